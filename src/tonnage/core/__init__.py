@@ -1,0 +1,1 @@
+"""The nouns: units, errors, block formats, model specs, machines, plans. Standard library only."""

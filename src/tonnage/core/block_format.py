@@ -1,0 +1,60 @@
+"""Block formats: how many elements share how many bytes.
+
+Sizes follow the GGUF specification (ggml type numbers in `ggml_type`).
+"""
+
+from dataclasses import dataclass
+
+from tonnage.core.errors import UnsupportedTypeError
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFormat:
+    """A storage format of weights: `block_elems` consecutive elements of a row in `block_bytes`."""
+
+    name: str
+    block_elems: int
+    block_bytes: int
+    ggml_type: int
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of a tensor of `shape` (row-major, last axis contiguous).
+
+        Raises UnsupportedTypeError when the last axis is not a whole number of blocks.
+        """
+        if not shape:
+            return self.block_bytes if self.block_elems == 1 else 0
+        if shape[-1] % self.block_elems:
+            raise UnsupportedTypeError(
+                f"{self.name} holds blocks of {self.block_elems} elements, "
+                f"which does not divide a row of {shape[-1]}."
+            )
+        count = 1
+        for dim in shape:
+            count *= dim
+        return count // self.block_elems * self.block_bytes
+
+
+F32 = BlockFormat("F32", 1, 4, 0)
+F16 = BlockFormat("F16", 1, 2, 1)
+BF16 = BlockFormat("BF16", 1, 2, 30)
+Q4_0 = BlockFormat("Q4_0", 32, 18, 2)
+Q4_1 = BlockFormat("Q4_1", 32, 20, 3)
+Q5_0 = BlockFormat("Q5_0", 32, 22, 6)
+Q5_1 = BlockFormat("Q5_1", 32, 24, 7)
+Q8_0 = BlockFormat("Q8_0", 32, 34, 8)
+Q2_K = BlockFormat("Q2_K", 256, 84, 10)
+Q3_K = BlockFormat("Q3_K", 256, 110, 11)
+Q4_K = BlockFormat("Q4_K", 256, 144, 12)
+Q5_K = BlockFormat("Q5_K", 256, 176, 13)
+Q6_K = BlockFormat("Q6_K", 256, 210, 14)
+IQ4_NL = BlockFormat("IQ4_NL", 32, 18, 20)
+IQ4_XS = BlockFormat("IQ4_XS", 256, 136, 23)
+MXFP4 = BlockFormat("MXFP4", 32, 17, 39)
+
+ALL_FORMATS = (
+    F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+    Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
+)  # fmt: skip
+BY_NAME = {fmt.name: fmt for fmt in ALL_FORMATS}
+BY_GGML_TYPE = {fmt.ggml_type: fmt for fmt in ALL_FORMATS}

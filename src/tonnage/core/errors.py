@@ -1,0 +1,61 @@
+"""Every failure a user can meet: one class each, a sentence with numbers and a way out."""
+
+
+class TonnageError(Exception):
+    """Base of all errors the command line turns into one sentence and exit code 2."""
+
+
+class UnitError(TonnageError):
+    """A number of bytes that cannot be read."""
+
+
+class FileFormatError(TonnageError):
+    """A model file is truncated, corrupted or hostile."""
+
+
+class UnsupportedTypeError(TonnageError):
+    """A tensor has a block type that is not implemented."""
+
+
+class UnsupportedModelError(TonnageError):
+    """The architecture, or a configuration value of it, is not implemented."""
+
+
+class TensorMismatchError(TonnageError):
+    """Tensors are missing, left over or of the wrong shape; all are listed at once."""
+
+
+class TokenizerError(TonnageError):
+    """A tokenizer cannot be built from its data."""
+
+
+class ChatTemplateError(TonnageError):
+    """A chat template is hostile, broken or refuses the messages."""
+
+
+class ModelNotFoundError(TonnageError):
+    """A model name or path resolves to nothing."""
+
+
+class PullError(TonnageError):
+    """A download failed or arrived different from what was promised."""
+
+
+class CacheError(TonnageError):
+    """The model cache cannot be read or written."""
+
+
+class ContextLengthError(TonnageError):
+    """A prompt does not fit the context."""
+
+
+class BudgetError(TonnageError):
+    """A plan does not fit the bytes it may use."""
+
+
+class IsaError(TonnageError):
+    """The instruction set asked for is not one this CPU has."""
+
+
+class RequestError(TonnageError):
+    """A generation parameter is outside its range."""

@@ -1,0 +1,1 @@
+"""Containers (GGUF, safetensors) and the reference codec of every block format."""

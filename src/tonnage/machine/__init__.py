@@ -1,0 +1,1 @@
+"""What this host really has: cores, caches, limits, bandwidth."""

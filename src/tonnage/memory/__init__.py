@@ -1,0 +1,1 @@
+"""The arena, the live ledger, and the streaming of weights into their planned place."""

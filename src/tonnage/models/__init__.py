@@ -1,0 +1,1 @@
+"""Model families as data, tensor-name maps, and where models come from."""

@@ -1,0 +1,1 @@
+"""The typed face of each native kernel, and beside it its naive numpy twin."""

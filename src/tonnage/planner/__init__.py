@@ -1,0 +1,1 @@
+"""The pure function from (ModelSpec, Machine, Budget, Workload) to a Plan."""

@@ -1,0 +1,1 @@
+"""The executor: one native call per step, and the sampler."""
