@@ -3,9 +3,11 @@
 
 namespace nb = nanobind;
 
+void bind_runtime(nb::module_& m);
 void bind_scan(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native core of Tonnage.";
+  bind_runtime(m);
   bind_scan(m);
 }

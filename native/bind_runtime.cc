@@ -1,0 +1,262 @@
+// The Python face of arena, program, executor and sampler.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unordered_map.h>
+#include <nanobind/stl/vector.h>
+
+#include "tonnage/program.h"
+#include "tonnage/requantize.h"
+#include "tonnage/sampler.h"
+
+namespace nb = nanobind;
+using namespace tonnage;
+
+namespace {
+
+// A matrix as Python states it: (offset, layout, rows, cols, panel_stride).
+using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
+// Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
+// then come the ActMeta.
+using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
+// (base offset, bytes of a page, heads, k_dim, v_dim)
+using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t>;
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+int64_t codes_bytes(int64_t rows, int64_t cols) { return round_up(rows * (cols + 64), 64); }
+
+int64_t acts_bytes(int64_t rows, int64_t cols) {
+  return codes_bytes(rows, cols) + rows * (cols / kBlockCols) * static_cast<int64_t>(sizeof(ActMeta));
+}
+
+class Builder {
+ public:
+  Builder(Program& program) : program_(program) {}
+
+  float* floats(int64_t offset, int64_t count) const {
+    return offset < 0 ? nullptr : reinterpret_cast<float*>(program_.arena->at(offset, count * 4));
+  }
+
+  Weight weight(const WeightArgs& args) const {
+    const auto& [offset, layout, rows, cols, stride] = args;
+    Weight w;
+    w.layout = static_cast<Layout>(layout);
+    const LayoutShape shape = layout_shape(w.layout);
+    if (shape.source_cols == 0) throw InputError("layout " + std::to_string(layout) + " is unknown");
+    if (rows < 1 || cols < 1 || cols % shape.source_cols != 0) throw InputError("a matrix has no whole blocks");
+    const int64_t panel = panel_bytes(w.layout, cols);
+    if (stride < panel) throw InputError("panels overlap");
+    w.rows = rows;
+    w.cols = cols;
+    w.panel_stride = stride;
+    w.data = program_.arena->at(offset, (w.panels() - 1) * stride + panel);
+    return w;
+  }
+
+  Acts acts(const ActsArgs& args) const {
+    const auto& [codes, values, cols] = args;
+    Acts a;
+    a.cols = cols;
+    if (cols % kBlockCols != 0) throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
+    a.values = floats(values, program_.max_rows * cols);
+    if (codes >= 0) {
+      uint8_t* p = program_.arena->at(codes, acts_bytes(program_.max_rows, cols));
+      a.codes = reinterpret_cast<int8_t*>(p);
+      a.meta = reinterpret_cast<ActMeta*>(p + codes_bytes(program_.max_rows, cols));
+    }
+    return a;
+  }
+
+  KvLayer kv(const KvArgs& args) const {
+    const auto& [base, page_bytes, heads, k_dim, v_dim] = args;
+    KvLayer layer = {program_.arena->at(base, page_bytes * program_.num_pages), page_bytes, heads, k_dim, v_dim,
+                     static_cast<int32_t>(round_up(v_dim, 16))};
+    if (k_dim % 16 || v_dim % 16 || k_dim > kMaxHeadDim || v_dim > kMaxHeadDim)
+      throw InputError("head dimensions must be multiples of 16 up to 512");
+    if (layer.head_bytes() * heads > page_bytes) throw InputError("a page is too small for its heads");
+    return layer;
+  }
+
+  // Throws when a product's operands do not fit each other.
+  void check_product(const char* op, const Weight& w, const Acts& in) const {
+    if (w.cols != in.cols)
+      throw InputError(std::string(op) + ": the weight has " + std::to_string(w.cols) + " columns, its input " + std::to_string(in.cols));
+    if (is_float(w.layout) ? !in.values : !in.codes)
+      throw InputError(std::string(op) + ": the input lacks the form that the weight's layout needs");
+  }
+
+  Program& program_;
+};
+
+void add_embed(Program& p, const WeightArgs& table, float scale, int64_t x) {
+  const Builder b(p);
+  const Weight w = b.weight(table);
+  if (w.rows < p.vocab_size) throw InputError("embed: the table has fewer rows than the vocabulary");
+  p.ops.push_back(EmbedOp{w, scale, b.floats(x, p.max_rows * w.cols)});
+}
+
+void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t table) {
+  const Builder b(p);
+  p.ops.push_back(RopeTableOp{b.floats(frequencies, pairs), pairs, b.floats(table, p.max_rows * pairs * 2)});
+}
+
+void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps,
+              const ActsArgs& out, bool gather) {
+  const Builder b(p);
+  const Acts acts = b.acts(out);
+  p.ops.push_back(NormOp{b.floats(x, p.max_rows * acts.cols), b.floats(weight, acts.cols),
+                         b.floats(added, p.max_rows * acts.cols), b.floats(added_weight, acts.cols), eps, acts, gather});
+}
+
+// parts: (weight, bias offset or -1, output column)
+void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, int64_t>>& parts, const ActsArgs& in,
+                int64_t out, int64_t out_stride, int64_t out_rows, float cap, bool accumulate, bool gather) {
+  const Builder b(p);
+  MatmulOp op = {};
+  if (parts.empty() || parts.size() > MatmulOp::kMaxParts) throw InputError("matmul: takes one to three matrices");
+  op.in = b.acts(in);
+  for (const auto& [weight, bias, column] : parts) {
+    const Weight w = b.weight(weight);
+    b.check_product("matmul", w, op.in);
+    if (column < 0 || column + w.rows > out_stride) throw InputError("matmul: a part leaves the output row");
+    op.parts[op.num_parts] = w;
+    op.bias[op.num_parts] = b.floats(bias, w.panels() * kPanelRows);
+    op.out_column[op.num_parts++] = column;
+  }
+  op.out = b.floats(out, out_rows * out_stride);
+  op.out_stride = out_stride;
+  op.cap = cap;
+  op.accumulate = accumulate;
+  op.gather = gather;
+  p.ops.push_back(op);
+}
+
+void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out, bool gelu) {
+  const Builder b(p);
+  const GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), gelu};
+  b.check_product("gated", op.gate, op.in);
+  b.check_product("gated", op.up, op.in);
+  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols) throw InputError("gated: gate, up and output differ in size");
+  p.ops.push_back(op);
+}
+
+void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm, float eps,
+                float scale, int64_t table, int32_t pairs, bool interleaved) {
+  const Builder b(p);
+  const KvLayer layer = b.kv(kv);
+  if (2 * pairs > layer.k_dim) throw InputError("rotate: more pairs than a head holds");
+  const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
+  p.ops.push_back(RotateOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, b.floats(q_norm, layer.k_dim),
+                           b.floats(k_norm, layer.k_dim), eps, scale, b.floats(table, p.max_rows * pairs * 2), pairs, interleaved});
+}
+
+void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
+  const Builder b(p);
+  const KvLayer layer = b.kv(kv);
+  if (num_heads % layer.num_heads || num_heads / layer.num_heads > kQueryTile)
+    throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " + std::to_string(layer.num_heads));
+  const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
+  p.ops.push_back(AttendOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, window, softcap,
+                           b.floats(out, p.max_rows * num_heads * layer.v_dim)});
+}
+
+void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
+  const Builder b(p);
+  const Acts acts = b.acts(out);
+  p.ops.push_back(QuantizeOp{b.floats(x, p.max_rows * acts.cols), acts});
+}
+
+// spans: (pages, num_rows, position)
+void run(Executor& executor, const Program& program, const std::vector<int32_t>& tokens,
+         const std::vector<std::tuple<std::vector<int32_t>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows) {
+  std::vector<SpanInput> inputs;
+  for (const auto& [pages, num_rows, position] : spans) inputs.push_back({pages, num_rows, position});
+  nb::gil_scoped_release release;
+  executor.run(program, tokens, inputs, logit_rows);
+}
+
+void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
+  const Weight w = Builder(const_cast<Program&>(program)).weight(target);
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
+  nb::gil_scoped_release release;
+  executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
+}
+
+Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
+  auto* logits = reinterpret_cast<float*>(arena.at(offset, int64_t{vocab} * 4));
+  nb::gil_scoped_release release;
+  return sampler.sample(logits, num_top);
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<Arena>(m, "Arena", "One anonymous mapping that holds weights, KV pages and scratch.")
+      .def(nb::init<int64_t, bool>(), nb::arg("num_bytes"), nb::kw_only(), nb::arg("huge_pages"))
+      .def_prop_ro("num_bytes", &Arena::size)
+      .def("read", [](const Arena& a, int64_t offset, int64_t n) {
+        return nb::bytes(reinterpret_cast<const char*>(a.at(offset, n)), static_cast<size_t>(n));
+      }, nb::arg("offset"), nb::arg("num_bytes"), "Return a copy of bytes [offset, offset + num_bytes).")
+      .def("write", [](Arena& a, int64_t offset, nb::bytes data) {
+        std::memcpy(a.at(offset, static_cast<int64_t>(data.size())), data.data(), data.size());
+      }, nb::arg("offset"), nb::arg("data"), "Copy data to offset.");
+
+  nb::class_<Program>(m, "Program", "A forward pass: fused steps over one arena, run in the order added.")
+      .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size, int64_t num_pages, int64_t max_rows) {
+        if (max_rows < 1 || max_rows > kMaxRows) throw InputError("a step has 1 to " + std::to_string(kMaxRows) + " rows");
+        new (p) Program{std::move(arena), {}, vocab_size, num_pages, max_rows};
+      }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("num_pages"), nb::arg("max_rows"))
+      .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
+      .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"))
+      .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
+      .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
+      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
+      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"))
+      .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
+      .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"));
+}
+
+void bind_executor(nb::module_& m) {
+  nb::class_<Executor>(m, "Executor", "A team of threads with the kernels of one instruction set.")
+      .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))
+      .def_prop_ro("isa", [](const Executor& e) { return e.kernels().isa; })
+      .def_prop_ro("threads", [](Executor& e) { return e.pool().size(); })
+      .def_prop_ro("scratch_bytes", &Executor::scratch_bytes)
+      .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
+      .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
+  m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
+  m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
+  m.def("has_isa", &has_isa, nb::arg("isa"));
+}
+
+void bind_sampler(nb::module_& m) {
+  nb::class_<SamplingParams>(m, "SamplingParams")
+      .def(nb::init<>())
+      .def_rw("temperature", &SamplingParams::temperature)
+      .def_rw("top_k", &SamplingParams::top_k)
+      .def_rw("top_p", &SamplingParams::top_p)
+      .def_rw("min_p", &SamplingParams::min_p)
+      .def_rw("repetition_penalty", &SamplingParams::repetition_penalty)
+      .def_rw("presence_penalty", &SamplingParams::presence_penalty)
+      .def_rw("frequency_penalty", &SamplingParams::frequency_penalty)
+      .def_rw("seed", &SamplingParams::seed)
+      .def_rw("logit_bias", &SamplingParams::logit_bias);
+  nb::class_<Sampled>(m, "Sampled")
+      .def_ro("token", &Sampled::token)
+      .def_ro("logprob", &Sampled::logprob)
+      .def_ro("top", &Sampled::top);
+  nb::class_<Sampler>(m, "Sampler")
+      .def(nb::init<int32_t, SamplingParams>(), nb::arg("vocab_size"), nb::arg("params"))
+      .def("observe", &Sampler::observe, nb::arg("token"))
+      .def("sample", &sample, nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("num_top"));
+}
+
+}  // namespace
+
+void bind_runtime(nb::module_& m) {
+  nb::exception<InputError>(m, "InputError", PyExc_ValueError);
+  bind_program(m);
+  bind_executor(m);
+  bind_sampler(m);
+}

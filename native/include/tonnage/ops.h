@@ -1,0 +1,186 @@
+// The fused steps of a forward pass: what each one reads and writes. One table of kernels per ISA.
+//
+// Axes: R token rows of the step, D model width, H query heads, K key/value heads. All buffers are
+// row-major and lie in the arena; a Worker does its share of the rows, panels or heads.
+#pragma once
+
+#include <cstdint>
+
+#include "tonnage/layout.h"
+
+namespace tonnage {
+
+// What a dot product needs to know of 32 quantized activations besides their codes.
+struct ActMeta {
+  float scale;      // value = scale * code
+  float sum;        // sum of the 32 codes
+  int32_t zero;     // -128 * sum: where an accumulator of weights stored as code + 128 starts
+  int32_t zero_lo;  // the same of the first 16
+  int32_t zero_hi;  // the same of the last 16
+};
+
+// R rows of `cols` activations: int8 codes with one ActMeta per 32, or plain floats, or both.
+struct Acts {
+  int8_t* codes = nullptr;   // [R][stride]
+  ActMeta* meta = nullptr;   // [R][cols / 32]
+  float* values = nullptr;   // [R][cols]
+  int64_t cols = 0;
+  TONNAGE_INLINE int64_t stride() const { return cols + 64; }  // off powers of two, so rows do not share cache sets
+};
+
+struct Weight {
+  const uint8_t* data = nullptr;
+  Layout layout = Layout::F32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t panel_stride = 0;  // bytes from one panel to the next
+  TONNAGE_INLINE int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+};
+
+// Consecutive positions of one sequence. pages[i] holds positions 64 i .. 64 i + 63.
+struct Span {
+  const int32_t* pages;
+  int32_t first_row;
+  int32_t num_rows;
+  int32_t position;
+};
+
+struct Step {
+  int32_t num_rows = 0;
+  const int32_t* tokens = nullptr;     // [R]
+  const int32_t* positions = nullptr;  // [R]
+  const Span* spans = nullptr;
+  int32_t num_spans = 0;
+  const int32_t* logit_rows = nullptr;
+  int32_t num_logit_rows = 0;
+};
+
+struct Worker {
+  int32_t index;
+  int32_t count;
+  uint8_t* scratch;  // kWorkerScratchBytes, its own
+};
+
+constexpr int kMaxRows = 512;       // rows of one step
+constexpr int kPageTokens = 64;     // positions of one KV page
+constexpr int kUnpackBlocks = 16;   // blocks unpacked at a time: 512 columns, within L1
+constexpr int kUnpackBytes = kUnpackBlocks * (1024 + 512);  // codes, scales and offsets
+constexpr int kPanelOutBytes = kMaxRows * kPanelRows * 4;
+constexpr int kQueryTile = 48;      // query vectors sharing one pass over the keys
+constexpr int kMaxHeadDim = 512;
+constexpr int kAttendBytes = kQueryTile * (kMaxHeadDim + kPageTokens + 8) * 4;
+constexpr int kWorkerScratchBytes = kUnpackBytes + 2 * kPanelOutBytes + kAttendBytes;
+
+// x[r] = scale * table[token[r]]
+struct EmbedOp {
+  Weight table;
+  float scale;
+  float* x;  // [R][D]
+};
+
+// table[r] = cosines, then sines of position[r] * frequency[p]
+struct RopeTableOp {
+  const float* frequencies;  // [pairs]
+  int32_t pairs;
+  float* table;  // [R][2][pairs]
+};
+
+// With `added`: x += rmsnorm(added) * added_weight. Then out = rmsnorm(x) * weight, quantized and/or
+// plain. RMSNorm: Zhang & Sennrich 2019. With `gather`, output row i reads row logit_rows[i].
+struct NormOp {
+  float* x;  // [R][D]
+  const float* weight;
+  const float* added;  // [R][D] or null
+  const float* added_weight;
+  float eps;
+  Acts out;
+  bool gather;
+};
+
+// out[r] = weight · in[r] + bias (+ out[r] if accumulate), soft-capped if cap > 0. Up to three matrices
+// side by side in one output row.
+struct MatmulOp {
+  static constexpr int kMaxParts = 3;
+  Weight parts[kMaxParts];
+  const float* bias[kMaxParts];
+  int64_t out_column[kMaxParts];
+  int32_t num_parts;
+  Acts in;
+  float* out;
+  int64_t out_stride;
+  float cap;
+  bool accumulate;
+  bool gather;  // rows are the step's logit rows
+};
+
+// out = activation(gate · in) * (up · in)
+struct GatedOp {
+  Weight gate;
+  Weight up;
+  Acts in;
+  Acts out;
+  bool gelu;  // else SiLU
+};
+
+// Where one layer's keys and values lie: per page and head, K as [4][k_dim][16 tokens], V as [64][v_pad], f16.
+struct KvLayer {
+  uint8_t* base;
+  int64_t page_bytes;  // all heads of this layer
+  int32_t num_heads;
+  int32_t k_dim;
+  int32_t v_dim;
+  int32_t v_pad;
+  TONNAGE_INLINE int64_t head_bytes() const { return int64_t{2} * kPageTokens * (k_dim + v_pad); }
+  TONNAGE_INLINE uint8_t* keys(int32_t page, int32_t head) const { return base + page * page_bytes + head * head_bytes(); }
+  TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + int64_t{2} * kPageTokens * k_dim; }
+};
+
+// Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
+struct RotateOp {
+  float* qkv;  // [R][H k_dim + K k_dim + K v_dim]
+  int32_t num_heads;
+  KvLayer kv;
+  const float* q_norm;  // [k_dim] or null
+  const float* k_norm;
+  float eps;
+  float scale;
+  const float* table;  // of RopeTableOp
+  int32_t pairs;
+  bool interleaved;
+};
+
+// out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
+// over blocks of 64 positions in order, so the bits depend on position alone.
+struct AttendOp {
+  const float* qkv;
+  int32_t num_heads;
+  KvLayer kv;
+  int32_t window;  // 0: everything before
+  float softcap;
+  float* out;  // [R][H v_dim]
+};
+
+struct QuantizeOp {
+  const float* x;  // [R][cols]
+  Acts out;
+};
+
+struct Kernels {
+  const char* isa;
+  void (*embed)(const EmbedOp&, const Step&, Worker);
+  void (*rope_table)(const RopeTableOp&, const Step&, Worker);
+  void (*norm)(const NormOp&, const Step&, Worker);
+  void (*matmul)(const MatmulOp&, const Step&, Worker);
+  void (*gated)(const GatedOp&, const Step&, Worker);
+  void (*rotate)(const RotateOp&, const Step&, Worker);
+  void (*attend)(const AttendOp&, const Step&, Worker);
+  void (*quantize)(const QuantizeOp&, const Step&, Worker);
+  // Lays `rows` <= 32 checkpoint rows of `cols` elements into one panel, missing rows as zero.
+  void (*pack)(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
+};
+
+namespace scalar { extern const Kernels kKernels; }
+namespace avx2 { extern const Kernels kKernels; }
+namespace avx512 { extern const Kernels kKernels; }
+
+}  // namespace tonnage

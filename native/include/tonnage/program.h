@@ -1,0 +1,85 @@
+// A forward pass as a list of fused steps over one arena, and the team that runs it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tonnage/ops.h"
+#include "tonnage/pool.h"
+
+namespace tonnage {
+
+// What a caller did wrong, in a sentence.
+class InputError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// One anonymous mapping, 2-MiB aligned, zero at first; pages become resident as they are touched.
+class Arena {
+ public:
+  Arena(int64_t num_bytes, bool huge_pages);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  int64_t size() const { return size_; }
+  // Returns the address of [offset, offset + num_bytes). Throws InputError outside the arena.
+  uint8_t* at(int64_t offset, int64_t num_bytes) const;
+
+ private:
+  uint8_t* base_;
+  uint8_t* mapping_;
+  int64_t mapped_;
+  int64_t size_;
+};
+
+using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, AttendOp, QuantizeOp>;
+
+struct Program {
+  std::shared_ptr<Arena> arena;
+  std::vector<Op> ops;
+  int64_t vocab_size = 0;  // tokens are below it
+  int64_t num_pages = 0;   // page ids are below it
+  int64_t max_rows = 0;
+};
+
+// A step as its caller states it; positions follow from the spans.
+struct SpanInput {
+  std::vector<int32_t> pages;
+  int32_t num_rows;
+  int32_t position;
+};
+
+class Executor {
+ public:
+  // isa: scalar, avx2 or avx512. Throws InputError when this CPU lacks it.
+  Executor(const std::string& isa, int threads);
+
+  const Kernels& kernels() const { return *kernels_; }
+  Pool& pool() { return pool_; }
+  int64_t scratch_bytes() const { return static_cast<int64_t>(scratch_.size()); }
+
+  // Runs the program on tokens (all spans' rows one after another); logits of `logit_rows` only.
+  // Throws InputError for rows, tokens or pages outside the program's limits.
+  void run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
+           const std::vector<int32_t>& logit_rows);
+
+  // Reads a matrix from a file and lays it out in panels. source: layout of the rows in the file, target:
+  // what they become (equal, or quantized on the way). Throws std::runtime_error if the file ends early.
+  void load_matrix(int fd, int64_t file_offset, Layout source, const Weight& target);
+
+ private:
+  const Kernels* kernels_;
+  Pool pool_;
+  std::vector<uint8_t> scratch_;
+};
+
+// The best of scalar, avx2 and avx512 on this CPU.
+std::string best_isa();
+bool has_isa(const std::string& isa);
+
+}  // namespace tonnage

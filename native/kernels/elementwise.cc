@@ -1,0 +1,180 @@
+// Row-wise steps: embedding, RMSNorm, rotary positions, quantization of activations.
+#include "kernels/formats.h"
+#include "kernels/quantize.h"
+#include "kernels/table.h"
+
+namespace tonnage::TONNAGE_ISA {
+
+namespace {
+
+template <Layout layout>
+void embed_quantized(const Weight& table, int64_t token, float factor, float* x, uint8_t* scratch) {
+  using F = Format<layout>;
+  constexpr int parts = F::kHalves ? 2 : 1;
+  const uint8_t* panel = table.data + token / kPanelRows * table.panel_stride;
+  const int group = static_cast<int>(token % kPanelRows) / 16;
+  const int lane = static_cast<int>(token % 16);
+  const auto* floats = reinterpret_cast<const float*>(scratch + 1024);
+  for (int64_t b = 0; b < table.cols / kBlockCols; ++b) {
+    unpack_block(F(panel + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper)), scratch);
+    for (int c = 0; c < kBlockCols; ++c) {
+      const int slot = 16 * (parts * group + (parts == 2 ? c / 16 : 0)) + lane;
+      const auto code = static_cast<float>(scratch[512 * group + 64 * (c / 4) + 4 * lane + c % 4]);
+      const float value = F::kAffine ? floats[slot] * code + floats[32 * parts + slot] : floats[slot] * (code - 128);
+      x[b * kBlockCols + c] = value * factor;
+    }
+  }
+}
+
+void embed_float(const Weight& table, int64_t token, float factor, float* x) {
+  const uint8_t* panel = table.data + token / kPanelRows * table.panel_stride;
+  const int64_t lane = token % kPanelRows;
+  for (int64_t k = 0; k < table.cols; ++k) {
+    const int64_t i = k * kPanelRows + lane;
+    const float value = table.layout == Layout::F32    ? reinterpret_cast<const float*>(panel)[i]
+                        : table.layout == Layout::F16 ? half_to_float(halves(panel)[i])
+                                                      : bfloat_to_float(halves(panel)[i]);
+    x[k] = value * factor;
+  }
+}
+
+F32 sum_of_squares(const float* x, int64_t n) {
+  F32 acc[4] = {zero_f(), zero_f(), zero_f(), zero_f()};
+  for (int64_t i = 0; i < n; i += 16) {
+    const F32 v = load(x + i);
+    acc[i / 16 % 4] = fma(v, v, acc[i / 16 % 4]);
+  }
+  return add(add(acc[0], acc[1]), add(acc[2], acc[3]));
+}
+
+float inverse_rms(const float* x, int64_t n, float eps) {
+  return 1.0f / std::sqrt(reduce_add(sum_of_squares(x, n)) / static_cast<float>(n) + eps);
+}
+
+}  // namespace
+
+void embed(const EmbedOp& op, const Step& step, Worker worker) {
+  const Range mine = share(step.num_rows, worker);
+  for (int64_t r = mine.begin; r < mine.end; ++r) {
+    float* x = op.x + r * op.table.cols;
+    if (is_float(op.table.layout)) embed_float(op.table, step.tokens[r], op.scale, x);
+    with_quantized(op.table.layout,
+                   [&](auto l) { embed_quantized<l>(op.table, step.tokens[r], op.scale, x, worker.scratch); });
+  }
+}
+
+void rope_table(const RopeTableOp& op, const Step& step, Worker worker) {
+  const Range mine = share(int64_t{step.num_rows} * op.pairs, worker);
+  for (int64_t i = mine.begin; i < mine.end; ++i) {
+    const int64_t r = i / op.pairs;
+    const int64_t p = i % op.pairs;
+    const double angle = static_cast<double>(step.positions[r]) * static_cast<double>(op.frequencies[p]);
+    op.table[(2 * r) * op.pairs + p] = static_cast<float>(std::cos(angle));
+    op.table[(2 * r + 1) * op.pairs + p] = static_cast<float>(std::sin(angle));
+  }
+}
+
+void norm(const NormOp& op, const Step& step, Worker worker) {
+  const Range mine = share(op.gather ? step.num_logit_rows : step.num_rows, worker);
+  const int64_t n = op.out.cols;
+  for (int64_t r = mine.begin; r < mine.end; ++r) {
+    const int64_t source = op.gather ? step.logit_rows[r] : r;
+    float* x = op.x + source * n;
+    if (op.added) {
+      const float* added = op.added + source * n;
+      const F32 factor = set(inverse_rms(added, n, op.eps));
+      for (int64_t i = 0; i < n; i += 16)
+        store(x + i, fma(mul(load(added + i), factor), load(op.added_weight + i), load(x + i)));
+    }
+    const F32 factor = set(inverse_rms(x, n, op.eps));
+    for (int64_t i = 0; i < n; i += 32) {
+      const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
+      const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
+      store_acts(op.out, r, i, lo, hi);
+    }
+  }
+}
+
+void quantize(const QuantizeOp& op, const Step& step, Worker worker) {
+  const int64_t blocks = op.out.cols / kBlockCols;
+  const Range mine = share(step.num_rows * blocks, worker);
+  for (int64_t i = mine.begin; i < mine.end; ++i) {
+    const float* x = op.x + i * kBlockCols;
+    store_acts(op.out, i / blocks, i % blocks * kBlockCols, load(x), load(x + 16));
+  }
+}
+
+namespace {
+
+void norm_head(float* x, int64_t n, const float* weight, float eps) {
+  const F32 factor = set(inverse_rms(x, n, eps));
+  for (int64_t i = 0; i < n; i += 16) store(x + i, mul(mul(load(x + i), factor), load(weight + i)));
+}
+
+void rotate_head(float* x, const float* cosines, const float* sines, int pairs, bool interleaved) {
+  const int step = interleaved ? 2 : 1;
+  const int partner = interleaved ? 1 : pairs;
+  for (int p = 0; p < pairs; ++p) {
+    float& a = x[p * step];
+    float& b = x[p * step + partner];
+    const float first = a * cosines[p] - b * sines[p];
+    const float second = b * cosines[p] + a * sines[p];
+    a = first;
+    b = second;
+  }
+}
+
+void scale_head(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set(factor)));
+}
+
+void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
+  uint16_t narrow[16];
+  for (int d = 0; d < kv.k_dim; d += 16) {
+    store_f16(narrow, load(x + d));
+    for (int i = 0; i < 16; ++i) keys[(d + i) * 16] = narrow[i];
+  }
+}
+
+void store_value(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  auto* values = reinterpret_cast<uint16_t*>(kv.values(page, head)) + slot * kv.v_pad;
+  for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, load(x + d));
+}
+
+void rotate_row(const RotateOp& op, int64_t row, int head, int position, const int32_t* pages) {
+  const KvLayer& kv = op.kv;
+  const int64_t q_size = int64_t{op.num_heads} * kv.k_dim;
+  const int64_t k_size = int64_t{kv.num_heads} * kv.k_dim;
+  float* base = op.qkv + row * (q_size + k_size + int64_t{kv.num_heads} * kv.v_dim);
+  const bool is_query = head < op.num_heads;
+  float* x = base + int64_t{head} * kv.k_dim;
+  const float* weight = is_query ? op.q_norm : op.k_norm;
+  if (weight) norm_head(x, kv.k_dim, weight, op.eps);
+  const float* table = op.table + 2 * row * op.pairs;
+  rotate_head(x, table, table + op.pairs, op.pairs, op.interleaved);
+  if (is_query) return scale_head(x, kv.k_dim, op.scale);
+  const int kv_head = head - op.num_heads;
+  const int32_t page = pages[position / kPageTokens];
+  store_key(kv, page, kv_head, position % kPageTokens, x);
+  store_value(kv, page, kv_head, position % kPageTokens, base + q_size + k_size + int64_t{kv_head} * kv.v_dim);
+}
+
+}  // namespace
+
+void rotate(const RotateOp& op, const Step& step, Worker worker) {
+  const int heads = op.num_heads + op.kv.num_heads;
+  const Range mine = share(int64_t{step.num_rows} * heads, worker);
+  for (int s = 0; s < step.num_spans; ++s) {
+    const Span& span = step.spans[s];
+    const int64_t first = int64_t{span.first_row} * heads;
+    const int64_t last = first + int64_t{span.num_rows} * heads;
+    for (int64_t i = mine.begin > first ? mine.begin : first; i < mine.end && i < last; ++i) {
+      const int64_t row = i / heads;
+      const auto position = static_cast<int>(span.position + row - span.first_row);
+      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages);
+    }
+  }
+}
+
+}  // namespace tonnage::TONNAGE_ISA

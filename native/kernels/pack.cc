@@ -1,0 +1,290 @@
+// From a checkpoint's rows of blocks to panels (layout.h). Block layouts: ggml's, as documented for GGUF.
+#include <algorithm>
+
+#include "kernels/table.h"
+#include "tonnage/vec.h"
+
+namespace tonnage::TONNAGE_ISA {
+
+namespace {
+
+// Raw codes of one block: [row][column], one byte each.
+struct Codes {
+  alignas(64) uint8_t at[kPanelRows][kBlockCols];
+  uint32_t word(int row, int quad) const {
+    uint32_t w;
+    std::memcpy(&w, at[row] + 4 * quad, 4);
+    return w;
+  }
+};
+
+void put_word(uint8_t* line, int lane, uint32_t word) { std::memcpy(line + 4 * lane, &word, 4); }
+
+// The low four bits of every code.
+void write_nibbles(const Codes& codes, uint8_t* plane) {
+  for (int g = 0; g < 2; ++g)
+    for (int l = 0; l < 4; ++l)
+      for (int r = 0; r < 16; ++r) {
+        const uint32_t low = codes.word(16 * g + r, l) & 0x0f0f0f0fu;
+        const uint32_t high = codes.word(16 * g + r, l + 4) & 0x0f0f0f0fu;
+        put_word(plane + 256 * g + 64 * l, r, low | high << 4);
+      }
+}
+
+// Bits from, from + 1 of every code.
+template <int from> void write_two_bits(const Codes& codes, uint8_t* plane) {
+  for (int g = 0; g < 2; ++g)
+    for (int v = 0; v < 2; ++v)
+      for (int r = 0; r < 16; ++r) {
+        uint32_t word = 0;
+        for (int s = 0; s < 4; ++s) word |= (codes.word(16 * g + r, 4 * v + s) >> from & 0x03030303u) << 2 * s;
+        put_word(plane + 128 * g + 64 * v, r, word);
+      }
+}
+
+// Bit `from` of every code.
+template <int from> void write_one_bit(const Codes& codes, uint8_t* plane) {
+  for (int g = 0; g < 2; ++g)
+    for (int r = 0; r < 16; ++r) {
+      uint32_t word = 0;
+      for (int q = 0; q < 8; ++q) word |= (codes.word(16 * g + r, q) >> from & 0x01010101u) << q;
+      put_word(plane + 64 * g, r, word);
+    }
+}
+
+void write_bytes(const Codes& codes, uint8_t* plane) {
+  for (int g = 0; g < 2; ++g)
+    for (int q = 0; q < 8; ++q)
+      for (int r = 0; r < 16; ++r) put_word(plane + 512 * g + 64 * q, r, codes.word(16 * g + r, q));
+}
+
+void put_half(uint8_t* scales, int row, const uint8_t* half) { std::memcpy(scales + 2 * row, half, 2); }
+
+void put_six_bits(uint8_t* low, uint8_t* top, int s, int row, int value) {
+  low[16 * s + row % 16] |= static_cast<uint8_t>((value & 15) << 4 * (row / 16));
+  top[16 * (s / 2) + row % 16] |= static_cast<uint8_t>((value >> 4) << 2 * (2 * (s & 1) + row / 16));
+}
+
+// Sixteen bytes with two codes each: low halves are columns 0..15, high halves 16..31.
+void split_nibbles(const uint8_t* bytes, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = bytes[i] & 15;
+    codes[16 + i] = bytes[i] >> 4;
+  }
+}
+
+void add_fifth_bits(const uint8_t* bits, uint8_t* codes) {
+  uint32_t word;
+  std::memcpy(&word, bits, 4);
+  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>((word >> i & 1) << 4);
+}
+
+struct Source {
+  const uint8_t* data;
+  int64_t rows;
+  int64_t row_bytes;
+  const uint8_t* block(int64_t row, int64_t index, int bytes) const { return data + row * row_bytes + index * bytes; }
+};
+
+void pack_4bit(const Source& in, int64_t b, int bytes, int header, uint8_t* out) {
+  Codes codes = {};
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, bytes);
+    put_half(out, r, p);
+    if (header == 4) put_half(out + 64, r, p + 2);
+    split_nibbles(p + header, codes.at[r]);
+  }
+  write_nibbles(codes, out + 32 * header);
+}
+
+void pack_5bit(const Source& in, int64_t b, int bytes, int header, uint8_t* out) {
+  Codes codes = {};
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, bytes);
+    put_half(out, r, p);
+    if (header == 4) put_half(out + 64, r, p + 2);
+    split_nibbles(p + header + 4, codes.at[r]);
+    add_fifth_bits(p + header, codes.at[r]);
+  }
+  uint8_t* planes = out + 32 * header;
+  write_nibbles(codes, planes);
+  write_one_bit<4>(codes, planes + 512);
+}
+
+void pack_q8_0(const Source& in, int64_t b, uint8_t* out) {
+  Codes codes = {};
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 34);
+    put_half(out, r, p);
+    for (int i = 0; i < 32; ++i) codes.at[r][i] = p[2 + i] ^ 0x80;
+  }
+  write_bytes(codes, out + 64);
+}
+
+void pack_mxfp4(const Source& in, int64_t b, uint8_t* out) {
+  Codes codes = {};
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 17);
+    // 2^(e - 127) as bfloat16; e = 0 is the subnormal 2^-127.
+    const auto scale = static_cast<uint16_t>(p[0] ? p[0] << 7 : 0x40);
+    std::memcpy(out + 2 * r, &scale, 2);
+    split_nibbles(p + 1, codes.at[r]);
+  }
+  write_nibbles(codes, out + 64);
+}
+
+void scale_min(const uint8_t* s, int j, int* scale, int* min) {
+  *scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
+  *min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
+}
+
+// Q4_K (five = false) and Q5_K.
+template <bool five> void pack_scale_min(const Source& in, int64_t b, uint8_t* out) {
+  constexpr int bytes = five ? 176 : 144;
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, bytes);
+    put_half(out, r, p);
+    put_half(out + 64, r, p + 2);
+    for (int j = 0; j < 8; ++j) {
+      int scale, min;
+      scale_min(p + 4, j, &scale, &min);
+      put_six_bits(out + 128, out + 256, j, r, scale);
+      put_six_bits(out + 320, out + 448, j, r, min);
+    }
+  }
+  for (int j = 0; j < 8; ++j) {
+    Codes codes = {};
+    for (int r = 0; r < in.rows; ++r) {
+      const uint8_t* p = in.block(r, b, bytes);
+      const uint8_t* q = p + (five ? 48 : 16) + 32 * (j / 2);
+      for (int i = 0; i < 32; ++i) {
+        codes.at[r][i] = static_cast<uint8_t>(q[i] >> 4 * (j & 1) & 15);
+        if (five) codes.at[r][i] |= static_cast<uint8_t>((p[16 + i] >> j & 1) << 4);
+      }
+    }
+    uint8_t* block = out + 512 + (five ? 640 : 512) * j;
+    write_nibbles(codes, block);
+    if (five) write_one_bit<4>(codes, block + 512);
+  }
+}
+
+void pack_q6_k(const Source& in, int64_t b, uint8_t* out) {
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 210);
+    put_half(out, r, p + 208);
+    for (int s = 0; s < 16; ++s) out[64 + 32 * s + r] = p[192 + s];
+  }
+  for (int j = 0; j < 8; ++j) {
+    Codes codes = {};
+    const int part = j % 4;
+    for (int r = 0; r < in.rows; ++r) {
+      const uint8_t* p = in.block(r, b, 210);
+      const uint8_t* low = p + 64 * (j / 4) + 32 * (part & 1);
+      const uint8_t* high = p + 128 + 32 * (j / 4);
+      for (int i = 0; i < 32; ++i)
+        codes.at[r][i] = static_cast<uint8_t>((low[i] >> 4 * (part >> 1) & 15) | (high[i] >> 2 * part & 3) << 4);
+    }
+    write_nibbles(codes, out + 576 + 768 * j);
+    write_two_bits<4>(codes, out + 576 + 768 * j + 512);
+  }
+}
+
+int q3_scale(const uint8_t* s, int k) {
+  const int low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
+  return low | (s[8 + (k & 3)] >> 2 * (k >> 2) & 3) << 4;
+}
+
+void pack_q3_k(const Source& in, int64_t b, uint8_t* out) {
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 110);
+    put_half(out, r, p + 108);
+    for (int k = 0; k < 16; ++k) put_six_bits(out + 64, out + 320, k, r, q3_scale(p + 96, k));
+  }
+  for (int j = 0; j < 8; ++j) {
+    Codes codes = {};
+    for (int r = 0; r < in.rows; ++r) {
+      const uint8_t* p = in.block(r, b, 110);
+      const uint8_t* q = p + 32 + 32 * (j / 4);
+      for (int i = 0; i < 32; ++i)
+        codes.at[r][i] = static_cast<uint8_t>((q[i] >> 2 * (j % 4) & 3) | (p[i] >> j & 1) << 2);
+    }
+    write_two_bits<0>(codes, out + 448 + 384 * j);
+    write_one_bit<2>(codes, out + 448 + 384 * j + 256);
+  }
+}
+
+void pack_q2_k(const Source& in, int64_t b, uint8_t* out) {
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 84);
+    put_half(out, r, p + 80);
+    put_half(out + 64, r, p + 82);
+    for (int s = 0; s < 16; ++s) out[128 + 32 * s + r] = p[s];
+  }
+  for (int j = 0; j < 8; ++j) {
+    Codes codes = {};
+    for (int r = 0; r < in.rows; ++r) {
+      const uint8_t* q = in.block(r, b, 84) + 16 + 32 * (j / 4);
+      for (int i = 0; i < 32; ++i) codes.at[r][i] = static_cast<uint8_t>(q[i] >> 2 * (j % 4) & 3);
+    }
+    write_two_bits<0>(codes, out + 640 + 256 * j);
+  }
+}
+
+void pack_iq4_xs(const Source& in, int64_t b, uint8_t* out) {
+  for (int r = 0; r < in.rows; ++r) {
+    const uint8_t* p = in.block(r, b, 136);
+    put_half(out, r, p);
+    const int high = p[2] | p[3] << 8;
+    for (int j = 0; j < 8; ++j) {
+      const int scale = (p[4 + j / 2] >> 4 * (j & 1) & 15) | (high >> 2 * j & 3) << 4;
+      put_six_bits(out + 64, out + 192, j, r, scale);
+    }
+  }
+  for (int j = 0; j < 8; ++j) {
+    Codes codes = {};
+    for (int r = 0; r < in.rows; ++r) split_nibbles(in.block(r, b, 136) + 8 + 16 * j, codes.at[r]);
+    write_nibbles(codes, out + 256 + 512 * j);
+  }
+}
+
+template <class T> void pack_float(const Source& in, int64_t cols, uint8_t* panel) {
+  auto* out = reinterpret_cast<T*>(panel);
+  for (int64_t begin = 0; begin < cols; begin += 32) {
+    const int64_t end = std::min<int64_t>(begin + 32, cols);
+    for (int64_t r = 0; r < in.rows; ++r)
+      for (int64_t k = begin; k < end; ++k)
+        std::memcpy(out + k * kPanelRows + r, in.data + r * in.row_bytes + k * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  }
+}
+
+void pack_block(Layout layout, const Source& in, int64_t b, uint8_t* out) {
+  switch (layout) {
+    case Layout::Q4_0:
+    case Layout::IQ4_NL: return pack_4bit(in, b, 18, 2, out);
+    case Layout::Q4_1: return pack_4bit(in, b, 20, 4, out);
+    case Layout::Q5_0: return pack_5bit(in, b, 22, 2, out);
+    case Layout::Q5_1: return pack_5bit(in, b, 24, 4, out);
+    case Layout::Q8_0: return pack_q8_0(in, b, out);
+    case Layout::MXFP4: return pack_mxfp4(in, b, out);
+    case Layout::Q4_K: return pack_scale_min<false>(in, b, out);
+    case Layout::Q5_K: return pack_scale_min<true>(in, b, out);
+    case Layout::Q6_K: return pack_q6_k(in, b, out);
+    case Layout::Q3_K: return pack_q3_k(in, b, out);
+    case Layout::Q2_K: return pack_q2_k(in, b, out);
+    case Layout::IQ4_XS: return pack_iq4_xs(in, b, out);
+    default: return;
+  }
+}
+
+}  // namespace
+
+void pack(Layout layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel) {
+  const Source in = {source, rows, source_row_bytes(layout, cols)};
+  std::memset(panel, 0, panel_bytes(layout, cols));
+  if (layout == Layout::F32) return pack_float<uint32_t>(in, cols, panel);
+  if (is_float(layout)) return pack_float<uint16_t>(in, cols, panel);
+  const LayoutShape shape = layout_shape(layout);
+  for (int64_t b = 0; b < cols / shape.source_cols; ++b) pack_block(layout, in, b, panel + b * shape.panel_bytes);
+}
+
+}  // namespace tonnage::TONNAGE_ISA

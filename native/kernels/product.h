@@ -1,0 +1,173 @@
+// One panel of 32 weight rows times R activation rows.
+#pragma once
+
+#include "kernels/formats.h"
+#include "tonnage/ops.h"
+
+namespace tonnage::TONNAGE_ISA {
+
+// Activation rows from one column block on.
+struct ActCursor {
+  const int8_t* codes;
+  const ActMeta* meta;
+  int64_t stride;
+  int64_t meta_stride;
+
+  static ActCursor at(const Acts& acts, int64_t row, int64_t block) {
+    const int64_t blocks = acts.cols / kBlockCols;
+    return {acts.codes + row * acts.stride() + block * kBlockCols, acts.meta + row * blocks + block, acts.stride(),
+            blocks};
+  }
+};
+
+// Adds num_blocks blocks to acc[group][column]. Each element is one chain of fused multiply-adds in block
+// order, whatever `columns` is: that makes batches and chunks bit-identical to single rows.
+template <class F, int columns>
+[[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
+                                              F32 (&acc)[2][columns]) {
+  constexpr int parts = F::kHalves ? 2 : 1;
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const F block(source + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
+    const int8_t* codes = in.codes + b * kBlockCols;
+    const ActMeta* meta = in.meta + b;
+    F32 total[2][columns];
+    unroll<parts>([&](auto h) __attribute__((always_inline)) {
+      I32 sum[2][columns];
+      unroll<columns>([&](auto c) __attribute__((always_inline)) {
+        const ActMeta& m = meta[c * in.meta_stride];
+        const int32_t start = F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi;
+        sum[0][c] = sum[1][c] = set(start);
+      });
+      unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
+        constexpr int q = h * 4 + i;
+        const U8 w0 = block.template code<0, q>();
+        const U8 w1 = block.template code<1, q>();
+        unroll<columns>([&](auto c) __attribute__((always_inline)) {
+          const I32 x = repeat4(codes + c * in.stride + 4 * q);
+          sum[0][c] = dot4(sum[0][c], w0, x);
+          sum[1][c] = dot4(sum[1][c], w1, x);
+        });
+      });
+      unroll<2>([&](auto g) __attribute__((always_inline)) {
+        const F32 scale = block.template scale<g, h>();
+        unroll<columns>([&](auto c) __attribute__((always_inline)) {
+          const F32 dot = to_f32(sum[g][c]);
+          total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
+        });
+        if constexpr (F::kAffine) {
+          const F32 offset = block.template offset<g, h>();
+          unroll<columns>([&](auto c) __attribute__((always_inline)) {
+            const ActMeta& m = meta[c * in.meta_stride];
+            const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
+            total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
+          });
+        }
+      });
+    });
+    unroll<columns>([&](auto c) __attribute__((always_inline)) {
+      const F32 scale = set(meta[c * in.meta_stride].scale);
+      acc[0][c] = fma(total[0][c], scale, acc[0][c]);
+      acc[1][c] = fma(total[1][c], scale, acc[1][c]);
+    });
+  }
+}
+
+// out[column][32] = (first ? 0 : out) + blocks · in
+template <class F, int columns>
+void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first) {
+  F32 acc[2][columns];
+  unroll<columns>([&](auto c) __attribute__((always_inline)) {
+    acc[0][c] = first ? zero_f() : load(out + 32 * c);
+    acc[1][c] = first ? zero_f() : load(out + 32 * c + 16);
+  });
+  accumulate<F, columns>(source, num_blocks, in, acc);
+  unroll<columns>([&](auto c) __attribute__((always_inline)) {
+    store(out + 32 * c, acc[0][c]);
+    store(out + 32 * c + 16, acc[1][c]);
+  });
+}
+
+// Runs product_tile over `rows` activation rows in tiles of nearly equal width, at most `widest`.
+template <class F, int widest>
+inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows,
+                         float* out, bool first) {
+  const int tiles = (rows + widest - 1) / widest;
+  for (int t = 0; t < tiles; ++t) {
+    const int begin = rows * t / tiles;
+    const int width = rows * (t + 1) / tiles - begin;
+    const ActCursor cursor = ActCursor::at(in, begin, block);
+    float* tile_out = out + 32 * begin;
+    unroll<widest>([&](auto i) __attribute__((always_inline)) {
+      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, tile_out, first);
+    });
+  }
+}
+
+// Up to four rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
+template <Layout layout>
+void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
+  using F = Format<layout>;
+  using Plain = Unpacked<F::kHalves, F::kAffine>;
+  const int64_t blocks = in.cols / kBlockCols;
+  if (rows <= 4) return product_rows<F, 4>(panel, blocks, in, 0, rows, out, true);
+  for (int64_t begin = 0; begin < blocks; begin += kUnpackBlocks) {
+    const int64_t count = blocks - begin < kUnpackBlocks ? blocks - begin : kUnpackBlocks;
+    for (int64_t b = begin; b < begin + count; ++b) {
+      const F block(panel + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
+      unpack_block(block, scratch + (b - begin) * Plain::kBytes);
+    }
+    product_rows<Plain, F::kHalves ? 4 : 6>(scratch, count, in, begin, rows, out, begin == 0);
+  }
+}
+
+template <Layout layout> inline F32 load_weights(const uint8_t* p) {
+  if constexpr (layout == Layout::F32) return load(reinterpret_cast<const float*>(p));
+  else if constexpr (layout == Layout::F16) return load_f16(halves(p));
+  else return load_bf16(halves(p));
+}
+
+template <Layout layout, int columns>
+void float_tile(const uint8_t* panel, const Acts& in, int row, float* out) {
+  constexpr int bytes = layout == Layout::F32 ? 4 : 2;
+  const float* x = in.values + row * in.cols;
+  F32 acc[2][columns];
+  unroll<columns>([&](auto c) __attribute__((always_inline)) { acc[0][c] = acc[1][c] = zero_f(); });
+  for (int64_t k = 0; k < in.cols; ++k) {
+    const F32 w0 = load_weights<layout>(panel + 32 * bytes * k);
+    const F32 w1 = load_weights<layout>(panel + 32 * bytes * k + 16 * bytes);
+    unroll<columns>([&](auto c) __attribute__((always_inline)) {
+      const F32 value = set(x[c * in.cols + k]);
+      acc[0][c] = fma(w0, value, acc[0][c]);
+      acc[1][c] = fma(w1, value, acc[1][c]);
+    });
+  }
+  unroll<columns>([&](auto c) __attribute__((always_inline)) {
+    store(out + 32 * c, acc[0][c]);
+    store(out + 32 * c + 16, acc[1][c]);
+  });
+}
+
+template <Layout layout>
+void float_product(const uint8_t* panel, const Acts& in, int rows, float* out) {
+  constexpr int widest = 8;
+  for (int begin = 0; begin < rows; begin += widest) {
+    const int width = rows - begin < widest ? rows - begin : widest;
+    unroll<widest>([&](auto i) __attribute__((always_inline)) {
+      if (width == i + 1) float_tile<layout, i + 1>(panel, in, begin, out + 32 * begin);
+    });
+  }
+}
+
+// out[R][32] = panel · in, for any layout.
+inline void panel_product(Layout layout, const uint8_t* panel, const Acts& in, int rows, float* out,
+                          uint8_t* scratch) {
+  switch (layout) {
+    case Layout::F32: return float_product<Layout::F32>(panel, in, rows, out);
+    case Layout::F16: return float_product<Layout::F16>(panel, in, rows, out);
+    case Layout::BF16: return float_product<Layout::BF16>(panel, in, rows, out);
+    default:
+      with_quantized(layout, [&](auto l) { quantized_product<l>(panel, in, rows, out, scratch); });
+  }
+}
+
+}  // namespace tonnage::TONNAGE_ISA

@@ -1,0 +1,12 @@
+#include "kernels/table.h"
+
+#define TONNAGE_NAME_(isa) #isa
+#define TONNAGE_NAME(isa) TONNAGE_NAME_(isa)
+
+namespace tonnage::TONNAGE_ISA {
+
+extern const Kernels kKernels;
+const Kernels kKernels = {TONNAGE_NAME(TONNAGE_ISA), embed, rope_table, norm, matmul, gated, rotate, attend,
+                          quantize, pack};
+
+}  // namespace tonnage::TONNAGE_ISA

@@ -1,0 +1,27 @@
+// The kernels of one instruction set, gathered in table.cc.
+#pragma once
+
+#include "tonnage/ops.h"
+
+namespace tonnage::TONNAGE_ISA {
+
+struct Range {
+  int64_t begin, end;
+};
+
+// The part of 0..count-1 that is the worker's.
+inline Range share(int64_t count, Worker worker) {
+  return {count * worker.index / worker.count, count * (worker.index + 1) / worker.count};
+}
+
+void embed(const EmbedOp&, const Step&, Worker);
+void rope_table(const RopeTableOp&, const Step&, Worker);
+void norm(const NormOp&, const Step&, Worker);
+void matmul(const MatmulOp&, const Step&, Worker);
+void gated(const GatedOp&, const Step&, Worker);
+void rotate(const RotateOp&, const Step&, Worker);
+void attend(const AttendOp&, const Step&, Worker);
+void quantize(const QuantizeOp&, const Step&, Worker);
+void pack(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
+
+}  // namespace tonnage::TONNAGE_ISA

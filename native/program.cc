@@ -1,0 +1,140 @@
+#include "tonnage/program.h"
+
+#include <sys/mman.h>
+
+
+namespace tonnage {
+
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+const Kernels* find_kernels(const std::string& isa) {
+  if (isa == "scalar") return &scalar::kKernels;
+#if defined(__x86_64__)
+  if (isa == "avx2") return &avx2::kKernels;
+  if (isa == "avx512") return &avx512::kKernels;
+#endif
+  return nullptr;
+}
+
+const Kernels* require_kernels(const std::string& isa) {
+  const Kernels* kernels = find_kernels(isa);
+  if (!kernels) throw InputError("no kernels are built for the instruction set '" + isa + "'");
+  if (!has_isa(isa)) throw InputError("this CPU lacks the instruction set '" + isa + "'");
+  return kernels;
+}
+
+}  // namespace
+
+Arena::Arena(int64_t num_bytes, bool huge_pages) : size_(num_bytes) {
+  mapped_ = num_bytes + kHugePage;
+  void* p = mmap(nullptr, static_cast<size_t>(mapped_), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+  mapping_ = static_cast<uint8_t*>(p);
+  const auto address = reinterpret_cast<uintptr_t>(p);
+  base_ = mapping_ + (kHugePage - address % kHugePage) % kHugePage;
+  if (huge_pages) madvise(base_, static_cast<size_t>(num_bytes), MADV_HUGEPAGE);
+}
+
+Arena::~Arena() { munmap(mapping_, static_cast<size_t>(mapped_)); }
+
+uint8_t* Arena::at(int64_t offset, int64_t num_bytes) const {
+  if (offset < 0 || num_bytes < 0 || num_bytes > size_ || offset > size_ - num_bytes)
+    throw InputError("bytes " + std::to_string(offset) + " + " + std::to_string(num_bytes) +
+                     " lie outside the arena of " + std::to_string(size_));
+  return base_ + offset;
+}
+
+bool has_isa(const std::string& isa) {
+  if (isa == "scalar") return true;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool v2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+                  __builtin_cpu_supports("f16c");
+  if (isa == "avx2") return v2;
+  if (isa == "avx512")
+    return v2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+#endif
+  return false;
+}
+
+std::string best_isa() {
+  for (const char* isa : {"avx512", "avx2"})
+    if (has_isa(isa)) return isa;
+  return "scalar";
+}
+
+Executor::Executor(const std::string& isa, int threads)
+    : kernels_(require_kernels(isa)), pool_(threads), scratch_(static_cast<size_t>(threads) * kWorkerScratchBytes + 64) {}
+
+namespace {
+
+[[noreturn]] void reject(const std::string& what, int64_t value, int64_t limit) {
+  throw InputError(what + " is " + std::to_string(value) + ", the limit is " + std::to_string(limit));
+}
+
+void check_range(const std::string& what, int64_t value, int64_t limit) {
+  if (value < 0 || value >= limit) reject(what, value, limit - 1);
+}
+
+void check_step(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
+                const std::vector<int32_t>& logit_rows) {
+  const auto rows = static_cast<int64_t>(tokens.size());
+  if (rows > program.max_rows) reject("the number of rows in a step", rows, program.max_rows);
+  for (int32_t token : tokens) check_range("a token id", token, program.vocab_size);
+  int64_t covered = 0;
+  for (const SpanInput& span : spans) {
+    if (span.num_rows < 1 || span.position < 0) reject("the rows or position of a span", span.num_rows, rows);
+    covered += span.num_rows;
+    const int64_t needed = (int64_t{span.position} + span.num_rows + kPageTokens - 1) / kPageTokens;
+    if (static_cast<int64_t>(span.pages.size()) < needed)
+      reject("pages needed by a span", needed, static_cast<int64_t>(span.pages.size()));
+    for (int32_t page : span.pages) check_range("a page id", page, program.num_pages);
+  }
+  if (covered != rows) reject("rows covered by spans", covered, rows);
+  for (int32_t row : logit_rows) check_range("a logit row", row, rows);
+}
+
+struct RunOp {
+  const Kernels& kernels;
+  const Step& step;
+  Worker worker;
+  void operator()(const EmbedOp& op) const { kernels.embed(op, step, worker); }
+  void operator()(const RopeTableOp& op) const { kernels.rope_table(op, step, worker); }
+  void operator()(const NormOp& op) const { kernels.norm(op, step, worker); }
+  void operator()(const MatmulOp& op) const { kernels.matmul(op, step, worker); }
+  void operator()(const GatedOp& op) const { kernels.gated(op, step, worker); }
+  void operator()(const RotateOp& op) const { kernels.rotate(op, step, worker); }
+  void operator()(const AttendOp& op) const { kernels.attend(op, step, worker); }
+  void operator()(const QuantizeOp& op) const { kernels.quantize(op, step, worker); }
+};
+
+}  // namespace
+
+void Executor::run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
+                   const std::vector<int32_t>& logit_rows) {
+  check_step(program, tokens, spans, logit_rows);
+  std::vector<int32_t> positions;
+  std::vector<Span> views;
+  for (const SpanInput& span : spans) {
+    views.push_back({span.pages.data(), static_cast<int32_t>(positions.size()), span.num_rows, span.position});
+    for (int32_t i = 0; i < span.num_rows; ++i) positions.push_back(span.position + i);
+  }
+  const Step step = {static_cast<int32_t>(tokens.size()), tokens.data(),     positions.data(),
+                     views.data(),                        static_cast<int32_t>(views.size()),
+                     logit_rows.data(),                   static_cast<int32_t>(logit_rows.size())};
+  uint8_t* scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
+  pool_.run([&](int index) {
+    const Worker worker = {index, pool_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
+    for (const Op& op : program.ops) {
+      std::visit(RunOp{*kernels_, step, worker}, op);
+      pool_.barrier();
+    }
+  });
+}
+
+}  // namespace tonnage

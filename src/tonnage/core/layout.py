@@ -1,0 +1,25 @@
+"""Sizes of weights in panels of 32 rows. The layout itself is described in native/include/tonnage/layout.h."""
+
+from tonnage.core.block_format import BlockFormat
+
+PANEL_ROWS = 32
+BLOCK_COLS = 32
+PAGE_TOKENS = 64
+MAX_STEP_ROWS = 512
+FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
+
+
+def round_up(value: int, unit: int) -> int:
+    """Return the smallest multiple of `unit` that is at least `value`."""
+    return (value + unit - 1) // unit * unit
+
+
+def panel_bytes(fmt: BlockFormat, cols: int) -> int:
+    """Return the bytes of one panel: 32 rows of `cols` elements, as many as in the file but for MXFP4."""
+    per_block = 18 if fmt.name == "MXFP4" else fmt.block_bytes
+    return cols // fmt.block_elems * per_block * PANEL_ROWS
+
+
+def acts_bytes(rows: int, cols: int) -> int:
+    """Return the bytes of quantized activations: codes with a padded stride, then 20 bytes per 32."""
+    return round_up(rows * (cols + 64), 64) + rows * (cols // BLOCK_COLS) * 20

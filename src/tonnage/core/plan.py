@@ -1,0 +1,173 @@
+"""The plan: the one value that crosses from deciding to doing. It prints and round-trips through JSON."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["weight", "kv", "scratch", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a tensor lies in a checkpoint: absolute offset in bytes, format by name."""
+
+    file: str
+    offset: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixPlan:
+    """A weight matrix (rows, cols) and its panels of 32 rows in the arena, `panel_stride` bytes apart."""
+
+    name: str
+    format: str
+    rows: int
+    cols: int
+    offset: int
+    panel_stride: int
+    nbytes: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """A norm weight or bias of `count` elements, stored as float32; `add` is added to each."""
+
+    name: str
+    count: int
+    offset: int
+    nbytes: int
+    add: float
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class RopePlan:
+    """Angles per position at `offset` (float32); `factors` names a vector that divides them, or is None."""
+
+    frequencies: tuple[float, ...]
+    offset: int
+    factors: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KvLayerPlan:
+    """One layer's pool of pages: K and V of 64 positions of every head."""
+
+    offset: int
+    page_bytes: int
+    num_heads: int
+    k_dim: int
+    v_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvPlan:
+    """The KV cache: pages of `page_tokens` positions, page ids 0..num_pages-1 valid in every layer."""
+
+    format: str
+    page_tokens: int
+    num_pages: int
+    nbytes: int
+    layers: tuple[KvLayerPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Scratch in the arena; it may share bytes with buffers that live in other steps of a layer."""
+
+    name: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One fused step: the operation's name and its arguments (offsets, sizes, names of matrices)."""
+
+    op: str
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A line of the ledger."""
+
+    name: str
+    kind: Kind
+    planned_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the doing half needs; offsets are bytes from the start of the arena."""
+
+    family: str
+    vocab_size: int
+    d_model: int
+    threads: int
+    context_tokens: int
+    concurrency: int
+    max_rows: int
+    max_logit_rows: int
+    matrices: tuple[MatrixPlan, ...]
+    vectors: tuple[VectorPlan, ...]
+    ropes: tuple[RopePlan, ...]
+    kv: KvPlan
+    buffers: tuple[Buffer, ...]
+    steps: tuple[StepPlan, ...]
+    logits_offset: int
+    arena_bytes: int
+    items: tuple[Item, ...]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all matrices and vectors as they lie in the arena."""
+        return sum(m.nbytes for m in self.matrices) + sum(v.nbytes for v in self.vectors)
+
+    @property
+    def weight_bytes_per_token(self) -> int:
+        """Weight bytes that one decoded token reads: all but an embedding table that is not the head."""
+        lookup_only = {s.args["table"] for s in self.steps if s.op == "embed"}
+        used = {part[0] for s in self.steps if s.op == "matmul" for part in s.args["parts"]}
+        skipped = lookup_only - used
+        return self.weight_bytes - sum(m.nbytes for m in self.matrices if m.name in skipped)
+
+    @property
+    def macs_per_row(self) -> int:
+        """Multiply-adds of the weight matrices for one row of a prompt (the head left out)."""
+        head = {p[0] for s in self.steps if s.op == "matmul" and s.args["gather"] for p in s.args["parts"]}
+        embed = {s.args["table"] for s in self.steps if s.op == "embed"}
+        return sum(m.rows * m.cols for m in self.matrices if m.name not in head | embed)
+
+    @property
+    def head_macs(self) -> int:
+        """Multiply-adds of the output head for one row."""
+        head = {p[0] for s in self.steps if s.op == "matmul" and s.args["gather"] for p in s.args["parts"]}
+        return sum(m.rows * m.cols for m in self.matrices if m.name in head)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, the same text for the same plan."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """Return the plan that `to_json` wrote."""
+        raw = json.loads(text)
+        raw["matrices"] = tuple(
+            MatrixPlan(**{**m, "source": Source(**m["source"])}) for m in raw["matrices"]
+        )
+        raw["vectors"] = tuple(
+            VectorPlan(**{**v, "source": Source(**v["source"])}) for v in raw["vectors"]
+        )
+        raw["ropes"] = tuple(
+            RopePlan(tuple(r["frequencies"]), r["offset"], r["factors"]) for r in raw["ropes"]
+        )
+        layers = tuple(KvLayerPlan(**layer) for layer in raw["kv"].pop("layers"))
+        raw["kv"] = KvPlan(**raw["kv"], layers=layers)
+        raw["buffers"] = tuple(Buffer(**b) for b in raw["buffers"])
+        raw["steps"] = tuple(StepPlan(s["op"], s["args"]) for s in raw["steps"])
+        raw["items"] = tuple(Item(**i) for i in raw["items"])
+        return Plan(**raw)

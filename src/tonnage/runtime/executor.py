@@ -1,0 +1,88 @@
+"""The executor: a plan lowered to the native program, one native call per step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tonnage._native import Arena, Executor, Program, Sampled, Sampler
+from tonnage.core.plan import Plan, StepPlan
+from tonnage.memory.arena import WeightArgs, load_weights, weight_args
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of one sequence: its pages in order, how many rows, the position of the first."""
+
+    pages: list[int]
+    num_rows: int
+    position: int
+
+
+class Runtime:
+    """A loaded model: arena, program and threads. Close it to give the memory back."""
+
+    def __init__(self, plan: Plan, isa: str, progress: Callable[[int], None] | None = None) -> None:
+        """Allocate the arena of `plan`, build its program and stream the weights in."""
+        self.plan = plan
+        self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
+        self._executor: Executor | None = Executor(isa, plan.threads)
+        self._program: Program | None = build_program(plan, self._arena)
+        load_weights(plan, self._arena, self._program, self._executor, progress)
+
+    def step(self, tokens: list[int], spans: list[Span], logit_rows: list[int]) -> None:
+        """Run one step: all spans' rows one after another. Logits of `logit_rows` (ascending) are kept.
+
+        KV of the rows is written into the spans' pages. Releases the GIL.
+        """
+        assert self._executor is not None
+        assert self._program is not None
+        triples = [(span.pages, span.num_rows, span.position) for span in spans]
+        self._executor.run(self._program, tokens, triples, logit_rows)
+
+    def logits(self, index: int) -> bytes:
+        """Return float32 logits of the last step's `index`-th logit row, as bytes."""
+        assert self._arena is not None
+        row_bytes = 4 * self.plan.vocab_size
+        return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
+
+    def sample(self, sampler: Sampler, index: int, num_top: int = 0) -> Sampled:
+        """Draw from the last step's `index`-th logit row, which is overwritten."""
+        assert self._arena is not None
+        vocab = self.plan.vocab_size
+        return sampler.sample(
+            self._arena, self.plan.logits_offset + 4 * vocab * index, vocab, num_top
+        )
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        assert self._executor is not None
+        return self._executor.isa
+
+    def close(self) -> None:
+        """Give arena and threads back; the runtime cannot be used afterwards."""
+        self._program = None
+        self._executor = None
+        self._arena = None
+
+
+def build_program(plan: Plan, arena: Arena) -> Program:
+    """Return the native program of the plan's steps."""
+    program = Program(arena, plan.vocab_size, plan.kv.num_pages, plan.max_rows)
+    weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
+    for step in plan.steps:
+        getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))
+    return program
+
+
+def _native_args(step: StepPlan, weights: dict[str, WeightArgs], max_rows: int) -> dict[str, object]:
+    args = dict(step.args)
+    for key in ("table", "gate", "up"):
+        if isinstance(args.get(key), str):
+            args[key] = weights[args[key]]
+    for key in ("input", "out", "kv"):
+        if isinstance(args.get(key), list):
+            args[key] = tuple(args[key])
+    if step.op == "matmul":
+        args["parts"] = [(weights[name], bias, column) for name, bias, column in args["parts"]]
+        args["out_rows"] = args["out_rows"] or max_rows
+    return args
