@@ -1,5 +1,5 @@
 """Types of the native core."""
 
-from collections.abc import Buffer
+from typing_extensions import Buffer
 
 def scan_strings(buffer: Buffer, offset: int, count: int) -> int: ...
