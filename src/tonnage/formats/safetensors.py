@@ -159,31 +159,36 @@ def _whole(value: object, limit: int) -> bool:
 def _entry(path: str, name: str, info: object, data_offset: int) -> TensorEntry:
     if not isinstance(info, dict) or set(info) != {"dtype", "shape", "data_offsets"}:
         _fail(path, f"describes tensor {_shown(name)} by {_shown(info)}; the file is damaged.")
-    dtype, shape, offsets = info["dtype"], info["shape"], info["data_offsets"]
+    dtype = info["dtype"]
     if not isinstance(dtype, str):
         _fail(path, f"gives tensor {_shown(name)} the dtype {_shown(dtype)}; it is damaged.")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_DIMS
-        or not all(_whole(dim, MAX_DIM) for dim in shape)
-    ):
-        _fail(path, f"gives tensor {_shown(name)} the shape {_shown(shape)}; it is damaged.")
-    if (
-        not isinstance(offsets, list)
-        or len(offsets) != 2
-        or not all(_whole(offset, 1 << 63) for offset in offsets)
-    ):
-        _fail(path, f"gives tensor {_shown(name)} the range {_shown(offsets)}; it is damaged.")
-    begin, end = offsets
+    shape, (begin, end) = _check_shape(path, name, info["shape"]), _range(path, name, info)
     fmt = _FORMATS[dtype]
     nbytes = math.prod(shape) * fmt.block_bytes
     if end - begin != nbytes:
         _fail(
             path,
-            f"gives {dtype} tensor {_shown(name)} of shape {tuple(shape)} {end - begin:,} bytes, "
+            f"gives {dtype} tensor {_shown(name)} of shape {shape} {end - begin:,} bytes, "
             f"but it needs {nbytes:,}; the file is damaged, download it again.",
         )
-    return TensorEntry(name, fmt, tuple(shape), path, data_offset + begin, nbytes)
+    return TensorEntry(name, fmt, shape, path, data_offset + begin, nbytes)
+
+
+def _check_shape(path: str, name: str, shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS:
+        _fail(path, f"gives tensor {_shown(name)} the shape {_shown(shape)}; it is damaged.")
+    if not all(_whole(dim, MAX_DIM) for dim in shape):
+        _fail(path, f"gives tensor {_shown(name)} the shape {_shown(shape)}; it is damaged.")
+    return tuple(shape)
+
+
+def _range(path: str, name: str, info: dict[str, object]) -> tuple[int, int]:
+    offsets = info["data_offsets"]
+    if not isinstance(offsets, list) or len(offsets) != 2:
+        _fail(path, f"gives tensor {_shown(name)} the range {_shown(offsets)}; it is damaged.")
+    if not all(_whole(offset, 1 << 63) for offset in offsets):
+        _fail(path, f"gives tensor {_shown(name)} the range {_shown(offsets)}; it is damaged.")
+    return offsets[0], offsets[1]
 
 
 def _check_ranges(entries: list[TensorEntry], path: str, data_offset: int, size: int) -> None:
