@@ -159,6 +159,9 @@ def _whole(value: object, limit: int) -> bool:
 def _entry(path: str, name: str, info: object, data_offset: int) -> TensorEntry:
     if not isinstance(info, dict) or set(info) != {"dtype", "shape", "data_offsets"}:
         _fail(path, f"describes tensor {_shown(name)} by {_shown(info)}; the file is damaged.")
+    # JSON can spell lone surrogates, which no terminal or file name takes.
+    if not name.isprintable():
+        _fail(path, f"has a tensor named {_shown(name)}; the file is damaged or hostile.")
     dtype = info["dtype"]
     if not isinstance(dtype, str):
         _fail(path, f"gives tensor {_shown(name)} the dtype {_shown(dtype)}; it is damaged.")
@@ -246,7 +249,8 @@ def _shard_name(index: Path, shard: object) -> str:
     plain = (
         isinstance(shard, str)
         and shard.endswith(".safetensors")
-        and not set(shard) & set("/\\:\0")
+        and not set(shard) & set("/\\:")
+        and shard.isprintable()
         and not shard.startswith(".")
     )
     if not plain:
