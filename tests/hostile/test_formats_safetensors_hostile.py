@@ -117,7 +117,7 @@ def test_any_json_header_never_crashes(tmp_path, header):
 
 def test_absurd_header_length_allocates_nothing(tmp_path):
     path = tmp_path / "absurd.safetensors"
-    for length in ((1 << 64) - 1, 1 << 40, (32 << 20) + 1):
+    for length in ((1 << 64) - 1, 1 << 40, (16 << 20) + 1):
         path.write_bytes(length.to_bytes(8, "little") + b"{}")
         tracemalloc.start()
         with pytest.raises(FileFormatError, match=rf"a header of {length:,} bytes, over the limit"):

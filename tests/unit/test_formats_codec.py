@@ -101,6 +101,15 @@ def test_random_blocks_follow_the_generator():
     assert first == second
 
 
+@pytest.mark.parametrize("fmt", [bf.F16, bf.Q4_0, bf.Q6_K], ids=lambda fmt: fmt.name)
+def test_large_tensors_are_decoded_in_chunks(fmt):
+    shape = (3, 1 << 19)
+    data = random_blocks(fmt, shape, np.random.default_rng(9))
+    rows = [data[i * len(data) // 3 : (i + 1) * len(data) // 3] for i in range(3)]
+    expected = np.stack([dequantize(fmt, row, (1 << 19,)) for row in rows])
+    assert np.array_equal(dequantize(fmt, data, shape), expected)
+
+
 def test_hand_made_q4_0_block():
     data = np.float16(0.5).tobytes() + bytes([0x1F] + [0x88] * 15)
     values = dequantize(bf.Q4_0, data, (32,))

@@ -4,7 +4,7 @@ Slow and plain, in numpy; kernels and loaders are tested against it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,12 @@ from tonnage.core.errors import FileFormatError, UnsupportedTypeError
 from tonnage.formats import block_decode, block_encode, super_decode
 from tonnage.formats.block_decode import Blocks, Floats
 from tonnage.formats.block_random import fill_scales, random_floats
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Decoded at a time, so that temporaries stay small beside a large result.
+_CHUNK_ELEMS = 1 << 20
 
 _DECODERS: dict[BlockFormat, Callable[[Blocks], Floats]] = {
     bf.F32: block_decode.decode_f32,
@@ -41,14 +47,14 @@ _ENCODERS: dict[BlockFormat, Callable[[Floats], Blocks]] = {
 }
 
 
-def dequantize(fmt: BlockFormat, data: Any, shape: tuple[int, ...]) -> Floats:
+def dequantize(fmt: BlockFormat, data: "Buffer", shape: tuple[int, ...]) -> Floats:
     """Return the float32 values, of `shape`, that the bytes-like `data` holds in format `fmt`.
 
     Exact: agrees bit for bit with ggml's `dequantize_row_*`. shape is row-major. Raises
     FileFormatError when `data` is not `fmt.nbytes(shape)` bytes, UnsupportedTypeError when blocks
     do not divide the rows.
     """
-    raw = np.frombuffer(data, dtype=np.uint8)
+    raw = np.frombuffer(memoryview(data), dtype=np.uint8)
     expected = fmt.nbytes(shape)
     if raw.size != expected:
         raise FileFormatError(
@@ -56,7 +62,15 @@ def dequantize(fmt: BlockFormat, data: Any, shape: tuple[int, ...]) -> Floats:
         )
     # Scales of a damaged file may be infinite or NaN; what follows from them is the answer.
     with np.errstate(invalid="ignore", over="ignore"):
-        return _DECODERS[fmt](raw.reshape(-1, fmt.block_bytes)).reshape(shape)
+        return _decode_chunks(fmt, raw.reshape(-1, fmt.block_bytes)).reshape(shape)
+
+
+def _decode_chunks(fmt: BlockFormat, blocks: Blocks) -> Floats:
+    values = np.empty((len(blocks), fmt.block_elems), np.float32)
+    step = _CHUNK_ELEMS // fmt.block_elems
+    for start in range(0, len(blocks), step):
+        values[start : start + step] = _DECODERS[fmt](blocks[start : start + step])
+    return values
 
 
 def quantize(fmt: BlockFormat, values: npt.NDArray[np.float32]) -> bytes:

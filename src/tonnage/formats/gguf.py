@@ -25,7 +25,7 @@ __all__ = ["GgufArray", "GgufFile", "Scalar"]
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
 # Far above any real model; they keep a hostile file from filling memory with table rows.
-MAX_TENSORS = 1 << 20
+MAX_TENSORS = 1 << 17
 MAX_METADATA = 1 << 16
 # The smallest metadata pair is key length, value type and one byte; the smallest table row has
 # name length, number of dimensions, type and offset.

@@ -16,8 +16,8 @@ from tonnage.core.errors import FileFormatError, ModelNotFoundError, Unsupported
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
-# A header of 100,000 tensors is about 12 MB; parsing costs some ten times its size in memory.
-MAX_HEADER_BYTES = 32 << 20
+# A header of 100,000 tensors is about 12 MB; parsing can cost twenty times its size in memory.
+MAX_HEADER_BYTES = 16 << 20
 MAX_DIMS = 8
 MAX_DIM = 1 << 48
 
