@@ -26,7 +26,9 @@ HEADER = json.dumps(
     }
 ).encode()
 INDEX = json.dumps({"weight_map": {"a": "one.safetensors", "b": "one.safetensors"}}).encode()
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-safetensors-"))
+# In memory where that exists: every run writes a file.
+SHM = Path("/dev/shm")
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-safetensors-", dir=SHM if SHM.is_dir() else None))
 
 
 def framed(header: bytes) -> bytes:
