@@ -1,6 +1,6 @@
 """Types of the native core."""
 
-from collections.abc import Buffer
+from typing_extensions import Buffer
 
 WeightArgs = tuple[int, int, int, int, int]
 ActsArgs = tuple[int, int, int]

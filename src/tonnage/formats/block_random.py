@@ -1,0 +1,39 @@
+"""Scales for random blocks: finite, and sized so that decoded weights stay below about 1."""
+
+import numpy as np
+
+from tonnage.core.block_format import BlockFormat
+from tonnage.formats.block_decode import Blocks, Floats
+
+# Per format: (byte offset of a float16 field, largest factor that it multiplies, may be negative).
+_HALVES: dict[str, tuple[tuple[int, int, bool], ...]] = {
+    "Q4_0": ((0, 8, True),),
+    "Q4_1": ((0, 15, False), (2, 1, True)),
+    "Q5_0": ((0, 16, True),),
+    "Q5_1": ((0, 31, False), (2, 1, True)),
+    "Q8_0": ((0, 127, True),),
+    "IQ4_NL": ((0, 127, True),),
+    "Q2_K": ((80, 15 * 3, False), (82, 15, False)),
+    "Q3_K": ((108, 32 * 4, True),),
+    "Q4_K": ((0, 63 * 15, False), (2, 63, False)),
+    "Q5_K": ((0, 63 * 31, False), (2, 63, False)),
+    "Q6_K": ((208, 128 * 32, True),),
+    "IQ4_XS": ((0, 32 * 127, True),),
+}
+
+
+def random_floats(count: int, rng: np.random.Generator) -> Floats:
+    """Return `count` normal values of standard deviation 0.3."""
+    return (0.3 * rng.standard_normal(count)).astype(np.float32)
+
+
+def fill_scales(fmt: BlockFormat, blocks: Blocks, rng: np.random.Generator) -> None:
+    """Overwrite the scale fields of `blocks` (num_blocks, block_bytes) with sane values."""
+    if fmt.name == "MXFP4":
+        blocks[:, 0] = rng.integers(118, 125, len(blocks))
+        return
+    for offset, factor, signed in _HALVES[fmt.name]:
+        magnitude = rng.uniform(0.25, 1.0, len(blocks)) / factor
+        sign = rng.choice([-1.0, 1.0], len(blocks)) if signed else 1.0
+        field = (sign * magnitude).astype("<f2").view(np.uint8)
+        blocks[:, offset : offset + 2] = field.reshape(-1, 2)
