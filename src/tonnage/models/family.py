@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, RopeSpec
 
 Activation = Literal["silu", "gelu_tanh"]
-NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ class Family:
     window_period: int = 0
     gguf_rope_style: Literal["half", "interleaved"] = "half"
     wide_scale_layers: int | None = None
-    gguf_defaults: Mapping[str, object] = field(default=NOTHING)
-    hf_defaults: Mapping[str, object] = field(default=NOTHING)
+    gguf_defaults: Mapping[str, object] = field(default_factory=dict)
+    hf_defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Old: `rope_theta` and `rope_scaling` (and `rope_local_base_freq` of Gemma 3). Ne
 from collections.abc import Mapping
 
 from tonnage.core.model_spec import RopeSpec
-from tonnage.models.family import NOTHING, Family
+from tonnage.models.family import Family
 from tonnage.models.settings import Settings
 
 TYPES = ("default", "linear", "llama3")
@@ -49,7 +49,7 @@ def _rope(
     table: Mapping[str, object], origin: str, base: float, dim: int, context_length: int
 ) -> RopeSpec:
     prefix = f"{origin}."
-    settings = Settings({prefix + key: value for key, value in table.items()}, NOTHING, prefix)
+    settings = Settings({prefix + key: value for key, value in table.items()}, {}, prefix)
     kind = settings.choice("type", TYPES, "default")
     kind = settings.choice("rope_type", TYPES, kind)
     settings.check_known(KNOWN_SCALING[kind], FIXED)

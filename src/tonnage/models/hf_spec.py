@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.model_spec import ModelSpec
-from tonnage.models.family import NOTHING, Activation, Family, Hyperparameters, periodic_windows
+from tonnage.models.family import Activation, Family, Hyperparameters, periodic_windows
 from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
@@ -91,7 +91,7 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
 
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
     """Return the language model's settings out of those of a model with a vision tower."""
-    outer = Settings(config, NOTHING)
+    outer = Settings(config, {})
     outer.check_known(WRAPPER_READ | IGNORED, FIXED)
     tied = {key: config[key] for key in ("tie_word_embeddings",) if config.get(key) is not None}
     return {**outer.table("text_config"), **tied}
@@ -174,7 +174,8 @@ def _match(
     table = HF_POST_NORM_NAMES if family.post_norms else HF_NAMES
     root = next((r for r in ROOTS if r + table["embed"] in catalog.tensors), "model.")
     head = ROOTS[root]
-    names = {canonical: root + hf_name(canonical, table) for canonical in expected} | {"head": head}
+    names = {name: root + hf_name(name, table) for name in expected if name != "head"}
+    names["head"] = head
 
     def is_ignored(name: str) -> bool:
         # Old checkpoints hold the inverse frequencies, and a tied head a second time.
