@@ -102,7 +102,8 @@ def _random(rng: np.random.Generator, name: str, shape: Shape) -> np.ndarray:
 
 
 def on_bf16_grid(values: np.ndarray) -> np.ndarray:
-    """Return float32 values with the lower 16 bits cut."""
+    """Return float32 values with the lower 16 bits cut, and 0 for what float16 cannot hold."""
+    values = np.where(np.abs(values) < 2.0**-16, np.float32(0), values)
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 

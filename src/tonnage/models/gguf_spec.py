@@ -118,12 +118,12 @@ def _ropes(family: Family, settings: Settings, k_dim: int) -> tuple[RopeSpec, ..
     if dim > k_dim or dim % 2:
         settings.refuse("rope.dimension_count", f"even and at most the key length {k_dim}")
     kind = settings.choice("rope.scaling.type", ("none", "linear"), "linear")
-    factor = settings.number("rope.scaling.factor", 1.0) if kind == "linear" else 1.0
-    base = settings.number("rope.freq_base", family.rope_base)
+    factor = settings.number("rope.scaling.factor", 1.0, least=1.0) if kind == "linear" else 1.0
+    base = settings.number("rope.freq_base", family.rope_base, least=1.0)
     style = family.gguf_rope_style
     ropes: tuple[RopeSpec, ...] = (RopeSpec(dim, base, style, factor),)
     if family.local_rope_base is not None:
-        local = settings.number("rope.freq_base_swa", family.local_rope_base)
+        local = settings.number("rope.freq_base_swa", family.local_rope_base, least=1.0)
         ropes += (RopeSpec(dim, local, style),)
     return ropes
 

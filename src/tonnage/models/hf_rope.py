@@ -31,13 +31,13 @@ def ropes_of_hf(
     """
     parameters = settings.table("rope_parameters")
     scaling = settings.table("rope_scaling")
-    base = settings.number("rope_theta", family.rope_base)
+    base = settings.number("rope_theta", family.rope_base, least=1.0)
     if family.local_rope_base is None:
         table, origin = (scaling, "rope_scaling") if scaling else (parameters, "rope_parameters")
         return (_rope(table, origin, base, dim, context_length),)
     nested = Settings(parameters, {})
     nested.check_known((GLOBAL, LOCAL), {})
-    local_base = settings.number("rope_local_base_freq", family.local_rope_base)
+    local_base = settings.number("rope_local_base_freq", family.local_rope_base, least=1.0)
     whole = {**nested.table(GLOBAL), **scaling}
     return (
         _rope(whole, f"rope_parameters.{GLOBAL}", base, dim, context_length),
@@ -53,10 +53,10 @@ def _rope(
     kind = settings.choice("type", TYPES, "default")
     kind = settings.choice("rope_type", TYPES, kind)
     settings.check_known(KNOWN_SCALING[kind], FIXED)
-    base = settings.number("rope_theta", base)
+    base = settings.number("rope_theta", base, least=1.0)
     if kind == "default":
         return RopeSpec(dim, base)
-    factor = settings.number("factor")
+    factor = settings.number("factor", least=1.0)
     if kind == "linear":
         return RopeSpec(dim, base, factor=factor)
     low, high = settings.number("low_freq_factor"), settings.number("high_freq_factor")

@@ -1,6 +1,6 @@
 """Typed, checked look-up of configuration values, whose errors name key and value."""
 
-import math
+import sys
 from collections.abc import Collection, Mapping
 from typing import NoReturn, TypeGuard
 
@@ -46,15 +46,16 @@ class Settings:
             self.refuse(key, f"a whole number from {least} to {MAX_COUNT}")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """Return a finite number above 0; `default` where there is none."""
+    def number(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
+        """Return a finite number above 0 and at least `least`; `default` where there is none."""
         value = self.get(key)
         if value is None and default is not None:
             return default
+        needed = f"a finite number of at least {least:g}" if least else "a finite number above 0"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.refuse(key, "a number above 0")
-        if not (math.isfinite(value) and value > 0):
-            self.refuse(key, "a finite number above 0")
+            self.refuse(key, needed)
+        if not (0 < value <= sys.float_info.max and value >= least):
+            self.refuse(key, needed)
         return float(value)
 
     def flag(self, key: str) -> bool:
