@@ -1,0 +1,1 @@
+"""Families of models, each as data."""

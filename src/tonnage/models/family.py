@@ -1,0 +1,97 @@
+"""What a family of models declares, and the numbers of one model before its tensors are matched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, RopeSpec
+
+Activation = Literal["silu", "gelu_tanh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One architecture as data.
+
+    gguf_architecture: `general.architecture` of its GGUF files, None when it has none of its own.
+    hf_wrapper_type: the `model_type` whose config holds this one's as `text_config`.
+    gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
+    value an absent one has; a setting in neither place is refused. window_period: every so many
+    layers one sees everything, 0 when all layers have the window. local_rope_base: base of the
+    second rope, used by layers with a window. wide_scale_layers: a GGUF with that many layers
+    scales attention by d_model / num_heads in place of the head size (the 27B Gemmas).
+    norm_offset: what Hugging Face weights leave out of the norms.
+    """
+
+    name: str
+    gguf_architecture: str | None
+    hf_model_types: tuple[str, ...]
+    hf_wrapper_type: str | None = None
+    activation: Activation = "silu"
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    post_norms: bool = False
+    scaled_embedding: bool = False
+    norm_offset: float = 0.0
+    rope_base: float = 10000.0
+    local_rope_base: float | None = None
+    window_period: int = 0
+    gguf_rope_style: Literal["half", "interleaved"] = "half"
+    wide_scale_layers: int | None = None
+    gguf_defaults: Mapping[str, object] = field(default_factory=dict)
+    hf_defaults: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """The numbers of one model, whatever container they came from; per layer where tuples.
+
+    vocab_size None: as many as the embedding has rows. windows: 0 for a layer that sees all.
+    """
+
+    d_model: int
+    vocab_size: int | None
+    context_length: int
+    norm_eps: float
+    activation: Activation
+    hidden: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    num_kv_heads: tuple[int, ...]
+    k_dim: int
+    v_dim: int
+    scale: float
+    windows: tuple[int, ...]
+    ropes: tuple[RopeSpec, ...]
+    bias: bool = False
+    out_bias: bool = False
+    attention_softcap: float = 0.0
+    final_softcap: float = 0.0
+
+    def layers(self, family: Family) -> tuple[LayerSpec, ...]:
+        """Return the layers; those with a window use the last rope."""
+        return tuple(self._layer(family, index) for index in range(len(self.windows)))
+
+    def _layer(self, family: Family, index: int) -> LayerSpec:
+        window = self.windows[index]
+        attention = AttentionSpec(
+            num_heads=self.num_heads[index],
+            num_kv_heads=self.num_kv_heads[index],
+            k_dim=self.k_dim,
+            v_dim=self.v_dim,
+            scale=self.scale,
+            rope=len(self.ropes) - 1 if window else 0,
+            window=window,
+            softcap=self.attention_softcap,
+            bias=self.bias,
+            out_bias=self.out_bias,
+            qk_norm=family.qk_norm,
+        )
+        mlp = MlpSpec(self.hidden[index], self.activation)
+        return LayerSpec(attention, mlp, family.post_norms)
+
+
+def periodic_windows(window: int, period: int, num_layers: int) -> tuple[int, ...]:
+    """Return each layer's window: 0 (all) for the last layer of every `period`, 0: never."""
+    return tuple(
+        0 if period and index % period == period - 1 else window for index in range(num_layers)
+    )

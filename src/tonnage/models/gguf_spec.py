@@ -1,0 +1,133 @@
+"""A model's description from the metadata of a GGUF file.
+
+Keys follow the GGUF specification and, where it is silent, the defaults of llama.cpp.
+"""
+
+from collections.abc import Mapping
+
+from tonnage.core.checkpoint import Catalog
+from tonnage.core.model_spec import ModelSpec, RopeSpec
+from tonnage.models.family import Family, Hyperparameters, periodic_windows
+from tonnage.models.settings import Settings
+from tonnage.models.tensor_names import (
+    check_layer_count,
+    expected_shapes,
+    gguf_name,
+    match_tensors,
+)
+
+KNOWN = frozenset({
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
+    "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor",
+    # Said of how the file came to be; they change nothing.
+    "tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length",
+})  # fmt: skip
+FIXED: Mapping[str, tuple[object, ...]] = {
+    "attention.causal": (True,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "rope.scaling.attn_factor": (1.0,),
+    "use_parallel_residual": (False,),
+}
+
+
+def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
+    """Return the model of a GGUF of `family`; see registry.spec_from_gguf for what it raises."""
+    settings = Settings(metadata, family.gguf_defaults, f"{family.gguf_architecture}.")
+    settings.check_known(KNOWN, FIXED)
+    hyper = _hyperparameters(family, settings, catalog)
+    layers = hyper.layers(family)
+    embed = catalog.tensors.get(gguf_name("embed"))
+    rows = hyper.vocab_size or (embed.shape[0] if embed and embed.shape else 0)
+    expected = expected_shapes(rows, hyper.d_model, layers)
+    if gguf_name("head") in catalog.tensors:
+        expected["head"] = expected["embed"]
+    if gguf_name("rope_factors") in catalog.tensors:
+        expected["rope_factors"] = (hyper.ropes[0].dim // 2,)
+    names = {canonical: gguf_name(canonical) for canonical in expected}
+    return ModelSpec(
+        family=family.name,
+        vocab_size=rows,
+        d_model=hyper.d_model,
+        layers=layers,
+        ropes=hyper.ropes,
+        context_length=hyper.context_length,
+        norm_eps=hyper.norm_eps,
+        embed_scale=hyper.d_model**0.5 if family.scaled_embedding else 1.0,
+        final_softcap=hyper.final_softcap,
+        weights=match_tensors(expected, names, catalog, _is_ignored),
+    )
+
+
+def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hyperparameters:
+    num_layers = settings.count("block_count")
+    check_layer_count(num_layers, f"{family.gguf_architecture}.block_count", catalog)
+    d_model = settings.count("embedding_length")
+    heads = settings.counts("attention.head_count", num_layers)
+    kv_heads = heads
+    if settings.get("attention.head_count_kv") is not None:
+        kv_heads = settings.counts("attention.head_count_kv", num_layers)
+    if any(q % kv for q, kv in zip(heads, kv_heads, strict=True)):
+        settings.refuse("attention.head_count_kv", f"a divisor of the {heads[0]} query heads")
+    if settings.get("attention.key_length") is None and d_model % heads[0]:
+        settings.refuse("attention.head_count", f"a divisor of embedding_length {d_model}")
+    k_dim = settings.count("attention.key_length", d_model // heads[0])
+    width = d_model / heads[0] if num_layers == family.wide_scale_layers else k_dim
+    vocab = settings.get("vocab_size")
+    return Hyperparameters(
+        d_model=d_model,
+        vocab_size=None if vocab is None else settings.count("vocab_size"),
+        context_length=settings.count("context_length"),
+        norm_eps=settings.number("attention.layer_norm_rms_epsilon"),
+        activation=family.activation,
+        hidden=settings.counts("feed_forward_length", num_layers),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        k_dim=k_dim,
+        v_dim=settings.count("attention.value_length", d_model // heads[0]),
+        scale=settings.number("attention.scale", float(width) ** -0.5),
+        windows=_windows(family, settings, num_layers),
+        ropes=_ropes(family, settings, k_dim),
+        bias=family.qkv_bias or gguf_name("layers.0.q_bias") in catalog.tensors,
+        out_bias=gguf_name("layers.0.o_bias") in catalog.tensors,
+        attention_softcap=settings.number("attn_logit_softcapping", 0.0),
+        final_softcap=settings.number("final_logit_softcapping", 0.0),
+    )
+
+
+def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:
+    if "attention.sliding_window" not in family.gguf_defaults:
+        return (0,) * num_layers
+    if settings.get("attention.sliding_window") == 0:
+        return (0,) * num_layers
+    window = settings.count("attention.sliding_window")
+    pattern = settings.get("attention.sliding_window_pattern")
+    if pattern is None or isinstance(pattern, int):
+        period = family.window_period if pattern is None else pattern
+        return periodic_windows(window, period, num_layers)
+    slides = settings.items("attention.sliding_window_pattern", num_layers)
+    if not all(isinstance(value, bool | int) for value in slides):
+        settings.refuse("attention.sliding_window_pattern", "a number or an array of truth values")
+    return tuple(window if value else 0 for value in slides)
+
+
+def _ropes(family: Family, settings: Settings, k_dim: int) -> tuple[RopeSpec, ...]:
+    dim = settings.count("rope.dimension_count", k_dim)
+    if dim > k_dim or dim % 2:
+        settings.refuse("rope.dimension_count", f"even and at most the key length {k_dim}")
+    kind = settings.choice("rope.scaling.type", ("none", "linear"), "linear")
+    factor = settings.number("rope.scaling.factor", 1.0, least=1.0) if kind == "linear" else 1.0
+    base = settings.number("rope.freq_base", family.rope_base, least=1.0)
+    style = family.gguf_rope_style
+    ropes: tuple[RopeSpec, ...] = (RopeSpec(dim, base, style, factor),)
+    if family.local_rope_base is not None:
+        local = settings.number("rope.freq_base_swa", family.local_rope_base, least=1.0)
+        ropes += (RopeSpec(dim, local, style),)
+    return ropes
+
+
+def _is_ignored(name: str) -> bool:
+    # Old converters wrote the inverse frequencies, which the settings already say.
+    return name.endswith(("attn_rot_embd.weight", "attn_rot_embd"))

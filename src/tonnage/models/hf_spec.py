@@ -1,0 +1,185 @@
+"""A model's description from the config.json of a Hugging Face folder.
+
+Defaults of absent settings are those of the configuration classes of transformers.
+"""
+
+from collections.abc import Mapping
+
+from tonnage.core.checkpoint import Catalog, TensorEntry
+from tonnage.core.model_spec import ModelSpec
+from tonnage.models.family import Activation, Family, Hyperparameters, periodic_windows
+from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
+from tonnage.models.settings import Settings
+from tonnage.models.tensor_names import (
+    HF_NAMES,
+    HF_POST_NORM_NAMES,
+    check_layer_count,
+    expected_shapes,
+    hf_name,
+    match_tensors,
+)
+
+ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+# Where the language model lies -> where its head does.
+ROOTS = {
+    "model.": "lm_head.weight",
+    "language_model.model.": "language_model.lm_head.weight",
+    "model.language_model.": "lm_head.weight",
+}
+READ = frozenset({
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
+    "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings",
+})  # fmt: skip
+# What concerns training, generation, saving or labels, but not the numbers of a forward pass.
+IGNORED = frozenset({
+    "architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path",
+    "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
+    "use_cache", "cache_implementation", "initializer_range", "attention_dropout",
+    "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
+    "decoder_start_token_id", "pretraining_tp", "return_dict", "return_dict_in_generate",
+    "output_attentions", "output_hidden_states", "output_scores", "torchscript",
+    "is_decoder", "is_llama_config", "id2label", "label2id", "num_labels", "problem_type",
+    "finetuning_task", "task_specific_params", "prefix", "tokenizer_class", "auto_map",
+    "chunk_size_feed_forward", "unsloth_fixed", "unsloth_version", "transformers.js_config",
+})  # fmt: skip
+FIXED: Mapping[str, tuple[object, ...]] = {
+    "mlp_bias": (False,),
+    "rope_interleaved": (False,),
+    "partial_rotary_factor": (1.0,),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "use_bidirectional_attention": (False,),
+    "tie_encoder_decoder": (False,),
+}
+# Gemma 3 with a vision tower: its config holds the language model's as `text_config`.
+WRAPPER_READ = frozenset({
+    "model_type", "tie_word_embeddings", "text_config", "vision_config", "mm_tokens_per_image",
+    "boi_token_index", "eoi_token_index", "image_token_index",
+    "boi_token_id", "eoi_token_id", "image_token_id",
+})  # fmt: skip
+VISION = ("vision_tower.", "multi_modal_projector.")
+
+
+def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -> ModelSpec:
+    """Return the model of a folder of `family`; see registry.spec_from_hf for what it raises."""
+    has_vision = config.get("model_type") == family.hf_wrapper_type and "text_config" in config
+    text = _text_config(config) if has_vision else config
+    settings = Settings(text, family.hf_defaults)
+    settings.check_known(READ | IGNORED, FIXED)
+    hyper = _hyperparameters(family, settings, catalog)
+    layers = hyper.layers(family)
+    rows = settings.count("vocab_size")
+    expected = expected_shapes(rows, hyper.d_model, layers)
+    tied = settings.flag("tie_word_embeddings")
+    if not tied:
+        expected["head"] = expected["embed"]
+    return ModelSpec(
+        family=family.name,
+        vocab_size=rows,
+        d_model=hyper.d_model,
+        layers=layers,
+        ropes=hyper.ropes,
+        context_length=hyper.context_length,
+        norm_eps=hyper.norm_eps,
+        embed_scale=hyper.d_model**0.5 if family.scaled_embedding else 1.0,
+        final_softcap=hyper.final_softcap,
+        norm_offset=family.norm_offset,
+        weights=_match(family, expected, catalog, tied=tied, has_vision=has_vision),
+    )
+
+
+def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the language model's settings out of those of a model with a vision tower."""
+    outer = Settings(config, {})
+    outer.check_known(WRAPPER_READ | IGNORED, FIXED)
+    tied = {key: config[key] for key in ("tie_word_embeddings",) if config.get(key) is not None}
+    return {**outer.table("text_config"), **tied}
+
+
+def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hyperparameters:
+    num_layers = settings.count("num_hidden_layers")
+    check_layer_count(num_layers, "num_hidden_layers", catalog)
+    d_model = settings.count("hidden_size")
+    heads = settings.count("num_attention_heads")
+    kv_heads = settings.count("num_key_value_heads", heads)
+    if heads % kv_heads:
+        settings.refuse("num_key_value_heads", f"a divisor of the {heads} query heads")
+    if settings.get("head_dim") is None and d_model % heads:
+        settings.refuse("num_attention_heads", f"a divisor of hidden_size {d_model}")
+    dim = settings.count("head_dim", d_model // heads)
+    if dim % 2:
+        settings.refuse("head_dim", f"even, to be rotated in pairs, where {dim} is odd")
+    context_length = settings.count("max_position_embeddings")
+    has_bias = settings.flag("attention_bias")
+    return Hyperparameters(
+        d_model=d_model,
+        vocab_size=settings.count("vocab_size"),
+        context_length=context_length,
+        norm_eps=settings.number("rms_norm_eps", 1e-6),
+        activation=_activation(settings, family),
+        hidden=(settings.count("intermediate_size"),) * num_layers,
+        num_heads=(heads,) * num_layers,
+        num_kv_heads=(kv_heads,) * num_layers,
+        k_dim=dim,
+        v_dim=dim,
+        scale=settings.number("query_pre_attn_scalar", float(dim)) ** -0.5,
+        windows=_windows(family, settings, num_layers),
+        ropes=ropes_of_hf(family, settings, dim, context_length),
+        bias=family.qkv_bias or has_bias,
+        out_bias=has_bias,
+        attention_softcap=settings.number("attn_logit_softcapping", 0.0),
+        final_softcap=settings.number("final_logit_softcapping", 0.0),
+    )
+
+
+def _activation(settings: Settings, family: Family) -> Activation:
+    key = "hidden_activation" if "hidden_activation" in family.hf_defaults else "hidden_act"
+    return ACTIVATIONS[settings.choice(key, ACTIVATIONS)]
+
+
+def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:
+    """Return each layer's window, by `layer_types` if there, else by the family's old keys."""
+    known = family.hf_defaults
+    switched_off = "use_sliding_window" in known and not settings.flag("use_sliding_window")
+    kinds = settings.items("layer_types", num_layers) if "layer_types" in known else []
+    if any(kinds):
+        if not all(kind in (GLOBAL, LOCAL) for kind in kinds):
+            settings.refuse("layer_types", f"a list of {GLOBAL} and {LOCAL}")
+        if LOCAL not in kinds:
+            return (0,) * num_layers
+        if switched_off:
+            settings.refuse("use_sliding_window", f"true when layer_types has {LOCAL}")
+        window = settings.count("sliding_window")
+        return tuple(window if kind == LOCAL else 0 for kind in kinds)
+    if switched_off or settings.get("sliding_window") is None:
+        return (0,) * num_layers
+    window = settings.count("sliding_window")
+    if "max_window_layers" in known:
+        first = settings.count("max_window_layers", least=0)
+        return tuple(window if index >= first else 0 for index in range(num_layers))
+    period = settings.count("_sliding_window_pattern", family.window_period)
+    period = settings.count("sliding_window_pattern", period)
+    return periodic_windows(window, period, num_layers)
+
+
+def _match(
+    family: Family,
+    expected: Mapping[str, tuple[int, ...]],
+    catalog: Catalog,
+    *,
+    tied: bool,
+    has_vision: bool,
+) -> dict[str, TensorEntry]:
+    table = HF_POST_NORM_NAMES if family.post_norms else HF_NAMES
+    root = next((r for r in ROOTS if r + table["embed"] in catalog.tensors), "model.")
+    head = ROOTS[root]
+    names = {name: root + hf_name(name, table) for name in expected if name != "head"}
+    names["head"] = head
+
+    def is_ignored(name: str) -> bool:
+        # Old checkpoints hold the inverse frequencies, and a tied head a second time.
+        vision = has_vision and name.removeprefix("model.").startswith(VISION)
+        return vision or (tied and name == head) or name.endswith(".rotary_emb.inv_freq")
+
+    return match_tensors(expected, names, catalog, is_ignored)

@@ -1,0 +1,49 @@
+"""All families, and the two ways from a checkpoint to a ModelSpec."""
+
+from collections.abc import Mapping
+
+from tonnage.core.checkpoint import Catalog
+from tonnage.core.errors import UnsupportedModelError
+from tonnage.core.model_spec import ModelSpec
+from tonnage.models.families.gemma2 import GEMMA2
+from tonnage.models.families.gemma3 import GEMMA3
+from tonnage.models.families.llama import LLAMA
+from tonnage.models.families.mistral import MISTRAL
+from tonnage.models.families.qwen2 import QWEN2
+from tonnage.models.families.qwen3 import QWEN3
+from tonnage.models.family import Family
+from tonnage.models.gguf_spec import spec_of_gguf
+from tonnage.models.hf_spec import spec_of_hf
+
+FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3)
+BY_GGUF_ARCHITECTURE = {f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture}
+BY_HF_MODEL_TYPE = {name: family for family in FAMILIES for name in family.hf_model_types}
+
+
+def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
+    """Return the model that a GGUF describes.
+
+    metadata: key -> scalar, or array (a list, or lazy with `to_list()`). Raises
+    UnsupportedModelError for an architecture or setting that is not implemented and
+    TensorMismatchError for tensors that do not fit it.
+    """
+    key = "general.architecture"
+    return spec_of_gguf(_family(BY_GGUF_ARCHITECTURE, key, metadata.get(key)), metadata, catalog)
+
+
+def spec_from_hf(config: Mapping[str, object], catalog: Catalog) -> ModelSpec:
+    """Return the model that a Hugging Face folder describes; config: its parsed config.json.
+
+    Raises as `spec_from_gguf` does.
+    """
+    key = "model_type"
+    return spec_of_hf(_family(BY_HF_MODEL_TYPE, key, config.get(key)), config, catalog)
+
+
+def _family(table: Mapping[str, Family], key: str, name: object) -> Family:
+    if not isinstance(name, str) or name not in table:
+        raise UnsupportedModelError(
+            f"The model's {key} is {str(name)[:80]!r}, which is not implemented; "
+            f"use a model of one of: {', '.join(sorted(table))}."
+        )
+    return table[name]

@@ -1,0 +1,161 @@
+"""Names of the tensors in each container, their shapes, and the match against a catalog.
+
+GGUF names follow the GGUF specification ("Standardized tensor names"), Hugging Face names the
+modules of transformers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tonnage.core.checkpoint import Catalog, TensorEntry
+from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
+from tonnage.core.model_spec import LayerSpec
+
+Shape = tuple[int, ...]
+
+GGUF_NAMES = {
+    "embed": "token_embd.weight",
+    "head": "output.weight",
+    "final_norm": "output_norm.weight",
+    "rope_factors": "rope_freqs.weight",
+    "attn_norm": "attn_norm.weight",
+    "q": "attn_q.weight",
+    "k": "attn_k.weight",
+    "v": "attn_v.weight",
+    "o": "attn_output.weight",
+    "q_bias": "attn_q.bias",
+    "k_bias": "attn_k.bias",
+    "v_bias": "attn_v.bias",
+    "o_bias": "attn_output.bias",
+    "q_norm": "attn_q_norm.weight",
+    "k_norm": "attn_k_norm.weight",
+    "post_attn_norm": "post_attention_norm.weight",
+    "mlp_norm": "ffn_norm.weight",
+    "gate": "ffn_gate.weight",
+    "up": "ffn_up.weight",
+    "down": "ffn_down.weight",
+    "post_mlp_norm": "post_ffw_norm.weight",
+}
+HF_NAMES = {
+    "embed": "embed_tokens.weight",
+    "final_norm": "norm.weight",
+    "attn_norm": "input_layernorm.weight",
+    "q": "self_attn.q_proj.weight",
+    "k": "self_attn.k_proj.weight",
+    "v": "self_attn.v_proj.weight",
+    "o": "self_attn.o_proj.weight",
+    "q_bias": "self_attn.q_proj.bias",
+    "k_bias": "self_attn.k_proj.bias",
+    "v_bias": "self_attn.v_proj.bias",
+    "o_bias": "self_attn.o_proj.bias",
+    "q_norm": "self_attn.q_norm.weight",
+    "k_norm": "self_attn.k_norm.weight",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+HF_POST_NORM_NAMES = {
+    **HF_NAMES,
+    "post_attn_norm": "post_attention_layernorm.weight",
+    "mlp_norm": "pre_feedforward_layernorm.weight",
+    "post_mlp_norm": "post_feedforward_layernorm.weight",
+}
+
+
+def gguf_name(canonical: str) -> str:
+    """Return the name in a GGUF of the tensor `canonical`, as named in ModelSpec."""
+    layer, _, role = canonical.rpartition(".")
+    return layer.replace("layers.", "blk.") + "." * bool(layer) + GGUF_NAMES[role]
+
+
+def hf_name(canonical: str, names: Mapping[str, str]) -> str:
+    """Return the name in a Hugging Face checkpoint, within the module that holds the layers.
+
+    names: HF_NAMES or HF_POST_NORM_NAMES. The head lies outside that module.
+    """
+    layer, _, role = canonical.rpartition(".")
+    return layer + "." * bool(layer) + names[role]
+
+
+def expected_shapes(vocab_size: int, d_model: int, layers: Sequence[LayerSpec]) -> dict[str, Shape]:
+    """Return canonical name -> shape of every tensor but `head` and `rope_factors`."""
+    shapes: dict[str, Shape] = {"embed": (vocab_size, d_model), "final_norm": (d_model,)}
+    for index, layer in enumerate(layers):
+        for role, shape in _layer_shapes(d_model, layer).items():
+            shapes[f"layers.{index}.{role}"] = shape
+    return shapes
+
+
+def _layer_shapes(d_model: int, layer: LayerSpec) -> dict[str, Shape]:
+    attn, hidden = layer.attention, layer.mlp.hidden
+    q_rows = attn.num_heads * attn.k_dim
+    k_rows, v_rows = attn.num_kv_heads * attn.k_dim, attn.num_kv_heads * attn.v_dim
+    shapes: dict[str, Shape] = {
+        "attn_norm": (d_model,),
+        "q": (q_rows, d_model),
+        "k": (k_rows, d_model),
+        "v": (v_rows, d_model),
+        "o": (d_model, attn.num_heads * attn.v_dim),
+        "mlp_norm": (d_model,),
+        "gate": (hidden, d_model),
+        "up": (hidden, d_model),
+        "down": (d_model, hidden),
+    }
+    if attn.bias:
+        shapes |= {"q_bias": (q_rows,), "k_bias": (k_rows,), "v_bias": (v_rows,)}
+    if attn.out_bias:
+        shapes["o_bias"] = (d_model,)
+    if attn.qk_norm:
+        shapes |= {"q_norm": (attn.k_dim,), "k_norm": (attn.k_dim,)}
+    if layer.post_norms:
+        shapes |= {"post_attn_norm": (d_model,), "post_mlp_norm": (d_model,)}
+    return shapes
+
+
+def check_layer_count(num_layers: int, key: str, catalog: Catalog) -> None:
+    """Raise UnsupportedModelError when there are fewer tensors than layers.
+
+    Layers are lists from here on, so an absurd count must not get further.
+    """
+    if num_layers > len(catalog.tensors):
+        raise UnsupportedModelError(
+            f"The setting {key} is {num_layers}, but the checkpoint holds only "
+            f"{len(catalog.tensors)} tensors. It is damaged or incomplete: download it again."
+        )
+
+
+def match_tensors(
+    expected: Mapping[str, Shape],
+    names: Mapping[str, str],
+    catalog: Catalog,
+    ignored: Callable[[str], bool],
+) -> dict[str, TensorEntry]:
+    """Return canonical name -> entry.
+
+    names: canonical -> name in the file. ignored: tells names that may be left over. Raises
+    TensorMismatchError that lists all missing, left-over and wrongly shaped tensors.
+    """
+    missing, misshapen, found = [], [], {}
+    for canonical, shape in expected.items():
+        entry = catalog.tensors.get(names[canonical])
+        if entry is None:
+            missing.append(names[canonical])
+        elif entry.shape != shape:
+            misshapen.append(f"{entry.name} has shape {entry.shape} where {shape} is needed")
+        else:
+            found[canonical] = entry
+    used = {names[canonical] for canonical in expected}
+    left_over = [name for name in catalog.tensors if name not in used and not ignored(name)]
+    _raise_mismatch(missing, left_over, misshapen)
+    return found
+
+
+def _raise_mismatch(missing: list[str], left_over: list[str], misshapen: list[str]) -> None:
+    parts = (("missing", missing), ("left over", left_over), ("wrong shape", misshapen))
+    lists = [f"{len(items)} {what}: {', '.join(items)}" for what, items in parts if items]
+    if lists:
+        raise TensorMismatchError(
+            f"The tensors do not fit the model's settings. {'; '.join(lists)}. "
+            "The file is damaged or made for another architecture: download it again or use "
+            "another."
+        )

@@ -1,0 +1,304 @@
+"""Tiny random checkpoints of every family, as Hugging Face folders and as GGUF files.
+
+No torch: the weights are numpy arrays under their Hugging Face names, and `safetensors` and
+`gguf` write them. Values lie on the bfloat16 grid, and settings are exact in float32, so that both
+containers hold the very same model.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gguf
+import numpy as np
+from safetensors.numpy import save
+
+from tonnage.core.model_spec import RopeSpec
+
+Shape = tuple[int, ...]
+Chooser = Callable[[str, Shape], str]
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+COMMON: dict[str, object] = {
+    "vocab_size": 307,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 2.0**-17,
+}
+GEMMA: dict[str, object] = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+    "head_dim": 64,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 5,
+}
+SPECIAL: dict[str, dict[str, object]] = {
+    "llama": {"hidden_act": "silu", "tie_word_embeddings": False, "head_dim": 64},
+    "mistral": {"hidden_act": "silu", "tie_word_embeddings": False, "sliding_window": 6},
+    "qwen2": {"hidden_act": "silu", "tie_word_embeddings": True},
+    "qwen3": {"hidden_act": "silu", "tie_word_embeddings": False, "head_dim": 80},
+    "gemma2": {**GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    "gemma3_text": {**GEMMA, "rope_theta": 1e6, "rope_local_base_freq": 1e4},
+}
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A model: its config.json, its weights (HF name -> float32), the size of V's heads."""
+
+    config: dict[str, object]
+    weights: dict[str, np.ndarray]
+    v_dim: int
+
+    def __getitem__(self, key: str) -> int:
+        value = self.config[key]
+        assert isinstance(value, int)
+        return value
+
+    @property
+    def family(self) -> str:
+        """The model_type."""
+        return str(self.config["model_type"])
+
+    @property
+    def is_gemma(self) -> bool:
+        """Whether norms leave out 1 and embeddings are scaled."""
+        return self.family.startswith("gemma")
+
+    @property
+    def k_dim(self) -> int:
+        """The size of a head of Q and K."""
+        return _head_dim(self.config)
+
+
+def tiny_config(family: str, **changes: object) -> dict[str, object]:
+    """Return a config.json of `family` with odd sizes, some settings replaced."""
+    return {"model_type": family, **COMMON, **SPECIAL[family], **changes}
+
+
+def tiny_model(
+    config: Mapping[str, object], *, seed: int = 0, v_dim: int | None = None
+) -> TinyModel:
+    """Return random weights for `config`; v_dim: the size of V's heads, where it differs."""
+    v_dim = v_dim or _head_dim(config)
+    rng = np.random.default_rng(seed)
+    weights = {name: _random(rng, name, shape) for name, shape in _shapes(config, v_dim).items()}
+    return TinyModel(dict(config), weights, v_dim)
+
+
+def _head_dim(config: Mapping[str, object]) -> int:
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def _random(rng: np.random.Generator, name: str, shape: Shape) -> np.ndarray:
+    # Norms and biases are far from their neutral values, or a mistake in them would not show.
+    scale = 0.3 if len(shape) == 1 else 1.5 / np.sqrt(shape[-1])
+    centre = 1.0 if "norm" in name else 0.0
+    return on_bf16_grid((centre + scale * rng.standard_normal(shape)).astype(np.float32))
+
+
+def on_bf16_grid(values: np.ndarray) -> np.ndarray:
+    """Return float32 values with the lower 16 bits cut, and 0 for what float16 cannot hold."""
+    values = np.where(np.abs(values) < 2.0**-16, np.float32(0), values)
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
+    d, vocab = config["hidden_size"], config["vocab_size"]
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (vocab, d), "model.norm.weight": (d,)}
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (vocab, d)
+    for index in range(config["num_hidden_layers"]):
+        layer = _layer_shapes(config, v_dim)
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
+
+
+def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
+    d, hidden, k_dim = config["hidden_size"], config["intermediate_size"], _head_dim(config)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    family = str(config["model_type"])
+    rows = {"q": heads * k_dim, "k": kv_heads * k_dim, "v": kv_heads * v_dim, "o": d}
+    shapes: dict[str, Shape] = {f"self_attn.{r}_proj.weight": (rows[r], d) for r in "qkv"}
+    shapes["self_attn.o_proj.weight"] = (d, heads * v_dim)
+    biased = "qkvo" if config.get("attention_bias") else "qkv" if family == "qwen2" else ""
+    shapes |= {f"self_attn.{r}_proj.bias": (rows[r],) for r in biased}
+    if family in ("qwen3", "gemma3_text"):
+        shapes |= {f"self_attn.{r}_norm.weight": (k_dim,) for r in "qk"}
+    shapes |= {f"mlp.{r}_proj.weight": (hidden, d) for r in ("gate", "up")}
+    shapes["mlp.down_proj.weight"] = (d, hidden)
+    norms = ["input", "post_attention"]
+    norms += ["pre_feedforward", "post_feedforward"] if family.startswith("gemma") else []
+    return shapes | {f"{norm}_layernorm.weight": (d,) for norm in norms}
+
+
+def write_hf(folder: Path, model: TinyModel, *, dtype: str = "F32", num_shards: int = 1) -> Path:
+    """Write config.json and safetensors (dtype: F32, F16 or BF16) into `folder`; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(model.config))
+    names = sorted(model.weights)
+    shards = [names[first::num_shards] for first in range(num_shards)]
+    files = [f"model-{i + 1:05}-of-{num_shards:05}.safetensors" for i in range(num_shards)]
+    if num_shards == 1:
+        files = ["model.safetensors"]
+    for file, shard in zip(files, shards, strict=True):
+        tensors = {name: model.weights[name] for name in shard}
+        (folder / file).write_bytes(_safetensors(tensors, dtype))
+    if num_shards > 1:
+        where = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+        index = {"metadata": {}, "weight_map": where}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _safetensors(tensors: Mapping[str, np.ndarray], dtype: str) -> bytes:
+    if dtype != "BF16":
+        kind = {"F32": np.float32, "F16": np.float16}[dtype]
+        return save({name: values.astype(kind) for name, values in tensors.items()})
+    # Numpy has no bfloat16: write its bits, then name them in the header.
+    upper = {name: (values.view(np.uint32) >> 16) for name, values in tensors.items()}
+    data = save({name: bits.astype(np.uint16) for name, bits in upper.items()})
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end].replace(b'"dtype":"U16"', b'"dtype":"BF16"').rstrip()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+GGUF_ARCHITECTURES = {"mistral": "llama", "gemma3_text": "gemma3"}
+GGUF_ROLES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+
+
+def all_f32(name: str, shape: Shape) -> str:
+    """Choose F32 for every tensor."""
+    return "F32"
+
+
+def matrices(kind: str) -> Chooser:
+    """Return a chooser: `kind` for matrices whose rows it divides, F32 for the rest."""
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]][0]
+    return lambda name, shape: kind if len(shape) > 1 and shape[-1] % block == 0 else "F32"
+
+
+def write_gguf(path: Path, model: TinyModel, choose: Chooser = all_f32) -> Path:
+    """Write the same model as GGUF.
+
+    choose: (GGUF name, shape) -> block format; one that gguf.quants can quantize.
+    """
+    architecture = GGUF_ARCHITECTURES.get(model.family, model.family)
+    writer = gguf.GGUFWriter(path, architecture)
+    _add_metadata(writer, model)
+    for name, values in model.weights.items():
+        new_name = gguf_tensor_name(model, name)
+        kind = gguf.GGMLQuantizationType[choose(new_name, values.shape)]
+        values = _as_gguf(model, name, values)
+        if kind == gguf.GGMLQuantizationType.F32:
+            writer.add_tensor(new_name, values)
+        else:
+            writer.add_tensor(new_name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    factors = llama3_factors(model)
+    if factors is not None:
+        writer.add_tensor("rope_freqs.weight", factors)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def gguf_tensor_name(model: TinyModel, name: str) -> str:
+    """Return the GGUF name of a tensor with the Hugging Face name `name`."""
+    whole = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    stem, _, kind = name.rpartition(".")
+    if stem in whole:
+        return f"{whole[stem]}.{kind}"
+    index, _, role = stem.removeprefix("model.layers.").partition(".")
+    post = "post_attention_norm" if model.is_gemma else "ffn_norm"
+    return f"blk.{index}.{GGUF_ROLES.get(role, post)}.{kind}"
+
+
+def _as_gguf(model: TinyModel, name: str, values: np.ndarray) -> np.ndarray:
+    if model.is_gemma and "norm" in name:
+        return values + np.float32(1)
+    is_llama = model.family in ("llama", "mistral")
+    for role, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+        if is_llama and role in name:
+            return halves_to_pairs(values, model[heads])
+    return np.ascontiguousarray(values)
+
+
+def halves_to_pairs(rows: np.ndarray, num_heads: int) -> np.ndarray:
+    """Reorder each head's rows: element i of the second half moves next to i of the first."""
+    split = rows.reshape(num_heads, 2, -1, *rows.shape[1:])
+    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))
+
+
+def llama3_factors(model: TinyModel) -> np.ndarray | None:
+    """Return what converters write as rope_freqs.weight: unscaled over scaled frequencies."""
+    rope = {
+        **(model.config.get("rope_scaling") or {}),
+        **(model.config.get("rope_parameters") or {}),
+    }
+    if rope.get("rope_type") != "llama3":
+        return None
+    base = float(rope.get("rope_theta", model.config.get("rope_theta", 1e4)))
+    numbers = (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"])
+    scaling = (*numbers, rope["original_max_position_embeddings"])
+    plain = RopeSpec(model.k_dim, base)
+    scaled = replace(plain, llama3=scaling)
+    ratio = np.divide(plain.inverse_frequencies(), scaled.inverse_frequencies())
+    return ratio.astype(np.float32)
+
+
+def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
+    config = model.config
+    writer.add_name("tiny")
+    writer.add_block_count(model["num_hidden_layers"])
+    writer.add_context_length(model["max_position_embeddings"])
+    writer.add_embedding_length(model["hidden_size"])
+    writer.add_feed_forward_length(model["intermediate_size"])
+    writer.add_head_count(model["num_attention_heads"])
+    writer.add_head_count_kv(model["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(model["vocab_size"])
+    writer.add_key_length(model.k_dim)
+    writer.add_value_length(model.v_dim)
+    _add_rope(writer, model)
+    if model.family in ("mistral", "gemma2", "gemma3_text") and config["sliding_window"]:
+        writer.add_sliding_window(model["sliding_window"])
+    if model.is_gemma:
+        writer.add_attention_scale(model["query_pre_attn_scalar"] ** -0.5)
+    if model.family == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if "layer_types" in config and model.is_gemma:
+        slides = [kind == "sliding_attention" for kind in config["layer_types"]]
+        writer.add_sliding_window_pattern(slides)
+
+
+def _add_rope(writer: gguf.GGUFWriter, model: TinyModel) -> None:
+    config = model.config
+    writer.add_rope_freq_base(config.get("rope_theta", 1e4))
+    if "rope_local_base_freq" in config:
+        key = gguf.Keys.Rope.FREQ_BASE_SWA.format(arch=writer.arch)
+        writer.add_float32(key, config["rope_local_base_freq"])
+    scaling = config.get("rope_scaling") or {}
+    if scaling.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling["factor"])

@@ -1,0 +1,156 @@
+"""The naive twin against Hugging Face transformers, on tiny random checkpoints of every family.
+
+Transformers computes norms, ropes and softmaxes in float32 whatever the model's type, so here its
+float32 is float64: both sides then differ by float64 roundings only.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.checkpoints import FAMILIES, TinyModel, tiny_config, tiny_model, write_hf
+from support.containers import read_hf, weights_of
+from support.naive_model import hidden_states, logits
+from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
+
+torch = pytest.importorskip("torch", reason="torch is not installed: parity not checked")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: parity not checked"
+)
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
+GEMMA3_ROPES = {
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
+}
+CASES = {
+    **{family: tiny_config(family) for family in FAMILIES},
+    "llama tied, old head size, biases": tiny_config(
+        "llama", head_dim=None, tie_word_embeddings=True, attention_bias=True
+    ),
+    "llama3 rope, old form": tiny_config("llama", rope_theta=5e5, rope_scaling=LLAMA3),
+    "llama3 rope, new form": tiny_config("llama", rope_parameters={**LLAMA3, "rope_theta": 5e5}),
+    "llama linear rope": tiny_config("llama", rope_scaling={"type": "linear", "factor": 2.5}),
+    "mistral without window": tiny_config("mistral", sliding_window=None),
+    "qwen2 untied, window by layer": tiny_config(
+        "qwen2",
+        tie_word_embeddings=False,
+        use_sliding_window=True,
+        sliding_window=4,
+        max_window_layers=1,
+    ),
+    "qwen2 layer types": tiny_config(
+        "qwen2", use_sliding_window=True, sliding_window=4, layer_types=LAYER_TYPES
+    ),
+    "qwen3 biases": tiny_config("qwen3", attention_bias=True, tie_word_embeddings=True),
+    "gemma2 no caps": tiny_config(
+        "gemma2", attn_logit_softcapping=None, final_logit_softcapping=None
+    ),
+    "gemma3 pattern of 2": tiny_config("gemma3_text", sliding_window_pattern=2),
+    "gemma3 old linear rope": tiny_config(
+        "gemma3_text", sliding_window_pattern=2, rope_scaling={"rope_type": "linear", "factor": 8.0}
+    ),
+    "gemma3 new form": {
+        key: value
+        for key, value in tiny_config(
+            "gemma3_text", layer_types=LAYER_TYPES, rope_parameters=GEMMA3_ROPES
+        ).items()
+        if key not in ("rope_theta", "rope_local_base_freq")
+    },
+    "gemma3 seven layers, untied": tiny_config(
+        "gemma3_text", num_hidden_layers=7, tie_word_embeddings=False
+    ),
+    **{
+        f"{family}, heads of {dim}": tiny_config(family, head_dim=dim, hidden_size=64)
+        for family, dim in (
+            ("llama", 80), ("mistral", 96), ("qwen3", 128), ("gemma2", 256), ("gemma3_text", 96)
+        )
+    },
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def float64_for_float32() -> Iterator[None]:
+    """Make what transformers casts to float32 float64."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "float32", torch.float64)
+        patch.setattr(torch, "float", torch.float64)
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+def reference(folder: Path, model: TinyModel, ids: list[int]) -> list[np.ndarray]:
+    """Return transformers' hidden states before each layer, and its logits."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with float64_for_float32(), torch.no_grad():
+        net = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        state = {name: torch.from_numpy(w.astype(np.float64)) for name, w in model.weights.items()}
+        report = net.double().load_state_dict(state, strict=False)
+        assert not report.unexpected_keys
+        assert set(report.missing_keys) <= {"lm_head.weight"}
+        net.tie_weights()
+        out = net.eval()(torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+    # The last of its hidden states is normed already.
+    states = [state[0].numpy() for state in out.hidden_states[:-1]]
+    return [*states, out.logits[0].numpy()]
+
+
+def num_roundings(model: TinyModel, num_tokens: int) -> int:
+    """Return how many float64 additions lie on the longest path to a logit."""
+    width = model["num_attention_heads"] * model.k_dim
+    layer = 5 * model["hidden_size"] + model["intermediate_size"] + 2 * width + 2 * num_tokens
+    return model["num_hidden_layers"] * layer + 2 * model["hidden_size"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_naive_twin_equals_transformers(case: str, tmp_path: Path) -> None:
+    model = tiny_model(CASES[case])
+    folder = write_hf(tmp_path, model)
+    ids = np.random.default_rng(1).integers(0, model["vocab_size"], 23).tolist()
+    spec = spec_from_hf(*read_hf(folder))
+    tensor = weights_of(spec)
+    states = hidden_states(spec, tensor, ids)
+    ours = [*states[:-1], logits(spec, tensor, states[-1])]
+    theirs = reference(folder, model, ids)
+    # Roundings of size eps, each relative to the largest value they met.
+    tolerance = np.finfo(np.float64).eps * num_roundings(model, len(ids))
+    assert len(ours) == len(theirs) == model["num_hidden_layers"] + 1
+    for mine, other in zip(ours, theirs, strict=True):
+        assert other.dtype == np.float64
+        worst = np.abs(mine - other).max() / np.abs(other).max()
+        assert worst < tolerance, f"{worst:.2e} against {tolerance:.2e}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_config_that_transformers_saved_means_the_same(family: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config(family))
+    folder = write_hf(tmp_path, model)
+    written = spec_from_hf(*read_hf(folder))
+    transformers.AutoConfig.from_pretrained(folder).save_pretrained(folder)
+    assert spec_from_hf(*read_hf(folder)) == written
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_absent_settings_are_what_transformers_takes_them_for(family: str) -> None:
+    config = transformers.AutoConfig.for_model(family).to_dict()
+    ours = BY_HF_MODEL_TYPE[family].hf_defaults
+    # None here: derived from other settings. use_sliding_window False empties sliding_window.
+    keys = {key for key in ours if ours[key] is not None and key in config}
+    keys -= {"sliding_window"} if "use_sliding_window" in ours else set()
+    assert keys
+    assert {key: ours[key] for key in keys} == {key: config[key] for key in keys}

@@ -1,0 +1,260 @@
+"""Families read from GGUF metadata: the same model as in Hugging Face form, and what is refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, write_gguf
+from support.checkpoints import write_hf as write_folder
+from support.containers import read_gguf, read_hf, weights_of
+from support.naive_model import Tensor, forward
+from tonnage.core.checkpoint import Catalog
+from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
+from tonnage.core.model_spec import ModelSpec
+from tonnage.models.registry import spec_from_gguf, spec_from_hf
+
+IDS = [3, 301, 17, 17, 250, 9, 44, 0, 306, 128, 5]
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
+CASES = {
+    **{family: tiny_config(family) for family in FAMILIES},
+    "llama3 rope": tiny_config("llama", rope_theta=5e5, rope_scaling=LLAMA3),
+    "llama linear rope, biases": tiny_config("llama", rope_scaling=LINEAR, attention_bias=True),
+    "qwen2 untied, heads of 80": tiny_config("qwen2", tie_word_embeddings=False, head_dim=80),
+    "gemma3 linear rope, pattern": tiny_config(
+        "gemma3_text", rope_scaling=LINEAR, layer_types=SLIDING
+    ),
+    "gemma2 heads of 256": tiny_config("gemma2", head_dim=256),
+}
+
+
+def logits_of(spec: ModelSpec) -> np.ndarray:
+    return forward(spec, weights_of(spec), IDS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_containers_hold_the_same_model(case: str, tmp_path: Path) -> None:
+    model = tiny_model(CASES[case])
+    from_hf = spec_from_hf(*read_hf(write_folder(tmp_path, model)))
+    from_gguf = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
+    mine, other = logits_of(from_gguf), logits_of(from_hf)
+    # Rope factors and norms with their 1 are float32 in the file; all else is the same numbers.
+    eps = np.finfo(np.float32).eps if "rope_factors" in from_gguf.weights else 2**-52
+    tolerance = eps * 40 * model["num_hidden_layers"] * math.sqrt(model["hidden_size"])
+    assert np.abs(mine - other).max() < tolerance * np.abs(other).max()
+    assert from_gguf.tied_head == from_hf.tied_head
+    assert from_gguf.context_length == from_hf.context_length
+    assert [layer.attention.window for layer in from_gguf.layers] == [
+        layer.attention.window for layer in from_hf.layers
+    ]
+
+
+def test_only_llama_files_pair_neighbours(tmp_path: Path) -> None:
+    styles = {}
+    for family in FAMILIES:
+        path = write_gguf(tmp_path / f"{family}.gguf", tiny_model(tiny_config(family)))
+        styles[family] = {rope.style for rope in spec_from_gguf(*read_gguf(path)).ropes}
+    assert styles.pop("llama") == styles.pop("mistral") == {"interleaved"}
+    assert all(style == {"half"} for style in styles.values())
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_matrices_may_have_any_block_format(kind: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("gemma3_text"))
+    exact = logits_of(spec_from_gguf(*read_gguf(write_gguf(tmp_path / "exact.gguf", model))))
+    spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model, matrices(kind))))
+    kinds = {name: entry.format.name for name, entry in spec.weights.items()}
+    assert {kinds["embed"], kinds["layers.0.q"], kinds["layers.2.down"]} == {kind}
+    assert {kinds["final_norm"], kinds["layers.1.q_norm"]} == {"F32"}
+    got = logits_of(spec)
+    assert np.isfinite(got).all()
+    assert (got == exact).all() == (kind in ("F16", "BF16"))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
+def test_v_smaller_than_k_is_v_without_its_zeros(family: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config(family, head_dim=64), v_dim=40)
+    spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
+    assert (spec.layers[0].attention.k_dim, spec.layers[0].attention.v_dim) == (64, 40)
+    wide = with_attention(spec, v_dim=64)
+    padded = padded_rows(weights_of(spec), {"v": 2, "v_bias": 2, "o": 4}, 40, 64)
+    np.testing.assert_allclose(logits_of(spec), forward(wide, padded, IDS), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("family", "style"), [("qwen2", "half"), ("llama", "interleaved")])
+def test_k_smaller_than_v_is_k_without_its_zeros(family: str, style: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config(family, head_dim=48), v_dim=80)
+    spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
+    assert (spec.layers[0].attention.k_dim, spec.layers[0].attention.v_dim) == (48, 80)
+    assert spec.ropes[0].style == style
+    # The wider twin keeps the scale, and rotates 48 of its 80 elements.
+    wide = with_attention(spec, k_dim=80)
+    roles = {"q": 4, "k": 2, "q_bias": 4, "k_bias": 2}
+    padded = padded_rows(weights_of(spec), roles, 48, 80)
+    np.testing.assert_allclose(logits_of(spec), forward(wide, padded, IDS), rtol=0, atol=1e-12)
+
+
+def with_attention(spec: ModelSpec, **changes: int) -> ModelSpec:
+    layers = [replace(x, attention=replace(x.attention, **changes)) for x in spec.layers]
+    return replace(spec, layers=tuple(layers))
+
+
+def padded_rows(tensor: Tensor, num_heads: dict[str, int], dim: int, new_dim: int) -> Tensor:
+    """Return weights whose heads of `dim` end in zeros up to `new_dim`; of `o`, the columns."""
+
+    def padded(name: str) -> np.ndarray:
+        role = name.rpartition(".")[2]
+        values = tensor(name).T if role == "o" else tensor(name)
+        if role in num_heads:
+            heads = values.reshape(num_heads[role], dim, -1)
+            heads = np.pad(heads, ((0, 0), (0, new_dim - dim), (0, 0)))
+            values = heads.reshape(-1, *values.shape[1:])
+        return values.T if role == "o" else values
+
+    return padded
+
+
+class LazyArray:
+    """An array of metadata that is read on demand."""
+
+    def __init__(self, values: list[object]) -> None:
+        self.values = values
+
+    def to_list(self) -> list[object]:
+        return self.values
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict, Catalog]]:
+    folder = tmp_path_factory.mktemp("gguf")
+    return {
+        family: read_gguf(write_gguf(folder / f"{family}.gguf", tiny_model(tiny_config(family))))
+        for family in FAMILIES
+    }
+
+
+def test_settings_may_be_lists_by_layer(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["gemma3_text"]
+    plain = spec_from_gguf(metadata, catalog)
+    by_layer = {
+        "gemma3.attention.head_count": LazyArray([4, 4, 4]),
+        "gemma3.attention.head_count_kv": [2, 2, 2],
+        "gemma3.feed_forward_length": LazyArray([160, 160, 160]),
+        "gemma3.attention.sliding_window_pattern": LazyArray([True, False, True]),
+    }
+    spec = spec_from_gguf(metadata | by_layer, catalog)
+    assert [layer.attention.window for layer in plain.layers] == [5, 5, 5]
+    assert [layer.attention.window for layer in spec.layers] == [5, 0, 5]
+    assert [layer.attention.rope for layer in spec.layers] == [1, 0, 1]
+    assert [layer.mlp for layer in spec.layers] == [layer.mlp for layer in plain.layers]
+    with pytest.raises(UnsupportedModelError, match=r"head_count is \[4, 4\].* 3 layers"):
+        spec_from_gguf(metadata | {"gemma3.attention.head_count": [4, 4]}, catalog)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windows"), [(None, [5, 5, 5]), (2, [5, 0, 5]), (1, [0, 0, 0]), (0, [5, 5, 5])]
+)
+def test_window_pattern_counts_to_the_global_layer(
+    opened: dict[str, tuple[dict, Catalog]], pattern: int | None, windows: list[int]
+) -> None:
+    metadata, catalog = opened["gemma3_text"]
+    changed = {**metadata, "gemma3.attention.sliding_window_pattern": pattern}
+    layers = spec_from_gguf(changed, catalog).layers
+    assert [layer.attention.window for layer in layers] == windows
+
+
+def test_gemma2_defaults(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["gemma2"]
+    optional = (
+        "attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping",
+        "attention.scale", "rope.freq_base",
+    )  # fmt: skip
+    bare = {k: v for k, v in metadata.items() if k.removeprefix("gemma2.") not in optional}
+    spec = spec_from_gguf(bare, catalog)
+    assert [layer.attention.window for layer in spec.layers] == [4096, 0, 4096]
+    assert spec.layers[0].attention.softcap == 50
+    assert spec.final_softcap == 30
+    assert spec.layers[0].attention.scale == 64**-0.5
+    assert spec.ropes[0].base == 10000
+    assert spec.embed_scale == math.sqrt(96)
+    assert spec.norm_offset == 0
+
+
+@pytest.mark.parametrize(("family", "num_layers"), [("gemma2", 46), ("gemma3_text", 62)])
+def test_the_27b_gemmas_scale_by_model_width(family: str, num_layers: int, tmp_path: Path) -> None:
+    config = tiny_config(family, num_hidden_layers=num_layers, vocab_size=33, intermediate_size=32)
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "m.gguf", tiny_model(config)))
+    bare = {key: value for key, value in metadata.items() if not key.endswith("attention.scale")}
+    assert spec_from_gguf(bare, catalog).layers[0].attention.scale == (96 / 4) ** -0.5
+
+
+def test_keys_that_are_no_settings_are_passed_over(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["llama"]
+    noise = {"tokenizer.ggml.model": "gpt2", "general.url": "x", "quantize.imatrix.file": "y"}
+    noise |= {"llama.tensor_data_layout": "Meta AI original pth", "llama.expert_count": 0}
+    assert spec_from_gguf(metadata | noise, catalog) == spec_from_gguf(metadata, catalog)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"general.architecture": "mamba"}, r"'mamba'.*gemma2, gemma3, llama, qwen2, qwen3"),
+        ({"general.architecture": None}, "general.architecture is 'None'"),
+        ({"llama.expert_count": 8}, "llama.expert_count = 8"),
+        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.logit_scale": 2.0, "llama.x": 1}, "2 settings.*logit_scale = 2.0, llama.x = 1"),
+        ({"llama.attention.causal": False}, "llama.attention.causal = False"),
+        ({"llama.block_count": 2**31 - 1}, "block_count is 2147483647.*only 30 tensors"),
+        ({"llama.block_count": 0}, "llama.block_count is 0"),
+        ({"llama.block_count": "3"}, "llama.block_count is '3'"),
+        ({"llama.embedding_length": None}, "llama.embedding_length is missing"),
+        ({"llama.attention.head_count_kv": 3}, "head_count_kv is 3.*divisor of the 4"),
+        ({"llama.rope.dimension_count": 66}, "dimension_count is 66.*at most the key length 64"),
+        ({"llama.rope.dimension_count": 33}, "dimension_count is 33"),
+        ({"llama.rope.freq_base": math.inf}, "freq_base is inf"),
+        ({"llama.attention.layer_norm_rms_epsilon": True}, "epsilon is True"),
+        ({"llama.attention.sliding_window_pattern": [1, "a", 0]}, None),
+    ],
+)
+def test_settings_that_cannot_be_met_are_named(
+    opened: dict[str, tuple[dict, Catalog]], change: dict[str, object], message: str | None
+) -> None:
+    metadata, catalog = opened["llama"]
+    if message is None:
+        assert spec_from_gguf(metadata | change, catalog)  # No window, so no pattern of it.
+        return
+    with pytest.raises(UnsupportedModelError, match=message):
+        spec_from_gguf(metadata | change, catalog)
+
+
+def test_gemma3_must_say_its_window(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["gemma3_text"]
+    bare = {key: value for key, value in metadata.items() if "sliding_window" not in key}
+    with pytest.raises(
+        UnsupportedModelError, match=r"gemma3\.attention\.sliding_window is missing"
+    ):
+        spec_from_gguf(bare, catalog)
+
+
+def test_all_tensors_that_do_not_fit_are_listed(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["qwen2"]
+    tensors = dict(catalog.tensors)
+    del tensors["blk.0.attn_q.weight"], tensors["blk.2.ffn_up.weight"]
+    tensors["blk.0.ssm_a"] = tensors["output_norm.weight"]
+    tensors["blk.1.attn_k.bias"] = replace(tensors["blk.1.attn_k.bias"], shape=(47,))
+    with pytest.raises(TensorMismatchError) as caught:
+        spec_from_gguf(metadata, replace(catalog, tensors=tensors))
+    text = str(caught.value)
+    assert "2 missing: blk.0.attn_q.weight, blk.2.ffn_up.weight" in text
+    assert "1 left over: blk.0.ssm_a" in text
+    assert "1 wrong shape: blk.1.attn_k.bias has shape (47,) where (48,) is needed" in text

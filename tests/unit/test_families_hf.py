@@ -1,0 +1,213 @@
+"""Families read from config.json: its old and new forms, and what is refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_hf
+from support.containers import read_hf, read_tensor
+from tonnage.core.checkpoint import Catalog
+from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
+from tonnage.models.registry import spec_from_hf
+
+Opened = dict[str, tuple[dict, Catalog]]
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    folder = tmp_path_factory.mktemp("hf")
+    return {
+        family: read_hf(write_hf(folder / family, tiny_model(tiny_config(family))))
+        for family in FAMILIES
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_described(opened: Opened, family: str) -> None:
+    spec = spec_from_hf(*opened[family])
+    is_gemma = family.startswith("gemma")
+    attention = spec.layers[0].attention
+    assert spec.family == family.removesuffix("_text")
+    assert (spec.vocab_size, spec.d_model, len(spec.layers)) == (307, 96, 3)
+    assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
+    assert spec.tied_head == (is_gemma or family == "qwen2")
+    assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)
+    assert spec.norm_offset == (1 if is_gemma else 0)
+    assert spec.layers[0].post_norms == is_gemma
+    assert spec.layers[0].mlp.activation == ("gelu_tanh" if is_gemma else "silu")
+    assert attention.qk_norm == (family in ("qwen3", "gemma3_text"))
+    assert attention.bias == (family == "qwen2")
+    assert len(spec.ropes) == (2 if family == "gemma3_text" else 1)
+    assert all(rope.style == "half" for rope in spec.ropes)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_shards_and_half_floats_hold_the_same(dtype: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("qwen3"))
+    folder = write_hf(tmp_path, model, dtype=dtype, num_shards=3)
+    config, catalog = read_hf(folder)
+    spec = spec_from_hf(config, catalog)
+    assert len(catalog.files) == 3
+    assert {entry.format.name for entry in spec.weights.values()} == {dtype}
+    name = "model.layers.1.self_attn.k_proj.weight"
+    assert (read_tensor(spec.weights["layers.1.k"]) == model.weights[name]).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "windows"),
+    [
+        ("llama", {}, [0, 0, 0]),
+        ("mistral", {}, [6, 6, 6]),
+        ("mistral", {"sliding_window": None}, [0, 0, 0]),
+        ("qwen2", {"sliding_window": 8, "max_window_layers": 0}, [0, 0, 0]),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}, [0, 0, 4096]),
+        ("qwen3", {"use_sliding_window": True, "max_window_layers": 0}, [4096] * 3),
+        ("qwen3", {"layer_types": ["full_attention"] * 3}, [0, 0, 0]),
+        ("gemma2", {}, [5, 0, 5]),
+        ("gemma3_text", {}, [5, 5, 5]),
+        ("gemma3_text", {"sliding_window_pattern": 3}, [5, 5, 0]),
+        ("gemma3_text", {"_sliding_window_pattern": 3}, [5, 5, 0]),
+        (
+            "gemma3_text",
+            {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+            [0, 5, 0],
+        ),
+    ],
+)
+def test_windows(opened: Opened, family: str, change: dict, windows: list[int]) -> None:
+    config, catalog = opened[family]
+    layers = spec_from_hf(config | change, catalog).layers
+    assert [layer.attention.window for layer in layers] == windows
+
+
+def test_absent_settings_have_the_family_default(opened: Opened) -> None:
+    config, catalog = opened["mistral"]
+    del (bare := dict(config))["sliding_window"]
+    assert spec_from_hf(bare, catalog).layers[0].attention.window == 4096
+    config, catalog = opened["gemma2"]
+    bare = {key: value for key, value in config.items() if "softcapping" not in key}
+    spec = spec_from_hf(bare, catalog)
+    assert (spec.layers[0].attention.softcap, spec.final_softcap) == (50, 30)
+    none = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    spec = spec_from_hf(config | none, catalog)
+    assert (spec.layers[0].attention.softcap, spec.final_softcap) == (0, 0)
+
+
+def test_old_and_new_rope_forms_mean_the_same(opened: Opened) -> None:
+    config, catalog = opened["llama"]
+    old = spec_from_hf(config | {"rope_theta": 5e5, "rope_scaling": LLAMA3}, catalog)
+    new = spec_from_hf(config | {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}}, catalog)
+    assert old == new
+    assert old.ropes[0].llama3 == (8.0, 1.0, 4.0, 64)
+    config, catalog = opened["gemma3_text"]
+    linear = {"rope_type": "linear", "factor": 8.0}
+    old = spec_from_hf(config | {"rope_scaling": linear}, catalog)
+    both = {
+        "full_attention": {**linear, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    bare = {key: value for key, value in config.items() if not key.startswith("rope_")}
+    assert spec_from_hf(bare | {"rope_parameters": both}, catalog) == old
+    assert [(rope.base, rope.factor) for rope in old.ropes] == [(1e6, 8.0), (1e4, 1.0)]
+
+
+@pytest.mark.parametrize("root", ["language_model.model.", "model.language_model."])
+def test_gemma3_with_a_vision_tower_is_read_without_it(opened: Opened, root: str) -> None:
+    config, catalog = opened["gemma3_text"]
+    plain = spec_from_hf(config, catalog)
+    tensors = {name.replace("model.", root, 1): e for name, e in catalog.tensors.items()}
+    stray = next(iter(catalog.tensors.values()))
+    tensors["vision_tower.patch.weight"] = tensors["multi_modal_projector.w"] = stray
+    wrapper = {
+        "model_type": "gemma3",
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": config,
+        "vision_config": {"hidden_size": 1152},
+        "mm_tokens_per_image": 256,
+    }
+    spec = spec_from_hf(wrapper, replace(catalog, tensors=tensors))
+    assert spec == plain
+    with pytest.raises(UnsupportedModelError, match="audio_config"):
+        spec_from_hf(wrapper | {"audio_config": {"x": 1}}, replace(catalog, tensors=tensors))
+
+
+def test_what_old_checkpoints_hold_twice_is_passed_over(opened: Opened) -> None:
+    config, catalog = opened["qwen2"]
+    tensors = dict(catalog.tensors)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = tensors["model.norm.weight"]
+    assert spec_from_hf(config, replace(catalog, tensors=tensors)).tied_head
+    with pytest.raises(TensorMismatchError, match=r"1 left over: lm_head2\.weight"):
+        spec_from_hf(
+            config,
+            replace(catalog, tensors=tensors | {"lm_head2.weight": tensors["lm_head.weight"]}),
+        )
+
+
+def test_all_tensors_that_do_not_fit_are_listed(opened: Opened) -> None:
+    config, catalog = opened["llama"]
+    with pytest.raises(TensorMismatchError) as caught:
+        spec_from_hf(config | {"vocab_size": 308, "attention_bias": True}, catalog)
+    text = str(caught.value)
+    assert "12 missing: model.layers.0.self_attn.q_proj.bias, " in text
+    assert "model.layers.2.self_attn.o_proj.bias" in text
+    assert "2 wrong shape: model.embed_tokens.weight has shape (307, 96) where (308, 96)" in text
+    tensors = dict(catalog.tensors)
+    tensors["x.lm_head.weight"] = tensors.pop("lm_head.weight")
+    with pytest.raises(TensorMismatchError, match=r"1 missing: lm_head\.weight; 1 left over: x\."):
+        spec_from_hf(config, replace(catalog, tensors=tensors))
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("llama", {"model_type": "mixtral"}, r"'mixtral'.*gemma2, gemma3, gemma3_text, llama"),
+        ("llama", {"model_type": ["llama"]}, "which is not implemented"),
+        ("llama", {"hidden_act": "relu"}, "hidden_act is 'relu'; it must be one of gelu_pyt"),
+        ("llama", {"hidden_act": None}, "hidden_act is missing"),
+        ("llama", {"mlp_bias": True, "moe": 8}, "2 settings .* mlp_bias = True, moe = 8"),
+        ("llama", {"quantization_config": {"bits": 4}}, "quantization_config = {'bits': 4}"),
+        ("llama", {"rope_scaling": {"type": "yarn"}}, "rope_scaling.type is 'yarn'"),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic"}}, "rope_scaling.rope_type is 'dyn"),
+        ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor is missing"),
+        ("llama", {"rope_scaling": {**LLAMA3, "beta": 3}}, "rope_scaling.beta = 3"),
+        ("llama", {"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "low_freq_factor is 4.0"),
+        ("llama", {"rope_scaling": "linear"}, "rope_scaling is 'linear'; it must be a table"),
+        ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters.full_attention"),
+        ("llama", {"rope_theta": 5e-324}, "rope_theta is 5e-324; it must be .* at least 1"),
+        ("llama", {"rope_theta": 10**400}, "rope_theta is 1000"),
+        ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+        ("llama", {"hidden_size": None}, "hidden_size is missing"),
+        ("llama", {"hidden_size": -96}, "hidden_size is -96"),
+        ("llama", {"num_key_value_heads": 3}, "num_key_value_heads is 3.*divisor of the 4"),
+        ("llama", {"num_attention_heads": 10, "head_dim": None}, "divisor of hidden_size 96"),
+        ("llama", {"head_dim": 63}, "head_dim is 63"),
+        ("llama", {"rms_norm_eps": math.nan}, "rms_norm_eps is nan"),
+        ("llama", {"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000"),
+        ("llama", {"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000, .*only 30 tensors"),
+        ("llama", {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
+        ("llama", {"layer_types": ["full_attention"] * 3}, r"layer_types = \['full_attention'"),
+        ("mistral", {"attention_bias": True}, "attention_bias = True"),
+        ("qwen3", {"layer_types": ["sliding_attention"] * 3}, "use_sliding_window is False"),
+        ("gemma2", {"layer_types": ["linear_attention"] * 3}, "layer_types is "),
+        ("gemma2", {"layer_types": ["full_attention"] * 2}, "one for each of the 3 layers"),
+        ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation is 'gelu'"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "bidirectional_attention = True"),
+        ("gemma3_text", {"rope_parameters": {"rope_theta": 1e6}}, "rope_theta = 1000000.0"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_named(
+    opened: Opened, family: str, change: dict, message: str
+) -> None:
+    config, catalog = opened[family]
+    with pytest.raises(UnsupportedModelError, match=message):
+        spec_from_hf(config | change, catalog)
