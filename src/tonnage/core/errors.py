@@ -59,3 +59,11 @@ class IsaError(TonnageError):
 
 class RequestError(TonnageError):
     """A generation parameter is outside its range."""
+
+
+class MachineError(TonnageError):
+    """A machine description cannot be read."""
+
+
+class ProbeError(TonnageError):
+    """A property of this machine cannot be measured."""

@@ -1,0 +1,136 @@
+"""A machine as the planner sees it: what a process may use there, not what the box has."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from tonnage.core.errors import MachineError
+
+Isa = Literal["scalar", "avx2", "avx512"]
+HugePages = Literal["always", "madvise", "never", "unknown"]
+ISAS: tuple[Isa, ...] = get_args(Isa)
+HUGE_PAGE_SETTINGS: tuple[HugePages, ...] = get_args(HugePages)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One kind of cache: `count` instances of `size_bytes`, each shared by `num_sharing` CPUs."""
+
+    level: int
+    kind: Literal["data", "instruction", "unified"]
+    size_bytes: int
+    line_bytes: int
+    num_sharing: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """A ceiling that something puts on this process, and what already counts against it.
+
+    used_bytes leaves out what the kernel gives back under pressure (inactive file pages).
+    """
+
+    source: str
+    limit_bytes: int
+    used_bytes: int
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left below the ceiling, never negative."""
+        return max(0, self.limit_bytes - self.used_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    """A memory node with the logical CPUs next to it."""
+
+    node_id: int
+    cpus: tuple[int, ...]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a process really has.
+
+    isa: the instruction set the kernels run with; cpu_isa: the best one this CPU has.
+    num_cpus: logical CPUs that are online; affinity: those the process may run on; num_cores: the
+    physical cores among those. cpu_quota: CPUs' worth of time per second granted by cgroups, None
+    without a quota. memory_total_bytes: RAM of the box; memory_available_bytes: what the kernel
+    could hand out now, before the limits, which come tightest first. huge_pages: the transparent
+    huge page setting, huge_page_bytes their size.
+    """
+
+    cpu_model: str
+    isa: Isa
+    cpu_isa: Isa
+    num_cpus: int
+    affinity: tuple[int, ...]
+    num_cores: int
+    cpu_quota: float | None
+    caches: tuple[Cache, ...]
+    memory_total_bytes: int
+    memory_available_bytes: int
+    memory_limits: tuple[MemoryLimit, ...]
+    huge_pages: HugePages
+    huge_page_bytes: int
+    numa_nodes: tuple[NumaNode, ...]
+
+    @property
+    def default_threads(self) -> int:
+        """Threads that neither share a core nor get throttled: at least 1."""
+        quota = math.ceil(self.cpu_quota) if self.cpu_quota is not None else len(self.affinity)
+        return max(1, min(len(self.affinity), quota, self.num_cores))
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """Bytes this process can still get: the tightest of the kernel's and every limit's rest."""
+        return min([self.memory_available_bytes, *(lim.free_bytes for lim in self.memory_limits)])
+
+    @property
+    def tightest_limit(self) -> MemoryLimit | None:
+        """The limit that would be hit first, or None when nothing limits the process."""
+        return min(self.memory_limits, key=lambda limit: limit.free_bytes, default=None)
+
+    @property
+    def last_level_cache_bytes(self) -> int:
+        """All instances of the highest cache level together, 0 when unknown."""
+        level = max((cache.level for cache in self.caches), default=0)
+        return sum(c.size_bytes * c.count for c in self.caches if c.level == level)
+
+    def to_json(self) -> str:
+        """Return the machine as JSON with sorted keys; `from_json` restores an equal value."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Machine":
+        """Return the machine that `to_json` wrote. Raises MachineError for anything else."""
+        try:
+            data = json.loads(text)
+            return cls._from_dict(data)
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise MachineError(
+                f"The machine description cannot be read ({error}); write one with "
+                "`tonnage doctor --json`."
+            ) from None
+
+    @classmethod
+    def _from_dict(cls, data: Mapping[str, Any]) -> "Machine":
+        known = {field.name for field in fields(cls)}
+        if set(data) != known:
+            raise ValueError(f"keys differ: {', '.join(sorted(set(data) ^ known))}")
+        for name in ("isa", "cpu_isa"):
+            if data[name] not in ISAS:
+                raise ValueError(f"{name} is {data[name]!r}, not one of {', '.join(ISAS)}")
+        nested = {
+            "affinity": tuple(data["affinity"]),
+            "caches": tuple(Cache(**cache) for cache in data["caches"]),
+            "memory_limits": tuple(MemoryLimit(**limit) for limit in data["memory_limits"]),
+            "numa_nodes": tuple(
+                NumaNode(**{**node, "cpus": tuple(node["cpus"])}) for node in data["numa_nodes"]
+            ),
+        }
+        return cls(**{**data, **nested})

@@ -1,0 +1,129 @@
+"""Limits on memory and CPU time: cgroups of both versions, nested, and resource limits.
+
+Sources: cgroups(7), the kernel's cgroup-v1/memory and cgroup-v2 documents, proc_pid_limits(5).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tonnage.core.machine import MemoryLimit
+from tonnage.machine.host_files import HostFiles, kibibytes, whole_number
+
+# Version 1 says "no limit" by a number near 2**63, rounded to a page.
+_NO_LIMIT_BYTES = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A cgroup directory on the way from the process's own group up to the mount point."""
+
+    version: int
+    name: str
+    path: str
+
+
+def memory_limits(files: HostFiles) -> tuple[MemoryLimit, ...]:
+    """Return every memory limit on this process, tightest (least free) first."""
+    found: list[MemoryLimit] = []
+    for group in _groups(files, "memory"):
+        found.extend(_memory_of(files, group))
+    found.extend(_resource_limits(files))
+    return tuple(sorted(found, key=lambda limit: (limit.free_bytes, limit.source)))
+
+
+def cpu_quota(files: HostFiles) -> float | None:
+    """Return the CPUs' worth of time that the tightest cgroup grants, or None without a quota."""
+    quotas = [quota for group in _groups(files, "cpu") if (quota := _quota_of(files, group))]
+    return min(quotas, default=None)
+
+
+def _groups(files: HostFiles, controller: str) -> Iterator[_Group]:
+    """Yield the directories of `controller`, each group before its parent, of both versions."""
+    own = _own_groups(files)
+    for line in (files.text("/proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        mount, filesystem = left.split(), right.split()
+        if len(mount) < 5 or len(filesystem) < 3:
+            continue
+        if filesystem[0] == "cgroup2":
+            version, path = 2, own.get("")
+        elif filesystem[0] == "cgroup" and controller in filesystem[2].split(","):
+            version, path = 1, own.get(controller)
+        else:
+            continue
+        inside = _below(path or "/", _unescape(mount[3]))
+        yield from _walk_up(version, _unescape(mount[4]), inside)
+
+
+def _own_groups(files: HostFiles) -> dict[str, str]:
+    """Return controller -> group path; the unified hierarchy of version 2 is the empty name."""
+    own: dict[str, str] = {}
+    for line in (files.text("/proc/self/cgroup") or "").splitlines():
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            own.update({name: parts[2] for name in parts[1].split(",")})
+    return own
+
+
+def _below(path: str, mount_root: str) -> str:
+    """Return `path` relative to what is mounted; empty when it lies outside of that."""
+    if ".." in path.split("/"):
+        return ""
+    root = mount_root.rstrip("/")
+    if path == root or path.startswith(root + "/"):
+        return path[len(root) :].strip("/")
+    return ""
+
+
+def _walk_up(version: int, mount_point: str, inside: str) -> Iterator[_Group]:
+    parts = inside.split("/") if inside else []
+    for depth in range(len(parts), -1, -1):
+        name = "/" + "/".join(parts[:depth])
+        yield _Group(version, name, mount_point.rstrip("/") + name.rstrip("/"))
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of mountinfo."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def _memory_of(files: HostFiles, group: _Group) -> Iterator[MemoryLimit]:
+    if group.version == 1:
+        names, current, reclaimable = "limit_in_bytes", "usage_in_bytes", "total_inactive_file"
+    else:
+        names, current, reclaimable = "max high", "current", "inactive_file"
+    for name in names.split():
+        limit = files.number(f"{group.path}/memory.{name}")
+        if limit is None or limit >= _NO_LIMIT_BYTES:
+            continue
+        used = files.number(f"{group.path}/memory.{current}") or 0
+        stat = files.fields(f"{group.path}/memory.stat", " ")
+        cache = whole_number(stat.get(reclaimable, "")) or 0
+        source = f"cgroup v{group.version} memory.{name} of {group.name}"
+        yield MemoryLimit(source, limit, max(0, used - cache))
+
+
+def _quota_of(files: HostFiles, group: _Group) -> float | None:
+    if group.version == 2:
+        quota, _, period = files.line(f"{group.path}/cpu.max").partition(" ")
+    else:
+        quota = files.line(f"{group.path}/cpu.cfs_quota_us")
+        period = files.line(f"{group.path}/cpu.cfs_period_us")
+    quota_us, period_us = whole_number(quota), whole_number(period)
+    return quota_us / period_us if quota_us and period_us else None
+
+
+def _resource_limits(files: HostFiles) -> Iterator[MemoryLimit]:
+    status = files.fields("/proc/self/status")
+    for line in (files.text("/proc/self/limits") or "").splitlines():
+        for title, source, field in (
+            ("Max address space", "RLIMIT_AS", "VmSize"),
+            ("Max data size", "RLIMIT_DATA", "VmData"),
+        ):
+            if not line.startswith(title):
+                continue
+            soft = whole_number((line[len(title) :].split() or [""])[0])
+            if soft is not None:
+                yield MemoryLimit(source, soft, kibibytes(status.get(field, "")) or 0)
