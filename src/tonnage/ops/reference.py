@@ -60,9 +60,11 @@ def softcap(x: Array, cap: float) -> Array:
 def activate(x: npt.NDArray[np.floating], activation: str) -> Array:
     """Return silu(x), or the tanh form of GELU."""
     wide = x.astype(np.float64)
-    gelu = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
-    turned: Array = np.tanh(wide / 2 if activation == "silu" else gelu)
-    return 0.5 * wide * (1 + turned)
+    # 0.5 (1 + tanh z) is 1 / (1 + e^-2z), which stays exact for negative z.
+    twice = wide if activation == "silu" else np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)
+    with np.errstate(over="ignore"):
+        denominator: Array = 1 + np.exp(-twice)
+    return wide / denominator
 
 
 def gated(gate: Matrix, up: Matrix, x: Activations | Floats, activation: str) -> Array:
