@@ -3,11 +3,10 @@
 Wheels only: to fetch a source distribution pip runs code of the package, and weights have none.
 """
 
-import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tonnage.core.errors import CacheError, PullError
@@ -40,7 +39,6 @@ _NETWORK_SIGNS = (
     "ReadTimeout",
     "SSLError",
     "Temporary failure in name resolution",
-    "network",
 )
 
 
@@ -56,18 +54,25 @@ def check_pip() -> None:
         )
 
 
-def fetch_wheel(package: str, folder: Path, on_bytes: Callable[[int, int], None]) -> Path:
+def fetch_wheel(
+    package: str,
+    folder: Path,
+    on_bytes: Callable[[int, int], None],
+    environ: Mapping[str, str],
+) -> Path:
     """Fetch the wheel of `package` (`name` or `name==version`) into `folder` and return its path.
 
     `folder` exists and is empty; pip's own temporary files go there too, so nothing is left
     elsewhere. on_bytes(done, total) is called while pip downloads. The user's pip configuration
-    holds. Raises PullError with pip's last words, CacheError when the disk is full; a
+    and `environ` hold. Raises PullError with pip's last words, CacheError when the disk is full; a
     KeyboardInterrupt ends pip first.
     """
     wheels, scratch = folder / "wheels", folder / "tmp"
     wheels.mkdir()
     scratch.mkdir()
-    status, lines = _run_pip([*_FLAGS, f"--dest={wheels}", "--", package], scratch, on_bytes)
+    # TMPDIR: pip's downloads belong on the cache's disk, and vanish with `folder`.
+    environ = {**environ, "TMPDIR": str(scratch), "PYTHONIOENCODING": "utf-8"}
+    status, lines = _run_pip([*_FLAGS, f"--dest={wheels}", "--", package], on_bytes, environ)
     if status:
         raise _failure(package, status, lines, folder)
     found = [path for path in wheels.iterdir() if path.is_file() and not path.is_symlink()]
@@ -91,7 +96,7 @@ def _progress_style() -> str:
 
 
 def _run_pip(
-    arguments: list[str], scratch: Path, on_bytes: Callable[[int, int], None]
+    arguments: list[str], on_bytes: Callable[[int, int], None], environ: Mapping[str, str]
 ) -> tuple[int, list[str]]:
     # -P: a pip.py in the user's folder is not pip.
     command = [sys.executable, "-P", "-m", "pip", "download", f"--progress-bar={_progress_style()}"]
@@ -100,7 +105,7 @@ def _run_pip(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONIOENCODING": "utf-8"},
+        env=environ,
         encoding="utf-8",
         errors="replace",
     )

