@@ -13,7 +13,7 @@ from stand_ins.http_server import serving
 
 @dataclass
 class PackageIndex:
-    """fetched: names of wheels asked for, in order. stalled: set once a stalled one was half sent."""
+    """fetched: wheels asked for, in order. stalled: set once the stalled one was half sent."""
 
     folder: Path
     url: str = ""

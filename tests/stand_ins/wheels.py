@@ -22,7 +22,9 @@ def write_wheel(folder: Path, package: str, files: dict[str, bytes], version: st
     about = f"{stem}.dist-info"
     files = {
         **files,
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n".encode(),
+        f"{about}/METADATA": (
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n".encode()
+        ),
         f"{about}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{name},,\n" for name in [*files, f"{about}/RECORD"])

@@ -6,9 +6,9 @@ import json
 import os
 
 import pytest
+
 from stand_ins.pulling import FolderFetch, RememberingProgress
 from stand_ins.wheels import tiny_model, write_wheel
-
 from tonnage.core.errors import CacheError, PullError
 from tonnage.models import cache
 from tonnage.models import pull as pull_module

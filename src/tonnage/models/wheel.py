@@ -107,7 +107,8 @@ def _select(archive: zipfile.ZipFile, wheel_name: str, pattern: str) -> zipfile.
     found = [info for info in files if fnmatchcase(info.filename, pattern)]
     if len(found) == 1:
         return found[0]
-    largest = sorted(found or files, key=lambda info: -info.file_size)[:3]
+    payload = [info for info in files if ".dist-info/" not in info.filename]
+    largest = sorted(found or payload, key=lambda info: -info.file_size)[:3]
     shown = ", ".join(f"{info.filename[:100]} ({format_bytes(info.file_size)})" for info in largest)
     raise PullError(
         f"{len(found)} files of {wheel_name} match {pattern!r} where one should; the largest are: "
