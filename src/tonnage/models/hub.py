@@ -151,10 +151,11 @@ def _translated(name: HubName, error: Exception, files: Callable[[], list[str]])
             "HF_TOKEN for a private one."
         )
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        why = _first_line(error.__cause__) if error.__cause__ else "it was not to be asked"
         return PullError(
             f"{repository}{'/' + name.file if name.file else ''} is not in the hub's local cache "
-            "and the hub was not reached. Check the network and HF_HUB_OFFLINE, then run the same "
-            "again."
+            f"and the hub was not reached ({why}). Check the network and HF_HUB_OFFLINE, then run "
+            "the same again."
         )
     if isinstance(error, errors.EntryNotFoundError):
         return ModelNotFoundError(
@@ -164,11 +165,14 @@ def _translated(name: HubName, error: Exception, files: Callable[[], list[str]])
         return _cache_error(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _cache_error(error)
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     return PullError(
-        f"{repository} could not be fetched from the hub ({said.rstrip('.')}). Run the same again; "
-        "files that had arrived whole are kept."
+        f"{repository} could not be fetched from the hub ({_first_line(error)}). Run the same "
+        "again; files that had arrived whole are kept."
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
 
 
 def _cache_error(error: OSError) -> CacheError:
