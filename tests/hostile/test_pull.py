@@ -55,9 +55,15 @@ def test_good_wheel_reads(tmp_path):
 )
 def test_climbing_path_refuses_the_whole_wheel(tmp_path, name):
     wheel = zipped({"p/data/part01.bin": PAYLOAD, name: b"x"})
-    with pytest.raises(PullError, match=r"leaves its folder; the package is hostile"):
+    with pytest.raises(PullError, match=r"no path inside its folder"):
         read(tmp_path, wheel)
     assert [path.name for path in tmp_path.iterdir()] == ["w-1-py3-none-any.whl"]
+
+
+def test_empty_path_is_refused(tmp_path):
+    wheel = GOOD.replace(b"p/a.txt", b"\0/a.txt")
+    with pytest.raises(PullError, match="holds '', which is no path"):
+        read(tmp_path, wheel)
 
 
 def test_member_larger_than_the_catalog_allows_is_not_unpacked(tmp_path):

@@ -96,13 +96,14 @@ def _sentence(error: BaseException) -> str:
 
 
 def _select(archive: zipfile.ZipFile, wheel_name: str, pattern: str) -> zipfile.ZipInfo:
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    # ZipInfo.is_dir fails on an empty name.
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
     for info in files:
         parts = info.filename.replace("\\", "/").split("/")
         if ".." in parts or "" in parts or ":" in parts[0]:
             raise PullError(
-                f"{wheel_name} holds the path {info.filename[:100]!r}, which leaves its folder; "
-                "the package is hostile and was not used."
+                f"{wheel_name} holds {info.filename[:100]!r}, which is no path inside its "
+                "folder; the package is broken or hostile and was not used."
             )
     found = [info for info in files if fnmatchcase(info.filename, pattern)]
     if len(found) == 1:
