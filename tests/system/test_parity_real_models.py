@@ -61,7 +61,7 @@ class LongestMatch:
     ("name", "prompt", "continuation"),
     [
         ("smollm2-135m", FRANCE, " Paris"),
-        ("smollm2-135m", FIBONACCI, " =="),
+        ("smollm2-135m", "One, two, three, four,", " five"),
         ("gemma3-270m", FIBONACCI, " =="),
         ("gemma3-270m", "One, two, three, four,", " five"),
         ("qwen2.5-coder-0.5b", FRANCE, " Paris"),
