@@ -106,7 +106,7 @@ size_t Sampler::num_left(float peak, double total) {
   for (size_t count = 0; count < candidates_.size(); ++count) {
     if (count == sorted) {  // a short prefix is mostly enough, so sort no more than is looked at
       const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
-      sorted = std::min(candidates_.size(), std::max<size_t>(64, 4 * sorted));
+      sorted = sorted < 1024 ? std::min(candidates_.size(), std::max<size_t>(64, 4 * sorted)) : candidates_.size();
       std::partial_sort(begin, candidates_.begin() + static_cast<std::ptrdiff_t>(sorted), candidates_.end(), before);
     }
     const float share = weight(candidates_[count].first, peak);
