@@ -13,8 +13,10 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 
 const Kernels* find_kernels(const std::string& isa) {
   if (isa == "scalar") return &scalar::kKernels;
-#if defined(__x86_64__)
+#if defined(TONNAGE_WITH_avx2)
   if (isa == "avx2") return &avx2::kKernels;
+#endif
+#if defined(TONNAGE_WITH_avx512)
   if (isa == "avx512") return &avx512::kKernels;
 #endif
   return nullptr;
@@ -52,6 +54,7 @@ uint8_t* Arena::at(int64_t offset, int64_t num_bytes) const {
 }
 
 bool has_isa(const std::string& isa) {
+  if (!find_kernels(isa)) return false;
   if (isa == "scalar") return true;
 #if defined(__x86_64__)
   __builtin_cpu_init();

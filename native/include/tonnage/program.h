@@ -88,6 +88,7 @@ class Executor {
 
 // The best of scalar, avx2 and avx512 on this CPU.
 std::string best_isa();
+// Whether kernels for it are built and this CPU can run them.
 bool has_isa(const std::string& isa);
 
 }  // namespace tonnage
