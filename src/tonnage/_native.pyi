@@ -64,6 +64,9 @@ class Executor:
     def threads(self) -> int: ...
     @property
     def scratch_bytes(self) -> int: ...
+    @property
+    def op_ns(self) -> list[int]: ...
+    def set_timed(self, timed: bool) -> None: ...  # noqa: FBT001
     def run(
         self,
         program: Program,
