@@ -110,6 +110,7 @@ Options options_of(const nb::kwargs& given) {
     else if (name == "whole_word") o.whole_word = nb::cast<bool>(item);
     else if (name == "escape_spaces") o.escape_spaces = nb::cast<bool>(item);
     else if (name == "unknown_id") o.unknown_id = nb::cast<int32_t>(item);
+    else if (name == "unknown_token") o.unknown_token = nb::cast<std::string>(item);
     else if (name == "prefix") o.prefix = static_cast<Options::Prefix>(nb::cast<int>(item) % 3);
     else if (name == "prefix_if_missing") o.prefix_if_missing = nb::cast<bool>(item);
     else if (name == "patterns") o.patterns = nb::cast<std::vector<std::string>>(item);

@@ -22,6 +22,7 @@ struct Options {
   bool whole_word = false;      // a piece that is a token as it stands is not merged ("ignore_merges")
   bool escape_spaces = false;   // ' ' becomes U+2581
   int32_t unknown_id = -1;
+  std::string unknown_token;  // names the unknown token where its id is not known yet
   // U+2581 in front of: nothing, text at the very start, every stretch between special tokens.
   enum Prefix : uint8_t { kNoPrefix, kFirst, kEvery } prefix = kNoPrefix;
   bool prefix_if_missing = false;

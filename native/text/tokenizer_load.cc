@@ -217,6 +217,7 @@ void TokenizerCore::finish() {
                     std::to_string(vocabulary_.size()) + " tokens.");
   vocabulary_.shrink();
   specials_.finish(vocabulary_);
+  if (!options_.unknown_token.empty()) options_.unknown_id = find(options_.unknown_token);
   index_bytes();
   if (options_.escape_spaces && patterns_.empty()) find_inner_spaces();
   finished_ = true;
@@ -241,7 +242,7 @@ void TokenizerCore::index_bytes() {
 // Where no token has a word break (U+2581 behind another character) inside, merging never crosses one,
 // and words can be merged one by one. A few ASCII characters that do precede one are remembered instead.
 void TokenizerCore::find_inner_spaces() {
-  splits_spaces_ = true;
+  splits_spaces_ = vocabulary_.find("\xE2\x96\x81") >= 0;  // else runs of unknown characters cross words
   for (uint32_t id = 0; id < vocabulary_.size() && splits_spaces_; ++id) {
     const std::string_view text = vocabulary_.text(id);
     for (size_t at = text.find("\xE2\x96\x81", 1); at != std::string_view::npos; at = text.find("\xE2\x96\x81", at + 3)) {

@@ -21,6 +21,7 @@ class TokenizerCore:
         whole_word: bool = False,
         escape_spaces: bool = False,
         unknown_id: int = -1,
+        unknown_token: str = "",
         prefix: int = 0,
         prefix_if_missing: bool = False,
         patterns: list[str] = [],

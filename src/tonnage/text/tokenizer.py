@@ -99,18 +99,17 @@ class Tokenizer:
         form = self._special.normal_form
         if form is None or text.isascii():
             return self._core.encode(data, parse_special)
-        import unicodedata
+        from tonnage.text.normal_form import is_normalized, normalize
 
-        # A part of a normalized text is normalized.
-        if unicodedata.is_normalized(form, text):  # type: ignore[arg-type]
+        if is_normalized(text, form):
             return self._core.encode(data, parse_special)
         ids: list[int] = []
         for begin, end, token_id in self._core.split(data, parse_special):
             if token_id >= 0:
                 ids.append(token_id)
                 continue
-            part = unicodedata.normalize(form, data[begin:end].decode())  # type: ignore[arg-type]
-            ids += self._core.encode_plain(part.encode(), begin == 0)
+            part = normalize(data[begin:end].decode(), form).encode()
+            ids += self._core.encode_plain(part, begin == 0)
         return ids
 
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
