@@ -1,8 +1,9 @@
 """Types of the native core."""
 
-from collections.abc import Buffer
+from typing_extensions import Buffer
 
 def scan_strings(buffer: Buffer, offset: int, count: int) -> int: ...
+def pattern_pieces(pattern: str, text: Buffer) -> list[tuple[int, int]]: ...
 
 class JsonFile:
     def __init__(self, path: str) -> None: ...
