@@ -30,11 +30,16 @@ _LATER = re.compile(
 def normalize(text: str, form: str) -> str:
     """Return `text` in the normal form "NFC", "NFD", "NFKC" or "NFKD" (Unicode Annex 15)."""
     known = _checked(form)
-    if unicodedata.is_normalized(known, text):
-        return text
+    # A line feed combines with nothing, and most lines need nothing.
+    return "\n".join(_normalize_line(line, known) for line in text.split("\n"))
+
+
+def _normalize_line(line: str, form: _Form) -> str:
+    if line.isascii() or unicodedata.is_normalized(form, line):
+        return line
     # Odd parts are the later characters.
-    parts = _LATER.split(text)
-    parts[::2] = [unicodedata.normalize(known, part) for part in parts[::2]]
+    parts = _LATER.split(line)
+    parts[::2] = [unicodedata.normalize(form, part) for part in parts[::2]]
     return "".join(parts)
 
 
