@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,22 @@ def test_native_refuses_bad_arguments() -> None:
 def test_a_mapping_that_fails_is_a_memory_error() -> None:
     with pytest.raises(MemoryError):
         _native.probe_read("scalar", 1, 1 << 60, 0.1)
+
+
+def test_refused_threads_are_a_sentence_and_no_hang() -> None:
+    code = """
+import resource
+from tonnage.core.errors import ProbeError
+from tonnage.machine import probe
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)
+try:
+    probe.int8_peak("scalar", 64, 0.01)
+except ProbeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "The system refused to start 64 threads; use fewer.\n", done.stderr
 
 
 def machine_with(*, available_bytes: int) -> Machine:
