@@ -1,6 +1,7 @@
 """The composition root: the only module that knows every room."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.runtime.executor import Runtime
 from tonnage.runtime.sequence import Sequence as CachedSequence
+from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -42,6 +44,7 @@ class Engine:
         self.source = source
         pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
         self._sequence = CachedSequence(runtime, pages)
+        self._template: ChatTemplate | None = None
 
     @classmethod
     def open(
@@ -55,17 +58,20 @@ class Engine:
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
+        offline: bool = False,
         progress: Progress | None = None,
-        on_load: Callable[[int], None] | None = None,
+        on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for arena and tokenizer (`700MiB` or a number). precision: `8bit` or `4bit`
-        quantizes float weights while loading. on_load is told the bytes of weights placed so far.
+        quantizes float weights while loading. offline: a model that is not here is an error. on_load
+        is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
-        source = resolve(model, catalogs=open_catalogs(catalog), progress=progress)
+        catalogs = open_catalogs(catalog, os.environ)
+        source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
         workload = Workload(
             context_tokens=_context(spec, context),
@@ -76,7 +82,8 @@ class Engine:
         )
         plan = make_plan(spec, workload)
         _check_budget(plan, tokenizer, machine, memory)
-        return cls(plan, Runtime(plan, machine.isa, on_load), tokenizer, source)
+        runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
+        return cls(plan, runtime, tokenizer, source)
 
     def generate(
         self,
@@ -127,11 +134,16 @@ class Engine:
             )
 
     def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        from tonnage.text.template import render_chat
-
-        return self.tokenizer.encode(
-            render_chat(self.tokenizer, messages), add_special=False, parse_special=True
+        tokenizer = self.tokenizer
+        if self._template is None:
+            self._template = ChatTemplate(tokenizer.chat_template)
+        end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
+        prompt = self._template.render(
+            messages,
+            bos_token=_text_of(tokenizer, tokenizer.bos_id),
+            eos_token=_text_of(tokenizer, end_id),
         )
+        return tokenizer.encode(prompt, add_special=False, parse_special=True)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -167,6 +179,16 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise FileFormatError(f"{path} holds no JSON object; download it again.")
     return config
+
+
+def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:
+    return "" if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+
+
+def _with_total(
+    on_load: Callable[[int, int], None] | None, total_bytes: int
+) -> Callable[[int], None] | None:
+    return None if on_load is None else lambda done_bytes: on_load(done_bytes, total_bytes)
 
 
 def _context(spec: ModelSpec, wanted: int | None) -> int:
