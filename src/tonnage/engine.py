@@ -22,10 +22,12 @@ from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.plan import Workload, make_plan
-from tonnage.runtime.executor import Runtime
+from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
+
+__all__ = ["Engine", "Message", "Span"]
 
 DEFAULT_CONTEXT_TOKENS = 4096
 _CONFIG_LIMIT_BYTES = 1 << 20
@@ -36,9 +38,17 @@ Message = Mapping[str, Any]
 class Engine:
     """A loaded model. Use `Engine.open`; close it, or use it in a `with`, to give the memory back."""
 
-    def __init__(self, plan: Plan, runtime: Runtime, tokenizer: Tokenizer, source: ModelSource) -> None:
-        """Take what `open` built."""
+    def __init__(
+        self,
+        plan: Plan,
+        runtime: Runtime,
+        tokenizer: Tokenizer,
+        source: ModelSource,
+        max_context_tokens: int,
+    ) -> None:
+        """Take what `open` built; max_context_tokens: what the model was made for."""
         self.plan = plan
+        self.max_context_tokens = max_context_tokens
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -83,7 +93,7 @@ class Engine:
         plan = make_plan(spec, workload)
         _check_budget(plan, tokenizer, machine, memory)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source)
+        return cls(plan, runtime, tokenizer, source, spec.context_length)
 
     def generate(
         self,
