@@ -36,7 +36,7 @@ Message = Mapping[str, Any]
 
 
 class Engine:
-    """A loaded model. Use `Engine.open`; close it, or use it in a `with`, to give the memory back."""
+    """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for arena and tokenizer (`700MiB` or a number). precision: `8bit` or `4bit`
-        quantizes float weights while loading. offline: a model that is not here is an error. on_load
-        is told the bytes of weights placed so far, and of all.
+        quantizes float weights while loading. offline: a model that is not here is an error.
+        on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -120,8 +120,10 @@ class Engine:
         generator = Generator(self.runtime, self.tokenizer, self._sequence)
         return generator.start(tokens, chosen)
 
-    def encode_prompt(self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool) -> list[int]:
-        """Return the token ids of a prompt in any of its forms. Raises RequestError for an empty one."""
+    def encode_prompt(
+        self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
+    ) -> list[int]:
+        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
         if isinstance(prompt, str):
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
@@ -160,9 +162,11 @@ class Engine:
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
+        """Return the engine itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """Close."""
         self.close()
 
 
@@ -206,7 +210,8 @@ def _context(spec: ModelSpec, wanted: int | None) -> int:
         return min(DEFAULT_CONTEXT_TOKENS, spec.context_length)
     if wanted < 2 or wanted > spec.context_length:
         raise RequestError(
-            f"A context of {wanted:,} tokens was asked for; this model takes 2 to {spec.context_length:,}."
+            f"A context of {wanted:,} tokens was asked for; this model takes 2 to "
+            f"{spec.context_length:,}."
         )
     return wanted
 
@@ -221,11 +226,15 @@ def _threads(machine: Machine, wanted: int | None) -> int:
 
 def _precision(wanted: str | None) -> str | None:
     if wanted not in (None, "8bit", "4bit"):
-        raise RequestError(f"The precision {wanted!r} is unknown; use 8bit or 4bit, or leave it out.")
+        raise RequestError(
+            f"The precision {wanted!r} is unknown; use 8bit or 4bit, or leave it out."
+        )
     return wanted
 
 
-def _check_budget(plan: Plan, tokenizer: Tokenizer, machine: Machine, memory: str | int | None) -> None:
+def _check_budget(
+    plan: Plan, tokenizer: Tokenizer, machine: Machine, memory: str | int | None
+) -> None:
     stated = parse_bytes(memory) if isinstance(memory, str) else memory
     needed = plan.arena_bytes + tokenizer.nbytes
     limit = machine.usable_memory_bytes if stated is None else stated

@@ -79,7 +79,7 @@ class Generator:
         self._sequence = sequence
 
     def start(self, prompt: list[int], options: SamplingOptions) -> Generation:
-        """Return the answer to `prompt` as an iterator; nothing is computed before it is asked for."""
+        """Return the answer to `prompt`; nothing is computed before it is iterated."""
         generation = Generation(prompt, options, options.resolved_seed())
         generation._pieces = self._run(generation)
         return generation

@@ -22,8 +22,8 @@ Speeds stand beside ceilings measured in the same run, right before and after ea
                    set; a multiply-add counts as two
   bandwidth_share  weight_bytes_per_token x steps per second / read bandwidth: how much of the
                    memory's speed the weights alone take, each read once per step
-  peak_share       2 x multiply-adds of the weight matrices / time / int8 peak; a prompt's rows leave
-                   out the output head, which runs for the last one
+  peak_share       2 x multiply-adds of the weight matrices / time / int8 peak; in a prefill the
+                   output head counts once, for the last row
 
 decode: so many sequences, each with a context of 64 tokens to begin with, compute one token each
 per step, logits included, sampling left out; the median step. prefill: a fresh prompt; the median.
@@ -52,7 +52,9 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        "tonnage", description="Large language models at the speed of the memory.", allow_abbrev=False
+        "tonnage",
+        description="Large language models at the speed of the memory.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tonnage {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -85,7 +87,9 @@ def _parser() -> ArgumentParser:
 
 
 def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParser) -> None:
-    pull.add_argument("model", metavar="NAME", help="a name of the catalog, or hf:owner/name[/file]")
+    pull.add_argument(
+        "model", metavar="NAME", help="a name of the catalog, or hf:owner/name[/file]"
+    )
     listing.add_argument("--json", action="store_true", help="print one JSON array")
     rm.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
 
@@ -99,10 +103,17 @@ def _add_engine(parser: ArgumentParser) -> None:
 
 def _add_run(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help=f"{_MODEL_HELP}; the catalog's default if left out")
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
     add("prompt", metavar="PROMPT", nargs="?", help="what to answer; - reads it from stdin")
     add("--system", metavar="TEXT", help="system message")
-    add("--raw", action="store_true", help="give the prompt to the model as it is, no chat template")
+    add(
+        "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
+    )
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
     add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
@@ -126,7 +137,12 @@ def _add_sampling(add: Callable[..., object]) -> None:
 
 def _add_bench(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help=f"{_MODEL_HELP}; the catalog's default if left out")
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
     add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")

@@ -146,6 +146,8 @@ def _numbers(option: str, text: str, limit: int) -> list[int]:
     for word in filter(None, (part.strip() for part in text.split(","))):
         number = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else 0
         if not 1 <= number <= limit:
-            raise RequestError(f"{option} has {word[:40]!r}; write numbers from 1 to {limit:,}: 1,8.")
+            raise RequestError(
+                f"{option} has {word[:40]!r}; write numbers from 1 to {limit:,}: 1,8."
+            )
         numbers.append(number)
     return numbers

@@ -36,8 +36,8 @@ def report_failure(error: BaseException, *, debug: bool) -> int:
             sentence, code = f"{subject}{error.strerror or error}.", 2
         case _:
             sentence, code = (
-                f"A bug: {type(error).__name__}: {error}. Run it again with --debug and report what "
-                "it shows.",
+                f"A bug: {type(error).__name__}: {error}. Run it again with --debug and report "
+                "what it shows.",
                 1,
             )
     print(f"tonnage: {sentence}", file=sys.stderr)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tonnage.generation import Generation
 
 _SAMPLING = (
-    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-    "frequency_penalty", "seed", "logprobs",
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "seed", "logprobs",
 )  # fmt: skip
 
 
@@ -71,7 +71,9 @@ def _prompt(args: Namespace) -> str | None:
 
 def _check(args: Namespace, prompt: str | None) -> None:
     if args.raw and args.system is not None:
-        raise RequestError("--system needs the chat template that --raw leaves out; drop one of them.")
+        raise RequestError(
+            "--system needs the chat template that --raw leaves out; drop one of them."
+        )
     if args.json and prompt is None:
         raise RequestError("--json answers one prompt; give a PROMPT or pipe one in.")
     if args.logprobs is not None and not args.json:

@@ -1,4 +1,9 @@
-"""Measuring a loaded model beside the machine's ceilings; `tonnage bench --help` defines the shares."""
+"""Measuring a loaded model beside the machine's ceilings.
+
+bandwidth_share = weight_bytes_per_token * steps per second / read bandwidth. peak_share = 2 *
+multiply-adds of the weight matrices / time / int8 peak: in a decode step every row runs through all
+of them, in a prefill the output head counts once, for the last row.
+"""
 
 import time
 from collections.abc import Callable
@@ -30,7 +35,7 @@ QUICK = Effort(figure_s=0.15, probe_s=0.1, repetitions=1)
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What the machine can do: reads in GB/s, int8 multiply-adds in GOPS (an addition counts too)."""
+    """What the machine can do: reads in GB/s, int8 in GOPS (a multiply-add counts as two)."""
 
     read_gb_s: float
     int8_gops: float

@@ -20,7 +20,7 @@ class StatusLine:
     """One line on a terminal that is overwritten and removed; elsewhere it stays silent."""
 
     def __init__(self, stream: TextIO, quiet_s: float = 0.3) -> None:
-        """Write to `stream`, not before `quiet_s` seconds have passed: what is quick shows nothing."""
+        """Write to `stream`, after `quiet_s` seconds at first: what is quick shows nothing."""
         self._stream = stream
         self._enabled = stream.isatty()
         self._next = time.monotonic() + quiet_s
