@@ -49,13 +49,12 @@ class Chat:
         while True:
             try:
                 line = input("> ")
+                if line.strip() and not self._line(line):
+                    return 0
             except KeyboardInterrupt:
                 print("\n(Ctrl-D or /exit ends)")
-                continue
             except EOFError:
                 print()
-                return 0
-            if line.strip() and not self._line(line):
                 return 0
 
     def _line(self, line: str) -> bool:
@@ -76,21 +75,22 @@ class Chat:
         return True
 
     def _guarded_turn(self, line: str) -> None:
-        messages, text = list(self._messages), self._text
         try:
             self.turn(line)
         except TonnageError as error:
-            # The turn did not happen; the conversation stands where it was.
-            self._messages, self._text = messages, text
             print(f"tonnage: {error}", file=sys.stderr)
             print("(/clear forgets the conversation)", file=sys.stderr)
 
     def turn(self, line: str) -> None:
-        """Answer `line` and remember both; Ctrl-C ends the answer, and what came of it counts."""
-        self._messages.append({"role": "user", "content": line})
-        self._text += line
-        prompt = self._text if self._raw else self._messages
-        answer = self._engine.generate(prompt, self._options, raw=self._raw)
+        """Answer `line` and remember both; Ctrl-C ends the answer, and what came of it counts.
+
+        Raises TonnageError; then the conversation stands where it was.
+        """
+        messages = [*self._messages, {"role": "user", "content": line}]
+        text = self._text + line
+        answer = self._engine.generate(
+            text if self._raw else messages, self._options, raw=self._raw
+        )
         try:
             for piece in answer:
                 sys.stdout.write(printable(piece, sys.stdout))
@@ -98,7 +98,7 @@ class Chat:
         except KeyboardInterrupt:
             sys.stdout.write(" (stopped)")
         print(flush=True)
-        self._messages.append({"role": "assistant", "content": answer.text})
-        self._text += answer.text
+        self._messages = [*messages, {"role": "assistant", "content": answer.text}]
+        self._text = text + answer.text
         if answer.finish_reason == "length" and self._options.max_tokens != len(answer.tokens):
             print("(the context is full: /clear forgets the conversation)", file=sys.stderr)
