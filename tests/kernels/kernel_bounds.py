@@ -70,16 +70,30 @@ def _offsets(matrix: Matrix) -> np.ndarray:
 
 
 def product_bound(matrix: Matrix, x: Activations | np.ndarray) -> np.ndarray:
-    """Return how far each element of x · weightᵀ may lie from the exact product.
+    """Return how far each element of x · weightᵀ may lie from the twin's.
 
-    Quantized: integer sums are exact; per block come the scale's product, the product with the sum,
-    twice that for the offset, the activation's scale, then one rounding per block. Floats: one
-    fused multiply-add per column.
+    A running error bound: each rounding adds at most u of its result. Floats: one fused
+    multiply-add per column, so u of every partial sum. Quantized: the integer sums of 16 columns
+    are exact; scale, its product and its addition round three times, the same for an offset, and
+    one more fused multiply-add takes each 32 columns into the sum. The twin's own weights, of
+    code times scale plus offset, were rounded once by the codec.
     """
-    w, off = np.abs(reference.weight(matrix)), np.abs(_offsets(matrix))
-    depth = matrix.shape[1] if matrix.format.block_elems == 1 else matrix.shape[1] // 32 + 8
-    magnitude = np.abs(reference.values(x)) @ (w + 2 * off).T
-    return GROWTH * U * depth * magnitude + matrix.shape[1] * TINY * U
+    v, w = reference.values(x), reference.weight(matrix)
+    if matrix.format.block_elems == 1:
+        partial = np.abs(np.cumsum(_pieces(v, w, 1), axis=0)).sum(axis=0)
+        return GROWTH * U * partial + TINY
+    off = _offsets(matrix)
+    halves, offsets = _pieces(v, w - off, 16), _pieces(v, off, 16)
+    blocks = (halves + offsets).reshape(-1, 2, len(v), len(w)).sum(axis=1)
+    partial = np.abs(np.cumsum(blocks, axis=0)).sum(axis=0)
+    local = 3 * (np.abs(halves) + np.abs(offsets)).sum(axis=0)
+    return GROWTH * U * (partial + local + np.abs(v) @ np.abs(w).T) + TINY
+
+
+def _pieces(v: np.ndarray, w: np.ndarray, cols: int) -> np.ndarray:
+    """Return the products (pieces, rows of v, rows of w) of every run of `cols` columns."""
+    left = v.reshape(len(v), -1, cols).swapaxes(0, 1)
+    return left @ w.reshape(len(w), -1, cols).transpose(1, 2, 0)
 
 
 def assert_within(actual: np.ndarray, exact: np.ndarray, bound: np.ndarray | float) -> None:
