@@ -12,6 +12,7 @@ using tonnage::text::JsonFile;
 using tonnage::text::JsonObject;
 using tonnage::text::Kind;
 using tonnage::text::Options;
+using tonnage::text::Pattern;
 using tonnage::text::Stretch;
 using tonnage::text::TextError;
 using tonnage::text::TokenizerCore;
@@ -68,6 +69,25 @@ nb::list split(const TokenizerCore& core, nb::handle source, bool parse_special)
   nb::list result;
   for (const Stretch& s : core.split(bytes.text(), parse_special))
     result.append(nb::make_tuple(s.begin, s.end, s.id));
+  return result;
+}
+
+nb::list pattern_pieces(const std::string& source, nb::handle text) {
+  const Pattern pattern(source);
+  const Bytes bytes(text);
+  const char* base = bytes.text().data();
+  const char* end = base + bytes.text().size();
+  uint64_t budget = Pattern::budget_for(bytes.text().size());
+  nb::list result;
+  for (const char* p = base; p < end;) {
+    const char* stop = pattern.match(p, end, budget);
+    if (stop == nullptr || stop == p) {
+      p += tonnage::text::read_rune(p, end).num_bytes;
+      continue;
+    }
+    result.append(nb::make_tuple(p - base, stop - base));
+    p = stop;
+  }
   return result;
 }
 
@@ -132,6 +152,8 @@ void raise_tokenizer_error(const std::exception_ptr& thrown, void*) {
 
 void bind_text(nb::module_& m) {
   nb::register_exception_translator(raise_tokenizer_error);
+  m.def("pattern_pieces", &pattern_pieces, nb::arg("pattern"), nb::arg("text"),
+        "Return (begin, end) of each match of a pre-tokenizer pattern in UTF-8 bytes.");
   nb::class_<JsonFile>(m, "JsonFile")
       .def(nb::init<const std::string&>(), nb::arg("path"))
       .def("members", &members, nb::arg("offset"), "Map each key of the object at `offset` to its value's (begin, end).")

@@ -70,7 +70,11 @@ def read_metadata(path: Path) -> dict[str, object]:
         elif kind == 9:
             element, count = struct.unpack_from("<IQ", mapped, offset)
             offset += 12
-            end = scan_strings(view, offset, count) if element == 8 else offset + count * _SIZES[element]
+            end = (
+                scan_strings(view, offset, count)
+                if element == 8
+                else offset + count * _SIZES[element]
+            )
             result[key] = LazyArray(view[offset:end], count)
             offset = end
         else:
@@ -140,22 +144,46 @@ def byte_level_metadata(
 
 
 HARD_TEXTS = (
-    "", " ", "  ", "\n", "\r\n", " \n \r\n\t x", "a" * 300, " " * 300 + "x", "\n" * 70, "\t\t\tif x:\n\t\t\t\ty",
-    "👩‍👩‍👧‍👦 👨🏽‍🚀 🏳️‍🌈 🇩🇪🇫🇷 ❤️‍🔥", "مرحبا بالعالم ١٢٣ ‏RTL‏ שלום", "e\u0301 a\u0308\u0323 \u0041\u030a ﬁ Å Ω K",
-    "q\u0307\u0323 Z\u0351\u0343\u0345algo\u0300\u0301\u0302", "日本語の文章です。中文文本，混排English。한국어 문장",
-    "\u1112\u1161\u11ab\u1100\u1173\u11af \u1100\u1161\ua960", "don't DON'T it'ſ we'LL I'M y'all's 'RE 'ré",
-    "1234567890 ١٢٣٤٥٦ Ⅻ ½ ² ①②③ 𝟘𝟙𝟚", "\u00a0\u2003\u3000x\u2028y\u2029z\u0085w\u180e\u200b\ufeff", "x=1;y=[a,b]//**!!??...---___",
-    "<|im_start|>user\nhi<|im_end|>", "<start_of_turn>user\n<end_of_turn><bos><0x0A><unused5>[multimodal]", "ⅰⅠ ǅ ʰˠ ªº ΑΒΓ αβγ ДЖ",
-    "\u0000\u0001\u001c\u001d\u001f\u007f\u0080\u009f", "𐐀𐐨 𝒜𝓑 \U0001F1E6\U000E0067 \U0010FFFF \uE000", "ไทยภาษา देवनागरी বাংলা தமிழ்",
-    "camelCase snake_case SCREAMING HTTPServer2Go iOS's", "≯\u0338 >\u0338 \u0344 \u0958 \u2126 \uf900 \U0002f800", "▁▁ ▁a▁b a▁", "http://x.y/z?a=b&c=%20#d\\path\\to",
-)  # fmt: skip
+    "",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    " \n \r\n\t x",
+    "a" * 300,
+    " " * 300 + "x",
+    "\n" * 70,
+    "\t\t\tif x:\n\t\t\t\ty",
+    "👩‍👩‍👧‍👦 👨🏽‍🚀 🏳️‍🌈 🇩🇪🇫🇷 ❤️‍🔥",
+    "مرحبا بالعالم ١٢٣ ‏RTL‏ שלום",
+    "e\u0301 a\u0308\u0323 \u0041\u030a ﬁ Å Ω K",
+    "q\u0307\u0323 Z\u0351\u0343\u0345algo\u0300\u0301\u0302",
+    "日本語の文章です。中文文本，混排English。한국어 문장",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af \u1100\u1161\ua960",
+    "don't DON'T it'ſ we'LL I'M y'all's 'RE 'ré",
+    "1234567890 ١٢٣٤٥٦ Ⅻ ½ ² ①②③ 𝟘𝟙𝟚",
+    "\u00a0\u2003\u3000x\u2028y\u2029z\u0085w\u180e\u200b\ufeff",
+    "x=1;y=[a,b]//**!!??...---___",
+    "<|im_start|>user\nhi<|im_end|>",
+    "<start_of_turn>user\n<end_of_turn><bos><0x0A><unused5>[multimodal]",
+    "ⅰⅠ ǅ ʰˠ ªº ΑΒΓ αβγ ДЖ",
+    "\u0000\u0001\u001c\u001d\u001f\u007f\u0080\u009f",
+    "𐐀𐐨 𝒜𝓑 \U0001f1e6\U000e0067 \U0010ffff \ue000",
+    "ไทยภาษา देवनागरी বাংলা தமிழ்",
+    "camelCase snake_case SCREAMING HTTPServer2Go iOS's",
+    "≯\u0338 >\u0338 \u0344 \u0958 \u2126 \uf900 \U0002f800",
+    "▁▁ ▁a▁b a▁",
+    "http://x.y/z?a=b&c=%20#d\\path\\to",
+)
 
 
 def random_text(rng: random.Random, size: int) -> str:
     """Code points of every kind, surrogates excepted, in runs of one neighbourhood."""
     out: list[str] = []
     while len(out) < size:
-        base = rng.choice((0x20, 0x41, 0x61, 0x30, 0xC0, 0x300, 0x370, 0x590, 0x900, 0x1100, 0x2000))
+        base = rng.choice(
+            (0x20, 0x41, 0x61, 0x30, 0xC0, 0x300, 0x370, 0x590, 0x900, 0x1100, 0x2000)
+        )
         base = rng.choice((base, base, rng.randrange(0x11000), rng.randrange(0x110000)))
         for _ in range(rng.randrange(1, 8)):
             point = min(base + rng.randrange(64), 0x10FFFF)
@@ -165,9 +193,39 @@ def random_text(rng: random.Random, size: int) -> str:
 
 def source_files(limit_bytes: int) -> list[Path]:
     """Files of program text found on this machine: the standard library, headers, and the like."""
-    roots = [Path(sysconfig.get_path("stdlib")), Path("/usr/include"), Path("/usr/share"), Path("/usr/lib")]
-    endings = (".py", ".h", ".hpp", ".c", ".cc", ".js", ".pl", ".pm", ".sh", ".cmake", ".html", ".css")
-    endings += (".xml", ".json", ".sql", ".rs", ".go", ".java", ".lua", ".tcl", ".awk", ".m4", ".md")
+    roots = [
+        Path(sysconfig.get_path("stdlib")),
+        Path("/usr/include"),
+        Path("/usr/share"),
+        Path("/usr/lib"),
+    ]
+    endings = (
+        ".py",
+        ".h",
+        ".hpp",
+        ".c",
+        ".cc",
+        ".js",
+        ".pl",
+        ".pm",
+        ".sh",
+        ".cmake",
+        ".html",
+        ".css",
+    )
+    endings += (
+        ".xml",
+        ".json",
+        ".sql",
+        ".rs",
+        ".go",
+        ".java",
+        ".lua",
+        ".tcl",
+        ".awk",
+        ".m4",
+        ".md",
+    )
     found: list[Path] = []
     taken: dict[str, int] = {}
     for root in roots:

@@ -1,7 +1,8 @@
 """Writes native/text/unicode_table.cc: the general category of every code point, as runs.
 
-Usage: python tools/unicode_table.py [OUTPUT]. Takes `unicodedata2` (a test dependency of nobody: install
-the release of the wanted Unicode version) where it is installed, else the interpreter's `unicodedata`.
+Usage: python tools/unicode_table.py [OUTPUT]. Takes the package `unicodedata2` where it is
+installed (its releases are named after the Unicode versions), else the interpreter's own
+`unicodedata`.
 """
 
 import sys
@@ -13,9 +14,10 @@ except ImportError:
     import unicodedata
 
 # "Cw" is ours: the control characters that are white space, so that \s is a set of categories.
-CATEGORIES = (
+_NAMES = (
     "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co Cn Cw"
-).split()
+)
+CATEGORIES = _NAMES.split(" ")
 CONTROL_SPACES = {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85}
 PER_LINE = 12
 
@@ -41,7 +43,8 @@ def main() -> None:
     rows = [runs[i : i + PER_LINE] for i in range(0, len(runs), PER_LINE)]
     body = "\n".join("".join(f"{run}," for run in row) for row in rows)
     output.write_text(
-        f"// Written by tools/unicode_table.py from Unicode {unicodedata.unidata_version}; not edited by hand.\n"
+        "// Written by tools/unicode_table.py from Unicode "
+        f"{unicodedata.unidata_version}; not edited by hand.\n"
         '#include "text/unicode.h"\n\nnamespace tonnage::text {\n\n'
         "// First code point of a run << 5 | category.\n"
         f"const uint32_t kCategoryRuns[] = {{\n{body}\n}};\n\n"

@@ -36,7 +36,7 @@ class Vocabulary {
   Kind kind(uint32_t id) const { return static_cast<Kind>(kinds_[id]); }
   // Id of an indexed token, or -1.
   int32_t find(std::string_view text) const {
-    if (text.size() > longest_) return -1;
+    if (text.empty() || text.size() > longest_) return -1;
     const uint32_t id = slots_.find(hash_bytes(text.data(), text.size()),
                                     [&](uint32_t other) { return this->text(other) == text; });
     return id == SlotTable::kNone ? -1 : static_cast<int32_t>(id);

@@ -1,6 +1,7 @@
 """A tokenizer out of a Hugging Face folder: tokenizer.json and tokenizer_config.json.
 
-The vocabulary and the merges are read natively in place; only the small rest becomes Python objects.
+The vocabulary and the merges are read natively in place; only the small rest becomes Python
+objects.
 """
 
 import json

@@ -90,9 +90,7 @@ def load_gguf(metadata: Mapping[str, object]) -> tuple[TokenizerCore, Special]:
 
 
 def _byte_level_core(fields: _Metadata, kind: PreTokenizer) -> TokenizerCore:
-    core = TokenizerCore(
-        byte_level=True, whole_word=kind.whole_word, patterns=list(kind.patterns)
-    )
+    core = TokenizerCore(byte_level=True, whole_word=kind.whole_word, patterns=list(kind.patterns))
     merges = fields.required_array("merges")
     _load_tokens(core, fields, with_scores=False)
     core.load_gguf_merges(merges.buffer(), merges.count)

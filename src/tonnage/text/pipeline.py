@@ -1,4 +1,4 @@
-"""The components of a tokenizer.json, checked one by one; an unknown one is an error that names it."""
+"""The components of a tokenizer.json, checked one by one; an unknown one is named in an error."""
 
 import re
 from dataclasses import dataclass, field
@@ -35,8 +35,8 @@ class Pipeline:
 def read_pipeline(components: dict[str, Any], model: dict[str, Any]) -> Pipeline:
     """Return what the components of a tokenizer.json mean; raises TokenizerError.
 
-    components: normalizer, pre_tokenizer, post_processor, decoder (objects or None). model: the members
-    of the model beside its vocabulary and merges.
+    components: normalizer, pre_tokenizer, post_processor, decoder (objects or None). model: the
+    members of the model beside its vocabulary and merges.
     """
     pipeline = Pipeline()
     try:

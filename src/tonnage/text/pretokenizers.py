@@ -1,4 +1,4 @@
-"""How byte-level vocabularies cut text into words, by the name GGUF gives it in `tokenizer.ggml.pre`.
+"""How byte-level vocabularies cut text into words, by name (`tokenizer.ggml.pre` of GGUF).
 
 The patterns are those of the models' own tokenizer.json files.
 """

@@ -1,9 +1,9 @@
 """Jinja with every step counted: what a hostile template can repeat or enlarge passes a check.
 
-Jinja's own sandbox keeps a template away from Python's internals, but not from using up time or memory.
-Here every loop, call, filter, operator and literal container is rewritten, or intercepted, so that it
-draws from one allowance of time and so that no value outgrows a bound. A value is measured as the
-characters and items that walking it would visit, so that sharing cannot hide size.
+Jinja's own sandbox keeps a template away from Python's internals, but not from using up time or
+memory. Here every loop, call, filter, operator and literal container is rewritten, or intercepted,
+so that it draws from one allowance of time and so that no value outgrows a bound. A value is
+measured as the characters and items that walking it would visit, so that sharing cannot hide size.
 """
 
 import json
@@ -176,7 +176,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise _Exceeded("formats to a width of five digits or more")
         return super().wrap_str_format(value)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(__obj, jinja2.runtime.Macro):
             __self._check_arguments(__obj, args, kwargs)
         __self._allowance.tick()
@@ -254,11 +254,12 @@ def _rewrite(node: nodes.Node) -> nodes.Node:
         elif isinstance(value, list):
             setattr(node, name, [_rewrite(v) if isinstance(v, nodes.Node) else v for v in value])
     if isinstance(node, nodes.For):
-        node.iter = _filtered(node.iter, _LOOPED)
+        node.iter = nodes.Filter(node.iter, _LOOPED, [], [], None, None, lineno=node.lineno)
     elif isinstance(node, nodes.Concat):
-        return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), _JOINED)
-    elif isinstance(node, _WRAPPED_NODES) and getattr(node, "ctx", "load") == "load":
-        return _filtered(node, _CHECKED)
+        parts = nodes.Tuple(node.nodes, "load", lineno=node.lineno)
+        return _filtered(parts, _JOINED)
+    elif isinstance(node, nodes.Expr) and isinstance(node, _WRAPPED_NODES):
+        return node if getattr(node, "ctx", "load") != "load" else _filtered(node, _CHECKED)
     return node
 
 
@@ -279,7 +280,8 @@ class Sandbox:
         self._allowance.restart()
         try:
             tree = self._environment.parse(source)
-            code = self._environment.compile(_rewrite(tree))  # type: ignore[arg-type]
+            _rewrite(tree)
+            code = self._environment.compile(tree)
             return jinja2.Template.from_code(
                 self._environment, code, self._environment.make_globals(None)
             )

@@ -16,8 +16,8 @@ MAX_STOP_CHARS = 1024
 class StopStrings:
     """Cuts a growing text before the first stop string that is completed in it.
 
-    Of several completed by one character the longest counts, so the result does not depend on how the
-    text was cut into pieces.
+    Of several completed by one character the longest counts, so the result does not depend on how
+    the text was cut into pieces.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
@@ -78,14 +78,14 @@ class StopStrings:
 class Detokenizer:
     """Turns token ids, one at a time, into the text that they add.
 
-    Control tokens add nothing unless `keep_control`. The pieces joined are what `Tokenizer.decode` gives
-    for the ids, except that a space in front of the text stays: the text continues a prompt.
+    Control tokens add nothing unless `keep_control`. The pieces joined are what `Tokenizer.decode`
+    gives for the ids, except that a space in front of the text stays: the text continues a prompt.
     """
 
     def __init__(
         self, tokenizer: "Tokenizer", stops: Sequence[str] = (), *, keep_control: bool = False
     ) -> None:
-        """Take the tokenizer and stop strings; raises RequestError for stop strings out of range."""
+        """Take the tokenizer and stop strings; raises RequestError for bad stop strings."""
         self._tokenizer = tokenizer
         self._keep_control = keep_control
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -18,7 +18,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str | None, *, time_limit_s: float = 2.0) -> None:
-        """Compile; raises ChatTemplateError where there is no template, or a broken or hostile one."""
+        """Compile; raises ChatTemplateError for no template, or a broken or hostile one."""
         if source is None:
             raise ChatTemplateError(
                 "The model has no chat template, so messages cannot be turned into a prompt; "
@@ -46,10 +46,10 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt of `messages`, each a mapping with "role" and "content".
 
-        now: what `strftime_now` formats; the clock where None. variables: more names for the template
-        (tools, ...). The prompt holds its own beginning token, so it is encoded with add_special=False
-        and parse_special=True. Raises ChatTemplateError when the template refuses the messages (its own
-        words are in the message), fails, or exceeds its bounds.
+        now: what `strftime_now` formats; the clock where None. variables: more names for the
+        template (tools, ...). The prompt holds its own beginning token, so it is encoded with
+        add_special=False and parse_special=True. Raises ChatTemplateError when the template refuses
+        the messages (its own words are in the message), fails, or exceeds its bounds.
         """
         _check_messages(messages)
         return self._sandbox.render(
@@ -80,5 +80,6 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         total += len(message["content"]) if isinstance(message["content"], str) else 0
     if total > MAX_OUTPUT_CHARS // 2:
         raise ChatTemplateError(
-            f"The messages have {total} characters; at most {MAX_OUTPUT_CHARS // 2} can be rendered."
+            f"The messages have {total} characters; at most {MAX_OUTPUT_CHARS // 2} "
+            "can be rendered."
         )

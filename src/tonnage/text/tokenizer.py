@@ -24,8 +24,8 @@ _END_TEXTS = (
 class Special:
     """What surrounds a text, and which tokens mean something.
 
-    prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files name
-    as ends. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
+    prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files
+    name as ends. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
     strips_space: decoding drops the one space that encoding put in front.
     """
 
@@ -60,8 +60,8 @@ class Tokenizer:
     def from_gguf(cls, metadata: Mapping[str, object]) -> "Tokenizer":
         """Build from the metadata of a GGUF file (`tokenizer.ggml.*`).
 
-        Arrays are objects with `.buffer()`, `.count` and `.to_list()`; the buffers are read once and not
-        kept. Raises TokenizerError naming what is missing, hostile or not implemented.
+        Arrays are objects with `.buffer()`, `.count` and `.to_list()`; the buffers are read once
+        and not kept. Raises TokenizerError naming what is missing, hostile or not implemented.
         """
         from tonnage.text.gguf_source import load_gguf
 
@@ -69,7 +69,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        """Build from the tokenizer.json of a Hugging Face folder, and tokenizer_config.json if there.
+        """Build from tokenizer.json, and tokenizer_config.json, of a Hugging Face folder.
 
         Raises TokenizerError naming what is missing, hostile or not implemented.
         """
@@ -86,8 +86,8 @@ class Tokenizer:
         """Return the token ids of `text`.
 
         add_special: put the beginning and end tokens round it that the model was trained with.
-        parse_special: control tokens written in the text become those tokens; otherwise they are plain
-        text, as the words of a stranger must be. Lone surrogates count as U+FFFD.
+        parse_special: control tokens written in the text become those tokens; otherwise they are
+        plain text, as the words of a stranger must be. Lone surrogates count as U+FFFD.
         """
         ids = self._encode_text(text, parse_special=parse_special)
         if add_special and (self._special.prefix or self._special.suffix):
@@ -115,8 +115,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
         """Return the text of `ids`; control tokens are left out unless kept.
 
-        Bytes that are not UTF-8 read as U+FFFD. The space that encoding puts in front of a text, where a
-        vocabulary does, is taken off.
+        Bytes that are not UTF-8 read as U+FFFD. The space that encoding puts in front of a text,
+        where a vocabulary does, is taken off.
         """
         pieces = (self.token_bytes(i) for i in ids if keep_control or not self.is_control(i))
         text = b"".join(pieces).decode("utf-8", "replace")
