@@ -21,23 +21,32 @@ struct Tile {
   float* shrink;   // [kQueryTile]
 };
 
-template <int n>
-void score_block(const float* const* q, const uint16_t* keys, int k_dim, float* out) {
-  F32 acc[n][4];
+// out[i][16 g..] = queries[i] · keys of `groups` times sixteen positions.
+template <int n, int groups>
+void score_groups(const float* const* q, const uint16_t* keys, int k_dim, float* out) {
+  F32 acc[n][groups];
   unroll<n>([&](auto i) __attribute__((always_inline)) {
-    acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = zero_f();
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { acc[i][g] = zero_f(); });
   });
   for (int d = 0; d < k_dim; ++d) {
-    F32 k[4];
-    unroll<4>([&](auto g) __attribute__((always_inline)) { k[g] = load_f16(keys + (g * k_dim + d) * 16); });
+    F32 k[groups];
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { k[g] = load_f16(keys + (g * k_dim + d) * 16); });
     unroll<n>([&](auto i) __attribute__((always_inline)) {
       const F32 x = set(q[i][d]);
-      unroll<4>([&](auto g) __attribute__((always_inline)) { acc[i][g] = fma(k[g], x, acc[i][g]); });
+      unroll<groups>([&](auto g) __attribute__((always_inline)) { acc[i][g] = fma(k[g], x, acc[i][g]); });
     });
   }
   unroll<n>([&](auto i) __attribute__((always_inline)) {
-    unroll<4>([&](auto g) __attribute__((always_inline)) { store(out + 64 * i + 16 * g, acc[i][g]); });
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { store(out + 64 * i + 16 * g, acc[i][g]); });
   });
+}
+
+// Positions from num_tokens on are left as they are; the mask hides them.
+template <int n>
+void score_block(const float* const* q, const uint16_t* keys, int k_dim, int num_tokens, float* out) {
+  if (num_tokens > 32) return score_groups<n, 4>(q, keys, k_dim, out);
+  if (num_tokens > 16) return score_groups<n, 2>(q, keys, k_dim, out);
+  score_groups<n, 1>(q, keys, k_dim, out);
 }
 
 // out[i][columns] = out * shrink[i] + weights[i] · values. Tokens from num_tokens on have weights of 0.
@@ -120,14 +129,15 @@ void soften(Tile& tile) {
 }
 
 void attend_block(Tile& tile, const AttendOp& op, const uint16_t* keys, const uint16_t* values, int block) {
-  const int seen = tile.position[tile.count - 1] + 1 - block;  // by the tile's last row
+  const int after = tile.position[tile.count - 1] + 1 - block;
+  const int seen = after < kPageTokens ? after : kPageTokens;  // by the tile's last row
   by_micro(tile.count, [&](auto n, int i) {
-    score_block<n>(tile.queries + i, keys, op.kv.k_dim, tile.weights + 64 * i);
+    score_block<n>(tile.queries + i, keys, op.kv.k_dim, seen, tile.weights + 64 * i);
   });
   for (int i = 0; i < tile.count; ++i) mask_scores(tile, i, block, op.window, op.softcap);
   soften(tile);
   by_micro(tile.count, [&](auto n, int i) {
-    mix_all<n>(tile.weights + 64 * i, tile.shrink + i, values, seen < kPageTokens ? seen : kPageTokens, op.kv.v_pad,
+    mix_all<n>(tile.weights + 64 * i, tile.shrink + i, values, seen, op.kv.v_pad,
                tile.out + i * op.kv.v_pad);
   });
 }
