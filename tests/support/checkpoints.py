@@ -14,6 +14,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import save
 
+from support.tiny_tokenizer import NUM_BYTES, add_tokenizer, write_tokenizer_json
 from tonnage.core.model_spec import RopeSpec
 
 Shape = tuple[int, ...]
@@ -137,9 +138,14 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
 
 
 def write_hf(folder: Path, model: TinyModel, *, dtype: str = "F32", num_shards: int = 1) -> Path:
-    """Write config.json and safetensors (dtype: F32, F16 or BF16) into `folder`; return it."""
+    """Write config.json, tokenizer.json and safetensors into `folder`; return it.
+
+    dtype: F32, F16 or BF16.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(model.config))
+    if model["vocab_size"] > NUM_BYTES:
+        write_tokenizer_json(folder, model["vocab_size"])
     names = sorted(model.weights)
     shards = [names[first::num_shards] for first in range(num_shards)]
     files = [f"model-{i + 1:05}-of-{num_shards:05}.safetensors" for i in range(num_shards)]
@@ -204,6 +210,8 @@ def write_gguf(path: Path, model: TinyModel, choose: Chooser = all_f32) -> Path:
     architecture = GGUF_ARCHITECTURES.get(model.family, model.family)
     writer = gguf.GGUFWriter(path, architecture)
     _add_metadata(writer, model)
+    if model["vocab_size"] > NUM_BYTES:
+        add_tokenizer(writer, model["vocab_size"])
     for name, values in model.weights.items():
         new_name = gguf_tensor_name(model, name)
         kind = gguf.GGMLQuantizationType[choose(new_name, values.shape)]

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tokenizers
 
-from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_hf
-from support.containers import read_hf, read_tensor
+from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
+from support.containers import read_gguf, read_hf, read_tensor
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
@@ -211,3 +212,17 @@ def test_settings_that_cannot_be_met_are_named(
     config, catalog = opened[family]
     with pytest.raises(UnsupportedModelError, match=message):
         spec_from_hf(config | change, catalog)
+
+
+@pytest.mark.parametrize("size", [257, 307, 600])
+def test_the_tiny_tokenizer_is_one(size: int, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("llama", vocab_size=size, num_hidden_layers=1))
+    tokenizer = tokenizers.Tokenizer.from_file(str(write_hf(tmp_path, model) / "tokenizer.json"))
+    metadata, _ = read_gguf(write_gguf(tmp_path / "m.gguf", model))
+    text = "the tea is not hot, naïve 船\n<|end|>"
+    ids = tokenizer.encode(text).ids
+    assert ids[-1] == 256
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert tokenizer.get_vocab_size() == size
+    tokens = metadata["tokenizer.ggml.tokens"]
+    assert {token: index for index, token in enumerate(tokens)} == tokenizer.get_vocab()

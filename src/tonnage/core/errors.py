@@ -37,6 +37,10 @@ class ModelNotFoundError(TonnageError):
     """A model name or path resolves to nothing."""
 
 
+class CatalogError(TonnageError):
+    """A catalog of models is missing, unreadable or wrong; all its mistakes are listed at once."""
+
+
 class PullError(TonnageError):
     """A download failed or arrived different from what was promised."""
 

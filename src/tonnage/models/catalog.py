@@ -1,0 +1,209 @@
+"""Catalogs: which names can be pulled, as small TOML files.
+
+A catalog holds `[[model]]` tables with the fields of CatalogEntry and, optionally, a top-level
+`default` that names one of them. Unknown fields are errors.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tonnage.core.errors import CatalogError, ModelNotFoundError
+from tonnage.core.units import format_bytes
+
+SHIPPED = Path(__file__).with_name("catalog.toml")
+ENVIRONMENT_VARIABLE = "TONNAGE_CATALOG"
+
+_MAX_CATALOG_BYTES = 1 << 20
+_MAX_PACKAGES = 1000
+_MAX_MODEL_BYTES = 1 << 44
+
+# A name becomes a folder of the cache and a package an argument of pip: neither may climb out of
+# its place, so both start with a letter or digit.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_STORE_AS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.gguf")
+_PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?(?:==[A-Za-z0-9.!+]{1,60})?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model carried by Python packages.
+
+    packages: pip requirements (`name` or `name==version`) in joining order. inside: a shell pattern
+    (`*` also crosses `/`) that matches exactly one file of each package. num_bytes, sha256: of the
+    joined file. store_as: its file name in the cache.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    inside: str
+    num_bytes: int
+    sha256: str
+    store_as: str
+
+
+@dataclass(frozen=True)
+class Catalogs:
+    """Several catalog files read as one, when first asked; a later file wins over an earlier."""
+
+    files: tuple[Path, ...]
+
+    @cached_property
+    def _loaded(self) -> tuple[Mapping[str, CatalogEntry], str | None]:
+        entries: dict[str, CatalogEntry] = {}
+        default = None
+        for file in self.files:
+            more, its_default = load_catalog(file)
+            entries.update((entry.name, entry) for entry in more)
+            default = its_default or default
+        return entries, default
+
+    @property
+    def entries(self) -> Mapping[str, CatalogEntry]:
+        """All models by name. Raises CatalogError."""
+        return self._loaded[0]
+
+    @property
+    def default(self) -> str | None:
+        """The name to use when the user gives none. Raises CatalogError."""
+        return self._loaded[1]
+
+    def find(self, name: str) -> CatalogEntry:
+        """Return the entry of `name`.
+
+        Raises ModelNotFoundError with the nearest names, CatalogError for a wrong file.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            raise ModelNotFoundError(
+                f"No catalog has a model named {name!r}{did_you_mean(name, self.entries)}"
+            )
+        return entry
+
+
+def open_catalogs(extra: Path | None, environ: Mapping[str, str]) -> Catalogs:
+    """Return the shipped catalog, the one of TONNAGE_CATALOG in `environ`, and `extra`.
+
+    Nothing is read yet; the last of the three that has a name wins.
+    """
+    files = [SHIPPED]
+    if environ.get(ENVIRONMENT_VARIABLE):
+        files.append(Path(environ[ENVIRONMENT_VARIABLE]).expanduser())
+    if extra is not None:
+        files.append(extra)
+    return Catalogs(tuple(files))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about the unknown `name`: near names of `known`, or all."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; the known ones are {', '.join(names)}." if names else "; none is known."
+
+
+def load_catalog(file: Path) -> tuple[tuple[CatalogEntry, ...], str | None]:
+    """Return the entries of a catalog and the name of its default model, if it has one.
+
+    Raises CatalogError, which lists everything that is wrong with the file.
+    """
+    document = _read_toml(file)
+    tables = document.pop("model", [])
+    default = document.pop("default", None)
+    wrong = [f"unknown key {key!r}" for key in document]
+    entries: list[CatalogEntry] = []
+    if not isinstance(tables, list) or not tables:
+        wrong.append("it has no [[model]] table")
+        tables = []
+    for number, table in enumerate(tables, 1):
+        mistakes = _mistakes(table)
+        wrong.extend(f"model {number}: {mistake}" for mistake in mistakes)
+        if not mistakes:
+            entries.append(_entry(table))
+    names = [entry.name for entry in entries]
+    wrong.extend(f"{name!r} is there twice" for name in sorted(set(names)) if names.count(name) > 1)
+    if default is not None and default not in names and not wrong:
+        wrong.append(f"default {default!r} is not one of its models")
+    if wrong:
+        raise CatalogError(f"Catalog {file} is wrong: {'; '.join(wrong[:20])}.")
+    return tuple(entries), default
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_CATALOG_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CatalogError(
+            f"Catalog {file} cannot be read ({reason}); check --catalog and {ENVIRONMENT_VARIABLE}."
+        ) from None
+    if len(data) > _MAX_CATALOG_BYTES:
+        raise CatalogError(
+            f"Catalog {file} is larger than {format_bytes(_MAX_CATALOG_BYTES)}; "
+            "it should be a short TOML file."
+        )
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CatalogError(f"Catalog {file} is not valid TOML: {error or 'too deep'}.") from None
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_package_list(value: Any) -> bool:
+    if not isinstance(value, list) or not 1 <= len(value) <= _MAX_PACKAGES:
+        return False
+    return all(map(_matches(_PACKAGE), value)) and len(set(value)) == len(value)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _MAX_MODEL_BYTES
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_matches(_NAME), "at most 64 of a-z 0-9 . _ -"),
+    "packages": (_is_package_list, "a list of different names, each like part-1 or part-1==1.0"),
+    "inside": (_is_pattern, "a pattern like */data/*.gguf"),
+    "bytes": (_is_size, f"a whole number from 1 to {_MAX_MODEL_BYTES:,}"),
+    "sha256": (_matches(_SHA256), "64 digits of 0-9 a-f"),
+    "store_as": (_matches(_STORE_AS), "a plain file name that ends in .gguf"),
+}
+
+
+def _mistakes(table: Any) -> list[str]:
+    if not isinstance(table, dict):
+        return ["it is not a table"]
+    found = [f"unknown key {key!r}" for key in table if key not in _FIELDS]
+    for field, (is_right, form) in _FIELDS.items():
+        if field not in table:
+            found.append(f"{field} is missing ({form})")
+        elif not is_right(table[field]):
+            found.append(f"{field} must be {form}, not {repr(table[field])[:80]}")
+    return found
+
+
+def _entry(table: dict[str, Any]) -> CatalogEntry:
+    return CatalogEntry(
+        name=table["name"],
+        packages=tuple(table["packages"]),
+        inside=table["inside"],
+        num_bytes=table["bytes"],
+        sha256=table["sha256"],
+        store_as=table["store_as"],
+    )

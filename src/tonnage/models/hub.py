@@ -1,0 +1,183 @@
+"""Models of the Hugging Face Hub, through the optional huggingface_hub, kept in its own cache.
+
+The library resumes a connection that was cut, keeps whole files of an interrupted download, and
+honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+"""
+
+import errno
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tonnage.core.errors import CacheError, ModelNotFoundError, PullError, TonnageError
+from tonnage.models.catalog import did_you_mean
+
+PREFIX = "hf:"
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+# What loading a folder reads; weights in other forms (pickles, second copies) stay away.
+_FOLDER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.*",
+)
+_NOT_FOLDER_FILES = ("*/*", "consolidated*", "adapter_*")
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """A parsed `hf:owner/name[/file]`: the repository, and a file of it or None."""
+
+    repository: str
+    file: str | None
+
+
+def parse_hub_name(text: str) -> HubName:
+    """Return the parts of `hf:owner/name[/file]`. Raises ModelNotFoundError for another form."""
+    pieces = text.removeprefix(PREFIX).split("/")
+    repository, inner = "/".join(pieces[:2]), pieces[2:]
+    climbs = any(piece in ("", ".", "..") or "\\" in piece for piece in inner)
+    if not _REPOSITORY.fullmatch(repository) or climbs or not text.isprintable():
+        raise ModelNotFoundError(
+            f"{text[:200]!r} does not name a model of the hub; write hf:owner/name for a folder "
+            "of safetensors or hf:owner/name/file.gguf for one file."
+        )
+    return HubName(repository, "/".join(inner) or None)
+
+
+def fetch_from_hub(name: HubName, *, offline: bool) -> Path:
+    """Return the local GGUF file, or the local folder with config.json and safetensors.
+
+    Without a file: the folder when the repository has safetensors, else its one GGUF file. With
+    `offline` only the hub's cache is asked. Raises PullError (library missing, network, access),
+    ModelNotFoundError (no such repository or file, or several files to choose from), CacheError.
+    """
+    hub = _import_hub()
+    with _hub_errors(name, _lister(hub, name, offline=offline)):
+        if name.file is not None:
+            return _file(hub, name.repository, name.file, offline=offline)
+        folder = Path(
+            hub.snapshot_download(
+                name.repository,
+                allow_patterns=list(_FOLDER_FILES),
+                ignore_patterns=list(_NOT_FOLDER_FILES),
+                local_files_only=offline,
+            )
+        )
+        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+            return folder
+        return _only_gguf(hub, name, folder, offline=offline)
+
+
+def _import_hub() -> Any:
+    try:
+        return import_module("huggingface_hub")
+    except ImportError:
+        raise PullError(
+            "hf: names need the package huggingface_hub, which is not installed. Run "
+            "`pip install 'tonnage[hub]'`, or give the path of a downloaded model."
+        ) from None
+
+
+def _file(hub: Any, repository: str, file: str, *, offline: bool) -> Path:
+    return Path(hub.hf_hub_download(repository, file, local_files_only=offline))
+
+
+def _only_gguf(hub: Any, name: HubName, folder: Path, *, offline: bool) -> Path:
+    if offline:
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
+    else:
+        files = hub.HfApi().list_repo_files(name.repository)
+    models = sorted(file for file in files if file.endswith(".gguf"))
+    if len(models) == 1:
+        return _file(hub, name.repository, models[0], offline=offline)
+    if models:
+        shown = ", ".join(models[:20])
+        raise ModelNotFoundError(
+            f"{name.repository} holds {len(models)} GGUF files; choose one as "
+            f"hf:{name.repository}/FILE: {shown}."
+        )
+    raise ModelNotFoundError(
+        f"{name.repository} holds neither config.json with safetensors nor a GGUF file"
+        f"{' in the local cache' if offline else ''}; it is not a model that can be run here."
+    )
+
+
+def _lister(hub: Any, name: HubName, *, offline: bool) -> Callable[[], list[str]]:
+    """Return a function that lists the repository's files, or nothing when that fails."""
+
+    def files() -> list[str]:
+        try:
+            return [] if offline else list(hub.HfApi().list_repo_files(name.repository))
+        except Exception:
+            return []
+
+    return files
+
+
+@contextmanager
+def _hub_errors(name: HubName, files: Callable[[], list[str]]) -> Iterator[None]:
+    """Turn whatever huggingface_hub and its HTTP library raise into one of our sentences."""
+    try:
+        yield
+    except TonnageError:
+        raise
+    except Exception as error:
+        raise _translated(name, error, files) from None
+
+
+def _translated(name: HubName, error: Exception, files: Callable[[], list[str]]) -> TonnageError:
+    errors: Any = import_module("huggingface_hub.errors")
+    repository = name.repository
+    if isinstance(error, errors.GatedRepoError):
+        return PullError(
+            f"{repository} is gated: accept its terms on the hub, then run `hf auth login` or set "
+            "HF_TOKEN."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ModelNotFoundError(
+            f"The hub has no repository {repository}, or it is private; check the name, or set "
+            "HF_TOKEN for a private one."
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        why = _first_line(error.__cause__) if error.__cause__ else "it was not to be asked"
+        return PullError(
+            f"{repository}{'/' + name.file if name.file else ''} is not in the hub's local cache "
+            f"and the hub was not reached ({why}). Check the network and HF_HUB_OFFLINE, then run "
+            "the same again."
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return ModelNotFoundError(
+            f"{repository} has no file {name.file}{did_you_mean(name.file or '', files())}"
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return _cache_error(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _cache_error(error)
+    return PullError(
+        f"{repository} could not be fetched from the hub ({_first_line(error)}). Run the same "
+        "again; files that had arrived whole are kept."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
+
+
+def _cache_error(error: OSError) -> CacheError:
+    place = f": {error.filename}" if error.filename else ""
+    return CacheError(
+        f"The hub's cache cannot be written ({error.strerror}{place}). Free some room, or set "
+        "HF_HOME to a folder that can be written."
+    )

