@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 TEST_VENV ?= .venv-test
+WHEEL := build/wheel/built
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL ?= smollm2-135m
 ARGS ?=
 TESTS ?= tests
@@ -40,13 +42,21 @@ lint: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/python tools/size.py
 	$(TEST_VENV)/bin/python tools/check_docs.py
 
+# Built once, whichever environment asks first.
+$(WHEEL): $(SOURCES)
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: make PYTHON=/path/to/python3'; exit 2; }
+	@echo 'Building tonnage; this takes a minute or two.'
+	@rm -rf build/wheel
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	@touch $@
+
 $(VENV)/installed: EXTRA :=
 $(TEST_VENV)/installed: EXTRA := [test]
-$(VENV)/installed $(TEST_VENV)/installed: $(SOURCES)
-	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3'; exit 2; }
-	@echo 'Building tonnage for $(@D); this takes a minute or two.'
+$(VENV)/installed $(TEST_VENV)/installed: $(WHEEL)
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '.$(EXTRA)'
+	@$(@D)/bin/python -m pip uninstall --quiet --yes tonnage
+	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)$(EXTRA)"
 	@touch $@
 
 clean:
