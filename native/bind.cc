@@ -6,10 +6,12 @@ namespace nb = nanobind;
 void bind_probe(nb::module_& m);
 void bind_runtime(nb::module_& m);
 void bind_scan(nb::module_& m);
+void bind_text(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "Native core of Tonnage.";
   bind_probe(m);
   bind_runtime(m);
   bind_scan(m);
+  bind_text(m);
 }

@@ -245,6 +245,8 @@ void bind_executor(nb::module_& m) {
       .def_prop_ro("isa", [](const Executor& e) { return e.kernels().isa; })
       .def_prop_ro("threads", [](Executor& e) { return e.pool().size(); })
       .def_prop_ro("scratch_bytes", &Executor::scratch_bytes)
+      .def("set_timed", &Executor::set_timed, nb::arg("timed"), "Say whether run notes how long each op takes.")
+      .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
       .def("load_matrix", &load_matrix,
            nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"),

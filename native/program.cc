@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
+
 
 namespace tonnage {
 
@@ -99,6 +101,10 @@ void check_step(const Program& program, const std::vector<int32_t>& tokens, cons
   for (int32_t row : logit_rows) check_range("a logit row", row, rows);
 }
 
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 struct RunOp {
   const Kernels& kernels;
   const Step& step;
@@ -128,11 +134,15 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
                      views.data(),                        static_cast<int32_t>(views.size()),
                      logit_rows.data(),                   static_cast<int32_t>(logit_rows.size())};
   uint8_t* scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
+  const bool timed = timed_;
+  if (timed) op_ns_.assign(program.ops.size(), 0);
   pool_.run([&](int index) {
     const Worker worker = {index, pool_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
-    for (const Op& op : program.ops) {
-      std::visit(RunOp{*kernels_, step, worker}, op);
+    for (size_t i = 0; i < program.ops.size(); ++i) {
+      const int64_t begin = timed ? now_ns() : 0;
+      std::visit(RunOp{*kernels_, step, worker}, program.ops[i]);
       pool_.barrier();
+      if (timed && index == 0) op_ns_[i] = now_ns() - begin;
     }
   });
 }

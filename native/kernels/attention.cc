@@ -6,7 +6,7 @@ namespace tonnage::TONNAGE_ISA {
 
 namespace {
 
-constexpr int kMicro = 6;  // query vectors per pass: 6 x 4 accumulators leave room for keys
+constexpr int kMicro = kManyRegisters ? 6 : 2;  // query vectors per pass, four accumulators each
 
 // The queries of one tile share the keys of one head; all state lies in the worker's scratch.
 struct Tile {

@@ -22,52 +22,60 @@ struct ActCursor {
 
 // Adds num_blocks blocks to acc[group][column]. Each element is one chain of fused multiply-adds in block
 // order, whatever `columns` is: that makes batches and chunks bit-identical to single rows.
+//
+// Few columns keep integer sums of both groups at once, so that one broadcast feeds two products; many
+// columns have no registers for that and take one group after the other.
 template <class F, int columns>
 [[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
                                               F32 (&acc)[2][columns]) {
   constexpr int parts = F::kHalves ? 2 : 1;
+  constexpr int together = columns <= (F::kHalves ? 4 : 6) ? 2 : 1;
   for (int64_t b = 0; b < num_blocks; ++b) {
     const F block(source + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
     const int8_t* codes = in.codes + b * kBlockCols;
     const ActMeta* meta = in.meta + b;
-    F32 total[2][columns];
-    unroll<parts>([&](auto h) __attribute__((always_inline)) {
-      I32 sum[2][columns];
-      unroll<columns>([&](auto c) __attribute__((always_inline)) {
-        const ActMeta& m = meta[c * in.meta_stride];
-        const int32_t start = F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi;
-        sum[0][c] = sum[1][c] = set(start);
-      });
-      unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
-        constexpr int q = h * 4 + i;
-        const U8 w0 = block.template code<0, q>();
-        const U8 w1 = block.template code<1, q>();
+    unroll<2 / together>([&](auto pass) __attribute__((always_inline)) {
+      // Without this the compiler keeps the first pass's broadcasts for the second, in memory.
+      if constexpr (together == 1) asm volatile("" ::: "memory");
+      F32 total[together][columns];
+      unroll<parts>([&](auto h) __attribute__((always_inline)) {
+        I32 sum[together][columns];
         unroll<columns>([&](auto c) __attribute__((always_inline)) {
-          const I32 x = repeat4(codes + c * in.stride + 4 * q);
-          sum[0][c] = dot4(sum[0][c], w0, x);
-          sum[1][c] = dot4(sum[1][c], w1, x);
+          const ActMeta& m = meta[c * in.meta_stride];
+          const int32_t start = F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi;
+          unroll<together>([&](auto g) __attribute__((always_inline)) { sum[g][c] = set(start); });
         });
-      });
-      unroll<2>([&](auto g) __attribute__((always_inline)) {
-        const F32 scale = block.template scale<g, h>();
-        unroll<columns>([&](auto c) __attribute__((always_inline)) {
-          const F32 dot = to_f32(sum[g][c]);
-          total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
-        });
-        if constexpr (F::kAffine) {
-          const F32 offset = block.template offset<g, h>();
+        unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
+          constexpr int q = h * 4 + i;
+          U8 w[together];
+          unroll<together>([&](auto g) __attribute__((always_inline)) { w[g] = block.template code<pass + g, q>(); });
           unroll<columns>([&](auto c) __attribute__((always_inline)) {
-            const ActMeta& m = meta[c * in.meta_stride];
-            const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
-            total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
+            const I32 x = repeat4(codes + c * in.stride + 4 * q);
+            unroll<together>([&](auto g) __attribute__((always_inline)) { sum[g][c] = dot4(sum[g][c], w[g], x); });
           });
-        }
+        });
+        unroll<together>([&](auto g) __attribute__((always_inline)) {
+          const F32 scale = block.template scale<pass + g, h>();
+          unroll<columns>([&](auto c) __attribute__((always_inline)) {
+            const F32 dot = to_f32(sum[g][c]);
+            total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
+          });
+          if constexpr (F::kAffine) {
+            const F32 offset = block.template offset<pass + g, h>();
+            unroll<columns>([&](auto c) __attribute__((always_inline)) {
+              const ActMeta& m = meta[c * in.meta_stride];
+              const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
+              total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
+            });
+          }
+        });
       });
-    });
-    unroll<columns>([&](auto c) __attribute__((always_inline)) {
-      const F32 scale = set(meta[c * in.meta_stride].scale);
-      acc[0][c] = fma(total[0][c], scale, acc[0][c]);
-      acc[1][c] = fma(total[1][c], scale, acc[1][c]);
+      unroll<columns>([&](auto c) __attribute__((always_inline)) {
+        const F32 scale = set(meta[c * in.meta_stride].scale);
+        unroll<together>([&](auto g) __attribute__((always_inline)) {
+          acc[pass + g][c] = fma(total[g][c], scale, acc[pass + g][c]);
+        });
+      });
     });
   }
 }
@@ -103,20 +111,24 @@ inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& 
   }
 }
 
-// Up to four rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
+// How many activation rows one pass over a block takes: as many as the registers hold.
+template <class F, bool packed>
+constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 4 : packed ? 8 : 6;
+
+// Up to eight rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
   using Plain = Unpacked<F::kHalves, F::kAffine>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= 4) return product_rows<F, 4>(panel, blocks, in, 0, rows, out, true);
+  if (rows <= 8) return product_rows<F, kWidest<F, true>>(panel, blocks, in, 0, rows, out, true);
   for (int64_t begin = 0; begin < blocks; begin += kUnpackBlocks) {
     const int64_t count = blocks - begin < kUnpackBlocks ? blocks - begin : kUnpackBlocks;
     for (int64_t b = begin; b < begin + count; ++b) {
       const F block(panel + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
       unpack_block(block, scratch + (b - begin) * Plain::kBytes);
     }
-    product_rows<Plain, F::kHalves ? 4 : 6>(scratch, count, in, begin, rows, out, begin == 0);
+    product_rows<Plain, kWidest<Plain, false>>(scratch, count, in, begin, rows, out, begin == 0);
   }
 }
 
@@ -149,7 +161,7 @@ void float_tile(const uint8_t* panel, const Acts& in, int row, float* out) {
 
 template <Layout layout>
 void float_product(const uint8_t* panel, const Acts& in, int rows, float* out) {
-  constexpr int widest = 8;
+  constexpr int widest = kManyRegisters ? 8 : 2;
   for (int begin = 0; begin < rows; begin += widest) {
     const int width = rows - begin < widest ? rows - begin : widest;
     unroll<widest>([&](auto i) __attribute__((always_inline)) {

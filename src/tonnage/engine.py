@@ -1,6 +1,7 @@
 """The composition root: the only module that knows every room."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,12 @@ from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.plan import Workload, make_plan
-from tonnage.runtime.executor import Runtime
+from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
+from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
+
+__all__ = ["Engine", "Message", "Span"]
 
 DEFAULT_CONTEXT_TOKENS = 4096
 _CONFIG_LIMIT_BYTES = 1 << 20
@@ -32,16 +36,25 @@ Message = Mapping[str, Any]
 
 
 class Engine:
-    """A loaded model. Use `Engine.open`; close it, or use it in a `with`, to give the memory back."""
+    """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
-    def __init__(self, plan: Plan, runtime: Runtime, tokenizer: Tokenizer, source: ModelSource) -> None:
-        """Take what `open` built."""
+    def __init__(
+        self,
+        plan: Plan,
+        runtime: Runtime,
+        tokenizer: Tokenizer,
+        source: ModelSource,
+        max_context_tokens: int,
+    ) -> None:
+        """Take what `open` built; max_context_tokens: what the model was made for."""
         self.plan = plan
+        self.max_context_tokens = max_context_tokens
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
         pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
         self._sequence = CachedSequence(runtime, pages)
+        self._template: ChatTemplate | None = None
 
     @classmethod
     def open(
@@ -55,17 +68,20 @@ class Engine:
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
+        offline: bool = False,
         progress: Progress | None = None,
-        on_load: Callable[[int], None] | None = None,
+        on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for arena and tokenizer (`700MiB` or a number). precision: `8bit` or `4bit`
-        quantizes float weights while loading. on_load is told the bytes of weights placed so far.
+        quantizes float weights while loading. offline: a model that is not here is an error.
+        on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
-        source = resolve(model, catalogs=open_catalogs(catalog), progress=progress)
+        catalogs = open_catalogs(catalog, os.environ)
+        source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
         workload = Workload(
             context_tokens=_context(spec, context),
@@ -76,7 +92,8 @@ class Engine:
         )
         plan = make_plan(spec, workload)
         _check_budget(plan, tokenizer, machine, memory)
-        return cls(plan, Runtime(plan, machine.isa, on_load), tokenizer, source)
+        runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
+        return cls(plan, runtime, tokenizer, source, spec.context_length)
 
     def generate(
         self,
@@ -103,8 +120,10 @@ class Engine:
         generator = Generator(self.runtime, self.tokenizer, self._sequence)
         return generator.start(tokens, chosen)
 
-    def encode_prompt(self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool) -> list[int]:
-        """Return the token ids of a prompt in any of its forms. Raises RequestError for an empty one."""
+    def encode_prompt(
+        self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
+    ) -> list[int]:
+        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
         if isinstance(prompt, str):
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
@@ -127,20 +146,27 @@ class Engine:
             )
 
     def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        from tonnage.text.template import render_chat
-
-        return self.tokenizer.encode(
-            render_chat(self.tokenizer, messages), add_special=False, parse_special=True
+        tokenizer = self.tokenizer
+        if self._template is None:
+            self._template = ChatTemplate(tokenizer.chat_template)
+        end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
+        prompt = self._template.render(
+            messages,
+            bos_token=_text_of(tokenizer, tokenizer.bos_id),
+            eos_token=_text_of(tokenizer, end_id),
         )
+        return tokenizer.encode(prompt, add_special=False, parse_special=True)
 
     def close(self) -> None:
         """Give the memory back."""
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
+        """Return the engine itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """Close."""
         self.close()
 
 
@@ -169,12 +195,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:
+    return "" if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+
+
+def _with_total(
+    on_load: Callable[[int, int], None] | None, total_bytes: int
+) -> Callable[[int], None] | None:
+    return None if on_load is None else lambda done_bytes: on_load(done_bytes, total_bytes)
+
+
 def _context(spec: ModelSpec, wanted: int | None) -> int:
     if wanted is None:
         return min(DEFAULT_CONTEXT_TOKENS, spec.context_length)
     if wanted < 2 or wanted > spec.context_length:
         raise RequestError(
-            f"A context of {wanted:,} tokens was asked for; this model takes 2 to {spec.context_length:,}."
+            f"A context of {wanted:,} tokens was asked for; this model takes 2 to "
+            f"{spec.context_length:,}."
         )
     return wanted
 
@@ -189,11 +226,15 @@ def _threads(machine: Machine, wanted: int | None) -> int:
 
 def _precision(wanted: str | None) -> str | None:
     if wanted not in (None, "8bit", "4bit"):
-        raise RequestError(f"The precision {wanted!r} is unknown; use 8bit or 4bit, or leave it out.")
+        raise RequestError(
+            f"The precision {wanted!r} is unknown; use 8bit or 4bit, or leave it out."
+        )
     return wanted
 
 
-def _check_budget(plan: Plan, tokenizer: Tokenizer, machine: Machine, memory: str | int | None) -> None:
+def _check_budget(
+    plan: Plan, tokenizer: Tokenizer, machine: Machine, memory: str | int | None
+) -> None:
     stated = parse_bytes(memory) if isinstance(memory, str) else memory
     needed = plan.arena_bytes + tokenizer.nbytes
     limit = machine.usable_memory_bytes if stated is None else stated

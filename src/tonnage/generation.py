@@ -8,7 +8,7 @@ from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.core.sampling import SamplingOptions
 from tonnage.runtime.executor import Runtime
 from tonnage.runtime.sequence import Sequence
-from tonnage.text.stream import TextStream
+from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
 
 
@@ -79,7 +79,7 @@ class Generator:
         self._sequence = sequence
 
     def start(self, prompt: list[int], options: SamplingOptions) -> Generation:
-        """Return the answer to `prompt` as an iterator; nothing is computed before it is asked for."""
+        """Return the answer to `prompt`; nothing is computed before it is iterated."""
         generation = Generation(prompt, options, options.resolved_seed())
         generation._pieces = self._run(generation)
         return generation
@@ -89,7 +89,7 @@ class Generator:
         sampler = Sampler(self._runtime.plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
             sampler.observe(token)
-        stream = TextStream(self._tokenizer, options.stop)
+        text = Detokenizer(self._tokenizer, options.stop)
         room = self._sequence.capacity_tokens - len(generation.prompt)
         limit = room if options.max_tokens is None else min(options.max_tokens, room)
         begin = time.perf_counter_ns()
@@ -108,15 +108,19 @@ class Generator:
             if token in self._tokenizer.eos_ids and not options.ignore_eos:
                 generation.finish_reason = "stop"
                 break
-            piece = stream.push(token)
+            piece = text.push(token)
             if piece:
                 generation.text += piece
+                paused = time.perf_counter_ns()
                 yield piece
-            if stream.stopped:
+                # A slow reader does not make a slow engine.
+                begin += time.perf_counter_ns() - paused
+            if text.stopped_at is not None:
                 generation.finish_reason = "stop"
                 return
-        tail = stream.finish()
-        generation.finish_reason = generation.finish_reason or ("stop" if stream.stopped else "length")
+        tail = text.flush()
+        ended = generation.finish_reason == "stop" or text.stopped_at is not None
+        generation.finish_reason = "stop" if ended else "length"
         if tail:
             generation.text += tail
             yield tail

@@ -68,6 +68,11 @@ class Executor {
   void run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
            const std::vector<int32_t>& logit_rows);
 
+  // Whether run notes how long each op takes, its barrier included.
+  void set_timed(bool timed) { timed_ = timed; }
+  // Nanoseconds per op of the last timed run, in the program's order.
+  const std::vector<int64_t>& op_ns() const { return op_ns_; }
+
   // Reads a matrix from a file and lays it out in panels. source: layout of the rows in the file, target:
   // what they become (equal, or quantized on the way). Throws std::runtime_error if the file ends early.
   void load_matrix(int fd, int64_t file_offset, Layout source, const Weight& target);
@@ -76,6 +81,8 @@ class Executor {
   const Kernels* kernels_;
   Pool pool_;
   std::vector<uint8_t> scratch_;
+  bool timed_ = false;
+  std::vector<int64_t> op_ns_;
 };
 
 // The best of scalar, avx2 and avx512 on this CPU.

@@ -18,6 +18,7 @@ namespace tonnage::TONNAGE_ISA {
 
 #if defined(TONNAGE_ISA_avx512)
 
+constexpr bool kManyRegisters = true;
 using F32 = __m512;
 using I32 = __m512i;
 using U8 = __m512i;
@@ -98,6 +99,7 @@ inline I32 dot4(I32 acc, U8 u, I32 s) { return _mm512_dpbusd_epi32(acc, u, s); }
 
 #elif defined(TONNAGE_ISA_avx2)
 
+constexpr bool kManyRegisters = false;
 struct F32 { __m256 lo, hi; };
 struct I32 { __m256i lo, hi; };
 struct U8 { __m256i lo, hi; };
@@ -228,6 +230,7 @@ inline I32 dot4(I32 acc, U8 u, I32 s) { return {dot4_half(acc.lo, u.lo, s.lo), d
 
 #else  // scalar
 
+constexpr bool kManyRegisters = false;
 struct F32 { float v[16]; };
 struct I32 { int32_t v[16]; };
 struct U8 { uint8_t v[64]; };

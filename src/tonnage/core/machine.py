@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from tonnage.core.errors import MachineError
 
@@ -12,6 +12,8 @@ Isa = Literal["scalar", "avx2", "avx512"]
 HugePages = Literal["always", "madvise", "never", "unknown"]
 ISAS: tuple[Isa, ...] = get_args(Isa)
 HUGE_PAGE_SETTINGS: tuple[HugePages, ...] = get_args(HugePages)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,7 @@ class Machine:
     def from_json(cls, text: str) -> "Machine":
         """Return the machine that `to_json` wrote. Raises MachineError for anything else."""
         try:
-            data = json.loads(text)
-            return cls._from_dict(data)
+            return cls._from_dict(json.loads(text))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise MachineError(
                 f"The machine description cannot be read ({error}); write one with "
@@ -119,18 +120,39 @@ class Machine:
 
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> "Machine":
-        known = {field.name for field in fields(cls)}
-        if set(data) != known:
-            raise ValueError(f"keys differ: {', '.join(sorted(set(data) ^ known))}")
-        for name in ("isa", "cpu_isa"):
-            if data[name] not in ISAS:
-                raise ValueError(f"{name} is {data[name]!r}, not one of {', '.join(ISAS)}")
+        quota = data["cpu_quota"]
+        if quota is not None and not (isinstance(quota, int | float) and 0 < quota < math.inf):
+            raise ValueError(f"cpu_quota is {quota!r}, not a positive number or null")
         nested = {
-            "affinity": tuple(data["affinity"]),
-            "caches": tuple(Cache(**cache) for cache in data["caches"]),
-            "memory_limits": tuple(MemoryLimit(**limit) for limit in data["memory_limits"]),
+            "affinity": _cpus(data["affinity"]),
+            "caches": tuple(_build(Cache, cache) for cache in data["caches"]),
+            "memory_limits": tuple(_build(MemoryLimit, limit) for limit in data["memory_limits"]),
             "numa_nodes": tuple(
-                NumaNode(**{**node, "cpus": tuple(node["cpus"])}) for node in data["numa_nodes"]
+                _build(NumaNode, {**node, "cpus": _cpus(node["cpus"])})
+                for node in data["numa_nodes"]
             ),
         }
-        return cls(**{**data, **nested})
+        return _build(cls, {**data, **nested})
+
+
+def _cpus(values: Sequence[Any]) -> tuple[int, ...]:
+    if not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError(f"{values!r} is not a list of CPUs")
+    return tuple(values)
+
+
+def _build(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """Return a `kind` whose keys are complete, numbers not negative and words known."""
+    expected = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    if set(data) != set(expected):
+        raise ValueError(f"keys differ: {', '.join(sorted(set(data) ^ set(expected)))}")
+    for name, wanted in expected.items():
+        value = data[name]
+        if wanted is int and not (type(value) is int and value >= 0):
+            raise ValueError(f"{name} is {value!r}, not a whole number")
+        if wanted is str and not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}, not a text")
+        words = get_args(wanted) if get_origin(wanted) is Literal else (value,)
+        if value not in words:
+            raise ValueError(f"{name} is {value!r}, not one of {', '.join(words)}")
+    return kind(**data)

@@ -79,21 +79,30 @@ def read_bandwidth(machine: Machine, threads: int, seconds: float) -> Rate:
         passes = _native.probe_read(machine.isa, threads, num_bytes, seconds)
     except MemoryError:
         raise ProbeError(
-            f"The system refused {format_bytes(num_bytes)} for measuring the read bandwidth."
+            f"The system refused {format_bytes(num_bytes)} for measuring the read bandwidth; free "
+            "some memory or raise the limit."
         ) from None
+    except RuntimeError:
+        raise _too_many(threads) from None
     return Rate.of([num_bytes / spent for spent in passes])
 
 
 def int8_peak(isa: Isa, threads: int, seconds: float) -> Rate:
     """Return int8 GOPS in registers; a multiply-accumulate counts as two. Raises ProbeError."""
     _check(threads, seconds)
-    return Rate.of(_native.probe_int8(isa, threads, seconds))
+    try:
+        return Rate.of(_native.probe_int8(isa, threads, seconds))
+    except RuntimeError:
+        raise _too_many(threads) from None
 
 
 def f32_peak(isa: Isa, threads: int, seconds: float) -> Rate:
     """Return float32 GFLOPS in registers; a multiply-add counts as two. Raises ProbeError."""
     _check(threads, seconds)
-    return Rate.of(_native.probe_f32(isa, threads, seconds))
+    try:
+        return Rate.of(_native.probe_f32(isa, threads, seconds))
+    except RuntimeError:
+        raise _too_many(threads) from None
 
 
 def measure_read_bandwidth(threads: int, seconds: float = 1.0) -> float:
@@ -134,3 +143,7 @@ def _check(threads: int, seconds: float) -> None:
         raise ProbeError(f"{threads} threads cannot be measured; use 1 to {_MAX_THREADS}.")
     if not 0 < seconds <= 600:
         raise ProbeError(f"{seconds} s cannot be measured for; use more than 0 and at most 600 s.")
+
+
+def _too_many(threads: int) -> ProbeError:
+    return ProbeError(f"The system refused to start {threads} threads; use fewer.")

@@ -1,0 +1,261 @@
+// Loading half of TokenizerCore.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "text/byte_alphabet.h"
+#include "text/tokenizer_core.h"
+
+namespace tonnage::text {
+
+namespace {
+
+// Walks length-prefixed strings.
+class StringWalk {
+ public:
+  StringWalk(std::string_view data, uint64_t count, const char* what) : data_(data), what_(what) {
+    if (count > data.size() / 8)
+      throw TextError(std::to_string(count) + " " + what + " do not fit in " + std::to_string(data.size()) + " bytes.");
+  }
+
+  std::string_view next() {
+    uint64_t size = 0;
+    if (data_.size() >= 8) std::memcpy(&size, data_.data(), 8);
+    if (data_.size() < 8 || size > data_.size() - 8)
+      throw TextError("Entry " + std::to_string(index_) + " of the " + what_ + " leaves its array.");
+    const std::string_view item = data_.substr(8, size);
+    if (!is_utf8(item))
+      throw TextError("Entry " + std::to_string(index_) + " of the " + what_ + " is not valid UTF-8.");
+    data_.remove_prefix(8 + size);
+    ++index_;
+    return item;
+  }
+
+ private:
+  std::string_view data_;
+  const char* what_;
+  uint64_t index_ = 0;
+};
+
+// Byte of "<0xNN>", or -1.
+int byte_of_name(std::string_view text) {
+  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
+  int value = 0;
+  for (const char c : text.substr(3, 2)) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit && !(c >= 'A' && c <= 'F')) return -1;
+    value = value * 16 + (digit ? c - '0' : c - 'A' + 10);
+  }
+  return value;
+}
+
+uint32_t count_u32(uint64_t count, const char* what) {
+  if (count == 0) throw TextError(std::string("The vocabulary has no ") + what + ".");
+  if (count > kMaxTokens)
+    throw TextError(std::to_string(count) + " " + what + " exceed " + std::to_string(kMaxTokens) + ".");
+  return static_cast<uint32_t>(count);
+}
+
+}  // namespace
+
+TokenizerCore::TokenizerCore(Options options) : options_(std::move(options)) {
+  for (const std::string& source : options_.patterns) patterns_.emplace_back(source);
+  std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
+}
+
+// The form that is stored and merged: raw bytes of a byte-level token, else the text as it is.
+std::string_view TokenizerCore::plain_form(std::string_view text, std::string& buffer) const {
+  if (!options_.byte_level) return text;
+  return decode_letters(text, buffer) ? std::string_view(buffer) : std::string_view();
+}
+
+void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, std::string_view types,
+                                     std::string_view scores) {
+  const uint32_t count = count_u32(count64, "tokens");
+  StringWalk walk(tokens, count, "tokens");
+  if (!types.empty() && types.size() != size_t{count} * 4)
+    throw TextError(std::to_string(types.size() / 4) + " token types do not fit " + std::to_string(count) + " tokens.");
+  if (options_.by_score && scores.size() != size_t{count} * 4)
+    throw TextError(std::to_string(scores.size() / 4) + " scores do not fit " + std::to_string(count) + " tokens.");
+  vocabulary_.reserve(count, tokens.size() - size_t{count} * 8);
+  std::string buffer;
+  for (uint32_t id = 0; id < count; ++id) {
+    const std::string_view text = walk.next();
+    int32_t type = kNormal;
+    if (!types.empty()) std::memcpy(&type, types.data() + size_t{id} * 4, 4);
+    if (type < 0 || type > kByte)
+      throw TextError("Token " + std::to_string(id) + " has the unknown type " + std::to_string(type) + ".");
+    const auto kind = type == 0 ? kNormal : static_cast<Kind>(type);
+    std::string_view plain = text;
+    bool mergeable = kind == kNormal || (!options_.byte_level && (kind == kUserDefined || kind == kUnused));
+    if (options_.byte_level && kind == kNormal) {
+      mergeable = decode_letters(text, buffer);
+      if (mergeable) plain = buffer;
+    }
+    vocabulary_.set(id, plain, kind);
+    if (mergeable && !plain.empty()) vocabulary_.index(id);
+    const bool special = kind == kControl || kind == kUserDefined || kind == kUnknown;
+    if (special && !plain.empty()) specials_.add(id, plain, SpecialTokens::kNothing);
+  }
+  if (!options_.by_score) return;
+  scores_.resize(count);
+  std::memcpy(scores_.data(), scores.data(), scores.size());
+  for (uint32_t id = 0; id < count; ++id)
+    if (!std::isfinite(scores_[id])) throw TextError("The score of token " + std::to_string(id) + " is not a number.");
+}
+
+int32_t TokenizerCore::checked_find(std::string_view text, uint64_t rank, const char* part) const {
+  const int32_t id = vocabulary_.find(text);
+  if (id < 0)
+    throw TextError("The " + std::string(part) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
+  return id;
+}
+
+void TokenizerCore::add_merge(std::string_view left, std::string_view right, uint64_t rank, MergeBuffers& buffers) {
+  left = plain_form(left, buffers.left);
+  right = plain_form(right, buffers.right);
+  const int32_t left_id = checked_find(left, rank, "left part");
+  const int32_t right_id = checked_find(right, rank, "right part");
+  buffers.whole.assign(left).append(right);
+  // Trainers number results in the order of their merges.
+  const uint32_t guess = merges_.size() == 0 ? 0 : merges_.last_result() + 1;
+  const bool guessed = guess < vocabulary_.size() && vocabulary_.kind(guess) == kNormal && vocabulary_.text(guess) == buffers.whole;
+  const int32_t result = guessed ? static_cast<int32_t>(guess) : checked_find(buffers.whole, rank, "result");
+  merges_.add(static_cast<uint32_t>(left_id), static_cast<uint32_t>(right_id), static_cast<uint32_t>(result));
+}
+
+void TokenizerCore::load_gguf_merges(std::string_view merges, uint64_t count64) {
+  const uint32_t count = count_u32(count64, "merges");
+  StringWalk walk(merges, count, "merges");
+  merges_.reserve(count);
+  MergeBuffers buffers;
+  for (uint32_t rank = 0; rank < count; ++rank) {
+    const std::string_view item = walk.next();
+    // A token may begin with the separator.
+    const size_t space = item.find(' ', 1);
+    if (space == std::string_view::npos || space + 1 == item.size())
+      throw TextError("Merge " + std::to_string(rank) + " is not a pair of tokens.");
+    add_merge(item.substr(0, space), item.substr(space + 1), rank, buffers);
+  }
+}
+
+void TokenizerCore::load_json_vocabulary(JsonFile& file, size_t offset) {
+  uint64_t count = 0;
+  size_t text_bytes = 0;
+  std::string key, buffer;
+  for (JsonObject object(file, offset); object.next(key);) {
+    object.skip_value();
+    text_bytes += key.size();
+    ++count;
+  }
+  // Ids may have gaps, which added tokens fill.
+  const uint64_t bound = 2 * uint64_t{count_u32(count, "tokens")} + 4096;
+  vocabulary_.reserve(static_cast<uint32_t>(count), text_bytes);
+  for (JsonObject object(file, offset); object.next(key);) {
+    const uint64_t id = object.take_number();
+    if (id >= bound)
+      throw TextError("Token id " + std::to_string(id) + " is absurd for " + std::to_string(count) + " tokens.");
+    const auto id32 = static_cast<uint32_t>(id);
+    vocabulary_.grow_to(id32);
+    if (vocabulary_.kind(id32) != kUnused) throw TextError("Token id " + std::to_string(id) + " is given twice.");
+    const bool decoded = options_.byte_level && decode_letters(key, buffer);
+    const bool is_byte = options_.byte_fallback && byte_of_name(key) >= 0;
+    vocabulary_.set(id32, decoded ? std::string_view(buffer) : std::string_view(key), is_byte ? kByte : kNormal);
+    if ((decoded || !options_.byte_level) && !is_byte && !key.empty()) vocabulary_.index(id32);
+  }
+}
+
+void TokenizerCore::load_json_merges(JsonFile& file, size_t offset) {
+  uint64_t count = 0;
+  for (JsonArray array(file, offset); array.next();) array.skip_value(), ++count;
+  if (count > kMaxTokens) throw TextError(std::to_string(count) + " merges exceed " + std::to_string(kMaxTokens) + ".");
+  merges_.reserve(static_cast<uint32_t>(count));
+  uint64_t rank = 0;
+  std::string left, right;
+  MergeBuffers buffers;
+  for (JsonArray array(file, offset); array.next(); ++rank) {
+    if (array.take('[')) {
+      array.take_string(left);
+      array.expect(',');
+      array.take_string(right);
+      array.expect(']');
+    } else {
+      array.take_string(left);
+      const size_t space = left.find(' ');
+      if (space == std::string::npos || left.find(' ', space + 1) != std::string::npos)
+        throw TextError("Merge " + std::to_string(rank) + " is not a pair of tokens.");
+      right = left.substr(space + 1);
+      left.resize(space);
+    }
+    add_merge(left, right, rank, buffers);
+  }
+}
+
+void TokenizerCore::add_special(uint32_t id, std::string_view text, Kind kind, uint8_t eats) {
+  if (!is_utf8(text)) throw TextError("Special token " + std::to_string(id) + " is not valid UTF-8.");
+  if (id > vocabulary_.size() + 65536)
+    throw TextError("Special token id " + std::to_string(id) + " is absurd for " +
+                    std::to_string(vocabulary_.size()) + " tokens.");
+  vocabulary_.grow_to(id);
+  if (vocabulary_.text(id) != text) {
+    if (vocabulary_.kind(id) != kUnused && !options_.byte_level)
+      throw TextError("Special token " + std::to_string(id) + " has another text in the vocabulary.");
+    vocabulary_.set(id, text, kind);
+  } else {
+    vocabulary_.set_kind(id, kind);
+  }
+  specials_.add(id, text, eats);
+}
+
+void TokenizerCore::finish() {
+  if (finished_) throw TextError("The tokenizer is loaded already.");
+  if (vocabulary_.size() == 0) throw TextError("The vocabulary has no tokens.");
+  if (options_.by_score && scores_.size() != vocabulary_.size()) throw TextError("The vocabulary has no scores to merge by.");
+  if (options_.unknown_id >= static_cast<int64_t>(vocabulary_.size()))
+    throw TextError("The unknown token " + std::to_string(options_.unknown_id) + " is outside the " +
+                    std::to_string(vocabulary_.size()) + " tokens.");
+  vocabulary_.shrink();
+  specials_.finish(vocabulary_);
+  if (!options_.unknown_token.empty()) options_.unknown_id = find(options_.unknown_token);
+  index_bytes();
+  if (options_.escape_spaces && patterns_.empty()) find_inner_spaces();
+  finished_ = true;
+}
+
+void TokenizerCore::index_bytes() {
+  if (options_.byte_level) {
+    for (int byte = 0; byte < 256; ++byte) {
+      const char c = static_cast<char>(byte);
+      byte_ids_[byte] = vocabulary_.find({&c, 1});
+    }
+    return;
+  }
+  for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
+    if (vocabulary_.kind(id) != kByte) continue;
+    const int byte = byte_of_name(vocabulary_.text(id));
+    if (byte < 0) throw TextError("Byte token " + std::to_string(id) + " is not written <0xNN>.");
+    byte_ids_[byte] = static_cast<int32_t>(id);
+  }
+}
+
+// Where no token has a word break (U+2581 behind another character) inside, merging never crosses one,
+// and words can be merged one by one. A few ASCII characters that do precede one are remembered instead.
+void TokenizerCore::find_inner_spaces() {
+  splits_spaces_ = vocabulary_.find("\xE2\x96\x81") >= 0;  // else runs of unknown characters cross words
+  for (uint32_t id = 0; id < vocabulary_.size() && splits_spaces_; ++id) {
+    const std::string_view text = vocabulary_.text(id);
+    for (size_t at = text.find("\xE2\x96\x81", 1); at != std::string_view::npos; at = text.find("\xE2\x96\x81", at + 3)) {
+      if (at >= 3 && text.substr(at - 3, 3) == "\xE2\x96\x81") continue;
+      const auto before = static_cast<uint8_t>(text[at - 1]);
+      if (before >= 128) splits_spaces_ = false;
+      else inner_space_after_[before >> 6] |= uint64_t{1} << (before & 63);
+    }
+  }
+}
+
+size_t TokenizerCore::nbytes() const {
+  return sizeof(*this) + vocabulary_.nbytes() + merges_.nbytes() + specials_.nbytes() + scores_.capacity() * 4;
+}
+
+}  // namespace tonnage::text

@@ -1,0 +1,150 @@
+"""What can be written behind `tonnage`: commands, options, help."""
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tonnage import __version__
+
+COMMANDS = ("run", "pull", "list", "rm", "doctor", "bench")
+
+_MODEL_HELP = (
+    "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
+    "hf:owner/name[/file]"
+)
+
+_BENCH_NOTES = """\
+Speeds stand beside ceilings measured in the same run, right before and after each of them:
+
+  read bandwidth   GB/s at which the same threads read memory once, front to back (the best pass)
+  int8 peak        GOPS of int8 multiply-adds in registers, with the same threads and instruction
+                   set; a multiply-add counts as two
+  bandwidth_share  weight_bytes_per_token x steps per second / read bandwidth: how much of the
+                   memory's speed the weights alone take, each read once per step
+  peak_share       2 x multiply-adds of the weight matrices / time / int8 peak; in a prefill the
+                   output head counts once, for the last row
+
+decode: so many sequences, each with a context of 64 tokens to begin with, compute one token each
+per step, logits included, sampling left out; the median step. prefill: a fresh prompt; the median.
+cold start: `tonnage run MODEL Hi --max-tokens 1` from process start to process end with the file in
+the page cache, the median; peak RSS: the highest of those processes.
+"""
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Return the parsed command line; its `command` is one of COMMANDS.
+
+    Prints help, version or a mistake and raises SystemExit where there is nothing to run.
+    """
+    parser = _parser()
+    if not argv:
+        parser.print_help()
+        raise SystemExit(0)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        from tonnage.models.catalog import did_you_mean
+
+        hint = did_you_mean(argv[0], COMMANDS)
+        print(f"tonnage: There is no command {argv[0][:100]!r}{hint}", file=sys.stderr)
+        raise SystemExit(2)
+    return parser.parse_args(argv)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        "tonnage",
+        description="Large language models at the speed of the memory.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tonnage {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    common = ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--catalog", type=Path, metavar="FILE", help="one more catalog of models")
+
+    def command(name: str, summary: str, notes: str | None = None) -> ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=notes,
+            parents=[common],
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    _add_run(command("run", "answer a prompt, or chat when there is none"))
+    _add_models(
+        command("pull", "fetch a model"),
+        command("list", "show the models that can be pulled, and those that are here"),
+        command("rm", "delete pulled models"),
+    )
+    doctor = command("doctor", "show what this machine has, and how fast it is at best")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
+    _add_bench(command("bench", "measure a model's speed beside the machine's", _BENCH_NOTES))
+    return parser
+
+
+def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParser) -> None:
+    pull.add_argument(
+        "model", metavar="NAME", help="a name of the catalog, or hf:owner/name[/file]"
+    )
+    listing.add_argument("--json", action="store_true", help="print one JSON array")
+    rm.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
+
+
+def _add_engine(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--threads", type=int, metavar="N", help="threads (the cores this process may use)")
+    add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
+    add("--offline", action="store_true", help="fetch nothing")
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
+    add("prompt", metavar="PROMPT", nargs="?", help="what to answer; - reads it from stdin")
+    add("--system", metavar="TEXT", help="system message")
+    add(
+        "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
+    )
+    add("--json", action="store_true", help="print one JSON object, nothing else")
+    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
+    add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
+    _add_engine(parser)
+    _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+
+
+def _add_sampling(add: Callable[..., object]) -> None:
+    add("--max-tokens", type=int, metavar="N", help="stop after so many (when the context is full)")
+    add("--temperature", type=float, metavar="T", help="0 takes the likeliest (0.8)")
+    add("--top-k", type=int, metavar="K", help="only the K likeliest, 0 for all (40)")
+    add("--top-p", type=float, metavar="P", help="only the likeliest that make up P (0.95)")
+    add("--min-p", type=float, metavar="P", help="only those with P times the likeliest's (0.05)")
+    add("--repetition-penalty", type=float, metavar="X", help="shrink what was there before (1)")
+    add("--presence-penalty", type=float, metavar="X", help="off what was generated before (0)")
+    add("--frequency-penalty", type=float, metavar="X", help="the same, for each time (0)")
+    add("--seed", type=int, metavar="N", help="the same seed draws the same answer")
+    add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
+    add("--logprobs", type=int, metavar="N", help="with --json: log probabilities, and the N best")
+
+
+def _add_bench(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
+    add("--json", action="store_true", help="print one JSON object, nothing else")
+    add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
+    add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")
+    add("--quick", action="store_true", help="fractions of a second each: a first impression")
+    _add_engine(parser)

@@ -1,0 +1,52 @@
+"""From an exception to one sentence and an exit code."""
+
+import os
+import sys
+
+from tonnage.core.errors import TonnageError
+
+
+def report_failure(error: BaseException, *, debug: bool) -> int:
+    """Print what went wrong on stderr and return the exit code that `main` states.
+
+    debug: the traceback comes first.
+    """
+    if debug and not isinstance(error, KeyboardInterrupt):
+        import traceback
+
+        traceback.print_exception(error)
+    match error:
+        case KeyboardInterrupt():
+            # The cursor stands behind half an answer.
+            print(file=sys.stdout if sys.stdout.isatty() else sys.stderr)
+            return 130
+        case BrokenPipeError():
+            _forget_stdout()
+            return 141
+        case TonnageError():
+            sentence, code = str(error), 2
+        case MemoryError():
+            sentence, code = (
+                "The system has not enough memory left; use a smaller model or --context, or close "
+                "other programs.",
+                2,
+            )
+        case OSError():
+            subject = f"{error.filename}: " if error.filename else ""
+            sentence, code = f"{subject}{error.strerror or error}.", 2
+        case _:
+            sentence, code = (
+                f"A bug: {type(error).__name__}: {error}. Run it again with --debug and report "
+                "what it shows.",
+                1,
+            )
+    print(f"tonnage: {sentence}", file=sys.stderr)
+    return code
+
+
+def _forget_stdout() -> None:
+    """Send what is still buffered nowhere, or the interpreter complains at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        return

@@ -1,0 +1,37 @@
+"""Opening the engine that the options of a command ask for."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tonnage.cli.terminal import LateProgress, StatusLine
+
+if TYPE_CHECKING:
+    from tonnage.engine import Engine
+
+
+def open_engine(args: Namespace) -> "Engine":
+    """Return the engine for `tonnage run`; a load that takes long shows itself on a terminal."""
+    from tonnage.engine import Engine
+
+    status = StatusLine(sys.stderr)
+    try:
+        return Engine.open(
+            args.model,
+            args.memory,
+            threads=args.threads,
+            context=args.context,
+            precision=args.precision,
+            catalog=args.catalog,
+            offline=args.offline,
+            progress=LateProgress(sys.stderr),
+            on_load=on_load(status),
+        )
+    finally:
+        status.close()
+
+
+def on_load(status: StatusLine) -> Callable[[int, int], None]:
+    """Return what shows a load on `status`."""
+    return lambda done, total: status.show(f"loading {100 * done // max(total, 1)} %")

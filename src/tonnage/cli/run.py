@@ -1,0 +1,124 @@
+"""`tonnage run`: one answer, or a chat."""
+
+import sys
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from tonnage.cli.opening import open_engine
+from tonnage.cli.terminal import printable
+from tonnage.core.errors import RequestError
+from tonnage.core.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from tonnage.engine import Engine
+    from tonnage.generation import Generation
+
+_SAMPLING = (
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "seed", "logprobs",
+)  # fmt: skip
+
+
+def run(args: Namespace) -> int:
+    """Answer the prompt of `args`, or chat; return the exit code."""
+    options = sampling_options(args)
+    prompt = _prompt(args)
+    _check(args, prompt)
+    begin = time.perf_counter_ns()
+    with open_engine(args) as engine:
+        load_ns = time.perf_counter_ns() - begin
+        if prompt is None:
+            from tonnage.cli.chat import Chat
+
+            return Chat(engine, options, system=args.system, raw=args.raw).loop()
+        answer = engine.generate(_messages(args.system, prompt), options, raw=args.raw)
+        if args.json:
+            answer.complete()
+            _print_json(engine, answer, load_ns)
+        else:
+            stream_out(answer)
+    return 0
+
+
+def sampling_options(args: Namespace) -> SamplingOptions:
+    """Return what `args` say about sampling. Raises RequestError for values out of range."""
+    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    return SamplingOptions(**given, stop=tuple(args.stop or ()))
+
+
+def stream_out(answer: "Generation") -> None:
+    """Print the answer as it comes, and end its line."""
+    for piece in answer:
+        sys.stdout.write(printable(piece, sys.stdout))
+        sys.stdout.flush()
+    print(flush=True)
+
+
+def _prompt(args: Namespace) -> str | None:
+    """Return the prompt, from stdin for `-` or when that is no terminal; None asks for a chat."""
+    if args.prompt not in (None, "-"):
+        return str(args.prompt)
+    if args.prompt is None and sys.stdin is not None and sys.stdin.isatty():
+        return None
+    if sys.stdin is None:
+        raise RequestError("There is no prompt and no stdin to read one from; give a PROMPT.")
+    text = sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+    if not text:
+        raise RequestError("The prompt from stdin is empty; pipe some text in or give a PROMPT.")
+    return text
+
+
+def _check(args: Namespace, prompt: str | None) -> None:
+    if args.raw and args.system is not None:
+        raise RequestError(
+            "--system needs the chat template that --raw leaves out; drop one of them."
+        )
+    if args.json and prompt is None:
+        raise RequestError("--json answers one prompt; give a PROMPT or pipe one in.")
+    if args.logprobs is not None and not args.json:
+        raise RequestError("--logprobs prints through --json only; add it.")
+
+
+def _messages(system: str | None, prompt: str) -> str | list[dict[str, str]]:
+    if system is None:
+        return prompt
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def _print_json(engine: "Engine", answer: "Generation", load_ns: int) -> None:
+    import json
+
+    print(json.dumps(result(engine, answer, load_ns)))
+
+
+def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, Any]:
+    """Return the object of `--json`.
+
+    tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
+    from its start. logprobs (when asked for): one entry per token, natural logarithms.
+    """
+    from tonnage.machine.memory_use import peak_rss_bytes
+
+    values: dict[str, Any] = {
+        "model": engine.source.name,
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "num_prompt_tokens": len(answer.prompt),
+        "num_cached_tokens": answer.num_cached_tokens,
+        "num_generated_tokens": len(answer.tokens),
+        "finish_reason": answer.finish_reason,
+        "seed": answer.seed,
+        "isa": engine.runtime.isa,
+        "threads": engine.plan.threads,
+        "load_ns": load_ns,
+        "time_to_first_token_ns": answer.time_to_first_token_ns,
+        "decode_tokens_per_s": answer.decode_tokens_per_s,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+    if answer.options.logprobs is not None:
+        values["logprobs"] = [
+            {"token": one.token_id, "logprob": one.logprob, "top": [list(pair) for pair in one.top]}
+            for one in answer.logprobs
+        ]
+    return values

@@ -1,0 +1,17 @@
+"""How much memory this process has taken."""
+
+from tonnage.machine.host_files import HostFiles, kibibytes
+
+
+def peak_rss_bytes() -> int:
+    """Return the most bytes that were resident at once since this process began.
+
+    VmHWM of proc_pid_status(5); where that is missing ru_maxrss, which a forked process starts with
+    its parent's.
+    """
+    peak = kibibytes(HostFiles().fields("/proc/self/status").get("VmHWM", ""))
+    if peak is None:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return peak

@@ -1,0 +1,148 @@
+"""A tokenizer out of GGUF metadata (`tokenizer.ggml.*`, GGUF specification v3)."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from tonnage._native import TokenizerCore
+from tonnage.core.errors import TokenizerError
+from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
+from tonnage.text.tokenizer import Special
+
+_PREFIX = "tokenizer.ggml."
+_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_EVERY = 2  # a space in front of every stretch of text
+
+
+@runtime_checkable
+class MetadataArray(Protocol):
+    """An array of the metadata that has not been read yet."""
+
+    count: int
+
+    def buffer(self) -> memoryview:
+        """Return the raw bytes of the elements; strings are a u64 length and their bytes."""
+        ...
+
+
+class _Metadata:
+    """Checked access to the tokenizer's part of the metadata."""
+
+    def __init__(self, metadata: Mapping[str, object]) -> None:
+        self._metadata = metadata
+
+    def array(self, name: str) -> MetadataArray | None:
+        value = self._metadata.get(_PREFIX + name)
+        if value is None or isinstance(value, MetadataArray):
+            return value
+        raise TokenizerError(f"'{_PREFIX}{name}' is not an array but {type(value).__name__}.")
+
+    def required_array(self, name: str) -> MetadataArray:
+        value = self.array(name)
+        if value is None:
+            raise TokenizerError(
+                f"The file has no '{_PREFIX}{name}', so its tokenizer cannot be built; "
+                "convert the model again with its tokenizer."
+            )
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        value = self._metadata.get(_PREFIX + name, default)
+        if value is not None and not isinstance(value, str):
+            raise TokenizerError(f"'{_PREFIX}{name}' is not a text but {value!r:.80}.")
+        return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._metadata.get(_PREFIX + name, default)
+        if not isinstance(value, bool):
+            raise TokenizerError(f"'{_PREFIX}{name}' is neither true nor false but {value!r:.80}.")
+        return value
+
+    def token_id(self, name: str, num_tokens: int) -> int | None:
+        value = self._metadata.get(_PREFIX + name)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TokenizerError(f"'{_PREFIX}{name}' is not a token id but {value!r:.80}.")
+        # Converters write -1 or 2^32 - 1 for "none".
+        if value in (-1, 0xFFFFFFFF):
+            return None
+        if not 0 <= value < num_tokens:
+            raise TokenizerError(
+                f"'{_PREFIX}{name}' is {value}, but the vocabulary has {num_tokens} tokens."
+            )
+        return value
+
+
+def load_gguf(metadata: Mapping[str, object]) -> tuple[TokenizerCore, Special]:
+    """Return a finished core and what surrounds it; raises TokenizerError."""
+    fields = _Metadata(metadata)
+    model = fields.text("model")
+    if model == "gpt2":
+        kind = pre_tokenizer(fields.text("pre", "default") or "default")
+        return _byte_level_core(fields, kind), _special(metadata, fields, kind)
+    if model == "llama":
+        return _scored_core(fields), _special(metadata, fields, None)
+    if model is None:
+        raise TokenizerError(f"The file has no '{_PREFIX}model', so it carries no tokenizer.")
+    raise TokenizerError(
+        f"The tokenizer model '{model[:80]}' is not implemented; 'gpt2' and 'llama' are."
+    )
+
+
+def _byte_level_core(fields: _Metadata, kind: PreTokenizer) -> TokenizerCore:
+    core = TokenizerCore(byte_level=True, whole_word=kind.whole_word, patterns=list(kind.patterns))
+    merges = fields.required_array("merges")
+    _load_tokens(core, fields, with_scores=False)
+    core.load_gguf_merges(merges.buffer(), merges.count)
+    core.finish()
+    return core
+
+
+def _scored_core(fields: _Metadata) -> TokenizerCore:
+    unknown = fields.token_id("unknown_token_id", fields.required_array("tokens").count)
+    prefixed = fields.flag("add_space_prefix", default=True)
+    core = TokenizerCore(
+        by_score=True,
+        byte_fallback=True,
+        escape_spaces=True,
+        unknown_id=-1 if unknown is None else unknown,
+        prefix=_EVERY if prefixed else 0,
+    )
+    _load_tokens(core, fields, with_scores=True)
+    core.finish()
+    return core
+
+
+def _load_tokens(core: TokenizerCore, fields: _Metadata, *, with_scores: bool) -> None:
+    tokens = fields.required_array("tokens")
+    types = fields.array("token_type")
+    scores = fields.required_array("scores") if with_scores else None
+    core.load_gguf_tokens(
+        tokens.buffer(),
+        tokens.count,
+        b"" if types is None else types.buffer(),
+        b"" if scores is None else scores.buffer(),
+    )
+
+
+def _special(
+    metadata: Mapping[str, object], fields: _Metadata, kind: PreTokenizer | None
+) -> Special:
+    size = fields.required_array("tokens").count
+    bos = fields.token_id("bos_token_id", size)
+    eos = fields.token_id("eos_token_id", size)
+    add_bos = fields.flag("add_bos_token", default=kind is None or kind.add_bos)
+    add_eos = fields.flag("add_eos_token", default=False)
+    ends = (fields.token_id(name, size) for name in _END_KEYS)
+    template = metadata.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise TokenizerError("'tokenizer.chat_template' is not a text.")
+    return Special(
+        prefix=(bos,) if add_bos and bos is not None else (),
+        suffix=(eos,) if add_eos and eos is not None else (),
+        bos_id=bos,
+        end_ids=frozenset(i for i in ends if i is not None),
+        normal_form=kind.normal_form if kind else None,
+        strips_space=kind is None and fields.flag("add_space_prefix", default=True),
+        chat_template=template,
+    )

@@ -1,0 +1,164 @@
+"""Text to token ids and back, over a native vocabulary."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tonnage.core.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from tonnage._native import TokenizerCore
+
+CONTROL = 3  # token type of GGUF
+_UNKNOWN = 2
+
+# Control tokens that end an answer whatever the metadata say.
+_END_TEXTS = (
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>",
+    "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<turn|>",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Special:
+    """What surrounds a text, and which tokens mean something.
+
+    prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files
+    name as ends. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
+    strips_space: decoding drops the one space that encoding put in front.
+    """
+
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
+    bos_id: int | None = None
+    end_ids: frozenset[int] = frozenset()
+    normal_form: str | None = None
+    strips_space: bool = False
+    chat_template: str | None = None
+
+
+class Tokenizer:
+    """An immutable tokenizer; safe to share between threads.
+
+    Built by `from_gguf` or `from_folder`. Every method raises TokenizerError for ids outside the
+    vocabulary.
+    """
+
+    def __init__(self, core: "TokenizerCore", special: Special) -> None:
+        """Take a finished native core; `special` must name ids inside its vocabulary."""
+        self._core = core
+        self._special = special
+        self.vocab_size: int = core.size
+        self.bos_id: int | None = special.bos_id
+        self.chat_template: str | None = special.chat_template
+        for token_id in (*special.prefix, *special.suffix, *special.end_ids):
+            core.kind(_checked_id(token_id, core.size))
+        self.eos_ids: frozenset[int] = special.end_ids | self._well_known_ends()
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, object]) -> "Tokenizer":
+        """Build from the metadata of a GGUF file (`tokenizer.ggml.*`).
+
+        Arrays are objects with `.buffer()`, `.count` and `.to_list()`; the buffers are read once
+        and not kept. Raises TokenizerError naming what is missing, hostile or not implemented.
+        """
+        from tonnage.text.gguf_source import load_gguf
+
+        return cls(*load_gguf(metadata))
+
+    @classmethod
+    def from_folder(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+        """Build from tokenizer.json, and tokenizer_config.json, of a Hugging Face folder.
+
+        Raises TokenizerError naming what is missing, hostile or not implemented.
+        """
+        from tonnage.text.folder_source import load_folder
+
+        return cls(*load_folder(os.fspath(path)))
+
+    @property
+    def nbytes(self) -> int:
+        """Native bytes held."""
+        return self._core.nbytes
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Return the token ids of `text`.
+
+        add_special: put the beginning and end tokens round it that the model was trained with.
+        parse_special: control tokens written in the text become those tokens; otherwise they are
+        plain text, as the words of a stranger must be. Lone surrogates count as U+FFFD.
+        """
+        ids = self._encode_text(text, parse_special=parse_special)
+        if add_special and (self._special.prefix or self._special.suffix):
+            return [*self._special.prefix, *ids, *self._special.suffix]
+        return ids
+
+    def _encode_text(self, text: str, *, parse_special: bool) -> list[int]:
+        data = _utf8(text)
+        form = self._special.normal_form
+        if form is None or text.isascii():
+            return self._core.encode(data, parse_special)
+        from tonnage.text.normal_form import is_normalized, normalize
+
+        if is_normalized(text, form):
+            return self._core.encode(data, parse_special)
+        ids: list[int] = []
+        for begin, end, token_id in self._core.split(data, parse_special):
+            if token_id >= 0:
+                ids.append(token_id)
+                continue
+            part = normalize(data[begin:end].decode(), form).encode()
+            ids += self._core.encode_plain(part, begin == 0)
+        return ids
+
+    def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
+        """Return the text of `ids`; control tokens are left out unless kept.
+
+        Bytes that are not UTF-8 read as U+FFFD. The space that encoding puts in front of a text,
+        where a vocabulary does, is taken off.
+        """
+        pieces = (self.token_bytes(i) for i in ids if keep_control or not self.is_control(i))
+        text = b"".join(pieces).decode("utf-8", "replace")
+        return text[1:] if self._special.strips_space and text.startswith(" ") else text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that a token stands for; a control token is its own text."""
+        return self._core.token_bytes(_checked_id(token_id, self.vocab_size))
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether a token means something to the model and nothing to a reader."""
+        return self._core.kind(_checked_id(token_id, self.vocab_size)) in (CONTROL, _UNKNOWN)
+
+    def token_id(self, text: str) -> int | None:
+        """Return the id of the token that is exactly this text, special tokens first, or None."""
+        found = self._core.find(_utf8(text))
+        return None if found < 0 else found
+
+    def _well_known_ends(self) -> frozenset[int]:
+        found = (self.token_id(text) for text in _END_TEXTS)
+        return frozenset(i for i in found if i is not None and self._core.kind(i) == CONTROL)
+
+
+def _checked_id(token_id: int, size: int) -> int:
+    if not 0 <= token_id < size:
+        raise TokenizerError(
+            f"Token id {token_id} is outside the vocabulary; ids run from 0 to {size - 1}."
+        )
+    return token_id
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Pairs of surrogates become what they stand for, single ones U+FFFD.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def require_ids(ids: Collection[object], name: str) -> list[int]:
+    """Return `ids` as integers; raises TokenizerError naming the field they came from."""
+    for value in ids:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise TokenizerError(f"'{name}' holds {value!r}, which is no token id.")
+    return [value for value in ids if isinstance(value, int)]

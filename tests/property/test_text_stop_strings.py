@@ -1,0 +1,27 @@
+"""Stop strings do not depend on how the text arrives."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tonnage.text.stream import StopStrings
+
+letters = st.text("ab", max_size=30)
+
+
+def ended_text(text: str, stops: list[str]) -> str:
+    for end in range(len(text) + 1):
+        starts = [end - len(s) for s in stops if text[:end].endswith(s)]
+        if starts:
+            return text[: min(starts)]
+    return text
+
+
+@given(letters, st.lists(st.text("ab", min_size=1, max_size=5), max_size=3), st.data())
+def test_any_cut_of_the_text_gives_the_same(text, stops, data):
+    stream, shown, at = StopStrings(stops), "", 0
+    while at < len(text):
+        size = data.draw(st.integers(1, len(text) - at))
+        shown += stream.push(text[at : at + size])
+        at += size
+        assert ended_text(text, stops).startswith(shown)
+    assert shown + stream.flush() == ended_text(text, stops)

@@ -1,0 +1,245 @@
+"""Parts of the command line that need no model."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tonnage.cli.arguments import parse
+from tonnage.cli.bench import _numbers
+from tonnage.cli.bench_table import bar, render
+from tonnage.cli.chat import Chat
+from tonnage.cli.failure import report_failure
+from tonnage.cli.run import sampling_options
+from tonnage.cli.speed import Ceiling, Figure
+from tonnage.cli.terminal import StatusLine, printable
+from tonnage.core.errors import PullError, RequestError
+from tonnage.core.sampling import SamplingOptions
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_not_said_keeps_the_default():
+    assert sampling_options(parse(["run"])) == SamplingOptions()
+
+
+def test_every_sampling_option_arrives():
+    line = (
+        "run m p --max-tokens 1 --temperature 2 --top-k 3 --top-p 0.4 --min-p 0.5"
+        " --repetition-penalty 6 --presence-penalty 7 --frequency-penalty 8 --seed 9"
+        " --stop a --stop b --logprobs 10"
+    )
+    assert sampling_options(parse(line.split())) == SamplingOptions(
+        max_tokens=1, temperature=2, top_k=3, top_p=0.4, min_p=0.5, repetition_penalty=6,
+        presence_penalty=7, frequency_penalty=8, seed=9, stop=("a", "b"), logprobs=10,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (PullError("No network."), 2, "tonnage: No network.\n"),
+        (MemoryError(), 2, "tonnage: The system has not enough memory left; use a smaller"),
+        (OSError(28, "No space left", "/x"), 2, "tonnage: /x: No space left.\n"),
+        (KeyError("k"), 1, "tonnage: A bug: KeyError: 'k'. Run it again with --debug"),
+        (KeyboardInterrupt(), 130, "\n"),
+    ],
+)
+def test_every_failure_is_a_sentence_and_a_code(capsys, error, code, sentence):
+    assert report_failure(error, debug=False) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(sentence)
+    assert printed.count("\n") == 1
+
+
+def test_debug_shows_where_it_happened(capsys):
+    try:
+        raise PullError("No network.")
+    except PullError as error:
+        assert report_failure(error, debug=True) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "test_debug_shows_where_it_happened" in printed
+
+
+def test_a_terminal_gets_no_control_characters_a_pipe_gets_all():
+    text = "a\x1b[2Jb\tc\nd\x07\x9be\u00e9"
+    assert printable(text, Screen()) == "a[2Jb\tc\nde\u00e9"
+    assert printable(text, io.StringIO()) == text
+
+
+def test_a_status_line_stays_off_pipes_and_quick_work():
+    pipe, screen = io.StringIO(), Screen()
+    for stream, quiet_s in ((pipe, 0), (screen, 60)):
+        line = StatusLine(stream, quiet_s)
+        line.show("loading 5 %")
+        line.close()
+        assert stream.getvalue() == ""
+
+
+def test_a_status_line_cleans_up_behind_itself():
+    screen = Screen()
+    line = StatusLine(screen, 0)
+    line.show("loading 5 %")
+    line.close()
+    line.close()
+    assert screen.getvalue() == "\r\x1b[Kloading 5 %\r\x1b[K"
+
+
+def test_bars_fill_by_eighths_of_a_cell():
+    assert bar(0) == "░" * 10
+    assert bar(1) == bar(7.5) == "█" * 10
+    assert bar(0.5) == "█" * 5 + "░" * 5
+    assert bar(0.5125) == "█" * 5 + "▏" + "░" * 4
+    assert {len(bar(i / 997)) for i in range(998)} == {10}
+
+
+def test_numbers_are_read_and_refused():
+    assert _numbers("--rows", " 1, 8,32 ", 256) == [1, 8, 32]
+    assert _numbers("--rows", "", 256) == []
+    for wrong in ("0", "257", "x", "1 2", "９", "1e2", "9" * 4000):
+        with pytest.raises(RequestError, match="--rows"):
+            _numbers("--rows", wrong, 256)
+
+
+def test_a_figure_knows_its_shares():
+    figure = Figure(size=8, seconds=0.5, macs=50 * 10**9, ceiling=Ceiling(20.0, 400.0))
+    assert figure.tokens_per_s == 16
+    assert figure.gops == 200
+    assert figure.peak_share == 0.5
+
+
+def test_the_table_shows_each_speed_beside_its_ceiling():
+    report = {
+        "model": "m", "isa": "avx2", "threads": 2, "read_bandwidth_gb_s": 20.04,
+        "int8_peak_gops": 1000.0, "weight_bytes_per_token": 100 << 20, "cold_start_s": 0.5,
+        "peak_rss_bytes": 200 << 20,
+        "decode": [{
+            "rows": 1, "tokens_per_s": 150.0, "gb_s": 15.0, "read_bandwidth_gb_s": 20.0,
+            "gops": 40.0, "int8_peak_gops": 1000.0,
+        }],
+        "prefill": [{
+            "tokens": 512, "tokens_per_s": 2000.0, "gops": 500.0, "int8_peak_gops": 1000.0,
+        }],
+    }  # fmt: skip
+    lines = render(report).splitlines()
+    assert lines[0] == "m, avx2, 2 threads, 100.0 MiB of weights per step"
+    assert "cold start 0.50 s, peak memory 200.0 MiB" in lines
+    assert "15.0 of 20.0 ███████▌░░  75%" in lines[-2]
+    assert "500 of 1,000 █████░░░░░  50%" in lines[-1]
+    assert max(map(len, lines)) <= 100
+
+
+class ScriptedEngine:
+    """Answers with given texts and remembers the prompts."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.prompts = []
+
+    def generate(self, prompt, options, *, raw):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        self.prompts.append(prompt)
+        return ScriptedAnswer(answer)
+
+
+class ScriptedAnswer:
+    finish_reason = "stop"
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+        self.text = ""
+        self.tokens = []
+
+    def __iter__(self):
+        for piece in self.pieces:
+            if piece is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            self.text += piece
+            yield piece
+
+
+def said(*texts):
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_a_chat_gives_the_whole_conversation(capsys):
+    engine = ScriptedEngine(["Hel", "lo"], ["B"])
+    chat = Chat(engine, SamplingOptions(), system=None, raw=False)
+    assert chat._line("Hi")
+    assert chat._line("More")
+    assert engine.prompts == [said("Hi"), said("Hi", "Hello", "More")]
+    assert capsys.readouterr().out == "Hello\nB\n"
+
+
+def test_a_stopped_answer_counts_as_far_as_it_came(capsys):
+    engine = ScriptedEngine(["He", KeyboardInterrupt], ["B"])
+    chat = Chat(engine, SamplingOptions(), system="S", raw=False)
+    chat.turn("Hi")
+    chat.turn("More")
+    assert engine.prompts[1] == [{"role": "system", "content": "S"}, *said("Hi", "He", "More")]
+    assert capsys.readouterr().out == "He (stopped)\nB\n"
+
+
+def test_clear_keeps_the_system_message_only(capsys):
+    engine = ScriptedEngine(["A"], ["B"])
+    chat = Chat(engine, SamplingOptions(), system="S", raw=False)
+    chat.turn("Hi")
+    assert chat._line("/clear")
+    chat.turn("Again")
+    assert engine.prompts[1] == [{"role": "system", "content": "S"}, *said("Again")]
+    capsys.readouterr()
+
+
+def test_a_refused_turn_did_not_happen(capsys):
+    engine = ScriptedEngine(["A"], RequestError("Too long."), ["B"])
+    chat = Chat(engine, SamplingOptions(), system=None, raw=False)
+    for line in ("Hi", "x" * 999, "Short"):
+        assert chat._line(line)
+    assert engine.prompts[-1] == said("Hi", "A", "Short")
+    assert capsys.readouterr().err.startswith("tonnage: Too long.\n")
+
+
+def test_a_raw_chat_continues_one_text(capsys):
+    engine = ScriptedEngine([" there"], ["."])
+    chat = Chat(engine, SamplingOptions(), system=None, raw=True)
+    chat.turn("Hello")
+    chat.turn(", you")
+    assert engine.prompts == ["Hello", "Hello there, you"]
+    capsys.readouterr()
+
+
+def test_words_that_begin_with_a_slash_are_commands_alone(capsys):
+    engine = ScriptedEngine(["A"])
+    chat = Chat(engine, SamplingOptions(), system=None, raw=False)
+    assert chat._line("/help")
+    assert chat._line("/etc/passwd is what?")
+    assert not chat._line(" /exit ")
+    assert engine.prompts == [said("/etc/passwd is what?")]
+    assert "/clear" in capsys.readouterr().out
+
+
+def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
+    def nothing_more(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nothing_more)
+    engine = ScriptedEngine()
+    engine.source = SimpleNamespace(name="m")
+    engine.plan = SimpleNamespace(context_tokens=4096, threads=2)
+    engine.runtime = SimpleNamespace(isa="scalar")
+    assert Chat(engine, SamplingOptions(), system=None, raw=False).loop() == 0
+    assert "m: 4,096 tokens of context, 2 threads, scalar." in capsys.readouterr().err
+
+
+def test_only_the_command_that_runs_is_imported():
+    before = set(sys.modules)
+    parse(["list"])
+    assert not {"jinja2", "tqdm", "huggingface_hub"} & (set(sys.modules) - before)

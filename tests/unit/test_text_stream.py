@@ -1,0 +1,66 @@
+"""Streaming: whole characters, and an end at stop strings."""
+
+import pytest
+
+from text_support import HARD_TEXTS, byte_level_metadata, trained
+from tonnage.core.errors import RequestError, TokenizerError
+from tonnage.text.stream import Detokenizer, StopStrings
+from tonnage.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    tokens, merges = trained(HARD_TEXTS, "gpt-2", 300)
+    types = [1] * len(tokens) + [3]
+    return Tokenizer.from_gguf(byte_level_metadata([*tokens, "<|im_end|>"], merges, "gpt-2", types))
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+def test_pieces_join_to_the_text(tokenizer, text):
+    stream = Detokenizer(tokenizer)
+    pieces = [
+        stream.push(i) for i in tokenizer.encode(text, add_special=False, parse_special=False)
+    ]
+    assert "".join(pieces) + stream.flush() == text
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_a_character_comes_when_it_is_whole(tokenizer):
+    stream = Detokenizer(tokenizer)
+    by_byte = {tokenizer.token_bytes(i): i for i in range(256)}
+    shown = [stream.push(by_byte[bytes([b])]) for b in "😀".encode()]
+    assert shown == ["", "", "", "😀"]
+    assert stream.push(by_byte[b"\xf0"]) == ""
+    assert stream.push(by_byte[b"a"]) == "\ufffda"
+    assert stream.push(by_byte[b"\xe4"]) == ""
+    assert stream.flush() == "\ufffd"
+
+
+def test_control_tokens_show_only_when_kept(tokenizer):
+    end = tokenizer.token_id("<|im_end|>")
+    assert Detokenizer(tokenizer).push(end) == ""
+    assert Detokenizer(tokenizer, keep_control=True).push(end) == "<|im_end|>"
+    with pytest.raises(TokenizerError, match="outside"):
+        Detokenizer(tokenizer).push(end + 1)
+
+
+def test_a_stop_string_ends_the_text(tokenizer):
+    stream = Detokenizer(tokenizer, ["\nUser:", "###"])
+    ids = tokenizer.encode("hi # there\nUser: no", add_special=False, parse_special=False)
+    assert "".join(stream.push(i) for i in ids) + stream.flush() == "hi # there"
+    assert stream.stopped_at == "\nUser:"
+
+
+def test_a_possible_beginning_is_held_back():
+    stops = StopStrings(["abc"])
+    assert stops.push("xab") == "x"
+    assert stops.push("d") == "abd"
+    assert stops.push("ab") == ""
+    assert stops.flush() == "ab"
+    assert stops.stopped_at is None
+
+
+@pytest.mark.parametrize("stops", [[""], ["x" * 2000], ["a"] * 100])
+def test_stop_strings_out_of_range_are_refused(stops):
+    with pytest.raises(RequestError, match="stop string"):
+        StopStrings(stops)
