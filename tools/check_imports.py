@@ -158,7 +158,7 @@ def room_of(parts: tuple[str, ...]) -> str:
     if len(parts) > 1:
         return parts[0]
     stem = parts[0].removesuffix(".py")
-    return "tonnage" if stem == "__init__" else stem
+    return {"__init__": "tonnage", "__main__": "cli"}.get(stem, stem)
 
 
 def complaints(room: str, module: str, use: Use) -> Iterator[str]:

@@ -96,6 +96,7 @@ def test_lines_and_places_of_uses() -> None:
 def test_rooms_of_paths() -> None:
     assert room_of(("engine.py",)) == "engine"
     assert room_of(("__init__.py",)) == "tonnage"
+    assert room_of(("__main__.py",)) == "cli"
     assert room_of(("models", "families", "llama.py")) == "models"
 
 
