@@ -60,8 +60,7 @@ class Builder {
     const auto& [codes, values, cols] = args;
     Acts a;
     a.cols = cols;
-    if (cols % kBlockCols != 0)
-      throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
+    if (cols % kBlockCols != 0) throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
     a.values = floats(values, program_.max_rows * cols);
     if (codes >= 0) {
       uint8_t* p = program_.arena->at(codes, acts_bytes(program_.max_rows, cols));
@@ -84,8 +83,7 @@ class Builder {
   // Throws when a product's operands do not fit each other.
   void check_product(const char* op, const Weight& w, const Acts& in) const {
     if (w.cols != in.cols)
-      throw InputError(std::string(op) + ": the weight has " + std::to_string(w.cols) + " columns, its input " +
-                       std::to_string(in.cols));
+      throw InputError(std::string(op) + ": the weight has " + std::to_string(w.cols) + " columns, its input " + std::to_string(in.cols));
     if (is_float(w.layout) ? !in.values : !in.codes)
       throw InputError(std::string(op) + ": the input lacks the form that the weight's layout needs");
   }
@@ -110,8 +108,7 @@ void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t adde
   const Builder b(p);
   const Acts acts = b.acts(out);
   p.ops.push_back(NormOp{b.floats(x, p.max_rows * acts.cols), b.floats(weight, acts.cols),
-                         b.floats(added, p.max_rows * acts.cols), b.floats(added_weight, acts.cols), eps, acts,
-                         gather});
+                         b.floats(added, p.max_rows * acts.cols), b.floats(added_weight, acts.cols), eps, acts, gather});
 }
 
 // parts: (weight, bias offset or -1, output column)
@@ -137,14 +134,12 @@ void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, in
   p.ops.push_back(op);
 }
 
-void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out,
-               bool gelu) {
+void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out, bool gelu) {
   const Builder b(p);
   const GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), gelu};
   b.check_product("gated", op.gate, op.in);
   b.check_product("gated", op.up, op.in);
-  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols)
-    throw InputError("gated: gate, up and output differ in size");
+  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols) throw InputError("gated: gate, up and output differ in size");
   p.ops.push_back(op);
 }
 
@@ -155,17 +150,14 @@ void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, in
   if (2 * pairs > layer.k_dim) throw InputError("rotate: more pairs than a head holds");
   const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
   p.ops.push_back(RotateOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, b.floats(q_norm, layer.k_dim),
-                           b.floats(k_norm, layer.k_dim), eps, scale, b.floats(table, p.max_rows * pairs * 2), pairs,
-                           interleaved});
+                           b.floats(k_norm, layer.k_dim), eps, scale, b.floats(table, p.max_rows * pairs * 2), pairs, interleaved});
 }
 
-void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap,
-                int64_t out) {
+void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
   if (num_heads % layer.num_heads || num_heads / layer.num_heads > kQueryTile)
-    throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " +
-                     std::to_string(layer.num_heads));
+    throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " + std::to_string(layer.num_heads));
   const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
   p.ops.push_back(AttendOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, window, softcap,
                            b.floats(out, p.max_rows * num_heads * layer.v_dim)});
@@ -179,19 +171,16 @@ void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
 
 // spans: (pages, num_rows, position)
 void run(Executor& executor, const Program& program, const std::vector<int32_t>& tokens,
-         const std::vector<std::tuple<std::vector<int32_t>, int32_t, int32_t>>& spans,
-         const std::vector<int32_t>& logit_rows) {
+         const std::vector<std::tuple<std::vector<int32_t>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows) {
   std::vector<SpanInput> inputs;
   for (const auto& [pages, num_rows, position] : spans) inputs.push_back({pages, num_rows, position});
   nb::gil_scoped_release release;
   executor.run(program, tokens, inputs, logit_rows);
 }
 
-void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source,
-                 const WeightArgs& target) {
+void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
-  if (!Requantizer::can(static_cast<Layout>(source), w.layout))
-    throw InputError("load: these formats cannot be converted");
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
   nb::gil_scoped_release release;
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
 }
@@ -214,28 +203,17 @@ void bind_program(nb::module_& m) {
       }, nb::arg("offset"), nb::arg("data"), "Copy data to offset.");
 
   nb::class_<Program>(m, "Program", "A forward pass: fused steps over one arena, run in the order added.")
-      .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size, int64_t num_pages,
-                          int64_t max_rows) {
-        if (max_rows < 1 || max_rows > kMaxRows)
-          throw InputError("a step has 1 to " + std::to_string(kMaxRows) + " rows");
+      .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size, int64_t num_pages, int64_t max_rows) {
+        if (max_rows < 1 || max_rows > kMaxRows) throw InputError("a step has 1 to " + std::to_string(kMaxRows) + " rows");
         new (p) Program{std::move(arena), {}, vocab_size, num_pages, max_rows};
       }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("num_pages"), nb::arg("max_rows"))
       .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
       .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"))
-      .def("norm", &add_norm,
-           nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"),
-           nb::arg("out"), nb::arg("gather"))
-      .def("matmul", &add_matmul,
-           nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"),
-           nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
-      .def("gated", &add_gated,
-           nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
-      .def("rotate", &add_rotate,
-           nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"),
-           nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"))
-      .def("attend", &add_attend,
-           nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"),
-           nb::arg("out"))
+      .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
+      .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
+      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
+      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"))
+      .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"));
 }
 
@@ -248,9 +226,7 @@ void bind_executor(nb::module_& m) {
       .def("set_timed", &Executor::set_timed, nb::arg("timed"), "Say whether run notes how long each op takes.")
       .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
-      .def("load_matrix", &load_matrix,
-           nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"),
-           nb::arg("target"));
+      .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
   m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
   m.def("has_isa", &has_isa, nb::arg("isa"));
