@@ -57,10 +57,9 @@ def test_every_failure_is_a_sentence_and_a_code(capsys, error, code, sentence):
 
 
 def test_debug_shows_where_it_happened(capsys):
-    try:
+    with pytest.raises(PullError) as caught:
         raise PullError("No network.")
-    except PullError as error:
-        assert report_failure(error, debug=True) == 2
+    assert report_failure(caught.value, debug=True) == 2
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert "test_debug_shows_where_it_happened" in printed
