@@ -70,7 +70,7 @@ template <Layout layout> struct Format;
 
 template <> struct Format<Layout::Q4_0> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   Format(const uint8_t* super, int) : p(super) {}
   template <int g, int q> U8 code() const { return nibble<q, 4>(p + 64 + 256 * g); }
@@ -79,7 +79,7 @@ template <> struct Format<Layout::Q4_0> {
 
 template <> struct Format<Layout::Q4_1> {
   static constexpr int kSuper = 1, kBytes = 640;
-  static constexpr bool kHalves = false, kAffine = true;
+  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
   const uint8_t* p;
   Format(const uint8_t* super, int) : p(super) {}
   template <int g, int q> U8 code() const { return nibble<q, 0>(p + 128 + 256 * g); }
@@ -89,7 +89,7 @@ template <> struct Format<Layout::Q4_1> {
 
 template <> struct Format<Layout::Q5_0> {
   static constexpr int kSuper = 1, kBytes = 704;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   Format(const uint8_t* super, int) : p(super) {}
   template <int g, int q> U8 code() const {
@@ -100,7 +100,7 @@ template <> struct Format<Layout::Q5_0> {
 
 template <> struct Format<Layout::Q5_1> {
   static constexpr int kSuper = 1, kBytes = 768;
-  static constexpr bool kHalves = false, kAffine = true;
+  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
   const uint8_t* p;
   Format(const uint8_t* super, int) : p(super) {}
   template <int g, int q> U8 code() const {
@@ -112,7 +112,7 @@ template <> struct Format<Layout::Q5_1> {
 
 template <> struct Format<Layout::Q8_0> {
   static constexpr int kSuper = 1, kBytes = 1088;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   Format(const uint8_t* super, int) : p(super) {}
   template <int g, int q> U8 code() const { return load_u8(p + 64 + 512 * g + 64 * q); }
@@ -121,7 +121,7 @@ template <> struct Format<Layout::Q8_0> {
 
 template <> struct Format<Layout::IQ4_NL> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   Table16 table;
   Format(const uint8_t* super, int) : p(super), table(table16(kNonLinear)) {}
@@ -131,7 +131,7 @@ template <> struct Format<Layout::IQ4_NL> {
 
 template <> struct Format<Layout::MXFP4> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   Table16 table;
   Format(const uint8_t* super, int) : p(super), table(table16(kE2M1)) {}
@@ -142,7 +142,7 @@ template <> struct Format<Layout::MXFP4> {
 // d[32], dmin[32], six-bit scales and mins of eight blocks, then the blocks.
 template <int block_bytes> struct ScaleMin {
   static constexpr int kSuper = 8, kBytes = 512 + 8 * block_bytes;
-  static constexpr bool kHalves = false, kAffine = true;
+  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
   const uint8_t* p;
   int j;
   ScaleMin(const uint8_t* super, int block) : p(super), j(block) {}
@@ -170,7 +170,7 @@ template <> struct Format<Layout::Q5_K> : ScaleMin<640> {
 
 template <> struct Format<Layout::Q6_K> {
   static constexpr int kSuper = 8, kBytes = 6720;
-  static constexpr bool kHalves = true, kAffine = false;
+  static constexpr bool kHalves = true, kAffine = false, kPacked = true;
   const uint8_t* p;
   int j;
   Format(const uint8_t* super, int block) : p(super), j(block) {}
@@ -186,7 +186,7 @@ template <> struct Format<Layout::Q6_K> {
 
 template <> struct Format<Layout::Q3_K> {
   static constexpr int kSuper = 8, kBytes = 3520;
-  static constexpr bool kHalves = true, kAffine = false;
+  static constexpr bool kHalves = true, kAffine = false, kPacked = true;
   const uint8_t* p;
   int j;
   Format(const uint8_t* super, int block) : p(super), j(block) {}
@@ -202,7 +202,7 @@ template <> struct Format<Layout::Q3_K> {
 
 template <> struct Format<Layout::Q2_K> {
   static constexpr int kSuper = 8, kBytes = 2688;
-  static constexpr bool kHalves = true, kAffine = true;
+  static constexpr bool kHalves = true, kAffine = true, kPacked = true;
   const uint8_t* p;
   int j;
   Format(const uint8_t* super, int block) : p(super), j(block) {}
@@ -219,7 +219,7 @@ template <> struct Format<Layout::Q2_K> {
 
 template <> struct Format<Layout::IQ4_XS> {
   static constexpr int kSuper = 8, kBytes = 4352;
-  static constexpr bool kHalves = false, kAffine = false;
+  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
   const uint8_t* p;
   int j;
   Table16 table;
@@ -233,7 +233,7 @@ template <> struct Format<Layout::IQ4_XS> {
 
 // Blocks already unpacked: 1024 codes, then scales and offsets as floats.
 template <bool halves_, bool affine> struct Unpacked {
-  static constexpr bool kHalves = halves_, kAffine = affine;
+  static constexpr bool kHalves = halves_, kAffine = affine, kPacked = false;
   static constexpr int kParts = halves_ ? 2 : 1;
   static constexpr int kSuper = 1, kBytes = 1024 + 128 * kParts * (affine ? 2 : 1);
   const uint8_t* p;

@@ -25,6 +25,10 @@ struct ActCursor {
 //
 // Few columns keep integer sums of both groups at once, so that one broadcast feeds two products; many
 // columns have no registers for that and take one group after the other.
+// Weights are asked for this many bytes before their use: the hardware's prefetcher stops at each page,
+// and the work on a block leaves the core too little room to run ahead by itself.
+constexpr int kPrefetch = 8192;
+
 template <class F, int columns>
 [[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
                                               F32 (&acc)[2][columns]) {
@@ -34,6 +38,10 @@ template <class F, int columns>
     const F block(source + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
     const int8_t* codes = in.codes + b * kBlockCols;
     const ActMeta* meta = in.meta + b;
+    if constexpr (F::kPacked) {
+      constexpr int bytes = F::kBytes / F::kSuper;
+      for (int line = 0; line < bytes; line += 64) __builtin_prefetch(source + b * bytes + kPrefetch + line);
+    }
     unroll<2 / together>([&](auto pass) __attribute__((always_inline)) {
       // Without this the compiler keeps the first pass's broadcasts for the second, in memory.
       if constexpr (together == 1) asm volatile("" ::: "memory");
