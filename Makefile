@@ -1,0 +1,63 @@
+# `make run` talks to a model, `make test` runs the tests. Each makes what it needs: gcc, cmake and
+# Python 3.11 or newer suffice, and a missing cmake or ninja comes from PyPI into the build.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+TEST_VENV ?= .venv-test
+WHEEL := build/wheel/built
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MODEL ?= smollm2-135m
+ARGS ?=
+TESTS ?= tests
+
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
+
+.PHONY: help install run test test-install lint clean
+
+help:
+	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
+	@echo 'make test            run the tests (TESTS=tests/unit for some of them)'
+	@echo 'make install         put tonnage into $(VENV)'
+	@echo 'make test-install    put tonnage and what its tests need into $(TEST_VENV)'
+	@echo 'make lint            formatting, types, import rules, sizes, documents'
+	@echo 'make clean           remove both environments and the build'
+
+install: $(VENV)/installed
+	@echo 'Installed. Talk to a model: $(VENV)/bin/tonnage run $(MODEL)'
+
+run: $(VENV)/installed
+	@$(VENV)/bin/tonnage run $(MODEL) $(ARGS)
+
+test: test-install
+	@$(TEST_VENV)/bin/python -m pytest $(TESTS)
+
+test-install: $(TEST_VENV)/installed
+
+lint: $(TEST_VENV)/installed
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/ruff format --check .
+	$(TEST_VENV)/bin/mypy
+	$(TEST_VENV)/bin/python tools/check_imports.py
+	$(TEST_VENV)/bin/python tools/size.py
+	$(TEST_VENV)/bin/python tools/check_docs.py
+
+# Built once, whichever environment asks first.
+$(WHEEL): $(SOURCES)
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: make PYTHON=/path/to/python3'; exit 2; }
+	@echo 'Building tonnage; this takes a minute or two.'
+	@rm -rf build/wheel
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	@touch $@
+
+$(VENV)/installed: EXTRA :=
+$(TEST_VENV)/installed: EXTRA := [test]
+$(VENV)/installed $(TEST_VENV)/installed: $(WHEEL)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip uninstall --quiet --yes tonnage
+	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)$(EXTRA)"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(TEST_VENV) build

@@ -21,35 +21,44 @@ struct Tile {
   float* shrink;   // [kQueryTile]
 };
 
-template <int n>
-void score_block(const float* const* q, const uint16_t* keys, int k_dim, float* out) {
-  F32 acc[n][4];
+// out[i][16 g..] = queries[i] · keys of `groups` times sixteen positions.
+template <int n, int groups>
+void score_groups(const float* const* q, const uint16_t* keys, int k_dim, float* out) {
+  F32 acc[n][groups];
   unroll<n>([&](auto i) __attribute__((always_inline)) {
-    acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = zero_f();
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { acc[i][g] = zero_f(); });
   });
   for (int d = 0; d < k_dim; ++d) {
-    F32 k[4];
-    unroll<4>([&](auto g) __attribute__((always_inline)) { k[g] = load_f16(keys + (g * k_dim + d) * 16); });
+    F32 k[groups];
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { k[g] = load_f16(keys + (g * k_dim + d) * 16); });
     unroll<n>([&](auto i) __attribute__((always_inline)) {
       const F32 x = set(q[i][d]);
-      unroll<4>([&](auto g) __attribute__((always_inline)) { acc[i][g] = fma(k[g], x, acc[i][g]); });
+      unroll<groups>([&](auto g) __attribute__((always_inline)) { acc[i][g] = fma(k[g], x, acc[i][g]); });
     });
   }
   unroll<n>([&](auto i) __attribute__((always_inline)) {
-    unroll<4>([&](auto g) __attribute__((always_inline)) { store(out + 64 * i + 16 * g, acc[i][g]); });
+    unroll<groups>([&](auto g) __attribute__((always_inline)) { store(out + 64 * i + 16 * g, acc[i][g]); });
   });
 }
 
-// out[i][columns] = out * shrink[i] + weights[i] · values
+// Positions from num_tokens on are left as they are; the mask hides them.
+template <int n>
+void score_block(const float* const* q, const uint16_t* keys, int k_dim, int num_tokens, float* out) {
+  if (num_tokens > 32) return score_groups<n, 4>(q, keys, k_dim, out);
+  if (num_tokens > 16) return score_groups<n, 2>(q, keys, k_dim, out);
+  score_groups<n, 1>(q, keys, k_dim, out);
+}
+
+// out[i][columns] = out * shrink[i] + weights[i] · values. Tokens from num_tokens on have weights of 0.
 template <int n, int lines>
-void mix_block(const float* weights, const float* shrink, const uint16_t* values, int v_pad, float* out) {
+void mix_block(const float* weights, const float* shrink, const uint16_t* values, int num_tokens, int v_pad, float* out) {
   F32 acc[n][lines];
   unroll<n>([&](auto i) __attribute__((always_inline)) {
     unroll<lines>([&](auto g) __attribute__((always_inline)) {
       acc[i][g] = mul(load(out + i * v_pad + 16 * g), set(shrink[i]));
     });
   });
-  for (int t = 0; t < kPageTokens; ++t) {
+  for (int t = 0; t < num_tokens; ++t) {
     F32 v[lines];
     unroll<lines>([&](auto g) __attribute__((always_inline)) { v[g] = load_f16(values + t * v_pad + 16 * g); });
     unroll<n>([&](auto i) __attribute__((always_inline)) {
@@ -63,10 +72,10 @@ void mix_block(const float* weights, const float* shrink, const uint16_t* values
 }
 
 template <int n>
-void mix_all(const float* weights, const float* shrink, const uint16_t* values, int v_pad, float* out) {
+void mix_all(const float* weights, const float* shrink, const uint16_t* values, int num_tokens, int v_pad, float* out) {
   int d = 0;
-  for (; d + 64 <= v_pad; d += 64) mix_block<n, 4>(weights, shrink, values + d, v_pad, out + d);
-  for (; d < v_pad; d += 16) mix_block<n, 1>(weights, shrink, values + d, v_pad, out + d);
+  for (; d + 64 <= v_pad; d += 64) mix_block<n, 4>(weights, shrink, values + d, num_tokens, v_pad, out + d);
+  for (; d < v_pad; d += 16) mix_block<n, 1>(weights, shrink, values + d, num_tokens, v_pad, out + d);
 }
 
 template <class Fn>
@@ -120,17 +129,20 @@ void soften(Tile& tile) {
 }
 
 void attend_block(Tile& tile, const AttendOp& op, const uint16_t* keys, const uint16_t* values, int block) {
+  const int after = tile.position[tile.count - 1] + 1 - block;
+  const int seen = after < kPageTokens ? after : kPageTokens;  // by the tile's last row
   by_micro(tile.count, [&](auto n, int i) {
-    score_block<n>(tile.queries + i, keys, op.kv.k_dim, tile.weights + 64 * i);
+    score_block<n>(tile.queries + i, keys, op.kv.k_dim, seen, tile.weights + 64 * i);
   });
   for (int i = 0; i < tile.count; ++i) mask_scores(tile, i, block, op.window, op.softcap);
   soften(tile);
   by_micro(tile.count, [&](auto n, int i) {
-    mix_all<n>(tile.weights + 64 * i, tile.shrink + i, values, op.kv.v_pad, tile.out + i * op.kv.v_pad);
+    mix_all<n>(tile.weights + 64 * i, tile.shrink + i, values, seen, op.kv.v_pad,
+               tile.out + i * op.kv.v_pad);
   });
 }
 
-Tile make_tile(uint8_t* scratch, int v_pad) {
+Tile make_tile(uint8_t* scratch, int num_queries, int v_pad) {
   auto* p = reinterpret_cast<float*>(scratch);
   Tile tile;
   tile.count = 0;
@@ -144,7 +156,7 @@ Tile make_tile(uint8_t* scratch, int v_pad) {
     tile.peak[i] = tile.next[i] = -INFINITY;
     tile.total[i] = tile.shrink[i] = 0;
   }
-  std::memset(tile.out, 0, sizeof(float) * kQueryTile * v_pad);
+  std::memset(tile.out, 0, sizeof(float) * num_queries * v_pad);
   return tile;
 }
 
@@ -157,7 +169,7 @@ void attend_tile(const AttendOp& op, const Span& span, int row, int num_rows, He
   const KvLayer& kv = op.kv;
   const int64_t stride = int64_t{op.num_heads + kv.num_heads} * kv.k_dim + int64_t{kv.num_heads} * kv.v_dim;
   const int kv_head = heads.begin / (op.num_heads / kv.num_heads);
-  Tile tile = make_tile(scratch, kv.v_pad);
+  Tile tile = make_tile(scratch, num_rows * (heads.end - heads.begin), kv.v_pad);
   for (int r = row; r < row + num_rows; ++r) {
     for (int h = heads.begin; h < heads.end; ++h) {
       tile.queries[tile.count] = op.qkv + (span.first_row + r) * stride + int64_t{h} * kv.k_dim;

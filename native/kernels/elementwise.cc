@@ -16,7 +16,7 @@ void embed_quantized(const Weight& table, int64_t token, float factor, float* x,
   const int lane = static_cast<int>(token % 16);
   const auto* floats = reinterpret_cast<const float*>(scratch + 1024);
   for (int64_t b = 0; b < table.cols / kBlockCols; ++b) {
-    unpack_block(F(panel + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper)), scratch);
+    unpack_block(F(panel + b / F::kSuper * F::kBytes), static_cast<int>(b % F::kSuper), scratch);
     for (int c = 0; c < kBlockCols; ++c) {
       const int slot = 16 * (parts * group + (parts == 2 ? c / 16 : 0)) + lane;
       const auto code = static_cast<float>(scratch[512 * group + 64 * (c / 4) + 4 * lane + c % 4]);
@@ -111,16 +111,16 @@ void norm_head(float* x, int64_t n, const float* weight, float eps) {
   for (int64_t i = 0; i < n; i += 16) store(x + i, mul(mul(load(x + i), factor), load(weight + i)));
 }
 
-void rotate_head(float* x, const float* cosines, const float* sines, int pairs, bool interleaved) {
-  const int step = interleaved ? 2 : 1;
-  const int partner = interleaved ? 1 : pairs;
+// Apart for each stride, which lets the compiler use vectors.
+template <bool interleaved>
+void rotate_head(float* __restrict x, const float* __restrict cosines, const float* __restrict sines, int pairs) {
   for (int p = 0; p < pairs; ++p) {
-    float& a = x[p * step];
-    float& b = x[p * step + partner];
-    const float first = a * cosines[p] - b * sines[p];
-    const float second = b * cosines[p] + a * sines[p];
-    a = first;
-    b = second;
+    const int i = interleaved ? 2 * p : p;
+    const int k = interleaved ? 2 * p + 1 : p + pairs;
+    const float first = x[i] * cosines[p] - x[k] * sines[p];
+    const float second = x[k] * cosines[p] + x[i] * sines[p];
+    x[i] = first;
+    x[k] = second;
   }
 }
 
@@ -152,7 +152,8 @@ void rotate_row(const RotateOp& op, int64_t row, int head, int position, const i
   const float* weight = is_query ? op.q_norm : op.k_norm;
   if (weight) norm_head(x, kv.k_dim, weight, op.eps);
   const float* table = op.table + 2 * row * op.pairs;
-  rotate_head(x, table, table + op.pairs, op.pairs, op.interleaved);
+  if (op.interleaved) rotate_head<true>(x, table, table + op.pairs, op.pairs);
+  else rotate_head<false>(x, table, table + op.pairs, op.pairs);
   if (is_query) return scale_head(x, kv.k_dim, op.scale);
   const int kv_head = head - op.num_heads;
   const int32_t page = pages[position / kPageTokens];

@@ -60,9 +60,11 @@ void write_bytes(const Codes& codes, uint8_t* plane) {
 
 void put_half(uint8_t* scales, int row, const uint8_t* half) { std::memcpy(scales + 2 * row, half, 2); }
 
+// Places sub-scale s as SixBits in formats.h reads it; s beyond 7 goes to the next set.
 void put_six_bits(uint8_t* low, uint8_t* top, int s, int row, int value) {
-  low[16 * s + row % 16] |= static_cast<uint8_t>((value & 15) << 4 * (row / 16));
-  top[16 * (s / 2) + row % 16] |= static_cast<uint8_t>((value >> 4) << 2 * (2 * (s & 1) + row / 16));
+  const int group = row / 16;
+  low[16 * s + row % 16] |= static_cast<uint8_t>((value & 15) << 4 * group);
+  top[64 * (s / 8) + 16 * (s % 4) + row % 16] |= static_cast<uint8_t>((value >> 4) << (4 * (s / 4 % 2) + 2 * group));
 }
 
 // Sixteen bytes with two codes each: low halves are columns 0..15, high halves 16..31.

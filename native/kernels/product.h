@@ -13,6 +13,8 @@ struct ActCursor {
   int64_t stride;
   int64_t meta_stride;
 
+  ActCursor at_block(int64_t b) const { return {codes + b * kBlockCols, meta + b, stride, meta_stride}; }
+
   static ActCursor at(const Acts& acts, int64_t row, int64_t block) {
     const int64_t blocks = acts.cols / kBlockCols;
     return {acts.codes + row * acts.stride() + block * kBlockCols, acts.meta + row * blocks + block, acts.stride(),
@@ -20,123 +22,151 @@ struct ActCursor {
   }
 };
 
-// Adds num_blocks blocks to acc[group][column]. Each element is one chain of fused multiply-adds in block
-// order, whatever `columns` is: that makes batches and chunks bit-identical to single rows.
-//
-// Few columns keep integer sums of both groups at once, so that one broadcast feeds two products; many
-// columns have no registers for that and take one group after the other.
-// Weights are asked for this many bytes before their use: the hardware's prefetcher stops at each page,
-// and the work on a block leaves the core too little room to run ahead by itself.
-constexpr int kPrefetch = 8192;
-
+// Adds block j of `super` to acc[group][column]. Each element is one chain of fused multiply-adds in block
+// order, whatever `columns` is: that makes batches and chunks bit-identical to single rows. Integer sums of
+// both groups are kept at once, so that one broadcast feeds two products.
 template <class F, int columns>
-[[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
-                                              F32 (&acc)[2][columns]) {
+[[gnu::always_inline]] inline void accumulate_block(const F& super, int j, const ActCursor& in, F32 (&acc)[2][columns]) {
   constexpr int parts = F::kHalves ? 2 : 1;
-  constexpr int together = columns <= (F::kHalves ? 4 : 6) ? 2 : 1;
-  for (int64_t b = 0; b < num_blocks; ++b) {
-    const F block(source + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
-    const int8_t* codes = in.codes + b * kBlockCols;
-    const ActMeta* meta = in.meta + b;
-    if constexpr (F::kPacked) {
-      constexpr int bytes = F::kBytes / F::kSuper;
-      for (int line = 0; line < bytes; line += 64) __builtin_prefetch(source + b * bytes + kPrefetch + line);
-    }
-    unroll<2 / together>([&](auto pass) __attribute__((always_inline)) {
-      // Without this the compiler keeps the first pass's broadcasts for the second, in memory.
-      if constexpr (together == 1) asm volatile("" ::: "memory");
-      F32 total[together][columns];
-      unroll<parts>([&](auto h) __attribute__((always_inline)) {
-        I32 sum[together][columns];
-        unroll<columns>([&](auto c) __attribute__((always_inline)) {
-          const ActMeta& m = meta[c * in.meta_stride];
-          const int32_t start = F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi;
-          unroll<together>([&](auto g) __attribute__((always_inline)) { sum[g][c] = set(start); });
-        });
-        unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
-          constexpr int q = h * 4 + i;
-          U8 w[together];
-          unroll<together>([&](auto g) __attribute__((always_inline)) { w[g] = block.template code<pass + g, q>(); });
-          unroll<columns>([&](auto c) __attribute__((always_inline)) {
-            const I32 x = repeat4(codes + c * in.stride + 4 * q);
-            unroll<together>([&](auto g) __attribute__((always_inline)) { sum[g][c] = dot4(sum[g][c], w[g], x); });
-          });
-        });
-        unroll<together>([&](auto g) __attribute__((always_inline)) {
-          const F32 scale = block.template scale<pass + g, h>();
-          unroll<columns>([&](auto c) __attribute__((always_inline)) {
-            const F32 dot = to_f32(sum[g][c]);
-            total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
-          });
-          if constexpr (F::kAffine) {
-            const F32 offset = block.template offset<pass + g, h>();
-            unroll<columns>([&](auto c) __attribute__((always_inline)) {
-              const ActMeta& m = meta[c * in.meta_stride];
-              const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
-              total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
-            });
-          }
-        });
-      });
+  F32 total[2][columns];
+  unroll<parts>([&](auto h) __attribute__((always_inline)) {
+    I32 sum[2][columns];
+    unroll<columns>([&](auto c) __attribute__((always_inline)) {
+      const ActMeta& m = in.meta[c * in.meta_stride];
+      sum[0][c] = sum[1][c] = set(F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi);
+    });
+    unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
+      constexpr int q = h * 4 + i;
+      const U8 w0 = super.template code<0, q>(j);
+      const U8 w1 = super.template code<1, q>(j);
       unroll<columns>([&](auto c) __attribute__((always_inline)) {
-        const F32 scale = set(meta[c * in.meta_stride].scale);
-        unroll<together>([&](auto g) __attribute__((always_inline)) {
-          acc[pass + g][c] = fma(total[g][c], scale, acc[pass + g][c]);
-        });
+        const I32 x = repeat4(in.codes + c * in.stride + 4 * q);
+        sum[0][c] = dot4(sum[0][c], w0, x);
+        sum[1][c] = dot4(sum[1][c], w1, x);
       });
     });
+    unroll<2>([&](auto g) __attribute__((always_inline)) {
+      const F32 scale = super.template scale<g, h>(j);
+      unroll<columns>([&](auto c) __attribute__((always_inline)) {
+        const F32 dot = to_f32(sum[g][c]);
+        total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
+      });
+      if constexpr (F::kAffine) {
+        const F32 offset = super.template offset<g, h>(j);
+        unroll<columns>([&](auto c) __attribute__((always_inline)) {
+          const ActMeta& m = in.meta[c * in.meta_stride];
+          const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
+          total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
+        });
+      }
+    });
+  });
+  unroll<columns>([&](auto c) __attribute__((always_inline)) {
+    const F32 scale = set(in.meta[c * in.meta_stride].scale);
+    acc[0][c] = fma(total[0][c], scale, acc[0][c]);
+    acc[1][c] = fma(total[1][c], scale, acc[1][c]);
+  });
+}
+
+// Which lines of packed weights a pass asks for before their use. The hardware's prefetcher stops at each
+// page, and the work on a block leaves the core too little room to run ahead by itself. When a panel is
+// passed over several times, each pass asks for its share of the next panel, so that the memory never rests.
+struct Ahead {
+  int64_t distance;  // bytes
+  int first;         // lines first, first + step, ... of each block
+  int step;
+
+  static constexpr int64_t kNear = 8192;
+  static Ahead for_pass(int pass, int passes, int64_t panel_bytes) {
+    return {passes == 1 ? kNear : panel_bytes, pass, passes};
+  }
+  // Inline, because the compiler drops calls of functions that do nothing but prefetch.
+  [[gnu::always_inline]] void ask(const uint8_t* block, int size) const {
+    for (int line = 64 * first; line < size; line += 64 * step) __builtin_prefetch(block + distance + line);
+  }
+};
+
+// Adds num_blocks blocks, a whole number of super-blocks, to acc.
+template <class F, int columns>
+[[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
+                                              const Ahead& ahead, F32 (&acc)[2][columns]) {
+  constexpr int size = F::kBytes / F::kSuper;
+  for (int64_t b = 0; b < num_blocks; b += F::kSuper) {
+    const uint8_t* bytes = source + b / F::kSuper * F::kBytes;
+    const F super(bytes);
+    for (int j = 0; j < F::kSuper; ++j) {
+      if constexpr (F::kPacked) {
+        if (ahead.step == 1) Ahead{Ahead::kNear, 0, 1}.ask(bytes + j * size, size);
+        else ahead.ask(bytes + j * size, size);
+      }
+      accumulate_block<F, columns>(super, j, in.at_block(b + j), acc);
+    }
   }
 }
 
 // out[column][32] = (first ? 0 : out) + blocks · in
 template <class F, int columns>
-void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first) {
+void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, const Ahead& ahead, float* out,
+                  bool first) {
   F32 acc[2][columns];
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     acc[0][c] = first ? zero_f() : load(out + 32 * c);
     acc[1][c] = first ? zero_f() : load(out + 32 * c + 16);
   });
-  accumulate<F, columns>(source, num_blocks, in, acc);
+  accumulate<F, columns>(source, num_blocks, in, ahead, acc);
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     store(out + 32 * c, acc[0][c]);
     store(out + 32 * c + 16, acc[1][c]);
   });
 }
 
-// Runs product_tile over `rows` activation rows in tiles of nearly equal width, at most `widest`.
-template <class F, int widest>
+// How many activation rows one pass over a block takes: as many as the registers hold.
+template <class F>
+constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 4 : 6;
+
+// Up to this many rows it is cheaper to decode the packed codes anew for each tile of rows.
+template <class F>
+constexpr int kDirectRows = F::kHalves ? 8 : 24;
+
+// Runs product_tile over `rows` activation rows in tiles of nearly equal width.
+template <class F>
 inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows,
                          float* out, bool first) {
+  constexpr int widest = kWidest<F>;
   const int tiles = (rows + widest - 1) / widest;
   for (int t = 0; t < tiles; ++t) {
     const int begin = rows * t / tiles;
     const int width = rows * (t + 1) / tiles - begin;
     const ActCursor cursor = ActCursor::at(in, begin, block);
+    const Ahead ahead = Ahead::for_pass(t, tiles, num_blocks / F::kSuper * F::kBytes);
     float* tile_out = out + 32 * begin;
     unroll<widest>([&](auto i) __attribute__((always_inline)) {
-      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, tile_out, first);
+      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, ahead, tile_out, first);
     });
   }
 }
 
-// How many activation rows one pass over a block takes: as many as the registers hold.
-template <class F, bool packed>
-constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 4 : packed ? 8 : 6;
-
-// Up to eight rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
+// Few rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
   using Plain = Unpacked<F::kHalves, F::kAffine>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= 8) return product_rows<F, kWidest<F, true>>(panel, blocks, in, 0, rows, out, true);
-  for (int64_t begin = 0; begin < blocks; begin += kUnpackBlocks) {
-    const int64_t count = blocks - begin < kUnpackBlocks ? blocks - begin : kUnpackBlocks;
-    for (int64_t b = begin; b < begin + count; ++b) {
-      const F block(panel + b / F::kSuper * F::kBytes, static_cast<int>(b % F::kSuper));
-      unpack_block(block, scratch + (b - begin) * Plain::kBytes);
+  if (rows <= kDirectRows<F>) return product_rows<F>(panel, blocks, in, 0, rows, out, true);
+  // Pieces of nearly equal size, each a whole number of super-blocks.
+  const int64_t supers = blocks / F::kSuper;
+  const int64_t pieces = (blocks + kUnpackBlocks - 1) / kUnpackBlocks;
+  const Ahead next_panel = {supers * F::kBytes, 0, 1};
+  for (int64_t i = 0; i < pieces; ++i) {
+    const int64_t begin = supers * i / pieces;
+    const int64_t end = supers * (i + 1) / pieces;
+    uint8_t* target = scratch;
+    for (int64_t s = begin; s < end; ++s) {
+      const F super(panel + s * F::kBytes);
+      next_panel.ask(panel + s * F::kBytes, F::kBytes);
+      for (int j = 0; j < F::kSuper; ++j, target += Plain::kBytes) unpack_block(super, j, target);
     }
-    product_rows<Plain, kWidest<Plain, false>>(scratch, count, in, begin, rows, out, begin == 0);
+    product_rows<Plain>(scratch, (end - begin) * F::kSuper, in, begin * F::kSuper, rows, out, i == 0);
   }
 }
 

@@ -8,13 +8,15 @@ namespace tonnage::TONNAGE_ISA {
 
 inline void quantize32(F32 lo, F32 hi, int8_t* codes, ActMeta* meta) {
   const float largest = reduce_max(max(abs(lo), abs(hi)));
-  const F32 inverse = set(largest > 0 ? 127.0f / largest : 0.0f);
-  const I32 a = round_i32(mul(lo, inverse));
-  const I32 b = round_i32(mul(hi, inverse));
+  // Below 1e-30 the quotient could overflow; such activations are nothing beside any others.
+  const F32 inverse = set(largest > 1e-30f ? 127.0f / largest : 0.0f);
+  // The clamp only meets values that are not finite.
+  const I32 a = round_i32(max(min(mul(lo, inverse), set(127.0f)), set(-127.0f)));
+  const I32 b = round_i32(max(min(mul(hi, inverse), set(127.0f)), set(-127.0f)));
   store_s8(codes, a);
   store_s8(codes + 16, b);
-  const int32_t sum_lo = reduce_add(a);
-  const int32_t sum_hi = reduce_add(b);
+  int32_t sum_lo, sum_hi;
+  reduce_add_both(a, b, &sum_lo, &sum_hi);
   *meta = {largest / 127.0f, static_cast<float>(sum_lo + sum_hi), -128 * (sum_lo + sum_hi), -128 * sum_lo,
            -128 * sum_hi};
 }

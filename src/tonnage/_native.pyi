@@ -20,7 +20,15 @@ class Program:
     def embed(self, *, table: WeightArgs, scale: float, x: int) -> None: ...
     def rope_table(self, *, frequencies: int, pairs: int, table: int) -> None: ...
     def norm(
-        self, *, x: int, weight: int, added: int, added_weight: int, eps: float, out: ActsArgs, gather: bool
+        self,
+        *,
+        x: int,
+        weight: int,
+        added: int,
+        added_weight: int,
+        eps: float,
+        out: ActsArgs,
+        gather: bool,
     ) -> None: ...
     def matmul(
         self,
@@ -66,7 +74,7 @@ class Executor:
     def scratch_bytes(self) -> int: ...
     @property
     def op_ns(self) -> list[int]: ...
-    def set_timed(self, timed: bool) -> None: ...  # noqa: FBT001
+    def set_timed(self, timed: bool) -> None: ...
     def run(
         self,
         program: Program,

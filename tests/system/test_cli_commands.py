@@ -37,7 +37,9 @@ def test_an_unknown_command_is_told_the_nearest(tmp_path, word, meant):
     assert f"did you mean {meant}?" in refused(tonnage(tmp_path, word, "x"))
 
 
-@pytest.mark.parametrize("args", [("run", "x", "y", "z"), ("run", "--frob"), ("--frob",), ("pull",)])
+@pytest.mark.parametrize(
+    "args", [("run", "x", "y", "z"), ("run", "--frob"), ("--frob",), ("pull",)]
+)
 def test_a_malformed_command_line_exits_with_2(tmp_path, args):
     done = tonnage(tmp_path, *args)
     assert done.returncode == 2

@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -138,6 +139,22 @@ def test_a_folder_is_quantized_on_request(chat_folder, tmp_path):
 def test_a_wrong_option_is_one_sentence(model, tmp_path, args, words):
     sentence = refused(tonnage(tmp_path, "run", model, "Hello", *args))
     assert all(word in sentence for word in words), sentence
+
+
+def test_a_run_imports_nothing_heavy(model, tmp_path):
+    script = (
+        "import sys; from tonnage.cli import main; code = main(sys.argv[1:]);"
+        "heavy = 'numpy jinja2 tqdm huggingface_hub readline subprocess http asyncio'.split();"
+        "sys.exit(code or ' '.join(name for name in heavy if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", model, "Hello", "--max-tokens", "1", "--raw"],
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_empty_pipe_is_no_prompt(model, tmp_path):

@@ -172,7 +172,11 @@ def test_python_without_pip(model, tmp_path, environ, catalog):
 
     folder = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    environ["PYTHONPATH"] = str(Path(tonnage.__file__).parents[1])
+    # The package alone: the folder it is installed in may hold pip as well.
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "tonnage").symlink_to(Path(tonnage.__file__).parent)
+    environ["PYTHONPATH"] = str(alone)
     process = start_pull(catalog, "tiny", environ, python=str(folder / "bin" / "python"))
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 2, errors

@@ -63,7 +63,7 @@ struct Worker {
 
 constexpr int kMaxRows = 512;       // rows of one step
 constexpr int kPageTokens = 64;     // positions of one KV page
-constexpr int kUnpackBlocks = 16;   // blocks unpacked at a time: 512 columns, within L1
+constexpr int kUnpackBlocks = 20;   // blocks unpacked at a time: 640 columns, about half of L1
 constexpr int kUnpackBytes = kUnpackBlocks * (1024 + 512);  // codes, scales and offsets
 constexpr int kPanelOutBytes = kMaxRows * kPanelRows * 4;
 constexpr int kQueryTile = 48;      // query vectors sharing one pass over the keys

@@ -63,7 +63,15 @@ inline I32 shift_right(I32 a, int n) { return _mm512_srli_epi32(a, n); }
 inline void store_s8(int8_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
 }
-inline int32_t reduce_add(I32 a) { return _mm512_reduce_add_epi32(a); }
+inline void reduce_add_both(I32 a, I32 b, int32_t* sum_a, int32_t* sum_b) {
+  const __m256i x = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+  const __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(b), _mm512_extracti64x4_epi64(b, 1));
+  __m256i z = _mm256_hadd_epi32(x, y);
+  z = _mm256_hadd_epi32(z, z);
+  const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(z), _mm256_extracti128_si256(z, 1));
+  *sum_a = _mm_cvtsi128_si32(sums);
+  *sum_b = _mm_extract_epi32(sums, 1);
+}
 inline float reduce_add(F32 a) {
   const __m256 x = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
   const __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -164,12 +172,12 @@ inline void store_s8(int8_t* p, I32 a) {
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
-inline int32_t reduce_add(I32 a) {
-  alignas(32) int32_t lane[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lane), _mm256_add_epi32(a.lo, a.hi));
-  int32_t sum = 0;
-  for (int32_t x : lane) sum += x;
-  return sum;
+inline void reduce_add_both(I32 a, I32 b, int32_t* sum_a, int32_t* sum_b) {
+  __m256i z = _mm256_hadd_epi32(_mm256_add_epi32(a.lo, a.hi), _mm256_add_epi32(b.lo, b.hi));
+  z = _mm256_hadd_epi32(z, z);
+  const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(z), _mm256_extracti128_si256(z, 1));
+  *sum_a = _mm_cvtsi128_si32(sums);
+  *sum_b = _mm_extract_epi32(sums, 1);
 }
 inline float reduce_add(F32 a) {
   const __m256 x = _mm256_add_ps(a.lo, a.hi);
@@ -288,10 +296,12 @@ inline I32 shift_right(I32 a, int n) {
 inline void store_s8(int8_t* p, I32 a) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]);
 }
-inline int32_t reduce_add(I32 a) {
-  int32_t sum = 0;
-  for (int32_t x : a.v) sum += x;
-  return sum;
+inline void reduce_add_both(I32 a, I32 b, int32_t* sum_a, int32_t* sum_b) {
+  *sum_a = *sum_b = 0;
+  for (int i = 0; i < 16; ++i) {
+    *sum_a += a.v[i];
+    *sum_b += b.v[i];
+  }
 }
 inline float reduce_add(F32 a) {
   for (int step = 8; step; step /= 2)

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from tonnage.cli.terminal import printable
 from tonnage.core.errors import TonnageError
 
 
@@ -40,8 +41,14 @@ def report_failure(error: BaseException, *, debug: bool) -> int:
                 "what it shows.",
                 1,
             )
-    print(f"tonnage: {sentence}", file=sys.stderr)
+    print(f"tonnage: {_one_line(sentence)}", file=sys.stderr)
     return code
+
+
+def _one_line(sentence: str) -> str:
+    """Return the sentence as a terminal may show it; parts of it can be a hostile file's words."""
+    line = printable(" ".join(sentence.split()), sys.stderr)
+    return line if line.endswith((".", "?", "!")) else f"{line}."
 
 
 def _forget_stdout() -> None:

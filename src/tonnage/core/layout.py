@@ -1,4 +1,4 @@
-"""Sizes of weights in panels of 32 rows. The layout itself is described in native/include/tonnage/layout.h."""
+"""Sizes of weights in panels of 32 rows; native/include/tonnage/layout.h describes the layout."""
 
 from tonnage.core.block_format import BlockFormat
 
@@ -16,11 +16,11 @@ def round_up(value: int, unit: int) -> int:
 
 
 def panel_bytes(fmt: BlockFormat, cols: int) -> int:
-    """Return the bytes of one panel: 32 rows of `cols` elements, as many as in the file but for MXFP4."""
+    """Return the bytes of a panel: 32 rows of `cols` elements, as in the file but for MXFP4."""
     per_block = 18 if fmt.name == "MXFP4" else fmt.block_bytes
     return cols // fmt.block_elems * per_block * PANEL_ROWS
 
 
 def acts_bytes(rows: int, cols: int) -> int:
-    """Return the bytes of quantized activations: codes with a padded stride, then 20 bytes per 32."""
+    """Return the bytes of quantized activations: padded rows of codes, then 20 bytes per 32."""
     return round_up(rows * (cols + 64), 64) + rows * (cols // BLOCK_COLS) * 20

@@ -1,4 +1,4 @@
-"""The plan: the one value that crosses from deciding to doing. It prints and round-trips through JSON."""
+"""The plan: the one value that crosses from deciding to doing; it round-trips through JSON."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class MatrixPlan:
-    """A weight matrix (rows, cols) and its panels of 32 rows in the arena, `panel_stride` bytes apart."""
+    """A weight matrix (rows, cols): panels of 32 rows in the arena, `panel_stride` bytes apart."""
 
     name: str
     format: str
@@ -45,7 +45,7 @@ class VectorPlan:
 
 @dataclass(frozen=True, slots=True)
 class RopePlan:
-    """Angles per position at `offset` (float32); `factors` names a vector that divides them, or is None."""
+    """Angles per position at `offset` (float32); `factors` names a vector that divides them."""
 
     frequencies: tuple[float, ...]
     offset: int
@@ -65,7 +65,7 @@ class KvLayerPlan:
 
 @dataclass(frozen=True, slots=True)
 class KvPlan:
-    """The KV cache: pages of `page_tokens` positions, page ids 0..num_pages-1 valid in every layer."""
+    """The KV cache: pages of `page_tokens` positions; ids 0..num_pages-1 hold in every layer."""
 
     format: str
     page_tokens: int
@@ -85,7 +85,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One fused step: the operation's name and its arguments (offsets, sizes, names of matrices)."""
+    """One fused step: the operation's name and its arguments (offsets, sizes, matrix names)."""
 
     op: str
     args: dict[str, Any]
@@ -129,7 +129,7 @@ class Plan:
 
     @property
     def weight_bytes_per_token(self) -> int:
-        """Weight bytes that one decoded token reads: all but an embedding table that is not the head."""
+        """Weight bytes that one decoded token reads: all but a table that is only looked up."""
         lookup_only = {s.args["table"] for s in self.steps if s.op == "embed"}
         used = {part[0] for s in self.steps if s.op == "matmul" for part in s.args["parts"]}
         skipped = lookup_only - used
@@ -138,15 +138,19 @@ class Plan:
     @property
     def macs_per_row(self) -> int:
         """Multiply-adds of the weight matrices for one row of a prompt (the head left out)."""
-        head = {p[0] for s in self.steps if s.op == "matmul" and s.args["gather"] for p in s.args["parts"]}
+        head = self._matrices_of_head()
         embed = {s.args["table"] for s in self.steps if s.op == "embed"}
         return sum(m.rows * m.cols for m in self.matrices if m.name not in head | embed)
 
     @property
     def head_macs(self) -> int:
         """Multiply-adds of the output head for one row."""
-        head = {p[0] for s in self.steps if s.op == "matmul" and s.args["gather"] for p in s.args["parts"]}
+        head = self._matrices_of_head()
         return sum(m.rows * m.cols for m in self.matrices if m.name in head)
+
+    def _matrices_of_head(self) -> set[str]:
+        steps = [s for s in self.steps if s.op == "matmul" and s.args["gather"]]
+        return {part[0] for step in steps for part in step.args["parts"]}
 
     def to_json(self) -> str:
         """Return the plan as JSON, the same text for the same plan."""

@@ -38,8 +38,8 @@ def load_weights(
 ) -> None:  # fmt: skip
     """Stream every weight of `plan` into `arena`; `progress` is told the bytes placed so far.
 
-    The files' bytes pass through one small buffer per thread. Raises FileFormatError when a file ends
-    early.
+    The files' bytes pass through one small buffer per thread. Raises FileFormatError when a file
+    ends early.
     """
     names = {m.source.file for m in plan.matrices} | {v.source.file for v in plan.vectors}
     with _open_files(names) as files:

@@ -23,7 +23,9 @@ class Lowering:
     def steps(self) -> tuple[StepPlan, ...]:
         """Return the whole forward pass."""
         spec = self.spec
-        steps = [StepPlan("embed", {"table": "embed", "scale": spec.embed_scale, "x": self.buffers["x"]})]
+        steps = [
+            StepPlan("embed", {"table": "embed", "scale": spec.embed_scale, "x": self.buffers["x"]})
+        ]
         steps += [self._rope_table(i) for i in range(len(self.ropes))]
         steps.append(self._norm("layers.0.attn_norm", self._qkv_names(0)))
         for i, layer in enumerate(spec.layers):
@@ -53,7 +55,9 @@ class Lowering:
         values = self.buffers[buffer + "_values"] if formats & FLOAT_FORMATS else -1
         return [codes, values, cols]
 
-    def _norm(self, weight: str, consumers: list[str], added: str = "", *, gather: bool = False) -> StepPlan:
+    def _norm(
+        self, weight: str, consumers: list[str], added: str = "", *, gather: bool = False
+    ) -> StepPlan:
         return StepPlan(
             "norm",
             {
@@ -70,9 +74,13 @@ class Lowering:
     def _vector(self, name: str) -> int:
         return self.placed.vectors[name].offset
 
-    def _matmul(self, parts: list[list[Any]], source: list[int], out: int, stride: int, **extra: Any) -> StepPlan:
+    def _matmul(
+        self, parts: list[list[Any]], source: list[int], out: int, stride: int, **extra: Any
+    ) -> StepPlan:
         args = {"cap": 0.0, "accumulate": False, "gather": False, "out_rows": 0} | extra
-        return StepPlan("matmul", {"parts": parts, "input": source, "out": out, "out_stride": stride} | args)
+        return StepPlan(
+            "matmul", {"parts": parts, "input": source, "out": out, "out_stride": stride} | args
+        )
 
     def _attention(self, i: int, layer: LayerSpec) -> list[StepPlan]:
         a = layer.attention
@@ -90,7 +98,9 @@ class Lowering:
         out_dim = a.num_heads * a.v_dim
         attended = self.buffers["attended_values"]
         steps = [
-            self._matmul(parts, self._acts("normed", self.spec.d_model, self._qkv_names(i)), qkv, column),
+            self._matmul(
+                parts, self._acts("normed", self.spec.d_model, self._qkv_names(i)), qkv, column
+            ),
             StepPlan(
                 "rotate",
                 {
@@ -145,7 +155,9 @@ class Lowering:
         following = "final_norm" if last else f"layers.{i + 1}.attn_norm"
         consumers = [self._head_name()] if last else self._qkv_names(i + 1)
         post = prefix + "post_mlp_norm" if layer.post_norms else ""
-        down = self._branch([prefix + "down", -1, 0], inner, following, consumers, post, gather=last)
+        down = self._branch(
+            [prefix + "down", -1, 0], inner, following, consumers, post, gather=last
+        )
         return [gated, *down]
 
     def _branch(
@@ -163,6 +175,11 @@ class Lowering:
     def _head(self) -> StepPlan:
         name = self._head_name()
         return self._matmul(
-            [[name, -1, 0]], self._acts("normed", self.spec.d_model, [name]), self.buffers["logits"],
-            self.spec.vocab_size, cap=self.spec.final_softcap, gather=True, out_rows=self.max_logit_rows,
-        )  # fmt: skip
+            [[name, -1, 0]],
+            self._acts("normed", self.spec.d_model, [name]),
+            self.buffers["logits"],
+            self.spec.vocab_size,
+            cap=self.spec.final_softcap,
+            gather=True,
+            out_rows=self.max_logit_rows,
+        )

@@ -50,7 +50,7 @@ class WeightPlacer:
         self._add(name, self.cursor.take(panel * panels), panel, panel * panels)
 
     def interleaved(self, first: str, second: str) -> None:
-        """Place two matrices of equal rows with alternating panels, so that one sweep reads both."""
+        """Place two matrices of equal rows with alternating panels: one sweep reads both."""
         a, b = self._panel_bytes(first), self._panel_bytes(second)
         panels = self._panels(first)
         base = self.cursor.take((a + b) * panels)

@@ -83,11 +83,15 @@ def check_sizes(spec: ModelSpec) -> None:
     for i, layer in enumerate(spec.layers):
         a = layer.attention
         if a.k_dim % 16 or a.v_dim % 16 or max(a.k_dim, a.v_dim) > 512:
-            wrong.append(f"layer {i} has heads of {a.k_dim} and {a.v_dim}, not multiples of 16 up to 512")
+            wrong.append(
+                f"layer {i} has heads of {a.k_dim} and {a.v_dim}, not multiples of 16 up to 512"
+            )
         if a.num_heads % a.num_kv_heads or a.num_heads > MAX_GROUP_HEADS * a.num_kv_heads:
             wrong.append(f"layer {i} has {a.num_heads} query heads over {a.num_kv_heads} key heads")
         if layer.mlp.hidden % 32 or a.num_heads * a.v_dim % 32:
-            wrong.append(f"layer {i} has inner sizes {layer.mlp.hidden} and {a.num_heads * a.v_dim}")
+            wrong.append(
+                f"layer {i} has inner sizes {layer.mlp.hidden} and {a.num_heads * a.v_dim}"
+            )
     if wrong:
         raise UnsupportedModelError("No kernel fits this model: " + "; ".join(wrong[:8]) + ".")
 
@@ -113,17 +117,15 @@ def _place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
     return tuple(ropes)
 
 
-# The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize, 5 output
-# product, 6 norm, 7 gated, 8 down, 9 norm, 10 head.
+# The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize,
+# 5 output product, 6 norm, 7 gated, 8 down, 9 norm, 10 head.
 _ALWAYS = (0, 10)
 
 
 def _needs(spec: ModelSpec, workload: Workload) -> list[Need]:
     rows = workload.max_rows
     attentions = [layer.attention for layer in spec.layers]
-    qkv = max(
-        a.num_heads * a.k_dim + a.num_kv_heads * (a.k_dim + a.v_dim) for a in attentions
-    )
+    qkv = max(a.num_heads * a.k_dim + a.num_kv_heads * (a.k_dim + a.v_dim) for a in attentions)
     attended = max(a.num_heads * a.v_dim for a in attentions)
     hidden = max(layer.mlp.hidden for layer in spec.layers)
     floats = any(

@@ -23,8 +23,8 @@ class Need:
 def share_bytes(needs: list[Need], base: int) -> tuple[Buffer, ...]:
     """Return offsets from `base` such that buffers living together never overlap.
 
-    Largest first into the lowest gap that is free during its whole life (Pisarchyk & Lee 2020, greedy
-    by size).
+    Largest first into the lowest gap that is free during its whole life (Pisarchyk & Lee 2020,
+    greedy by size).
     """
     placed: list[tuple[Need, Buffer]] = []
     for need in sorted(needs, key=lambda n: (-n.nbytes, n.name)):

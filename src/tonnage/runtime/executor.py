@@ -29,7 +29,7 @@ class Runtime:
         load_weights(plan, self._arena, self._program, self._executor, progress)
 
     def step(self, tokens: list[int], spans: list[Span], logit_rows: list[int]) -> None:
-        """Run one step: all spans' rows one after another. Logits of `logit_rows` (ascending) are kept.
+        """Run one step over all spans' rows in order; logits of `logit_rows` (ascending) are kept.
 
         KV of the rows is written into the spans' pages. Releases the GIL.
         """
@@ -74,7 +74,9 @@ def build_program(plan: Plan, arena: Arena) -> Program:
     return program
 
 
-def _native_args(step: StepPlan, weights: dict[str, WeightArgs], max_rows: int) -> dict[str, object]:
+def _native_args(
+    step: StepPlan, weights: dict[str, WeightArgs], max_rows: int
+) -> dict[str, object]:
     args = dict(step.args)
     for key in ("table", "gate", "up"):
         if isinstance(args.get(key), str):

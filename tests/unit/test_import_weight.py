@@ -1,0 +1,60 @@
+"""What `tonnage run` has to import stays light, since its bytes count against the budget."""
+
+import subprocess
+import sys
+
+import pytest
+
+PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.planner.plan")
+COMMAND = ("tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.opening", "tonnage.cli.run")
+RUNNING = (*COMMAND, "tonnage.engine", "tonnage.formats.safetensors", "tonnage.runtime.executor")
+# Each costs megabytes, or a noticeable part of the start, or does what no model needs.
+HEAVY = (
+    "asyncio", "concurrent", "email", "http", "huggingface_hub", "jinja2", "logging",
+    "multiprocessing", "numpy", "ssl", "socket", "sqlite3", "subprocess", "tempfile", "tqdm",
+    "unittest", "urllib.request", "xml", "zipfile",
+)  # fmt: skip
+PREFIXES = tuple(f"{name}." for name in HEAVY)
+# Resident memory that the imports may add to a bare interpreter: measured 8.6 MiB.
+LIMIT_MIB = 12
+
+PROGRAM = """
+import sys
+def resident_kib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+before = resident_kib()
+for name in sys.argv[1:]:
+    __import__(name)
+print(before, resident_kib())
+print(*sorted(sys.modules))
+"""
+
+
+def imported(*names: str) -> tuple[float, float, set[str]]:
+    """Return (MiB before, MiB added, modules loaded) of importing `names` in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *names], capture_output=True, text=True, check=True
+    )
+    sizes, modules = done.stdout.splitlines()
+    before, after = (int(kib) / 1024 for kib in sizes.split())
+    return before, after - before, set(modules.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("names", [PLANNING, RUNNING], ids=["planning", "tonnage run"])
+def test_the_run_path_imports_nothing_heavy(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, added, modules = imported(*names)
+    with capsys.disabled():
+        print(f"\n  {names[-1]} and before: {before:.1f} + {added:.1f} MiB resident", end="")
+    bare = imported()[2]
+    found = [name for name in modules - bare if f"{name}.".startswith(PREFIXES)]
+    assert not found
+    assert added < LIMIT_MIB
+
+
+def test_planning_loads_no_native_module() -> None:
+    modules = imported("tonnage.planner.plan", "tonnage.models.registry")[2]
+    assert "tonnage._native" not in modules

@@ -1,0 +1,115 @@
+"""The import rules, on small trees and on this one."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.check_imports import LATE, TABLE, main, room_of, uses_of, violations
+
+ROOT = Path(__file__).parents[2]
+
+
+def complaints(tmp_path: Path, module: str, source: str) -> list[str]:
+    path = tmp_path / "src" / "tonnage" / module
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    return [line.removeprefix("src/tonnage/") for line in violations(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("core/a.py", "from tonnage.planner.plan import x", "core imports tonnage.planner.plan.x"),
+        ("core/a.py", "import time", "core may never use time"),
+        ("core/a.py", "import os\nx = os.environ", "core may never use os.environ"),
+        ("core/a.py", "from os import environ", "core may never use os.environ"),
+        ("planner/a.py", "from tonnage.formats.gguf import x", "planner imports tonnage.formats"),
+        ("planner/a.py", "from tonnage import _native", "planner imports tonnage._native"),
+        ("planner/a.py", "import os.path", "planner may never use os.path"),
+        ("planner/a.py", "def f():\n    open('x')", "planner may never use open"),
+        ("runtime/a.py", "from tonnage import models", "runtime imports tonnage.models"),
+        ("runtime/a.py", "import tonnage.text.stream", "runtime imports tonnage.text.stream"),
+        ("text/a.py", "from ..core import errors, os\nfrom ..models import x", "text imports"),
+        ("text/a.py", "import jinja2", "jinja2 is imported at the top"),
+        ("text/a.py", "def f():\n    import numpy", "text imports numpy"),
+        ("engine.py", "from tonnage.cli import x", "engine imports tonnage.cli.x"),
+        ("engine.py", "from tonnage.formats.codec import x", "imported at the top"),
+        ("cli.py", "from tonnage.runtime.executor import Runtime", "cli imports tonnage.runtime"),
+        ("novel/a.py", "", "the room novel is not in the table"),
+        ("novel.py", "", "the room novel is not in the table"),
+        ("__init__.py", "from tonnage.planner import x", "tonnage imports tonnage.planner.x"),
+    ],
+)
+def test_breaches_are_named(tmp_path: Path, module: str, source: str, expected: str) -> None:
+    (found,) = complaints(tmp_path, module, source)
+    assert found.startswith(module)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n    from tonnage.planner.plan import x",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tonnage.planner import x",
+        "import importlib\nimportlib.import_module('tonnage.planner.plan')",
+        "__import__('tonnage.planner')",
+        "try:\n    import tonnage.planner\nexcept ImportError:\n    pass",
+        "class A:\n    async def f(self):\n        from ..planner.plan import x",
+    ],
+)
+def test_hidden_imports_count(tmp_path: Path, source: str) -> None:
+    (found,) = complaints(tmp_path, "memory/a.py", source)
+    assert "memory imports tonnage.planner" in found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("core/a.py", "import json, math, os\nx = os.urandom(8)\nself.time = clock.time"),
+        ("planner/a.py", "from tonnage.core.plan import Plan\nfrom tonnage.planner import b"),
+        ("planner/a.py", "file.open('x')"),
+        ("formats/a.py", "from tonnage import _native\ndef f():\n    import numpy as np"),
+        ("formats/codec.py", "import numpy as np\nfrom tonnage.formats import block_decode"),
+        ("ops/twin.py", "import numpy as np\nfrom tonnage.formats.codec import x"),
+        ("text/sandbox.py", "from jinja2.sandbox import SandboxedEnvironment"),
+        ("text/a.py", "def f():\n    from tonnage.text.sandbox import Template\n    import jinja2"),
+        ("formats/a.py", "if TYPE_CHECKING:\n    from typing_extensions import Buffer"),
+        ("cli.py", "import tonnage\nfrom tonnage import __version__, engine"),
+        ("engine.py", "def f():\n    from tonnage.formats.codec import x"),
+    ],
+)
+def test_what_the_table_allows(tmp_path: Path, module: str, source: str) -> None:
+    assert complaints(tmp_path, module, source) == []
+
+
+def test_lines_and_places_of_uses() -> None:
+    source = "import a\ndef f():\n    from .. import b\nif TYPE_CHECKING:\n    import c\nc.d"
+    uses = uses_of(source, ["tonnage", "core"])
+    assert [(use.name, use.line) for use in uses] == [
+        ("a", 1), ("tonnage.b", 3), ("c", 5), ("c.d", 6),
+    ]  # fmt: skip
+    assert [use.in_function for use in uses] == [False, True, False, False]
+    assert [use.for_typing for use in uses] == [False, False, True, False]
+    assert [use.imported for use in uses] == [True, True, True, False]
+
+
+def test_rooms_of_paths() -> None:
+    assert room_of(("engine.py",)) == "engine"
+    assert room_of(("__init__.py",)) == "tonnage"
+    assert room_of(("__main__.py",)) == "cli"
+    assert room_of(("models", "families", "llama.py")) == "models"
+
+
+def test_the_table_names_only_rooms_and_packages() -> None:
+    for room, rules in TABLE.items():
+        assert rules.rooms <= TABLE.keys() | {"_native"}, room
+        assert room not in rules.rooms
+    assert all(name.split(".")[1] in TABLE for name in LATE)
+
+
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT)]) == 0
+    assert "no violation" in capsys.readouterr().out
+    complaints(tmp_path, "core/a.py", "x = 1\nimport numpy")
+    assert main([str(tmp_path)]) == 1
+    assert "src/tonnage/core/a.py:2: core imports numpy" in capsys.readouterr().out
