@@ -39,8 +39,8 @@ def random_matrix(fmt: BlockFormat, rows: int, cols: int, rng: np.random.Generat
 
 
 def columns_of(fmt: BlockFormat) -> tuple[int, ...]:
-    """Return widths that start, fill and pass the runs of 16 blocks that kernels unpack."""
-    return (256, 512, 1280) if fmt.block_elems == 256 else (32, 64, 288, 512, 544, 1056)
+    """Return widths that start, fill and pass the runs of blocks that kernels unpack."""
+    return (256, 512, 768, 2304, 1280) if fmt.block_elems == 256 else (32, 64, 288, 512, 640, 1056)
 
 
 def random_input(

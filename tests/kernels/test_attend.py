@@ -96,11 +96,8 @@ def test_one_position_returns_its_value(team: Team, rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("stale", [0.0, 65504.0, np.inf, np.nan])
 def test_what_a_page_held_before_does_not_matter(
-    team: Team, stale: float, rng: np.random.Generator, request: pytest.FixtureRequest
+    team: Team, stale: float, rng: np.random.Generator
 ) -> None:
-    if not np.isfinite(stale):
-        reason = "a weight of 0 times a stale infinity is NaN"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     heads = Heads(4, 2, 64, 48)
     spans = [Span([0, 1], 3, 66)]
     pages = random_pages(2, heads, rng)
@@ -109,6 +106,26 @@ def test_what_a_page_held_before_does_not_matter(
     pages.keys[1, :, 5:] = stale
     pages.values[1, :, 5:] = stale
     assert_same_bits(attention.attend(team(1), qkv, heads, pages, spans), expected, "stale page")
+
+
+@pytest.mark.parametrize("unseen", [65504.0, np.inf])
+@pytest.mark.parametrize("where", ["after", "before the window"])
+def test_what_a_row_does_not_see_does_not_matter(
+    team: Team, where: str, unseen: float, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    if not np.isfinite(unseen):
+        reason = "a weight of 0 times an infinite value in the same tile is NaN"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    heads = Heads(4, 2, 64, 48)
+    spans = [Span([0, 1], 3, 66)]
+    pages = random_pages(2, heads, rng)
+    qkv = random_queries(3, heads, rng)
+    expected = attention.attend(team(1), qkv, heads, pages, spans, window=5)
+    # Rows at 66, 67, 68 see five positions each; 62 is the first one's alone, 68 the last one's.
+    page, slot, kept = (1, 4, [0, 1]) if where == "after" else (0, 62, [1, 2])
+    pages.values[page, :, slot] = unseen
+    out = attention.attend(team(1), qkv, heads, pages, spans, window=5)
+    assert_same_bits(out[kept], expected[kept], where)
 
 
 def test_bits_depend_on_nothing_but_the_sequence(
