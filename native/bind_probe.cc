@@ -33,9 +33,11 @@ double seconds_since(Clock::time_point start) {
 
 const tonnage::ProbeKernels& kernels_of(const std::string& isa) {
   if (isa == "scalar") return tonnage::scalar::probe_kernels;
-#if defined(__x86_64__)
+#if defined(TONNAGE_WITH_avx2)
   if (isa == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     return tonnage::avx2::probe_kernels;
+#endif
+#if defined(TONNAGE_WITH_avx512)
   if (isa == "avx512" && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
     return tonnage::avx512::probe_kernels;
 #endif

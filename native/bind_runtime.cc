@@ -7,6 +7,8 @@
 #include <nanobind/stl/unordered_map.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "tonnage/program.h"
 #include "tonnage/requantize.h"
 #include "tonnage/sampler.h"
@@ -32,12 +34,27 @@ int64_t acts_bytes(int64_t rows, int64_t cols) {
   return codes_bytes(rows, cols) + rows * (cols / kBlockCols) * static_cast<int64_t>(sizeof(ActMeta));
 }
 
+// Sizes above it would overflow the products that follow; no model comes near.
+constexpr int64_t kMaxSize = int64_t{1} << 31;
+
+int64_t size_of(const char* name, int64_t value, int64_t limit = kMaxSize) {
+  if (value < 1 || value > limit)
+    throw InputError(std::string(name) + " is " + std::to_string(value) + ", it must be 1 to " + std::to_string(limit));
+  return value;
+}
+
+// Turns offsets into addresses, once, and throws InputError for all that does not fit the program.
 class Builder {
  public:
   Builder(Program& program) : program_(program) {}
 
-  float* floats(int64_t offset, int64_t count) const {
-    return offset < 0 ? nullptr : reinterpret_cast<float*>(program_.arena->at(offset, count * 4));
+  float* floats(const char* name, int64_t offset, int64_t count) const {
+    if (offset < 0) throw InputError(std::string(name) + " is missing");
+    return reinterpret_cast<float*>(bytes(name, offset, count * 4));
+  }
+
+  float* optional(const char* name, int64_t offset, int64_t count) const {
+    return offset < 0 ? nullptr : floats(name, offset, count);
   }
 
   Weight weight(const WeightArgs& args) const {
@@ -46,38 +63,60 @@ class Builder {
     w.layout = static_cast<Layout>(layout);
     const LayoutShape shape = layout_shape(w.layout);
     if (shape.source_cols == 0) throw InputError("layout " + std::to_string(layout) + " is unknown");
-    if (rows < 1 || cols < 1 || cols % shape.source_cols != 0) throw InputError("a matrix has no whole blocks");
+    size_of("the number of rows of a matrix", rows);
+    if (size_of("the number of columns of a matrix", cols) % shape.source_cols != 0)
+      throw InputError(std::to_string(cols) + " columns are no whole blocks of " + std::to_string(shape.source_cols));
     const int64_t panel = panel_bytes(w.layout, cols);
-    if (stride < panel) throw InputError("panels overlap");
+    if (stride < panel)
+      throw InputError("panels of " + std::to_string(panel) + " bytes overlap at a stride of " + std::to_string(stride));
     w.rows = rows;
     w.cols = cols;
     w.panel_stride = stride;
-    w.data = program_.arena->at(offset, (w.panels() - 1) * stride + panel);
+    int64_t span;
+    if (stride % 4 || __builtin_mul_overflow(w.panels() - 1, stride, &span) || __builtin_add_overflow(span, panel, &span))
+      throw InputError("the stride " + std::to_string(stride) + " of panels is odd or leaves the arena");
+    w.data = bytes("a matrix", offset, span);
     return w;
   }
 
   Acts acts(const ActsArgs& args) const {
     const auto& [codes, values, cols] = args;
     Acts a;
-    a.cols = cols;
-    if (cols % kBlockCols != 0) throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
-    a.values = floats(values, program_.max_rows * cols);
+    a.cols = size_of("the number of columns of activations", cols);
+    if (cols % kBlockCols != 0)
+      throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
+    a.values = optional("activations", values, program_.max_rows * cols);
     if (codes >= 0) {
-      uint8_t* p = program_.arena->at(codes, acts_bytes(program_.max_rows, cols));
+      uint8_t* p = bytes("activation codes", codes, acts_bytes(program_.max_rows, cols));
       a.codes = reinterpret_cast<int8_t*>(p);
       a.meta = reinterpret_cast<ActMeta*>(p + codes_bytes(program_.max_rows, cols));
     }
+    if (!a.values && !a.codes) throw InputError("activations have neither codes nor values");
     return a;
   }
 
   KvLayer kv(const KvArgs& args) const {
     const auto& [base, page_bytes, heads, k_dim, v_dim] = args;
-    KvLayer layer = {program_.arena->at(base, page_bytes * program_.num_pages), page_bytes, heads, k_dim, v_dim,
-                     static_cast<int32_t>(round_up(v_dim, 16))};
-    if (k_dim % 16 || v_dim % 16 || k_dim > kMaxHeadDim || v_dim > kMaxHeadDim)
-      throw InputError("head dimensions must be multiples of 16 up to 512");
-    if (layer.head_bytes() * heads > page_bytes) throw InputError("a page is too small for its heads");
+    size_of("the number of key/value heads", heads);
+    for (int64_t dim : {k_dim, v_dim})
+      if (size_of("a head dimension", dim, kMaxHeadDim) % 16)
+        throw InputError("a head dimension is " + std::to_string(dim) + ", no multiple of 16");
+    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16))};
+    int64_t pool;
+    if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
+    if (layer.head_bytes() * heads > page_bytes)
+      throw InputError("a page of " + std::to_string(page_bytes) + " bytes is too small for heads of " +
+                       std::to_string(layer.head_bytes() * heads));
+    if (__builtin_mul_overflow(page_bytes, program_.num_pages, &pool)) throw InputError("the pages leave the arena");
+    layer.base = bytes("the pages", base, pool);
     return layer;
+  }
+
+  // Returns the columns of queries, keys and values side by side.
+  int64_t qkv_cols(int32_t num_heads, const KvLayer& kv) const {
+    size_of("the number of query heads", num_heads);
+    const int64_t cols = (int64_t{num_heads} + kv.num_heads) * kv.k_dim + int64_t{kv.num_heads} * kv.v_dim;
+    return size_of("the number of columns of queries, keys and values", cols);
   }
 
   // Throws when a product's operands do not fit each other.
@@ -89,26 +128,39 @@ class Builder {
   }
 
   Program& program_;
+
+ private:
+  uint8_t* bytes(const char* name, int64_t offset, int64_t count) const {
+    if (offset % 4) throw InputError(std::string(name) + " at byte " + std::to_string(offset) + " is not on a multiple of 4");
+    return program_.arena->at(offset, count);
+  }
 };
 
 void add_embed(Program& p, const WeightArgs& table, float scale, int64_t x) {
   const Builder b(p);
   const Weight w = b.weight(table);
-  if (w.rows < p.vocab_size) throw InputError("embed: the table has fewer rows than the vocabulary");
-  p.ops.push_back(EmbedOp{w, scale, b.floats(x, p.max_rows * w.cols)});
+  if (w.rows < p.vocab_size)
+    throw InputError("embed: the table has " + std::to_string(w.rows) + " rows, the vocabulary " + std::to_string(p.vocab_size));
+  p.ops.push_back(EmbedOp{w, scale, b.floats("embed: x", x, p.max_rows * w.cols)});
 }
 
 void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t table) {
   const Builder b(p);
-  p.ops.push_back(RopeTableOp{b.floats(frequencies, pairs), pairs, b.floats(table, p.max_rows * pairs * 2)});
+  size_of("rope_table: the number of pairs", pairs);
+  p.ops.push_back(RopeTableOp{b.floats("rope_table: frequencies", frequencies, pairs), pairs,
+                              b.floats("rope_table: table", table, p.max_rows * pairs * 2)});
 }
 
 void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps,
               const ActsArgs& out, bool gather) {
   const Builder b(p);
   const Acts acts = b.acts(out);
-  p.ops.push_back(NormOp{b.floats(x, p.max_rows * acts.cols), b.floats(weight, acts.cols),
-                         b.floats(added, p.max_rows * acts.cols), b.floats(added_weight, acts.cols), eps, acts, gather});
+  const int64_t size = p.max_rows * acts.cols;
+  if ((added < 0) != (added_weight < 0)) throw InputError("norm: added and its weight come together");
+  if (gather) p.max_logit_rows = std::min(p.max_logit_rows, p.max_rows);
+  p.ops.push_back(NormOp{b.floats("norm: x", x, size), b.floats("norm: weight", weight, acts.cols),
+                         b.optional("norm: added", added, size),
+                         b.optional("norm: added_weight", added_weight, acts.cols), eps, acts, gather});
 }
 
 // parts: (weight, bias offset or -1, output column)
@@ -118,15 +170,23 @@ void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, in
   MatmulOp op = {};
   if (parts.empty() || parts.size() > MatmulOp::kMaxParts) throw InputError("matmul: takes one to three matrices");
   op.in = b.acts(in);
+  size_of("matmul: out_stride", out_stride);
+  size_of("matmul: out_rows", out_rows, kMaxRows);
+  if (!gather && out_rows < p.max_rows)
+    throw InputError("matmul: the output has " + std::to_string(out_rows) + " rows, a step up to " + std::to_string(p.max_rows));
   for (const auto& [weight, bias, column] : parts) {
     const Weight w = b.weight(weight);
     b.check_product("matmul", w, op.in);
-    if (column < 0 || column + w.rows > out_stride) throw InputError("matmul: a part leaves the output row");
+    if (column < 0 || column > kMaxSize || column + w.rows > out_stride)
+      throw InputError("matmul: columns " + std::to_string(column) + " + " + std::to_string(w.rows) + " leave the output row of " +
+                       std::to_string(out_stride));
     op.parts[op.num_parts] = w;
-    op.bias[op.num_parts] = b.floats(bias, w.panels() * kPanelRows);
+    op.bias[op.num_parts] = b.optional("matmul: bias", bias, w.panels() * kPanelRows);
     op.out_column[op.num_parts++] = column;
   }
-  op.out = b.floats(out, out_rows * out_stride);
+  // What is gathered comes from an input of max_rows rows.
+  if (gather) p.max_logit_rows = std::min({p.max_logit_rows, out_rows, p.max_rows});
+  op.out = b.floats("matmul: out", out, out_rows * out_stride);
   op.out_stride = out_stride;
   op.cap = cap;
   op.accumulate = accumulate;
@@ -139,7 +199,9 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
   const GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), gelu};
   b.check_product("gated", op.gate, op.in);
   b.check_product("gated", op.up, op.in);
-  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols) throw InputError("gated: gate, up and output differ in size");
+  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols)
+    throw InputError("gated: gate has " + std::to_string(op.gate.rows) + " rows, up " + std::to_string(op.up.rows) +
+                     ", the output " + std::to_string(op.out.cols) + " columns");
   p.ops.push_back(op);
 }
 
@@ -147,26 +209,30 @@ void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, in
                 float scale, int64_t table, int32_t pairs, bool interleaved) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
-  if (2 * pairs > layer.k_dim) throw InputError("rotate: more pairs than a head holds");
-  const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
-  p.ops.push_back(RotateOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, b.floats(q_norm, layer.k_dim),
-                           b.floats(k_norm, layer.k_dim), eps, scale, b.floats(table, p.max_rows * pairs * 2), pairs, interleaved});
+  if (size_of("rotate: the number of pairs", pairs) * 2 > layer.k_dim)
+    throw InputError("rotate: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
+  const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
+  p.ops.push_back(RotateOp{b.floats("rotate: qkv", qkv, size), num_heads, layer, b.optional("rotate: q_norm", q_norm, layer.k_dim),
+                           b.optional("rotate: k_norm", k_norm, layer.k_dim), eps, scale,
+                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved});
 }
 
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
+  const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
   if (num_heads % layer.num_heads || num_heads / layer.num_heads > kQueryTile)
-    throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " + std::to_string(layer.num_heads));
-  const int64_t stride = int64_t{num_heads + layer.num_heads} * layer.k_dim + int64_t{layer.num_heads} * layer.v_dim;
-  p.ops.push_back(AttendOp{b.floats(qkv, p.max_rows * stride), num_heads, layer, window, softcap,
-                           b.floats(out, p.max_rows * num_heads * layer.v_dim)});
+    throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " + std::to_string(layer.num_heads) +
+                     " key heads, at most " + std::to_string(kQueryTile) + " each");
+  if (window < 0) throw InputError("attend: the window is " + std::to_string(window));
+  p.ops.push_back(AttendOp{b.floats("attend: qkv", qkv, size), num_heads, layer, window, softcap,
+                           b.floats("attend: out", out, p.max_rows * num_heads * layer.v_dim)});
 }
 
 void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
   const Builder b(p);
   const Acts acts = b.acts(out);
-  p.ops.push_back(QuantizeOp{b.floats(x, p.max_rows * acts.cols), acts});
+  p.ops.push_back(QuantizeOp{b.floats("quantize: x", x, p.max_rows * acts.cols), acts});
 }
 
 // spans: (pages, num_rows, position)
@@ -186,6 +252,9 @@ void load_matrix(Executor& executor, const Program& program, int fd, int64_t fil
 }
 
 Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
+  if (vocab != sampler.vocab_size())
+    throw InputError("the row has " + std::to_string(vocab) + " logits, the sampler " + std::to_string(sampler.vocab_size()));
+  if (offset % 4) throw InputError("logits at byte " + std::to_string(offset) + " are not on a multiple of 4");
   auto* logits = reinterpret_cast<float*>(arena.at(offset, int64_t{vocab} * 4));
   nb::gil_scoped_release release;
   return sampler.sample(logits, num_top);
@@ -204,7 +273,10 @@ void bind_program(nb::module_& m) {
 
   nb::class_<Program>(m, "Program", "A forward pass: fused steps over one arena, run in the order added.")
       .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size, int64_t num_pages, int64_t max_rows) {
-        if (max_rows < 1 || max_rows > kMaxRows) throw InputError("a step has 1 to " + std::to_string(kMaxRows) + " rows");
+        if (!arena) throw InputError("a program needs an arena");
+        size_of("the most rows of a step", max_rows, kMaxRows);
+        size_of("the vocabulary", vocab_size);
+        if (num_pages < 0 || num_pages > kMaxSize) throw InputError("the number of pages is " + std::to_string(num_pages));
         new (p) Program{std::move(arena), {}, vocab_size, num_pages, max_rows};
       }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("num_pages"), nb::arg("max_rows"))
       .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))

@@ -28,22 +28,49 @@ bool read_all(int fd, uint8_t* to, int64_t size, int64_t offset) {
 
 }  // namespace
 
+namespace {
+
+// What one thread needs while loading; made before the threads start, where a lack of memory can be told.
+struct Staging {
+  std::vector<uint8_t> rows;
+  Requantizer requantizer;
+};
+
+// Keeps the smallest of the values told by several threads.
+void lower(std::atomic<int64_t>& least, int64_t value) {
+  int64_t seen = least.load();
+  while (value < seen && !least.compare_exchange_weak(seen, value)) {
+  }
+}
+
+}  // namespace
+
 void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Weight& target) {
+  const std::lock_guard<std::mutex> lock(busy_);
   const int64_t row_bytes = source_row_bytes(source, target.cols);
+  std::vector<Staging> stagings(
+      pool_.size(), {std::vector<uint8_t>(row_bytes * kPanelRows), Requantizer(source, target.layout, target.cols)});
   std::atomic<int64_t> next{0};
-  std::atomic<bool> failed{false};
-  pool_.run([&](int) {
-    std::vector<uint8_t> rows(static_cast<size_t>(row_bytes * kPanelRows));
-    Requantizer requantizer(source, target.layout, target.cols);
-    for (int64_t p = next++; p < target.panels() && !failed; p = next++) {
+  std::atomic<int64_t> bad_row{target.rows};
+  std::atomic<bool> ended{false};
+  pool_.run([&](int index) {
+    auto& [rows, requantizer] = stagings[index];
+    for (int64_t p = next++; p < target.panels() && !ended && bad_row == target.rows; p = next++) {
       const int64_t first = p * kPanelRows;
       const int64_t count = target.rows - first < kPanelRows ? target.rows - first : kPanelRows;
-      if (!read_all(fd, rows.data(), count * row_bytes, file_offset + first * row_bytes)) failed = true;
+      if (!read_all(fd, rows.data(), count * row_bytes, file_offset + first * row_bytes)) {
+        ended = true;
+        return;
+      }
       const uint8_t* packed = requantizer.convert(rows.data(), count);
+      if (!packed) return lower(bad_row, first + requantizer.bad_row());
       kernels_->pack(target.layout, packed, count, target.cols, const_cast<uint8_t*>(target.data) + p * target.panel_stride);
     }
   });
-  if (failed) throw std::runtime_error("the file ended or could not be read while loading weights");
+  if (ended) throw std::runtime_error("the file ended or could not be read while loading weights");
+  if (bad_row < target.rows)
+    throw InputError("load: row " + std::to_string(bad_row) + " holds values that are not finite or exceed the scale of " +
+                     (target.layout == Layout::Q8_0 ? "Q8_0" : "Q4_1") + "; keep the checkpoint's own precision");
 }
 
 }  // namespace tonnage

@@ -1,5 +1,9 @@
 #include "tonnage/pool.h"
 
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -29,10 +33,17 @@ void wait_while(const std::atomic<T>& value, T old) {
 }  // namespace
 
 Pool::Pool(int threads) : size_(threads) {
-  for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+  try {
+    for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+  } catch (const std::system_error&) {
+    stop();
+    throw std::runtime_error("the system refused to start " + std::to_string(threads) + " threads");
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   stop_.store(true, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();

@@ -3,7 +3,8 @@
 #include <sys/mman.h>
 
 #include <chrono>
-
+#include <cstdint>
+#include <new>
 
 namespace tonnage {
 
@@ -13,8 +14,10 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 
 const Kernels* find_kernels(const std::string& isa) {
   if (isa == "scalar") return &scalar::kKernels;
-#if defined(__x86_64__)
+#if defined(TONNAGE_WITH_avx2)
   if (isa == "avx2") return &avx2::kKernels;
+#endif
+#if defined(TONNAGE_WITH_avx512)
   if (isa == "avx512") return &avx512::kKernels;
 #endif
   return nullptr;
@@ -30,6 +33,8 @@ const Kernels* require_kernels(const std::string& isa) {
 }  // namespace
 
 Arena::Arena(int64_t num_bytes, bool huge_pages) : size_(num_bytes) {
+  if (num_bytes < 1) throw InputError("an arena of " + std::to_string(num_bytes) + " bytes holds nothing");
+  if (num_bytes > INT64_MAX - kHugePage) throw std::bad_alloc();
   mapped_ = num_bytes + kHugePage;
   void* p = mmap(nullptr, static_cast<size_t>(mapped_), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -50,6 +55,7 @@ uint8_t* Arena::at(int64_t offset, int64_t num_bytes) const {
 }
 
 bool has_isa(const std::string& isa) {
+  if (!find_kernels(isa)) return false;
   if (isa == "scalar") return true;
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -70,9 +76,6 @@ std::string best_isa() {
   return "scalar";
 }
 
-Executor::Executor(const std::string& isa, int threads)
-    : kernels_(require_kernels(isa)), pool_(threads), scratch_(static_cast<size_t>(threads) * kWorkerScratchBytes + 64) {}
-
 namespace {
 
 [[noreturn]] void reject(const std::string& what, int64_t value, int64_t limit) {
@@ -80,7 +83,48 @@ namespace {
 }
 
 void check_range(const std::string& what, int64_t value, int64_t limit) {
-  if (value < 0 || value >= limit) reject(what, value, limit - 1);
+  if (value < 0) throw InputError(what + " is " + std::to_string(value) + ", below 0");
+  if (value >= limit) reject(what, value, limit - 1);
+}
+
+int require_threads(int threads) {
+  if (threads < 1) throw InputError("a team has at least 1 thread, not " + std::to_string(threads));
+  if (threads > kMaxThreads) reject("the number of threads", threads, kMaxThreads);
+  return threads;
+}
+
+}  // namespace
+
+Executor::Executor(const std::string& isa, int threads)
+    : kernels_(require_kernels(isa)),
+      pool_(require_threads(threads)),
+      scratch_(static_cast<size_t>(threads) * kWorkerScratchBytes + 64) {}
+
+namespace {
+
+void check_span(const Program& program, const SpanInput& span) {
+  if (span.num_rows < 1) throw InputError("a span has " + std::to_string(span.num_rows) + " rows, it needs at least 1");
+  if (span.position < 0) throw InputError("a span starts at position " + std::to_string(span.position));
+  const int64_t end = int64_t{span.position} + span.num_rows;
+  if (end > INT32_MAX) reject("the last position of a span", end, INT32_MAX);
+  const int64_t needed = (end + kPageTokens - 1) / kPageTokens;
+  const auto given = static_cast<int64_t>(span.pages.size());
+  if (given < needed)
+    throw InputError("positions up to " + std::to_string(end) + " need " + std::to_string(needed) + " pages, the span has " +
+                     std::to_string(given));
+  for (int32_t page : span.pages) check_range("a page id", page, program.num_pages);
+}
+
+void check_logit_rows(const Program& program, const std::vector<int32_t>& logit_rows, int64_t rows) {
+  const auto count = static_cast<int64_t>(logit_rows.size());
+  if (count > program.max_logit_rows) reject("the number of logit rows", count, program.max_logit_rows);
+  int64_t previous = -1;
+  for (int32_t row : logit_rows) {
+    check_range("a logit row", row, rows);
+    if (row <= previous)
+      throw InputError("logit rows do not ascend: " + std::to_string(row) + " follows " + std::to_string(previous));
+    previous = row;
+  }
 }
 
 void check_step(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
@@ -90,15 +134,12 @@ void check_step(const Program& program, const std::vector<int32_t>& tokens, cons
   for (int32_t token : tokens) check_range("a token id", token, program.vocab_size);
   int64_t covered = 0;
   for (const SpanInput& span : spans) {
-    if (span.num_rows < 1 || span.position < 0) reject("the rows or position of a span", span.num_rows, rows);
+    check_span(program, span);
     covered += span.num_rows;
-    const int64_t needed = (int64_t{span.position} + span.num_rows + kPageTokens - 1) / kPageTokens;
-    if (static_cast<int64_t>(span.pages.size()) < needed)
-      reject("pages needed by a span", needed, static_cast<int64_t>(span.pages.size()));
-    for (int32_t page : span.pages) check_range("a page id", page, program.num_pages);
   }
-  if (covered != rows) reject("rows covered by spans", covered, rows);
-  for (int32_t row : logit_rows) check_range("a logit row", row, rows);
+  if (covered != rows)
+    throw InputError("the spans hold " + std::to_string(covered) + " rows, the step has " + std::to_string(rows) + " tokens");
+  check_logit_rows(program, logit_rows, rows);
 }
 
 int64_t now_ns() {
@@ -123,6 +164,7 @@ struct RunOp {
 
 void Executor::run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
                    const std::vector<int32_t>& logit_rows) {
+  const std::lock_guard<std::mutex> lock(busy_);
   check_step(program, tokens, spans, logit_rows);
   std::vector<int32_t> positions;
   std::vector<Span> views;

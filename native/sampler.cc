@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <string>
+
+#include "tonnage/program.h"
 
 namespace tonnage {
 
@@ -36,9 +38,36 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-Sampler::Sampler(int32_t vocab_size, SamplingParams params) : vocab_size_(vocab_size), params_(std::move(params)) {}
+namespace {
 
-void Sampler::observe(int32_t token) { ++prompt_[token]; }
+void require(bool holds, const char* name, float value, const char* range) {
+  if (!holds) throw InputError(std::string(name) + " is " + std::to_string(value) + ", it must be " + range);
+}
+
+}  // namespace
+
+Sampler::Sampler(int32_t vocab_size, SamplingParams params) : vocab_size_(vocab_size), params_(std::move(params)) {
+  const SamplingParams& p = params_;
+  if (vocab_size < 1) throw InputError("a vocabulary of " + std::to_string(vocab_size) + " tokens has nothing to draw");
+  require(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 or more");
+  require(p.top_p >= 0 && p.top_p <= 1, "top_p", p.top_p, "0 to 1");
+  require(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "0 to 1");
+  const float repetition = p.repetition_penalty;
+  require(repetition > 0 && std::isfinite(repetition), "repetition_penalty", repetition, "above 0");
+  require(std::isfinite(p.presence_penalty), "presence_penalty", p.presence_penalty, "a finite number");
+  require(std::isfinite(p.frequency_penalty), "frequency_penalty", p.frequency_penalty, "a finite number");
+  for (const auto& [token, bias] : p.logit_bias)
+    require(bias < INFINITY, "a logit bias", bias, "a number, or minus infinity");
+}
+
+void Sampler::observe(int32_t token) {
+  if (token < 0 || token >= vocab_size_)
+    throw InputError("token " + std::to_string(token) + " lies outside the vocabulary of " + std::to_string(vocab_size_));
+  ++prompt_[token];
+}
+
+// The chance of a logit, relative to that of the best.
+float Sampler::weight(float logit, float peak) const { return std::exp((logit - peak) / params_.temperature); }
 
 double Sampler::uniform() { return static_cast<double>(mix(mix(params_.seed) ^ drawn_) >> 11) * 0x1p-53; }
 
@@ -58,32 +87,51 @@ void Sampler::adjust(float* logits) const {
     logits[token] -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
 }
 
-int32_t Sampler::draw(const float* logits) {
-  if (params_.temperature <= 0) return largest(logits, vocab_size_);
-  const float peak = logits[largest(logits, vocab_size_)];
-  // Below e^-40 of the best nothing is ever drawn; leaving it out keeps the sort short.
-  const float floor = peak - 40 * params_.temperature;
+// Lets candidates_ hold the logits from `floor` on, at most top_k of them.
+void Sampler::gather(const float* logits, float floor) {
   candidates_.clear();
   for (int32_t i = 0; i < vocab_size_; ++i)
     if (logits[i] >= floor) candidates_.emplace_back(logits[i], i);
-  size_t keep = candidates_.size();
-  if (params_.top_k > 0) keep = std::min(keep, static_cast<size_t>(params_.top_k));
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(keep), candidates_.end(), before);
+  const auto keep = static_cast<size_t>(params_.top_k);
+  if (params_.top_k <= 0 || keep >= candidates_.size()) return;
+  std::partial_sort(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), before);
   candidates_.resize(keep);
-  double total = 0;
-  for (auto& [value, token] : candidates_) {
-    value = std::exp((value - peak) / params_.temperature);
-    total += value;
-  }
+}
+
+// Returns how many of the best candidates top-p and min-p leave; those are in order.
+size_t Sampler::num_left(float peak, double total) {
+  if (params_.top_p >= 1 && params_.min_p <= 0) return candidates_.size();
   double kept = 0;
-  size_t count = 0;
-  for (; count < keep; ++count) {
-    if (count > 0 && (kept >= params_.top_p * total || candidates_[count].first < params_.min_p * candidates_[0].first)) break;
-    kept += candidates_[count].first;
+  size_t sorted = 0;
+  for (size_t count = 0; count < candidates_.size(); ++count) {
+    if (count == sorted) {  // a short prefix is mostly enough, so sort no more than is looked at
+      const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+      sorted = sorted < 1024 ? std::min(candidates_.size(), std::max<size_t>(64, 4 * sorted)) : candidates_.size();
+      std::partial_sort(begin, candidates_.begin() + static_cast<std::ptrdiff_t>(sorted), candidates_.end(), before);
+    }
+    const float share = weight(candidates_[count].first, peak);
+    if (count > 0 && (kept >= params_.top_p * total || share < params_.min_p)) return count;
+    kept += share;
   }
-  double left = uniform() * kept;
+  return candidates_.size();
+}
+
+int32_t Sampler::draw(const float* logits) {
+  const int32_t best = largest(logits, vocab_size_);
+  const float peak = logits[best];
+  if (params_.temperature <= 0 || peak == -INFINITY) return best;
+  // Below e^-40 of the best nothing is ever drawn; leaving it out keeps the sort short.
+  gather(logits, peak - 40 * params_.temperature);
+  double total = 0;
+  for (const auto& [logit, token] : candidates_) total += weight(logit, peak);
+  const size_t count = num_left(peak, total);
+  if (count < candidates_.size()) {
+    total = 0;
+    for (size_t i = 0; i < count; ++i) total += weight(candidates_[i].first, peak);
+  }
+  double left = uniform() * total;
   for (size_t i = 0; i < count; ++i) {
-    left -= candidates_[i].first;
+    left -= weight(candidates_[i].first, peak);
     if (left < 0) return candidates_[i].second;
   }
   return candidates_[count - 1].second;
@@ -93,6 +141,8 @@ Sampled Sampler::sample(float* logits, int32_t num_top) {
   Sampled out;
   const float peak = logits[largest(logits, vocab_size_)];
   const double norm = log_sum_exp(logits, vocab_size_, peak);
+  if (!std::isfinite(norm))
+    throw InputError("the logits are not finite: the model's numbers overflowed; its weights may be damaged");
   if (num_top > 0) {
     candidates_.clear();
     for (int32_t i = 0; i < vocab_size_; ++i) candidates_.emplace_back(logits[i], i);

@@ -11,6 +11,7 @@ namespace tonnage {
 
 class Pool {
  public:
+  // Throws std::runtime_error when the system has no more threads.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -27,6 +28,7 @@ class Pool {
 
  private:
   void serve(int index);
+  void stop();
 
   const int size_;
   std::vector<std::thread> threads_;

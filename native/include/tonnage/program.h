@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <variant>
@@ -13,6 +14,8 @@
 
 namespace tonnage {
 
+constexpr int kMaxThreads = 1024;
+
 // What a caller did wrong, in a sentence.
 class InputError : public std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -21,6 +24,7 @@ class InputError : public std::runtime_error {
 // One anonymous mapping, 2-MiB aligned, zero at first; pages become resident as they are touched.
 class Arena {
  public:
+  // Throws InputError for a size below 1 and std::bad_alloc when there is no room for it.
   Arena(int64_t num_bytes, bool huge_pages);
   ~Arena();
   Arena(const Arena&) = delete;
@@ -45,6 +49,7 @@ struct Program {
   int64_t vocab_size = 0;  // tokens are below it
   int64_t num_pages = 0;   // page ids are below it
   int64_t max_rows = 0;
+  int64_t max_logit_rows = kMaxRows;  // what every gathering op has room for
 };
 
 // A step as its caller states it; positions follow from the spans.
@@ -56,15 +61,16 @@ struct SpanInput {
 
 class Executor {
  public:
-  // isa: scalar, avx2 or avx512. Throws InputError when this CPU lacks it.
+  // isa: scalar, avx2 or avx512; threads: 1 to kMaxThreads. Throws InputError when this CPU lacks the isa.
   Executor(const std::string& isa, int threads);
 
   const Kernels& kernels() const { return *kernels_; }
   Pool& pool() { return pool_; }
   int64_t scratch_bytes() const { return static_cast<int64_t>(scratch_.size()); }
 
-  // Runs the program on tokens (all spans' rows one after another); logits of `logit_rows` only.
-  // Throws InputError for rows, tokens or pages outside the program's limits.
+  // Runs the program on tokens (all spans' rows one after another); logits of `logit_rows` only, which
+  // ascend. Throws InputError for rows, tokens or pages outside the program's limits. Calls from several
+  // threads take turns.
   void run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
            const std::vector<int32_t>& logit_rows);
 
@@ -74,10 +80,12 @@ class Executor {
   const std::vector<int64_t>& op_ns() const { return op_ns_; }
 
   // Reads a matrix from a file and lays it out in panels. source: layout of the rows in the file, target:
-  // what they become (equal, or quantized on the way). Throws std::runtime_error if the file ends early.
+  // what they become (equal, or quantized on the way). Throws std::runtime_error if the file ends early and
+  // InputError for values that the target cannot hold.
   void load_matrix(int fd, int64_t file_offset, Layout source, const Weight& target);
 
  private:
+  std::mutex busy_;
   const Kernels* kernels_;
   Pool pool_;
   std::vector<uint8_t> scratch_;
@@ -87,6 +95,7 @@ class Executor {
 
 // The best of scalar, avx2 and avx512 on this CPU.
 std::string best_isa();
+// Whether kernels for it are built and this CPU can run them.
 bool has_isa(const std::string& isa);
 
 }  // namespace tonnage

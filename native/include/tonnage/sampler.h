@@ -1,6 +1,7 @@
 // From logits to a token: penalties, temperature, truncation, a seeded draw.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <utility>
@@ -28,18 +29,25 @@ struct Sampled {
 
 class Sampler {
  public:
+  // Throws InputError for parameters outside their ranges.
   Sampler(int32_t vocab_size, SamplingParams params);
 
-  // Counts a token of the prompt towards the repetition penalty.
+  int32_t vocab_size() const { return vocab_size_; }
+
+  // Counts a token of the prompt towards the repetition penalty. Throws InputError outside the vocabulary.
   void observe(int32_t token);
 
   // Draws one token and counts it. logits is overwritten. The draw depends on the seed and on how many
-  // were drawn before, on nothing else. Order: bias, penalties, temperature, top-k, top-p, min-p.
+  // were drawn before, on nothing else. Order: bias, penalties, temperature, top-k, top-p, min-p. Throws
+  // InputError when the logits hold NaN or infinity instead of a distribution.
   Sampled sample(float* logits, int32_t num_top);
 
  private:
   void adjust(float* logits) const;
+  void gather(const float* logits, float floor);
+  size_t num_left(float peak, double total);
   int32_t draw(const float* logits);
+  float weight(float logit, float peak) const;
   double uniform();
 
   int32_t vocab_size_;

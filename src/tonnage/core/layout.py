@@ -6,6 +6,7 @@ PANEL_ROWS = 32
 BLOCK_COLS = 32
 PAGE_TOKENS = 64
 MAX_STEP_ROWS = 512
+MAX_GROUP_HEADS = 48  # query heads over one key head
 FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
 
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tonnage._native import Arena, Executor, Program
+from tonnage._native import Arena, Executor, InputError, Program
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import FileFormatError
 from tonnage.core.plan import MatrixPlan, Plan, VectorPlan
@@ -65,6 +65,8 @@ def _load_matrix(matrix: MatrixPlan, fd: int, program: Program, executor: Execut
             source=BY_NAME[matrix.source.format].ggml_type,
             target=weight_args(matrix),
         )
+    except InputError as error:
+        raise FileFormatError(f"{matrix.source.file}: {matrix.name}: {error}.") from error
     except RuntimeError as error:
         raise FileFormatError(
             f"{matrix.source.file} ended while {matrix.name} was read at byte "

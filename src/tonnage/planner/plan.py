@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.layout import (
     FLOAT_FORMATS,
+    MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
     PAGE_TOKENS,
     acts_bytes,
@@ -85,7 +86,7 @@ def check_sizes(spec: ModelSpec) -> None:
             wrong.append(
                 f"layer {i} has heads of {a.k_dim} and {a.v_dim}, not multiples of 16 up to 512"
             )
-        if a.num_heads % a.num_kv_heads:
+        if a.num_heads % a.num_kv_heads or a.num_heads > MAX_GROUP_HEADS * a.num_kv_heads:
             wrong.append(f"layer {i} has {a.num_heads} query heads over {a.num_kv_heads} key heads")
         if layer.mlp.hidden % 32 or a.num_heads * a.v_dim % 32:
             wrong.append(

@@ -1,0 +1,128 @@
+"""The native kernels as functions of arrays: each builds a program of one op and runs it.
+
+A team is an Executor: instruction set and threads. R rows of activations are float32 (R, cols), or
+`Activations` where the weight is quantized. `reference` holds the naive twin of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tonnage._native import Executor
+from tonnage.core.block_format import BlockFormat
+from tonnage.ops.bench import Activations, Bench, Floats, Matrix
+
+
+def quantize(team: Executor, x: Floats) -> Activations:
+    """Return x (R, cols) as int8 codes with one scale per 32."""
+    bench = Bench(team, max_rows=len(x))
+    out = bench.acts_space(x.shape[1], codes=True, values=False)
+    bench.program.quantize(x=bench.place(x), out=out)
+    bench.run(len(x))
+    return bench.read_acts(out, len(x))
+
+
+def embed(
+    team: Executor, table: Matrix, tokens: Sequence[int], *, scale: float = 1.0,
+    target: BlockFormat | None = None,
+) -> Floats:  # fmt: skip
+    """Return scale * table[tokens]; target: the format that the table becomes while loading."""
+    rows, cols = table.shape
+    bench = Bench(team, max_rows=len(tokens), vocab_size=rows)
+    x = bench.space(4 * len(tokens) * cols)
+    bench.program.embed(table=bench.matrix(table, target), scale=scale, x=x)
+    bench.run(len(tokens), tokens=tokens)
+    return bench.floats(x, (len(tokens), cols))
+
+
+def packed_rows(team: Executor, matrix: Matrix, target: BlockFormat | None = None) -> Floats:
+    """Return all rows of a matrix as its panels hold them."""
+    ids = list(range(matrix.shape[0]))
+    parts = [embed(team, matrix, ids[i : i + 512], target=target) for i in range(0, len(ids), 512)]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """What follows a product: bias per weight row, then residual (R, rows), then a soft cap."""
+
+    bias: Floats | None = None
+    residual: Floats | None = None
+    cap: float = 0.0
+
+
+def matmul(
+    team: Executor, parts: Sequence[Matrix], x: Activations | Floats,
+    epilogue: Epilogue | None = None,
+) -> Floats:  # fmt: skip
+    """Return x · weightᵀ of up to three matrices side by side, (R, sum of their rows)."""
+    epilogue = epilogue or Epilogue()
+    num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
+    bench = Bench(team, max_rows=num_rows)
+    width = sum(part.shape[0] for part in parts)
+    out = bench.place(epilogue.residual)
+    if epilogue.residual is None:
+        out = bench.space(4 * num_rows * width)
+    bench.program.matmul(
+        parts=_parts(bench, parts, epilogue.bias), input=bench.acts(x), out=out, out_stride=width,
+        out_rows=num_rows, cap=epilogue.cap, accumulate=epilogue.residual is not None, gather=False,
+    )  # fmt: skip
+    bench.run(num_rows)
+    return bench.floats(out, (num_rows, width))
+
+
+def _parts(
+    bench: Bench, matrices: Sequence[Matrix], bias: Floats | None
+) -> list[tuple[tuple[int, int, int, int, int], int, int]]:
+    parts = []
+    column = 0
+    for matrix in matrices:
+        end = column + matrix.shape[0]
+        own = None if bias is None else bias[column:end]
+        parts.append((bench.matrix(matrix), bench.vector(own), column))
+        column = end
+    return parts
+
+
+def gated(
+    team: Executor, gate: Matrix, up: Matrix, x: Activations | Floats, activation: str
+) -> tuple[Floats, Activations]:
+    """Return act(gate · x) * (up · x), plain and quantized; activation: silu or gelu_tanh."""
+    num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
+    bench = Bench(team, max_rows=num_rows)
+    out = bench.acts_space(gate.shape[0], codes=True, values=True)
+    bench.program.gated(
+        gate=bench.matrix(gate), up=bench.matrix(up), input=bench.acts(x), out=out,
+        gelu=activation == "gelu_tanh",
+    )  # fmt: skip
+    bench.run(num_rows)
+    return bench.floats(out[1], (num_rows, gate.shape[0])), bench.read_acts(out, num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Normed:
+    """x after the addition, and its norm in both forms (of the gathered rows, where some were)."""
+
+    x: Floats
+    values: Floats
+    acts: Activations
+
+
+def norm(
+    team: Executor, x: Floats, weight: Floats, eps: float, *,
+    added: tuple[Floats, Floats] | None = None, gather: Sequence[int] | None = None,
+) -> Normed:  # fmt: skip
+    """Return rmsnorm(x) * weight; added: (branch, weight), whose norm is first added to x."""
+    branch, branch_weight = added or (None, None)
+    bench = Bench(team, max_rows=len(x))
+    at = bench.place(x)
+    out = bench.acts_space(x.shape[1], codes=True, values=True)
+    bench.program.norm(
+        x=at, weight=bench.place(weight), added=bench.place(branch),
+        added_weight=bench.place(branch_weight), eps=eps, out=out, gather=gather is not None,
+    )  # fmt: skip
+    bench.run(len(x), logit_rows=gather or ())
+    rows = len(x) if gather is None else len(gather)
+    values = bench.floats(out[1], (rows, x.shape[1]))
+    return Normed(bench.floats(at, x.shape), values, bench.read_acts(out, rows))

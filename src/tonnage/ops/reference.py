@@ -1,0 +1,127 @@
+"""The naive twin of every kernel: the same contract in float64, one plain line where possible."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tonnage.formats.codec import dequantize
+from tonnage.ops.attention import Heads, KvPages, Rotation
+from tonnage.ops.bench import Activations, Floats, Matrix, Span
+
+Array = npt.NDArray[np.float64]
+
+
+def weight(matrix: Matrix) -> Array:
+    """Return a matrix's values."""
+    return dequantize(matrix.format, matrix.data, matrix.shape).astype(np.float64)
+
+
+def quantize(x: Floats) -> Activations:
+    """Return int8 codes, one scale of largest / 127 per 32, codes rounded half to even."""
+    blocks = x.reshape(len(x), -1, 32).astype(np.float64)
+    scales = np.abs(blocks).max(axis=2) / 127
+    codes = np.rint(blocks / np.where(scales > 0, scales, 1)[..., None]).astype(np.int8)
+    return Activations(codes.reshape(x.shape), scales.astype(np.float32))
+
+
+def values(x: Activations | Floats) -> Array:
+    """Return activations of either form."""
+    return x.values() if isinstance(x, Activations) else x.astype(np.float64)
+
+
+def embed(table: Matrix, tokens: Sequence[int], scale: float) -> Array:
+    """Return scale * table[tokens]."""
+    return scale * weight(table)[list(tokens)]
+
+
+def matmul(matrix: Matrix, x: Activations | Floats) -> Array:
+    """Return x · weightᵀ."""
+    return values(x) @ weight(matrix).T
+
+
+def rmsnorm(x: npt.NDArray[np.floating], gain: npt.NDArray[np.floating], eps: float) -> Array:
+    """Return x over its root mean square along the last axis, times `gain`."""
+    wide = x.astype(np.float64)
+    mean_square: Array = (wide * wide).mean(axis=-1, keepdims=True)
+    return wide / np.sqrt(mean_square + eps) * gain.astype(np.float64)
+
+
+def add_norm(x: Floats, branch: Floats, gain: Floats, eps: float) -> Array:
+    """Return x + rmsnorm(branch) * gain."""
+    return x + rmsnorm(branch, gain, eps)
+
+
+def softcap(x: Array, cap: float) -> Array:
+    """Return cap * tanh(x / cap), or x when cap is 0."""
+    return cap * np.tanh(x / cap) if cap else x
+
+
+def activate(x: npt.NDArray[np.floating], activation: str) -> Array:
+    """Return silu(x), or the tanh form of GELU."""
+    wide = x.astype(np.float64)
+    # 0.5 (1 + tanh z) is 1 / (1 + e^-2z), which stays exact for negative z.
+    twice = wide if activation == "silu" else np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)
+    with np.errstate(over="ignore"):
+        denominator: Array = 1 + np.exp(-twice)
+    return wide / denominator
+
+
+def gated(gate: Matrix, up: Matrix, x: Activations | Floats, activation: str) -> Array:
+    """Return activation(gate · x) * (up · x)."""
+    return activate(matmul(gate, x), activation) * matmul(up, x)
+
+
+def positions(spans: Sequence[Span]) -> npt.NDArray[np.int64]:
+    """Return the position of every row."""
+    ranges = [np.arange(s.position, s.position + s.num_rows) for s in spans]
+    return np.concatenate(ranges)
+
+
+def rope_table(frequencies: Floats, spans: Sequence[Span]) -> Array:
+    """Return cosines and sines (R, 2, pairs)."""
+    angles = positions(spans)[:, None] * frequencies.astype(np.float64)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def rotate(
+    qkv: Floats, heads: Heads, rotation: Rotation
+) -> tuple[Array, Array, npt.NDArray[np.float64]]:
+    """Return q (R, heads, k_dim) rotated and scaled, k rotated, v as it was."""
+    q, k, v = (part.astype(np.float64) for part in heads.split(qkv))
+    if rotation.q_norm is not None:
+        q = rmsnorm(q, rotation.q_norm, rotation.eps)
+    if rotation.k_norm is not None:
+        k = rmsnorm(k, rotation.k_norm, rotation.eps)
+    return rotation.scale * _turn(q, rotation), _turn(k, rotation), v
+
+
+def _turn(x: Array, rotation: Rotation) -> Array:
+    pairs = rotation.table.shape[2]
+    cos, sin = rotation.table[:, None, 0], rotation.table[:, None, 1]
+    index = np.arange(pairs)
+    first, second = (2 * index, 2 * index + 1) if rotation.interleaved else (index, index + pairs)
+    out = x.copy()
+    out[..., first] = x[..., first] * cos - x[..., second] * sin
+    out[..., second] = x[..., second] * cos + x[..., first] * sin
+    return out
+
+
+def attend(
+    qkv: Floats, heads: Heads, pages: KvPages, spans: Sequence[Span], window: int, cap: float
+) -> Array:
+    """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim)."""
+    q = heads.split(qkv)[0].astype(np.float64)
+    out = np.empty((len(qkv), heads.num_heads, heads.v_dim))
+    row = 0
+    for span in spans:
+        keys, vals = (part.astype(np.float64) for part in pages.of(span))
+        for position in range(span.position, span.position + span.num_rows):
+            seen = slice(max(0, position + 1 - window) if window else 0, position + 1)
+            for head in range(heads.num_heads):
+                group = head // (heads.num_heads // heads.num_kv_heads)
+                scores = softcap(keys[seen, group] @ q[row, head], cap)
+                weights = np.exp(scores - scores.max())
+                out[row, head] = weights @ vals[seen, group] / weights.sum()
+            row += 1
+    return out.reshape(len(qkv), -1)

@@ -1,0 +1,151 @@
+"""Attention over pages: windows, soft caps, grouped heads, any order of pages."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+
+from tonnage._native import Executor
+from tonnage.ops import attention, reference
+from tonnage.ops.attention import Heads, KvPages
+from tonnage.ops.bench import Span
+
+Team = Callable[[int], Executor]
+TeamOf = Callable[[str, int], Executor]
+HEADS = (
+    Heads(4, 2, 64, 64), Heads(3, 1, 80, 80), Heads(2, 2, 96, 96), Heads(5, 1, 128, 64),
+    Heads(4, 4, 16, 48), Heads(2, 1, 256, 256), Heads(1, 1, 512, 512), Heads(14, 2, 80, 16),
+    Heads(48, 1, 16, 16),
+)  # fmt: skip
+CAPS_AND_WINDOWS = ((0.0, 0), (5.0, 0), (0.0, 7), (30.0, 64), (0.0, 65), (0.0, 1000))
+
+
+def random_pages(num_pages: int, heads: Heads, rng: np.random.Generator) -> KvPages:
+    """Return pages full of values."""
+    shape = (num_pages, heads.num_kv_heads, 64)
+    keys, values = (rng.standard_normal((*shape, dim)) for dim in (heads.k_dim, heads.v_dim))
+    return KvPages(keys.astype(np.float16), values.astype(np.float16))
+
+
+def random_queries(num_rows: int, heads: Heads, rng: np.random.Generator) -> np.ndarray:
+    """Return rows of queries, keys and values whose scores have a spread of about 3."""
+    qkv = rng.standard_normal((num_rows, heads.qkv_cols)) * 3 / np.sqrt(heads.k_dim)
+    return qkv.astype(np.float32)
+
+
+def attend_bound(
+    qkv: np.ndarray, heads: Heads, pages: KvPages, spans: list[Span], window: int, cap: float
+) -> np.ndarray:
+    """Return how far each output may lie from the exact one.
+
+    A score has one rounding per element of the head, its cap 10 u cap; a weight adds the rounding
+    of score - peak and 5 u of the exponential. Each page rounds the sum over its 64 weights and
+    values, and 8 times the total.
+    """
+    q = np.abs(heads.split(qkv)[0].astype(np.float64))
+    out = []
+    for span, first in zip(spans, np.cumsum([0, *(s.num_rows for s in spans)])[:-1], strict=True):
+        keys, values = (np.abs(part.astype(np.float64)) for part in pages.of(span))
+        sums = (65 + 8) * (len(keys) / 64 + 1) + 2
+        for i in range(span.num_rows):
+            end = span.position + i + 1
+            seen = slice(max(0, end - window) if window else 0, end)
+            for head in range(heads.num_heads):
+                group = head // (heads.num_heads // heads.num_kv_heads)
+                size = keys[seen, group] @ q[first + i, head]
+                spread = 2 * (min(cap, size.max()) if cap else size.max())
+                relative = (heads.k_dim * size.max() + 10 * cap + spread + 5) * 2 + sums
+                out.append(U * relative * values[seen, group].max(axis=0))
+    return GROWTH * np.array(out).reshape(len(qkv), -1) + TINY
+
+
+@pytest.mark.parametrize(("cap", "window"), CAPS_AND_WINDOWS)
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_equals_twin(
+    team: Team, heads: Heads, cap: float, window: int, rng: np.random.Generator
+) -> None:
+    spans = [Span(scattered(70, rng), 5, 65), Span([2], 3), Span(scattered(193, rng, 3), 1, 192)]
+    qkv = random_queries(9, heads, rng)
+    pages = random_pages(7, heads, rng)
+    out = attention.attend(
+        team(1 + heads.k_dim // 16 % 3), qkv, heads, pages, spans, window=window, softcap=cap
+    )
+    exact = reference.attend(qkv, heads, pages, spans, window, cap)
+    assert_within(out, exact, attend_bound(qkv, heads, pages, spans, window, cap))
+
+
+def test_scores_far_apart(team: Team, rng: np.random.Generator) -> None:
+    heads = Heads(2, 1, 64, 32)
+    spans = [Span([1, 0, 2], 2, 150)]
+    qkv = 100 * random_queries(2, heads, rng)
+    pages = random_pages(3, heads, rng)
+    out = attention.attend(team(2), qkv, heads, pages, spans)
+    exact = reference.attend(qkv, heads, pages, spans, 0, 0.0)
+    assert_within(out, exact, attend_bound(qkv, heads, pages, spans, 0, 0.0))
+
+
+def test_one_position_returns_its_value(team: Team, rng: np.random.Generator) -> None:
+    heads = Heads(4, 2, 64, 48)
+    pages = random_pages(1, heads, rng)
+    out = attention.attend(team(1), random_queries(1, heads, rng), heads, pages, [Span([0], 1)])
+    exact = np.repeat(pages.values[0, :, 0], 2, axis=0).astype(np.float32)
+    assert_same_bits(out.reshape(4, 48), exact, "value")
+
+
+@pytest.mark.parametrize("stale", [0.0, 65504.0, np.inf, np.nan])
+def test_what_a_page_held_before_does_not_matter(
+    team: Team, stale: float, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    if not np.isfinite(stale):
+        reason = "a weight of 0 times a stale infinity is NaN"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    heads = Heads(4, 2, 64, 48)
+    spans = [Span([0, 1], 3, 66)]
+    pages = random_pages(2, heads, rng)
+    qkv = random_queries(3, heads, rng)
+    expected = attention.attend(team(1), qkv, heads, pages, spans)
+    pages.keys[1, :, 5:] = stale
+    pages.values[1, :, 5:] = stale
+    assert_same_bits(attention.attend(team(1), qkv, heads, pages, spans), expected, "stale page")
+
+
+def test_bits_depend_on_nothing_but_the_sequence(
+    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+) -> None:
+    heads = Heads(6, 2, 80, 48)
+    qkv = random_queries(140, heads, rng)
+    pages = random_pages(8, heads, rng)
+    whole = [Span([4, 1, 6], 140)]
+    for window, cap in ((0, 0.0), (7, 0.0), (70, 5.0)):
+        kind = {"window": window, "softcap": cap}
+        expected = attention.attend(team_of(isas[0], 1), qkv, heads, pages, whole, **kind)
+        for isa in isas:
+            for threads in (1, 2, 3):
+                out = attention.attend(team_of(isa, threads), qkv, heads, pages, whole, **kind)
+                assert_same_bits(out, expected, f"{isa}, {threads} threads")
+            _assert_parts_agree(team_of(isa, 2), qkv, heads, pages, expected, kind, rng)
+
+
+def _assert_parts_agree(
+    team: Executor, qkv: np.ndarray, heads: Heads, pages: KvPages, expected: np.ndarray,
+    kind: dict[str, float], rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Assert that rows have the same bits in several spans of one step, on pages of any order."""
+    order = rng.permutation(8)
+    moved = KvPages(np.empty_like(pages.keys), np.empty_like(pages.values))
+    moved.keys[order], moved.values[order] = pages.keys, pages.values
+    new_pages = order[[4, 1, 6]].tolist()
+    cuts = [0, *sorted(rng.choice(np.arange(1, 140), 6, replace=False).tolist()), 140]
+    pieces = list(pairwise(cuts))
+    rng.shuffle(pieces)
+    rows = np.concatenate([np.arange(begin, end) for begin, end in pieces])
+    spans = [Span(new_pages, end - begin, begin) for begin, end in pieces]
+    out = attention.attend(team, qkv[rows], heads, moved, spans, **kind)
+    assert_same_bits(out, expected[rows], "in pieces")
+    for row in (0, 63, 64, 139):
+        alone = attention.attend(
+            team, qkv[row : row + 1], heads, moved, [Span(new_pages, 1, row)], **kind
+        )
+        assert_same_bits(alone, expected[row : row + 1], f"row {row} alone")

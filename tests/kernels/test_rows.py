@@ -1,0 +1,164 @@
+"""Row-wise ops: RMSNorm after an addition, rotary tables, rotation and storing of K and V."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+
+from tonnage._native import Executor
+from tonnage.core.model_spec import RopeSpec
+from tonnage.ops import attention, faces, reference
+from tonnage.ops.attention import Heads, Rotation
+from tonnage.ops.bench import Span
+
+Team = Callable[[int], Executor]
+TeamOf = Callable[[str, int], Executor]
+EPS = float(np.float32(1e-6))
+
+
+def norm_bound(cols: int, result: np.ndarray) -> np.ndarray:
+    """Return the bound of a norm: half the roundings of the mean square, then six more.
+
+    The sum of squares is four chains of cols / 64 fused multiply-adds on 16 lanes, and six levels
+    of additions.
+    """
+    return GROWTH * U * ((cols / 64 + 1 + 6) / 2 + 6) * np.abs(result) + TINY
+
+
+@pytest.mark.parametrize("cols", [32, 64, 96, 576, 1056])
+def test_norm(team: Team, cols: int, rng: np.random.Generator) -> None:
+    for num_rows in (1, 2, 9, 33):
+        x = (rng.standard_normal((num_rows, cols)) * 10.0 ** rng.integers(-6, 7)).astype(np.float32)
+        weight = rng.standard_normal(cols).astype(np.float32)
+        out = faces.norm(team(1 + num_rows % 3), x, weight, EPS)
+        exact = reference.rmsnorm(x, weight, EPS)
+        assert_within(out.values, exact, norm_bound(cols, exact))
+        assert_same_bits(out.x, x, "x")
+        assert_same_bits(out.acts.scales, faces.quantize(team(1), out.values).scales, "scales")
+
+
+def test_norm_of_zeros_is_zero(team: Team) -> None:
+    out = faces.norm(team(1), np.zeros((1, 64), np.float32), np.ones(64, np.float32), EPS)
+    assert not out.values.any()
+    assert not out.acts.codes.any()
+
+
+@pytest.mark.parametrize("gather", [None, [3], [0, 2, 8]])
+def test_post_norm_is_added_first(
+    team: Team, gather: list[int] | None, rng: np.random.Generator
+) -> None:
+    x, branch = (rng.standard_normal((9, 96)).astype(np.float32) for _ in range(2))
+    weight, gain = (rng.standard_normal(96).astype(np.float32) for _ in range(2))
+    out = faces.norm(team(2), x, weight, EPS, added=(branch, gain), gather=gather)
+    rows = list(range(9)) if gather is None else gather
+    total = reference.add_norm(x, branch, gain, EPS)[rows]
+    bound = norm_bound(96, total - x[rows]) + U * np.abs(total)
+    assert_within(out.x[rows], total, bound)
+    untouched = [row for row in range(9) if row not in rows]
+    assert_same_bits(out.x[untouched], x[untouched], "rows that were not asked for")
+    exact = reference.rmsnorm(out.x[rows], weight, EPS)
+    assert_within(out.values, exact, norm_bound(96, exact))
+
+
+def test_norm_bits_depend_on_nothing_but_the_row(
+    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+) -> None:
+    x, branch = (rng.standard_normal((33, 544)).astype(np.float32) for _ in range(2))
+    weight, gain = (rng.standard_normal(544).astype(np.float32) for _ in range(2))
+    expected = faces.norm(team_of(isas[0], 1), x, weight, EPS, added=(branch, gain))
+    for isa in isas:
+        for num_rows, threads in ((1, 1), (4, 3), (33, 2)):
+            rows = rng.permutation(33)[:num_rows]
+            out = faces.norm(
+                team_of(isa, threads), x[rows], weight, EPS, added=(branch[rows], gain)
+            )
+            assert_same_bits(out.values, expected.values[rows], isa)
+            assert_same_bits(out.x, expected.x[rows], isa)
+
+
+def spans_of(positions: list[tuple[int, int]], rng: np.random.Generator) -> list[Span]:
+    """Return spans of (position, num_rows) on pages of their own, in random order."""
+    spans, free = [], 0
+    for position, num_rows in positions:
+        pages = scattered(position + num_rows, rng, free)
+        free += len(pages)
+        spans.append(Span(pages, num_rows, position))
+    return spans
+
+
+def test_rope_table(isas: list[str], team_of: TeamOf, rng: np.random.Generator) -> None:
+    frequencies = np.array(RopeSpec(80, 10000.0).inverse_frequencies(), np.float32)
+    spans = spans_of([(0, 3), (63, 2), (131071, 1)], rng)
+    exact = reference.rope_table(frequencies, spans)
+    expected = attention.rope_table(team_of(isas[0], 1), frequencies, spans)
+    # The angle is exact in float64 (24 + 31 bits round once), and so is the cosine, but for u.
+    assert_within(expected, exact, GROWTH * U + 131072 * 2.0**-52)
+    for isa in isas:
+        table = attention.rope_table(team_of(isa, 3), frequencies, spans)
+        assert_same_bits(table, expected, isa)
+
+
+HEADS = (
+    Heads(4, 2, 64, 64), Heads(3, 1, 80, 80), Heads(2, 2, 96, 96), Heads(5, 1, 128, 64),
+    Heads(4, 4, 16, 48), Heads(2, 1, 256, 256), Heads(1, 1, 512, 512), Heads(6, 2, 80, 16),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_rotate(
+    team: Team, heads: Heads, normed: bool, interleaved: bool, rng: np.random.Generator
+) -> None:
+    spans = spans_of([(0, 3), (62, 5), (200, 1)], rng)
+    partial = heads.k_dim // 2 if heads.num_heads == 5 else heads.k_dim
+    frequencies = np.array(RopeSpec(partial, 10000.0).inverse_frequencies(), np.float32)
+    table = attention.rope_table(team(1), frequencies, spans)
+    gains = [rng.standard_normal(heads.k_dim).astype(np.float32) if normed else None for _ in "qk"]
+    rotation = Rotation(table, *gains, EPS, float(np.float32(0.3)), interleaved)
+    qkv = rng.standard_normal((9, heads.qkv_cols)).astype(np.float32)
+    out, pages = attention.rotate(team(1 + heads.k_dim // 16 % 3), qkv, heads, rotation, spans)
+    q, k, v = reference.rotate(qkv, heads, rotation)
+    new_q, new_k, _ = heads.split(out)
+    # Per element of a rotated pair: the norm, then a product, a product and a sum, then the scale.
+    size = 4 * (1 if not normed else norm_bound(heads.k_dim, np.ones(1))[0] / U + 1)
+    assert_within(new_q, q, GROWTH * U * size * np.abs(q).max(axis=2, keepdims=True) * 2)
+    assert_within(new_k, k, GROWTH * U * size * np.abs(k).max(axis=2, keepdims=True) * 2)
+    row = 0
+    for span in spans:
+        keys, values = (part[span.position :] for part in pages.of(span))
+        mine = slice(row, row + span.num_rows)
+        assert (keys == new_k[mine].astype(np.float16)).all()
+        assert (values == v[mine].astype(np.float16)).all()
+        row += span.num_rows
+
+
+def test_rotate_writes_only_its_positions(team: Team, rng: np.random.Generator) -> None:
+    heads = Heads(2, 1, 32, 48)
+    spans = [Span([1], 2, 17), Span([2, 0], 1, 64)]
+    table = np.stack([np.ones((3, 16)), np.zeros((3, 16))], axis=1).astype(np.float32)
+    qkv = rng.uniform(1, 2, (3, heads.qkv_cols)).astype(np.float32)
+    _, pages = attention.rotate(team(2), qkv, heads, Rotation(table), spans)
+    written = np.argwhere(pages.keys.any(axis=(1, 3)))
+    assert written.tolist() == [[0, 0], [1, 17], [1, 18]]
+    assert (np.argwhere(pages.values.any(axis=(1, 3))) == written).all()
+
+
+def test_rotate_bits_agree_on_all_instruction_sets(
+    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+) -> None:
+    heads = Heads(5, 1, 128, 64)
+    spans = spans_of([(0, 3), (62, 5)], rng)
+    gain = rng.standard_normal(128).astype(np.float32)
+    qkv = rng.standard_normal((8, heads.qkv_cols)).astype(np.float32)
+    qkv[0] *= 1e-6  # subnormal halves
+    qkv[1] *= 1e6  # infinite ones
+    table = rng.uniform(-1, 1, (8, 2, 64)).astype(np.float32)
+    for norms in ((None, None), (gain, gain)):
+        rotation = Rotation(table, *norms, EPS, 0.3)
+        expected, pages = attention.rotate(team_of(isas[0], 1), qkv, heads, rotation, spans)
+        for isa in isas:
+            out, own = attention.rotate(team_of(isa, 2), qkv, heads, rotation, spans)
+            assert_same_bits(out, expected, isa)
+            assert own.packed() == pages.packed(), isa

@@ -1,0 +1,180 @@
+"""The same bits whatever the steps: logits of a sequence depend on its tokens alone.
+
+One row at a time, chunks of any size, several sequences in one step with their spans interleaved,
+pages in any order, any number of threads and every instruction set must agree at each logit.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
+from support.containers import read_gguf
+from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
+from tonnage._native import best_isa, has_isa
+from tonnage.core.machine import ISAS
+from tonnage.core.model_spec import ModelSpec
+from tonnage.formats.gguf import GgufFile
+from tonnage.models.registry import spec_from_gguf
+from tonnage.runtime.executor import Runtime, Span
+
+KINDS = (("llama", "Q4_1"), ("qwen3", "BF16"), ("gemma2", "Q8_0"), ("gemma3_text", "Q5_0"))
+MODEL = "smollm2-135m.gguf"
+
+
+def tiny_spec(folder: Path, family: str, kind: str) -> ModelSpec:
+    """Return a tiny model whose windows and pages are shorter than the sequences here."""
+    model = tiny_model(tiny_config(family, num_hidden_layers=2))
+    return spec_from_gguf(*read_gguf(write_gguf(folder / "m.gguf", model, matrices(kind))))
+
+
+def ids(spec: ModelSpec, count: int, seed: int = 0) -> list[int]:
+    """Return random tokens."""
+    return np.random.default_rng(seed).integers(0, spec.vocab_size, count).tolist()
+
+
+def assert_equal(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Assert the same bits, and say where they end."""
+    same = (actual.view(np.uint32) == expected.view(np.uint32)).all(axis=1)
+    assert same.all(), f"the logits of positions {np.flatnonzero(~same).tolist()} differ"
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ModelSpec, Runtime, np.ndarray]]:
+    """A tiny model, its runtime, and the logits of 150 tokens fed one by one."""
+    spec = tiny_spec(tmp_path_factory.mktemp("tiny"), *request.param)
+    runtime = open_runtime(spec, best_isa(), 2)
+    yield spec, runtime, chunked_logits(runtime, ids(spec, 150), [1] * 150)
+    runtime.close()
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(1, MAX_ROWS), max_size=12),
+    page_order=st.permutations(range(12)),
+)
+def test_chunks_of_any_size_on_pages_of_any_order(
+    opened: tuple[ModelSpec, Runtime, np.ndarray], sizes: list[int], page_order: list[int]
+) -> None:
+    spec, runtime, expected = opened
+    assert_equal(chunked_logits(runtime, ids(spec, 150), sizes, page_order), expected)
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 1 << 32), largest=st.integers(1, MAX_ROWS))
+def test_several_sequences_in_one_step(
+    opened: tuple[ModelSpec, Runtime, np.ndarray], seed: int, largest: int
+) -> None:
+    spec, runtime, _ = opened
+    texts = [ids(spec, count, seed=count) for count in (70, 33, 90, 5)]
+    expected = [chunked_logits(runtime, text, [7]) for text in texts]
+    rng = np.random.default_rng(seed)
+    driver = Driver(runtime, rng.permutation(12).tolist())
+    fed = [driver.sequence() for _ in texts]
+    while any(f.position < len(text) for f, text in zip(fed, texts, strict=True)):
+        room = MAX_ROWS
+        pieces = []
+        for i in rng.permutation(len(texts)):
+            size = int(rng.integers(0, largest + 1))
+            piece = texts[i][fed[i].position :][: min(size, room)]
+            room -= len(piece)
+            pieces += [(fed[i], piece)] if piece else []
+        if pieces:
+            driver.step(pieces)
+    for got, logits in zip(fed, expected, strict=True):
+        assert_equal(got.all_logits(), logits)
+
+
+def test_a_sequence_on_used_pages(opened: tuple[ModelSpec, Runtime, np.ndarray]) -> None:
+    spec, runtime, expected = opened
+    for seed in (1, 2):
+        chunked_logits(runtime, ids(spec, 192, seed), [], [2, 0, 1])
+    assert_equal(chunked_logits(runtime, ids(spec, 150), []), expected)
+
+
+def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.ndarray]) -> None:
+    spec, runtime, expected = opened
+    driver = Driver(runtime)
+    fed = driver.sequence()
+    tokens = ids(spec, 150)
+    driver.step([(fed, tokens[:40])])
+    runtime.step(tokens[40:80], [Span(fed.pages, 40, 40)], [0, 23, 39])
+    got = [np.frombuffer(runtime.logits(i), np.float32) for i in range(3)]
+    assert_equal(np.array(got), expected[[40, 63, 79]])
+    runtime.step(tokens[80:120], [Span(fed.pages, 40, 80)], [])
+    runtime.step(tokens[120:121], [Span(fed.pages, 1, 120)], [0])
+    assert_equal(np.frombuffer(runtime.logits(0), np.float32)[None], expected[120:121])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_threads(
+    opened: tuple[ModelSpec, Runtime, np.ndarray], threads: int
+) -> None:
+    spec, _, expected = opened
+    runtime = open_runtime(spec, best_isa(), threads)
+    for sizes in ([], [1, 5, 2, 17]):
+        assert_equal(chunked_logits(runtime, ids(spec, 150), sizes), expected)
+    runtime.close()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set(
+    opened: tuple[ModelSpec, Runtime, np.ndarray], isa: str
+) -> None:
+    if not has_isa(isa):
+        pytest.skip(f"{isa} kernels were not run: not built, or not for this CPU")
+    spec, _, expected = opened
+    runtime = open_runtime(spec, isa, 2)
+    for sizes in ([], [1, 5, 2, 17]):
+        assert_equal(chunked_logits(runtime, ids(spec, 150), sizes), expected)
+    runtime.close()
+
+
+@pytest.mark.slow
+def test_a_real_model() -> None:
+    folder = os.environ.get("TONNAGE_TEST_MODELS")
+    path = Path(folder or ".") / MODEL
+    if folder is None or not path.exists():
+        pytest.skip(f"no {MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
+    with GgufFile.open(path) as file:
+        spec = spec_from_gguf(file.metadata, file.catalog)
+    tokens = ids(spec, 150)
+    runtime = open_runtime(spec, best_isa(), 2)
+    expected = chunked_logits(runtime, tokens, [])
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        sizes = rng.integers(1, MAX_ROWS, 20).tolist()
+        page_order = rng.permutation(12).tolist()
+        assert_equal(chunked_logits(runtime, tokens, sizes, page_order), expected)
+    assert_equal(chunked_logits(runtime, tokens[:70], [1] * 70), expected[:70])
+    _assert_batches_agree(runtime, tokens, expected, rng)
+    runtime.close()
+    for isa, threads in ((best_isa(), 1), (best_isa(), 3), ("avx2", 2)):
+        if has_isa(isa):
+            other = open_runtime(spec, isa, threads)
+            assert_equal(chunked_logits(other, tokens[:100], [1, 5, 33]), expected[:100])
+            other.close()
+
+
+def _assert_batches_agree(
+    runtime: Runtime, tokens: list[int], expected: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Assert that four copies of a sequence, at different places in the same steps, agree."""
+    driver = Driver(runtime, rng.permutation(12).tolist())
+    fed = [driver.sequence() for _ in range(4)]
+    while min(f.position for f in fed) < 100:
+        pieces = []
+        for f in rng.permutation(np.array(fed, dtype=object)):
+            size = int(rng.integers(0, 12))
+            pieces += [(f, tokens[f.position :][:size])] if tokens[f.position :][:size] else []
+        if pieces:
+            driver.step(pieces)
+    for f in fed:
+        assert_equal(f.all_logits(), expected[: f.position])

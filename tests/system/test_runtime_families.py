@@ -1,0 +1,215 @@
+"""The whole runtime on tiny random checkpoints of every family, against the naive twin."""
+
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.checkpoints import (
+    FAMILIES,
+    TinyModel,
+    all_f32,
+    matrices,
+    tiny_config,
+    tiny_model,
+    write_gguf,
+    write_hf,
+)
+from support.containers import read_gguf, read_hf, weights_of
+from support.driver import chunked_logits, open_runtime
+from support.naive_model import forward
+from support.rounding_twin import allowed_share, rms, rounded_forward, scatter
+from tonnage._native import Executor, best_isa
+from tonnage.core.block_format import ALL_FORMATS, BY_NAME
+from tonnage.core.checkpoint import TensorEntry
+from tonnage.core.errors import UnsupportedModelError
+from tonnage.core.layout import FLOAT_FORMATS
+from tonnage.core.model_spec import ModelSpec
+from tonnage.formats.codec import dequantize, random_blocks
+from tonnage.models.registry import spec_from_gguf, spec_from_hf
+from tonnage.ops import faces
+from tonnage.ops.bench import Matrix
+from tonnage.planner.plan import Workload, make_plan
+
+NUM_TOKENS = 150
+# Heads of 24, which these have by default, have no kernel.
+WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
+CHUNKS = (1, 40, 22, 3, 1, 48)
+
+
+def config_of(family: str, **changes: object) -> dict[str, object]:
+    """Return a config.json of `family` whose sizes have kernels."""
+    return tiny_config(family, **{**WIDE.get(family, {}), **changes})
+
+
+def assert_parity(
+    spec: ModelSpec, tensor: object = None, precision: str | None = None
+) -> None:
+    """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
+    tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
+    runtime = open_runtime(spec, best_isa(), 2, precision=precision)
+    formats = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
+    tensor = tensor or weights_of(spec)
+    ours = chunked_logits(runtime, tokens, CHUNKS)
+    runtime.close()
+    rounded = rounded_forward(spec, tensor, formats, tokens)
+    exact = forward(spec, tensor, tokens)
+    has_codes = any(name not in FLOAT_FORMATS for name in formats.values())
+    deliberate = rms(rounded - exact)
+    allowed = allowed_share(spec, NUM_TOKENS, has_codes)
+    share = rms(ours - rounded) / deliberate
+    assert share < allowed, f"{share:.3g} of the deliberate roundings, allowed are {allowed:.3g}"
+    # Neither may the runtime lose more than those roundings cost.
+    assert rms(ours - exact) < (1 + scatter(NUM_TOKENS)) * deliberate
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hugging_face_floats(family: str, dtype: str, tmp_path: Path) -> None:
+    folder = write_hf(tmp_path, tiny_model(config_of(family)), dtype=dtype)
+    assert_parity(spec_from_hf(*read_hf(folder)))
+
+
+GGUF_KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gguf_floats(family: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)), all_f32)
+    assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+@pytest.mark.parametrize("kind", GGUF_KINDS[1:])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gguf_blocks(family: str, kind: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)), matrices(kind))
+    assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+def test_mixed_formats_in_one_layer(tmp_path: Path) -> None:
+    kinds = {
+        "attn_q": "BF16", "attn_k": "Q8_0", "attn_v": "F32", "ffn_gate": "Q4_1", "ffn_up": "F16",
+    }  # fmt: skip
+
+    def choose(name: str, shape: tuple[int, ...]) -> str:
+        if len(shape) == 1:
+            return "F32"
+        return kinds.get(name.split(".")[-2], "Q5_1" if "blk.1" in name else "BF16")
+
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of("qwen2")), choose)
+    assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+SIZES = {
+    "llama": [
+        {"head_dim": 64, "v_dim": 48}, {"head_dim": 80, "v_dim": 16},
+        {"head_dim": 16, "v_dim": 256},
+        {"head_dim": 128, "num_attention_heads": 6, "num_key_value_heads": 1},
+        {"vocab_size": 16, "tie_word_embeddings": True}, {"vocab_size": 33},
+        {"hidden_size": 32, "intermediate_size": 32}, {"num_hidden_layers": 1},
+        {"num_attention_heads": 4, "num_key_value_heads": 4, "attention_bias": True},
+    ],
+    "mistral": [{"sliding_window": 64}, {"sliding_window": 65}, {"sliding_window": 1}],
+    "qwen3": [{"head_dim": 96}, {"head_dim": 128, "v_dim": 64}],
+    "gemma2": [{"head_dim": 256}, {"sliding_window": 100}],
+    "gemma3_text": [{"head_dim": 96}, {"head_dim": 256, "num_hidden_layers": 7}],
+}  # fmt: skip
+SIZE_CASES = [(family, sizes) for family, cases in SIZES.items() for sizes in cases]
+
+
+def sized(family: str, sizes: dict[str, object]) -> TinyModel:
+    """Return a tiny model with some sizes replaced; v_dim is no setting of config.json."""
+    changes = {name: value for name, value in sizes.items() if name != "v_dim"}
+    v_dim = sizes.get("v_dim")
+    return tiny_model(config_of(family, **changes), v_dim=v_dim)
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize(("family", "sizes"), SIZE_CASES, ids=str)
+def test_odd_sizes(family: str, sizes: dict[str, object], kind: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", sized(family, sizes), matrices(kind))
+    assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+def test_llama3_rope_factors(tmp_path: Path) -> None:
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    model = tiny_model(config_of("llama", rope_theta=5e5, rope_scaling=scaling))
+    assert_parity(spec_from_hf(*read_hf(write_hf(tmp_path, model))))
+    path = write_gguf(tmp_path / "m.gguf", model)
+    assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_quantizing_while_loading(family: str, precision: str, tmp_path: Path) -> None:
+    folder = write_hf(tmp_path, tiny_model(config_of(family)), dtype="BF16")
+    spec = spec_from_hf(*read_hf(folder))
+    plan = make_plan(spec, Workload(context_tokens=64, threads=1, precision=precision))
+    plain = weights_of(spec)
+    formats = {matrix.name: BY_NAME[matrix.format] for matrix in plan.matrices}
+    assert all(fmt.name not in FLOAT_FORMATS for fmt in formats.values())
+    team = Executor(best_isa(), 1)
+
+    def tensor(name: str) -> np.ndarray:
+        if name not in formats:
+            return plain(name)
+        entry = spec.weights[name]
+        data = Path(entry.file).read_bytes()[entry.offset : entry.offset + entry.nbytes]
+        matrix = Matrix(entry.format, data, entry.shape)
+        return faces.packed_rows(team, matrix, formats[name]).astype(np.float64)
+
+    assert_parity(spec, tensor, precision)
+
+
+def every_format(spec: ModelSpec, path: Path) -> ModelSpec:
+    """Return `spec` with matrices of random blocks, each of the next format, stored in `path`."""
+    rng = np.random.default_rng(2)
+    weights, data = {}, b""
+    formats = cycle(ALL_FORMATS)
+    for name, entry in sorted(spec.weights.items()):
+        fmt = next(formats) if len(entry.shape) == 2 else BY_NAME["F32"]
+        blocks = random_blocks(fmt, entry.shape, rng)
+        weights[name] = TensorEntry(name, fmt, entry.shape, str(path), len(data), len(blocks))
+        data += blocks
+    path.write_bytes(data)
+    return replace(spec, weights=weights)
+
+
+def test_every_block_format_in_one_model(tmp_path: Path) -> None:
+    config = tiny_config("qwen3", hidden_size=256, intermediate_size=512, head_dim=64)
+    model = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config))))
+    spec = every_format(model, tmp_path / "blocks")
+    assert {entry.format for entry in spec.weights.values()} == set(ALL_FORMATS)
+
+    def tensor(name: str) -> np.ndarray:
+        entry = spec.weights[name]
+        data = Path(entry.file).read_bytes()[entry.offset : entry.offset + entry.nbytes]
+        return dequantize(entry.format, data, entry.shape).astype(np.float64)
+
+    assert_parity(spec, tensor)
+
+
+REFUSED = {
+    "model width 80 is no multiple of 32": {"hidden_size": 80},
+    "heads of 24 and 24": {"head_dim": 24},
+    "heads of 64 and 40": {"head_dim": 64, "v_dim": 40},
+    "heads of 528 and 64": {"head_dim": 528, "v_dim": 64},
+    "inner sizes 100 and 256": {"intermediate_size": 100},
+    "inner sizes 160 and 48": {"num_attention_heads": 3, "num_key_value_heads": 1, "v_dim": 16},
+    "49 query heads over 1 key heads": {"num_attention_heads": 49, "num_key_value_heads": 1},
+}
+
+
+@pytest.mark.parametrize(("message", "sizes"), REFUSED.items())
+def test_sizes_without_a_kernel_are_refused(
+    message: str, sizes: dict[str, object], tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", sized("llama", sizes))
+    spec = spec_from_gguf(*read_gguf(path))
+    with pytest.raises(UnsupportedModelError, match=message):
+        make_plan(spec, Workload(context_tokens=64, threads=1))
