@@ -68,56 +68,55 @@ template <class F, int columns>
   });
 }
 
-// Which lines of packed weights a pass asks for before their use. The hardware's prefetcher stops at each
-// page, and the work on a block leaves the core too little room to run ahead by itself. When a panel is
-// passed over several times, each pass asks for its share of the next panel, so that the memory never rests.
-struct Ahead {
-  int64_t distance;  // bytes
-  int first;         // lines first, first + step, ... of each block
-  int step;
-
-  static constexpr int64_t kNear = 8192;
-  static Ahead for_pass(int pass, int passes, int64_t panel_bytes) {
-    return {passes == 1 ? kNear : panel_bytes, pass, passes};
-  }
-  // Inline, because the compiler drops calls of functions that do nothing but prefetch.
-  [[gnu::always_inline]] void ask(const uint8_t* block, int size) const {
-    for (int line = 64 * first; line < size; line += 64 * step) __builtin_prefetch(block + distance + line);
-  }
-};
+// Weights are asked for this many bytes before their use: the hardware's prefetcher stops at each page,
+// and the work on a block leaves the core too little room to run ahead by itself.
+constexpr int kPrefetch = 8192;
 
 // Adds num_blocks blocks, a whole number of super-blocks, to acc.
 template <class F, int columns>
 [[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
-                                              const Ahead& ahead, F32 (&acc)[2][columns]) {
-  constexpr int size = F::kBytes / F::kSuper;
+                                              F32 (&acc)[2][columns]) {
   for (int64_t b = 0; b < num_blocks; b += F::kSuper) {
     const uint8_t* bytes = source + b / F::kSuper * F::kBytes;
     const F super(bytes);
     for (int j = 0; j < F::kSuper; ++j) {
       if constexpr (F::kPacked) {
-        if (ahead.step == 1) Ahead{Ahead::kNear, 0, 1}.ask(bytes + j * size, size);
-        else ahead.ask(bytes + j * size, size);
+        constexpr int size = F::kBytes / F::kSuper;
+        for (int line = 0; line < size; line += 64) __builtin_prefetch(bytes + j * size + kPrefetch + line);
       }
       accumulate_block<F, columns>(super, j, in.at_block(b + j), acc);
     }
   }
 }
-
 // out[column][32] = (first ? 0 : out) + blocks · in
 template <class F, int columns>
-void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, const Ahead& ahead, float* out,
-                  bool first) {
+void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first) {
   F32 acc[2][columns];
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     acc[0][c] = first ? zero_f() : load(out + 32 * c);
     acc[1][c] = first ? zero_f() : load(out + 32 * c + 16);
   });
-  accumulate<F, columns>(source, num_blocks, in, ahead, acc);
+  accumulate<F, columns>(source, num_blocks, in, acc);
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     store(out + 32 * c, acc[0][c]);
     store(out + 32 * c + 16, acc[1][c]);
   });
+}
+
+// Runs product_tile over `rows` activation rows in tiles of nearly equal width, at most `widest`.
+template <class F, int widest>
+inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows,
+                         float* out, bool first) {
+  const int tiles = (rows + widest - 1) / widest;
+  for (int t = 0; t < tiles; ++t) {
+    const int begin = rows * t / tiles;
+    const int width = rows * (t + 1) / tiles - begin;
+    const ActCursor cursor = ActCursor::at(in, begin, block);
+    float* tile_out = out + 32 * begin;
+    unroll<widest>([&](auto i) __attribute__((always_inline)) {
+      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, tile_out, first);
+    });
+  }
 }
 
 // How many activation rows one pass over a block takes: as many as the registers hold.
@@ -128,45 +127,26 @@ constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 4 : 6;
 template <class F>
 constexpr int kDirectRows = F::kHalves ? 8 : 24;
 
-// Runs product_tile over `rows` activation rows in tiles of nearly equal width.
-template <class F>
-inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows,
-                         float* out, bool first) {
-  constexpr int widest = kWidest<F>;
-  const int tiles = (rows + widest - 1) / widest;
-  for (int t = 0; t < tiles; ++t) {
-    const int begin = rows * t / tiles;
-    const int width = rows * (t + 1) / tiles - begin;
-    const ActCursor cursor = ActCursor::at(in, begin, block);
-    const Ahead ahead = Ahead::for_pass(t, tiles, num_blocks / F::kSuper * F::kBytes);
-    float* tile_out = out + 32 * begin;
-    unroll<widest>([&](auto i) __attribute__((always_inline)) {
-      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, ahead, tile_out, first);
-    });
-  }
-}
-
 // Few rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
   using Plain = Unpacked<F::kHalves, F::kAffine>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= kDirectRows<F>) return product_rows<F>(panel, blocks, in, 0, rows, out, true);
+  if (rows <= kDirectRows<F>) return product_rows<F, kWidest<F>>(panel, blocks, in, 0, rows, out, true);
   // Pieces of nearly equal size, each a whole number of super-blocks.
   const int64_t supers = blocks / F::kSuper;
   const int64_t pieces = (blocks + kUnpackBlocks - 1) / kUnpackBlocks;
-  const Ahead next_panel = {supers * F::kBytes, 0, 1};
   for (int64_t i = 0; i < pieces; ++i) {
     const int64_t begin = supers * i / pieces;
     const int64_t end = supers * (i + 1) / pieces;
     uint8_t* target = scratch;
     for (int64_t s = begin; s < end; ++s) {
       const F super(panel + s * F::kBytes);
-      next_panel.ask(panel + s * F::kBytes, F::kBytes);
       for (int j = 0; j < F::kSuper; ++j, target += Plain::kBytes) unpack_block(super, j, target);
     }
-    product_rows<Plain>(scratch, (end - begin) * F::kSuper, in, begin * F::kSuper, rows, out, i == 0);
+    const int64_t first = begin * F::kSuper;
+    product_rows<Plain, kWidest<Plain>>(scratch, (end - begin) * F::kSuper, in, first, rows, out, i == 0);
   }
 }
 
