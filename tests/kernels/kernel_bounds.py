@@ -114,5 +114,3 @@ def scattered(num_positions: int, rng: np.random.Generator, first_free: int = 0)
     """Return pages for that many positions in random order, from `first_free` on."""
     count = -(-num_positions // 64)
     return (first_free + rng.permutation(count)).tolist()
-
-

@@ -42,9 +42,7 @@ EXTREME_EXPONENTS = [0, 1, 2, 127, 253, 254, 255]
 
 
 @pytest.mark.parametrize("exponent", EXTREME_EXPONENTS)
-def test_every_exponent_of_mxfp4(
-    team: Team, exponent: int, request: pytest.FixtureRequest
-) -> None:
+def test_every_exponent_of_mxfp4(team: Team, exponent: int, request: pytest.FixtureRequest) -> None:
     if exponent == 255:
         reason = "the panel's bfloat16 scale of 2^128 is infinite"
         request.applymarker(pytest.mark.xfail(reason=reason))
@@ -55,9 +53,7 @@ def test_every_exponent_of_mxfp4(
 
 @pytest.mark.parametrize("bits", [0x0001, 0x03FF, 0x0400, 0x7BFF, 0x8001, 0xFBFF])
 @pytest.mark.parametrize("fmt", [bf.Q4_0, bf.Q5_0, bf.Q8_0, bf.Q6_K, bf.Q3_K, bf.IQ4_XS], ids=str)
-def test_extreme_scales(
-    team: Team, fmt: BlockFormat, bits: int, rng: np.random.Generator
-) -> None:
+def test_extreme_scales(team: Team, fmt: BlockFormat, bits: int, rng: np.random.Generator) -> None:
     offset = {"Q6_K": 208, "Q3_K": 108}.get(fmt.name, 0)
     block = np.frombuffer(random_matrix(fmt, 1, fmt.block_elems, rng).data, np.uint8).copy()
     block[offset : offset + 2] = bits & 255, bits >> 8
@@ -117,9 +113,7 @@ def test_four_bits_are_better_than_rounding_on_the_whole(
 
 @pytest.mark.parametrize("target", [bf.Q8_0, bf.Q4_1], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
-def test_what_has_no_quantized_form_is_refused(
-    team: Team, bad: float, target: BlockFormat
-) -> None:
+def test_what_has_no_quantized_form_is_refused(team: Team, bad: float, target: BlockFormat) -> None:
     values = np.ones((40, 64), np.float32)
     values[37, 33] = bad
     with pytest.raises(InputError, match=rf"row 37 .*{target.name}"):

@@ -114,9 +114,7 @@ def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.nda
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_any_number_of_threads(
-    opened: tuple[ModelSpec, Runtime, np.ndarray], threads: int
-) -> None:
+def test_any_number_of_threads(opened: tuple[ModelSpec, Runtime, np.ndarray], threads: int) -> None:
     spec, _, expected = opened
     runtime = open_runtime(spec, best_isa(), threads)
     for sizes in ([], [1, 5, 2, 17]):
@@ -125,9 +123,7 @@ def test_any_number_of_threads(
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_instruction_set(
-    opened: tuple[ModelSpec, Runtime, np.ndarray], isa: str
-) -> None:
+def test_every_instruction_set(opened: tuple[ModelSpec, Runtime, np.ndarray], isa: str) -> None:
     if not has_isa(isa):
         pytest.skip(f"{isa} kernels were not run: not built, or not for this CPU")
     spec, _, expected = opened

@@ -44,9 +44,7 @@ def config_of(family: str, **changes: object) -> dict[str, object]:
     return tiny_config(family, **{**WIDE.get(family, {}), **changes})
 
 
-def assert_parity(
-    spec: ModelSpec, tensor: object = None, precision: str | None = None
-) -> None:
+def assert_parity(spec: ModelSpec, tensor: object = None, precision: str | None = None) -> None:
     """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
     runtime = open_runtime(spec, best_isa(), 2, precision=precision)
