@@ -23,7 +23,7 @@ using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
 // Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
 // then come the ActMeta.
 using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
-// (base offset, bytes of a page, heads, k_dim, v_dim)
+// (base offset, bytes from a page to the next, heads, k_dim, v_dim)
 using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t>;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -108,6 +108,8 @@ class Builder {
       throw InputError("a page of " + std::to_string(page_bytes) + " bytes is too small for heads of " +
                        std::to_string(layer.head_bytes() * heads));
     if (__builtin_mul_overflow(page_bytes, program_.num_pages, &pool)) throw InputError("the pages leave the arena");
+    // The last page ends with its heads; what follows up to page_bytes is other layers'.
+    if (pool > 0) pool -= page_bytes - layer.head_bytes() * heads;
     layer.base = bytes("the pages", base, pool);
     return layer;
   }

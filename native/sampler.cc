@@ -10,11 +10,29 @@ namespace tonnage {
 
 namespace {
 
+// Reductions over lanes that the compiler turns into vectors; a plain running maximum waits for itself.
+constexpr int kLanes = 16;
+
+float maximum(const float* logits, int32_t n) {
+  float lane[kLanes];
+  std::fill(lane, lane + kLanes, logits[0]);
+  int32_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) lane[k] = logits[i + k] > lane[k] ? logits[i + k] : lane[k];
+  for (; i < n; ++i) lane[0] = std::max(lane[0], logits[i]);
+  return *std::max_element(lane, lane + kLanes);
+}
+
+// The first token of the largest logit.
 int32_t largest(const float* logits, int32_t n) {
-  int32_t best = 0;
-  for (int32_t i = 1; i < n; ++i)
-    if (logits[i] > logits[best]) best = i;
-  return best;
+  return static_cast<int32_t>(std::find(logits, logits + n, maximum(logits, n)) - logits);
+}
+
+// Minus infinity forbids a token; NaN and infinity mean that the model broke.
+bool all_usable(const float* logits, int32_t n) {
+  int32_t wrong = 0;
+  for (int32_t i = 0; i < n; ++i) wrong += !(logits[i] < INFINITY);
+  return wrong == 0;
 }
 
 double log_sum_exp(const float* logits, int32_t n, float peak) {
@@ -87,15 +105,24 @@ void Sampler::adjust(float* logits) const {
     logits[token] -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
 }
 
-// Lets candidates_ hold the logits from `floor` on, at most top_k of them.
+// Lets candidates_ hold the logits from `floor` on, at most top_k of them. With a small top_k the floor
+// rises to the worst of the best so far, which nearly every later logit misses.
 void Sampler::gather(const float* logits, float floor) {
+  const auto keep = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : static_cast<size_t>(vocab_size_);
   candidates_.clear();
-  for (int32_t i = 0; i < vocab_size_; ++i)
-    if (logits[i] >= floor) candidates_.emplace_back(logits[i], i);
-  const auto keep = static_cast<size_t>(params_.top_k);
-  if (params_.top_k <= 0 || keep >= candidates_.size()) return;
-  std::partial_sort(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), before);
-  candidates_.resize(keep);
+  for (int32_t i = 0; i < vocab_size_; ++i) {
+    if (logits[i] < floor) continue;
+    candidates_.emplace_back(logits[i], i);
+    if (candidates_.size() < 2 * keep + 64) continue;
+    const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(keep) - 1;
+    std::nth_element(candidates_.begin(), last, candidates_.end(), before);
+    floor = last->first;
+    candidates_.resize(keep);
+  }
+  if (params_.top_k <= 0) return;
+  const auto kept = candidates_.begin() + static_cast<std::ptrdiff_t>(std::min(keep, candidates_.size()));
+  std::partial_sort(candidates_.begin(), kept, candidates_.end(), before);
+  candidates_.erase(kept, candidates_.end());
 }
 
 // Returns how many of the best candidates top-p and min-p leave; those are in order.
@@ -139,9 +166,9 @@ int32_t Sampler::draw(const float* logits) {
 
 Sampled Sampler::sample(float* logits, int32_t num_top) {
   Sampled out;
-  const float peak = logits[largest(logits, vocab_size_)];
-  const double norm = log_sum_exp(logits, vocab_size_, peak);
-  if (!std::isfinite(norm))
+  const bool with_logprobs = num_top >= 0;
+  const double norm = with_logprobs ? log_sum_exp(logits, vocab_size_, maximum(logits, vocab_size_)) : 0;
+  if (!std::isfinite(norm) || !all_usable(logits, vocab_size_))
     throw InputError("the logits are not finite: the model's numbers overflowed; its weights may be damaged");
   if (num_top > 0) {
     candidates_.clear();
@@ -151,20 +178,22 @@ Sampled Sampler::sample(float* logits, int32_t num_top) {
     for (std::ptrdiff_t i = 0; i < count; ++i)
       out.top.emplace_back(candidates_[i].second, static_cast<float>(candidates_[i].first - norm));
   }
-  std::vector<std::pair<int32_t, float>> raw;
+  std::vector<std::pair<int32_t, float>> raw;  // what adjust() is about to change
   const auto remember = [&](const auto& map) {
     for (const auto& [token, unused] : map)
       if (token >= 0 && token < vocab_size_) raw.emplace_back(token, logits[token]);
   };
-  remember(params_.logit_bias);
-  remember(prompt_);
-  remember(generated_);
+  if (with_logprobs) {
+    remember(params_.logit_bias);
+    remember(prompt_);
+    remember(generated_);
+  }
   adjust(logits);
   out.token = draw(logits);
   float own = logits[out.token];
   for (const auto& [token, value] : raw)
     if (token == out.token) own = value;
-  out.logprob = static_cast<float>(own - norm);
+  out.logprob = with_logprobs ? static_cast<float>(own - norm) : NAN;
   ++generated_[out.token];
   ++drawn_;
   return out;

@@ -88,16 +88,22 @@ void by_micro(int count, Fn&& fn) {
   }
 }
 
+F32 capped(F32 x, float cap) { return cap > 0 ? mul(set(cap), tanh(mul(x, set(1.0f / cap)))) : x; }
+
 // Turns raw scores of the positions [block, block + 64) into masked, capped ones and notes the maximum.
 void mask_scores(Tile& tile, int i, int block, int window, float cap) {
   float* s = tile.weights + 64 * i;
   const int last = tile.position[i] - block + 1;  // first position not seen
   const int first = window > 0 ? tile.position[i] - window + 1 - block : 0;
+  const bool all_seen = last >= kPageTokens && first <= 0;
   F32 best = set(-INFINITY);
+  if (all_seen && cap <= 0) {
+    for (int g = 0; g < 4; ++g) best = max(best, load(s + 16 * g));
+    tile.next[i] = reduce_max(best);
+    return;
+  }
   for (int g = 0; g < 4; ++g) {
-    F32 x = load(s + 16 * g);
-    if (cap > 0) x = mul(set(cap), tanh(mul(x, set(1.0f / cap))));
-    x = keep_first(x, last - 16 * g, set(-INFINITY));
+    F32 x = keep_first(capped(load(s + 16 * g), cap), last - 16 * g, set(-INFINITY));
     if (first > 0) x = keep_first(set(-INFINITY), first - 16 * g, x);
     best = max(best, x);
     store(s + 16 * g, x);

@@ -128,18 +128,21 @@ void scale_head(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set(factor)));
 }
 
+// Keeps what f16 cannot hold finite: an infinity would reach rows that do not even see it, as 0 * inf.
+F32 within_half(F32 x) { return max(min(x, set(65504.0f)), set(-65504.0f)); }
+
 void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
   auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
   uint16_t narrow[16];
   for (int d = 0; d < kv.k_dim; d += 16) {
-    store_f16(narrow, load(x + d));
+    store_f16(narrow, within_half(load(x + d)));
     for (int i = 0; i < 16; ++i) keys[(d + i) * 16] = narrow[i];
   }
 }
 
 void store_value(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
   auto* values = reinterpret_cast<uint16_t*>(kv.values(page, head)) + slot * kv.v_pad;
-  for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, load(x + d));
+  for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, within_half(load(x + d)));
 }
 
 void rotate_row(const RotateOp& op, int64_t row, int head, int position, const int32_t* pages) {

@@ -150,7 +150,7 @@ template <> struct Format<Layout::MXFP4> {
   Table16 table;
   explicit Format(const uint8_t* super) : p(super), table(table16(kE2M1)) {}
   template <int g, int q> U8 code(int) const { return lookup(table, nibble<q, 0>(p + 64 + 256 * g)); }
-  template <int g, int h> F32 scale(int) const { return mul(load_bf16(halves(p) + 16 * g), set(0.5f)); }
+  template <int g, int h> F32 scale(int) const { return load_bf16(halves(p) + 16 * g); }
 };
 
 // d[32], dmin[32], six-bit scales and mins of eight blocks, then the blocks.

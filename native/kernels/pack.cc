@@ -127,8 +127,8 @@ void pack_mxfp4(const Source& in, int64_t b, uint8_t* out) {
   Codes codes = {};
   for (int r = 0; r < in.rows; ++r) {
     const uint8_t* p = in.block(r, b, 17);
-    // 2^(e - 127) as bfloat16; e = 0 is the subnormal 2^-127.
-    const auto scale = static_cast<uint16_t>(p[0] ? p[0] << 7 : 0x40);
+    // 2^(e - 128) as bfloat16, for codes of twice the values; e = 0 and 1 are subnormal.
+    const auto scale = static_cast<uint16_t>(p[0] > 1 ? (p[0] - 1) << 7 : p[0] == 1 ? 0x40 : 0x20);
     std::memcpy(out + 2 * r, &scale, 2);
     split_nibbles(p + 1, codes.at[r]);
   }

@@ -136,7 +136,8 @@ void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* ou
   if (rows <= kDirectRows<F>) return product_rows<F, kWidest<F>>(panel, blocks, in, 0, rows, out, true);
   // Pieces of nearly equal size, each a whole number of super-blocks.
   const int64_t supers = blocks / F::kSuper;
-  const int64_t pieces = (blocks + kUnpackBlocks - 1) / kUnpackBlocks;
+  constexpr int64_t most = kUnpackBlocks / F::kSuper;
+  const int64_t pieces = (supers + most - 1) / most;
   for (int64_t i = 0; i < pieces; ++i) {
     const int64_t begin = supers * i / pieces;
     const int64_t end = supers * (i + 1) / pieces;

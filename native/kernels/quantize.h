@@ -8,7 +8,7 @@ namespace tonnage::TONNAGE_ISA {
 
 inline void quantize32(F32 lo, F32 hi, int8_t* codes, ActMeta* meta) {
   const float largest = reduce_max(max(abs(lo), abs(hi)));
-  // Below 1e-30 the quotient could overflow; such activations are nothing beside any others.
+  // Far below that the quotient would overflow; such activations are nothing beside any others.
   const F32 inverse = set(largest > 1e-30f ? 127.0f / largest : 0.0f);
   // The clamp only meets values that are not finite.
   const I32 a = round_i32(max(min(mul(lo, inverse), set(127.0f)), set(-127.0f)));

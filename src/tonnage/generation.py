@@ -133,7 +133,7 @@ class Generator:
 
     def _draw(self, generation: Generation, sampler: Sampler) -> int:
         wanted = generation.options.logprobs
-        drawn: Sampled = self._runtime.sample(sampler, 0, wanted or 0)
+        drawn: Sampled = self._runtime.sample(sampler, 0, -1 if wanted is None else wanted)
         if wanted is not None:
             generation.logprobs.append(TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top)))
         return drawn.token

@@ -108,14 +108,12 @@ def test_what_a_page_held_before_does_not_matter(
     assert_same_bits(attention.attend(team(1), qkv, heads, pages, spans), expected, "stale page")
 
 
-@pytest.mark.parametrize("unseen", [65504.0, np.inf])
+@pytest.mark.parametrize("unseen", [65504.0, -65504.0])
 @pytest.mark.parametrize("where", ["after", "before the window"])
 def test_what_a_row_does_not_see_does_not_matter(
-    team: Team, where: str, unseen: float, rng: np.random.Generator, request: pytest.FixtureRequest
+    team: Team, where: str, unseen: float, rng: np.random.Generator
 ) -> None:
-    if not np.isfinite(unseen):
-        reason = "a weight of 0 times an infinite value in the same tile is NaN"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+    # Infinities are never stored (test_rotate.py), since 0 times one would be NaN.
     heads = Heads(4, 2, 64, 48)
     spans = [Span([0, 1], 3, 66)]
     pages = random_pages(2, heads, rng)

@@ -162,3 +162,15 @@ def test_rotate_bits_agree_on_all_instruction_sets(
             out, own = attention.rotate(team_of(isa, 2), qkv, heads, rotation, spans)
             assert_same_bits(out, expected, isa)
             assert own.packed() == pages.packed(), isa
+
+
+def test_rotate_stores_what_f16_cannot_hold_as_its_largest(team: Team) -> None:
+    heads = Heads(1, 1, 16, 16)
+    spans = [Span([0], 1, 0)]
+    table = np.stack([np.ones((1, 8)), np.zeros((1, 8))], axis=1).astype(np.float32)
+    qkv = np.full((1, heads.qkv_cols), 1e6, np.float32)
+    qkv[0, 20:40] = -1e6
+    _, pages = attention.rotate(team(1), qkv, heads, Rotation(table), spans)
+    keys, values = pages.of(spans[0])
+    assert (keys[0].ravel() == np.where(qkv[0, 16:32] > 0, 65504, -65504)).all()
+    assert (values[0].ravel() == np.where(qkv[0, 32:] > 0, 65504, -65504)).all()

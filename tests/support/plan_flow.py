@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.layout import acts_bytes, panel_bytes
+from tonnage.core.layout import PAGE_TOKENS, acts_bytes, panel_bytes
 from tonnage.core.plan import Plan, StepPlan
 
 Range = tuple[int, int]  # begin, end
@@ -85,4 +85,7 @@ def permanent(plan: Plan) -> Iterator[tuple[str, Range]]:
     for rope in plan.ropes:
         yield "angles", _floats(rope.offset, len(rope.frequencies))
     for layer in plan.kv.layers:
-        yield "pages", (layer.offset, layer.offset + layer.page_bytes * plan.kv.num_pages)
+        size = 2 * PAGE_TOKENS * (layer.k_dim + -(-layer.v_dim // 16) * 16) * layer.num_heads
+        for page in range(plan.kv.num_pages):
+            begin = layer.offset + page * layer.page_stride
+            yield "pages", (begin, begin + size)

@@ -125,7 +125,7 @@ struct GatedOp {
 // Where one layer's keys and values lie: per page and head, K as [4][k_dim][16 tokens], V as [64][v_pad], f16.
 struct KvLayer {
   uint8_t* base;
-  int64_t page_bytes;  // all heads of this layer
+  int64_t page_bytes;  // from one page to the next, all layers in it
   int32_t num_heads;
   int32_t k_dim;
   int32_t v_dim;

@@ -23,7 +23,7 @@ struct SamplingParams {
 
 struct Sampled {
   int32_t token;
-  float logprob;  // of the model's own distribution, before any of the above
+  float logprob;  // of the model's own distribution, before any of the above; NaN unless asked for
   std::vector<std::pair<int32_t, float>> top;
 };
 
@@ -37,7 +37,8 @@ class Sampler {
   // Counts a token of the prompt towards the repetition penalty. Throws InputError outside the vocabulary.
   void observe(int32_t token);
 
-  // Draws one token and counts it. logits is overwritten. The draw depends on the seed and on how many
+  // Draws one token and counts it. num_top: -1 for no log probabilities (they cost a pass of exponentials),
+  // else how many of the best to report beside the drawn one. logits is overwritten. The draw depends on the seed and on how many
   // were drawn before, on nothing else. Order: bias, penalties, temperature, top-k, top-p, min-p. Throws
   // InputError when the logits hold NaN or infinity instead of a distribution.
   Sampled sample(float* logits, int32_t num_top);

@@ -54,10 +54,13 @@ class RopePlan:
 
 @dataclass(frozen=True, slots=True)
 class KvLayerPlan:
-    """One layer's pool of pages: K and V of 64 positions of every head."""
+    """One layer's part of every page: K and V of 64 positions of its heads.
+
+    Page p's part lies at offset + p * page_stride; a page holds the parts of all layers.
+    """
 
     offset: int
-    page_bytes: int
+    page_stride: int
     num_heads: int
     k_dim: int
     v_dim: int

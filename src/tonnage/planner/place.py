@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
-from tonnage.core.model_spec import LayerSpec, ModelSpec
+from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
 from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, Source, VectorPlan
 
 LINE_BYTES = 64
@@ -114,14 +114,20 @@ def _place_layer(placer: WeightPlacer, prefix: str, layer: LayerSpec) -> None:
         placer.vector(prefix + "post_mlp_norm", add)
 
 
+def kv_head_bytes(attention: AttentionSpec) -> int:
+    """Return the bytes of K and V of one key head in one page, f16."""
+    return 2 * PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
+
+
 def place_kv(spec: ModelSpec, num_pages: int, cursor: Cursor) -> KvPlan:
-    """Place one pool of f16 pages per layer."""
+    """Place a pool of f16 pages, each with all layers, so that memory is touched as tokens come."""
+    parts = [
+        kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers
+    ]
+    offset = cursor.take(sum(parts) * num_pages)
     layers = []
-    start = cursor.offset
-    for layer in spec.layers:
+    for layer, nbytes in zip(spec.layers, parts, strict=True):
         a = layer.attention
-        head_bytes = 2 * PAGE_TOKENS * (a.k_dim + round_up(a.v_dim, 16))
-        page_bytes = head_bytes * a.num_kv_heads
-        offset = cursor.take(page_bytes * num_pages)
-        layers.append(KvLayerPlan(offset, page_bytes, a.num_kv_heads, a.k_dim, a.v_dim))
-    return KvPlan("F16", PAGE_TOKENS, num_pages, cursor.offset - start, tuple(layers))
+        layers.append(KvLayerPlan(offset, sum(parts), a.num_kv_heads, a.k_dim, a.v_dim))
+        offset += nbytes
+    return KvPlan("F16", PAGE_TOKENS, num_pages, sum(parts) * num_pages, tuple(layers))

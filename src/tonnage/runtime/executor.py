@@ -44,7 +44,7 @@ class Runtime:
         row_bytes = 4 * self.plan.vocab_size
         return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
 
-    def sample(self, sampler: Sampler, index: int, num_top: int = 0) -> Sampled:
+    def sample(self, sampler: Sampler, index: int, num_top: int = -1) -> Sampled:
         """Draw from the last step's `index`-th logit row, which is overwritten."""
         assert self._arena is not None
         vocab = self.plan.vocab_size
