@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import ContextLengthError, FileFormatError, RequestError
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
@@ -17,11 +16,13 @@ from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation, Generator
 from tonnage.machine.host import read_machine
+from tonnage.machine.memory_use import rss_bytes
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.fit import Wishes, choose_workload, require_fit
+from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
 from tonnage.text.template import ChatTemplate
@@ -29,7 +30,6 @@ from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
 
-DEFAULT_CONTEXT_TOKENS = 4096
 _CONFIG_LIMIT_BYTES = 1 << 20
 
 Message = Mapping[str, Any]
@@ -74,8 +74,8 @@ class Engine:
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for arena and tokenizer (`700MiB` or a number). precision: `8bit` or `4bit`
-        quantizes float weights while loading. offline: a model that is not here is an error.
+        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
+        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is not here is an error.
         on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
@@ -83,15 +83,14 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        workload = Workload(
-            context_tokens=_context(spec, context),
-            threads=_threads(machine, threads),
-            concurrency=concurrency,
-            max_logit_rows=max_logit_rows,
-            precision=_precision(precision),
-        )
-        plan = make_plan(spec, workload)
-        _check_budget(plan, tokenizer, machine, memory)
+        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows)
+        plan = make_plan(spec, choose_workload(spec, machine, wishes))
+        stated = parse_bytes(memory) if isinstance(memory, str) else memory
+        if stated is None:
+            # What is resident already is no longer among the bytes that the machine could give.
+            require_fit(plan, 0, machine.usable_memory_bytes, "may be used by this process")
+        else:
+            require_fit(plan, rss_bytes(), stated, "were allowed")
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
         return cls(plan, runtime, tokenizer, source, spec.context_length)
 
@@ -203,45 +202,3 @@ def _with_total(
     on_load: Callable[[int, int], None] | None, total_bytes: int
 ) -> Callable[[int], None] | None:
     return None if on_load is None else lambda done_bytes: on_load(done_bytes, total_bytes)
-
-
-def _context(spec: ModelSpec, wanted: int | None) -> int:
-    if wanted is None:
-        return min(DEFAULT_CONTEXT_TOKENS, spec.context_length)
-    if wanted < 2 or wanted > spec.context_length:
-        raise RequestError(
-            f"A context of {wanted:,} tokens was asked for; this model takes 2 to "
-            f"{spec.context_length:,}."
-        )
-    return wanted
-
-
-def _threads(machine: Machine, wanted: int | None) -> int:
-    if wanted is None:
-        return machine.default_threads
-    if not 1 <= wanted <= 256:
-        raise RequestError(f"{wanted} threads were asked for; it takes 1 to 256.")
-    return wanted
-
-
-def _precision(wanted: str | None) -> str | None:
-    if wanted not in (None, "8bit", "4bit"):
-        raise RequestError(
-            f"The precision {wanted!r} is unknown; use 8bit or 4bit, or leave it out."
-        )
-    return wanted
-
-
-def _check_budget(
-    plan: Plan, tokenizer: Tokenizer, machine: Machine, memory: str | int | None
-) -> None:
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    needed = plan.arena_bytes + tokenizer.nbytes
-    limit = machine.usable_memory_bytes if stated is None else stated
-    if needed > limit:
-        lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in plan.items)
-        origin = "may be used by this process" if stated is None else "were allowed"
-        raise BudgetError(
-            f"The model needs {format_bytes(needed)} ({lines}) and {format_bytes(limit)} {origin}, "
-            f"{format_bytes(needed - limit)} short; choose a smaller --context or model."
-        )

@@ -10,7 +10,7 @@ from support.plan_flow import Access, Range, accesses, permanent
 from tonnage.core.block_format import ALL_FORMATS, F32, BlockFormat
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import UnsupportedModelError
-from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS
+from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
 from tonnage.core.plan import Plan
 from tonnage.planner.plan import Workload, make_plan
@@ -126,6 +126,8 @@ def test_the_ledger_adds_up(spec: ModelSpec, workload: Workload) -> None:
     by_kind = {item.kind: item.planned_bytes for item in plan.items}
     assert by_kind["weight"] >= plan.weight_bytes
     assert by_kind["kv"] == plan.kv.nbytes
+    outside = by_kind.pop("host")
+    assert outside == workload.threads * WORKER_SCRATCH_BYTES
     padding = plan.arena_bytes - sum(by_kind.values())
     # Weights and pages end on borders of huge pages.
     assert 0 <= padding < 2 * (2 << 20) + 64 * len(plan.ropes) * 8

@@ -7,6 +7,7 @@ BLOCK_COLS = 32
 PAGE_TOKENS = 64
 MAX_STEP_ROWS = 512
 MAX_GROUP_HEADS = 48  # query heads over one key head
+WORKER_SCRATCH_BYTES = 273_920  # of each thread: unpacked weights, two panels' products, attention
 FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
 
 

@@ -3,6 +3,11 @@
 from tonnage.machine.host_files import HostFiles, kibibytes
 
 
+def rss_bytes() -> int:
+    """Return the bytes that are resident now (VmRSS of proc_pid_status(5)), 0 where unknown."""
+    return kibibytes(HostFiles().fields("/proc/self/status").get("VmRSS", "")) or 0
+
+
 def peak_rss_bytes() -> int:
     """Return the most bytes that were resident at once since this process began.
 

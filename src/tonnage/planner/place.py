@@ -121,9 +121,7 @@ def kv_head_bytes(attention: AttentionSpec) -> int:
 
 def place_kv(spec: ModelSpec, num_pages: int, cursor: Cursor) -> KvPlan:
     """Place a pool of f16 pages, each with all layers, so that memory is touched as tokens come."""
-    parts = [
-        kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers
-    ]
+    parts = [kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers]
     offset = cursor.take(sum(parts) * num_pages)
     layers = []
     for layer, nbytes in zip(spec.layers, parts, strict=True):

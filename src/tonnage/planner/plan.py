@@ -8,6 +8,7 @@ from tonnage.core.layout import (
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
     PAGE_TOKENS,
+    WORKER_SCRATCH_BYTES,
     acts_bytes,
     round_up,
 )
@@ -71,7 +72,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         steps=lowering.steps(),
         logits_offset=offsets["logits"],
         arena_bytes=end,
-        items=_items(weight_bytes, kv, buffers),
+        items=_items(weight_bytes, kv, buffers, workload.threads),
     )
 
 
@@ -150,11 +151,14 @@ def _needs(spec: ModelSpec, workload: Workload) -> list[Need]:
     return needs
 
 
-def _items(weight_bytes: int, kv: KvPlan, buffers: tuple[Buffer, ...]) -> tuple[Item, ...]:
+def _items(
+    weight_bytes: int, kv: KvPlan, buffers: tuple[Buffer, ...], threads: int
+) -> tuple[Item, ...]:
     first = min(b.offset for b in buffers)
     last = max(b.offset + b.nbytes for b in buffers)
     return (
         Item("weights", "weight", weight_bytes),
         Item("kv pages", "kv", kv.nbytes),
         Item("step scratch", "scratch", last - first),
+        Item("thread scratch", "host", threads * WORKER_SCRATCH_BYTES),
     )

@@ -1,0 +1,57 @@
+"""What the planner fills in, and what it refuses."""
+
+import dataclasses
+
+import pytest
+from support.checkpoints import tiny_config, tiny_model, write_gguf
+from support.containers import read_gguf
+
+from tonnage._native import Executor
+from tonnage.core.errors import BudgetError, RequestError
+from tonnage.core.layout import WORKER_SCRATCH_BYTES
+from tonnage.core.model_spec import ModelSpec
+from tonnage.machine.host import read_machine
+from tonnage.models.registry import spec_from_gguf
+from tonnage.planner.fit import Wishes, choose_workload, require_fit
+from tonnage.planner.plan import make_plan
+
+MACHINE = dataclasses.replace(read_machine(), affinity=(0, 1, 2), num_cores=3, cpu_quota=1.5)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    path = tmp_path_factory.mktemp("fit") / "tiny.gguf"
+    write_gguf(path, tiny_model(tiny_config("llama"), seed=1))
+    return spec_from_gguf(*read_gguf(path))
+
+
+def test_open_choices_follow_model_and_machine(spec: ModelSpec) -> None:
+    workload = choose_workload(spec, MACHINE, Wishes())
+    assert workload.context_tokens == min(4096, spec.context_length)
+    assert workload.threads == 2
+    assert choose_workload(spec, MACHINE, Wishes(context=2, threads=7)).threads == 7
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [Wishes(context=1), Wishes(context=10**9), Wishes(threads=0), Wishes(threads=257),
+     Wishes(precision="5bit")],
+    ids=str,
+)  # fmt: skip
+def test_wishes_out_of_range_are_refused(spec: ModelSpec, wishes: Wishes) -> None:
+    with pytest.raises(RequestError, match=r"\d"):
+        choose_workload(spec, MACHINE, wishes)
+
+
+def test_a_limit_is_met_to_the_byte(spec: ModelSpec) -> None:
+    plan = make_plan(spec, choose_workload(spec, MACHINE, Wishes()))
+    needed = sum(item.planned_bytes for item in plan.items) + 1000
+    require_fit(plan, 1000, needed, "were allowed")
+    with pytest.raises(BudgetError, match="1 B short") as caught:
+        require_fit(plan, 1000, needed - 1, "were allowed")
+    assert all(item.name in str(caught.value) for item in plan.items)
+
+
+def test_thread_scratch_is_planned_as_it_is_taken() -> None:
+    taken = [Executor("scalar", threads).scratch_bytes for threads in (1, 3)]
+    assert taken[1] - taken[0] == 2 * WORKER_SCRATCH_BYTES
