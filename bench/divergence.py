@@ -1,4 +1,4 @@
-"""How far logits lie from a float64 evaluation of the same weights: ours, and llama.cpp's beside it.
+"""How far logits lie from a float64 evaluation of the same weights, ours and llama.cpp's.
 
 The reference is the naive twin of the tests (float64, no cache, no quantized activations) on the
 checkpoint's decoded weights. The peer's logits and tokens come from
@@ -19,7 +19,7 @@ from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
 
-# The naive twin belongs to the tests; it is the one evaluation that shares no code with the kernels.
+# The naive twin belongs to the tests; it alone shares no code with the kernels.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 LOGIT_ROWS = 64

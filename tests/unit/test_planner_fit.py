@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
+
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
-
 from tonnage._native import Executor
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.layout import WORKER_SCRATCH_BYTES

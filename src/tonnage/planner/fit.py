@@ -71,5 +71,6 @@ def require_fit(plan: Plan, process_bytes: int, limit_bytes: int, origin: str) -
     lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in items)
     raise BudgetError(
         f"The model needs {format_bytes(needed)} ({lines}) and {format_bytes(limit_bytes)} "
-        f"{origin}, {format_bytes(needed - limit_bytes)} short; choose a smaller --context or model."
+        f"{origin}, {format_bytes(needed - limit_bytes)} short; choose a smaller --context or "
+        "model."
     )
