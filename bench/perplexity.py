@@ -1,8 +1,7 @@
 """Perplexity of a model on a text, scored as llama.cpp's `llama-perplexity` scores it.
 
-The whole text is encoded once and cut into chunks of 512 tokens; where the model puts a beginning
-token in front of a text, it takes the place of each chunk's first token. Of every chunk the tokens
-257 to 511 are predicted, each from all that stand before it in the chunk.
+`tonnage audit` measures the same and more; this prints the peer's form of it, with the standard
+error over tokens, and keeps nothing. How a text is cut: `tonnage.quality.chunks`.
 
 Run: python bench/perplexity.py MODEL TEXT [--chunks 20] [--threads N] [--catalog FILE] [--json]
 """
@@ -11,49 +10,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from tonnage.engine import Engine, Span
-
-CONTEXT_TOKENS = 512
-FIRST_SCORED = CONTEXT_TOKENS // 2
-# Rows whose logits are kept at once: 64 of a vocabulary of 262k take 64 MiB.
-LOGIT_ROWS = 64
-
-
-def chunks(engine: Engine, text: str) -> Iterator[list[int]]:
-    """Yield whole chunks of 512 token ids."""
-    tokenizer = engine.tokenizer
-    tokens = tokenizer.encode(text, add_special=True, parse_special=False)
-    opening = tokenizer.encode("", add_special=True, parse_special=False)[:1]
-    for begin in range(0, len(tokens) - CONTEXT_TOKENS + 1, CONTEXT_TOKENS):
-        chunk = tokens[begin : begin + CONTEXT_TOKENS]
-        yield [*opening, *chunk[len(opening) :]]
-
-
-def chunk_scores(engine: Engine, tokens: list[int]) -> np.ndarray:
-    """Return the negative log-likelihoods of tokens 257..511 of a chunk, in nats (float64)."""
-    runtime = engine.runtime
-    pages = list(range(engine.plan.kv.num_pages))
-    runtime.step(tokens[:FIRST_SCORED], [Span(pages, FIRST_SCORED, 0)], [])
-    scores = []
-    for begin in range(FIRST_SCORED, CONTEXT_TOKENS, LOGIT_ROWS):
-        part = tokens[begin : begin + LOGIT_ROWS]
-        runtime.step(part, [Span(pages, len(part), begin)], list(range(len(part))))
-        followers = tokens[begin + 1 : begin + 1 + len(part)]
-        scores += [surprise(engine, row, token) for row, token in enumerate(followers)]
-    return np.array(scores)
-
-
-def surprise(engine: Engine, row: int, token: int) -> float:
-    """Return -log softmax(logits of the last step's `row`)[token]."""
-    logits = np.frombuffer(engine.runtime.logits(row), np.float32)
-    peak = logits.max()
-    total = np.exp(logits - peak).sum(dtype=np.float64)
-    return float(np.log(total) + peak - logits[token])
+from tonnage.engine import Engine
+from tonnage.quality.chunks import CONTEXT_TOKENS, LOGIT_ROWS, SCORED_TOKENS, cut, score
 
 
 def main() -> int:
@@ -76,8 +38,8 @@ def main() -> int:
         catalog=args.catalog,
     ) as engine:
         text = args.text.read_text("utf-8")
-        for number, chunk in zip(range(1, args.chunks + 1), chunks(engine, text), strict=False):
-            scores += chunk_scores(engine, chunk).tolist()
+        for number, chunk in enumerate(cut(engine.tokenizer, text)[: args.chunks], 1):
+            scores += score(engine, chunk).surprises
             if not args.json:
                 print(f"[{number}] {np.exp(np.mean(scores)):.4f}", file=sys.stderr)
         name, isa = engine.source.name, engine.runtime.isa
@@ -88,7 +50,7 @@ def main() -> int:
     report = {
         "model": name,
         "isa": isa,
-        "num_chunks": len(scores) // (CONTEXT_TOKENS - FIRST_SCORED - 1),
+        "num_chunks": len(scores) // SCORED_TOKENS,
         "num_scored": len(scores),
         "perplexity": float(np.exp(np.mean(scores))),
         "standard_error": float(error),

@@ -55,7 +55,9 @@ TABLE: dict[str, Room] = {
     "scheduler": Room(_names("core"), never=_CLOCK),
     "text": Room(_names("core _native"), packages=_names("jinja2")),
     "compress": Room(_names("core formats ops _native"), packages=_names("numpy")),
-    "quality": Room(_names("core formats ops engine _native"), packages=_names("numpy")),
+    # Measures through the engine, on models that `models` has found; keeps figures in its cache.
+    # Numpy goes over rows of logits: in plain Python a vocabulary of 262k takes 100 times as long.
+    "quality": Room(_names("tonnage core engine models text _native"), packages=_names("numpy")),
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
     "engine": Room(_INNER | _AROUND | _names("_native")),
@@ -70,7 +72,8 @@ TABLE: dict[str, Room] = {
 # so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
     "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
-    "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.text.sandbox"
+    "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
+    "tonnage.text.sandbox"
 )
 # Found by type checkers only.
 TYPING_PACKAGES = _names("typing_extensions")

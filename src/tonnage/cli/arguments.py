@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tonnage import __version__
 
-COMMANDS = ("run", "pull", "list", "rm", "doctor", "bench")
+COMMANDS = ("run", "pull", "list", "rm", "doctor", "bench", "audit")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -29,6 +29,18 @@ decode: so many sequences, each with a context of 64 tokens to begin with, compu
 per step, logits included, sampling left out; the median step. prefill: a fresh prompt; the median.
 cold start: `tonnage run MODEL Hi --max-tokens 1` from process start to process end with the file in
 the page cache, the median; peak RSS: the highest of those processes.
+"""
+
+_AUDIT_NOTES = """\
+The text is cut into chunks of 512 tokens, and of each the second half is predicted.
+
+  perplexity       e to the mean surprise of a token; lower is better
+  KL divergence    of the model from the reference, over the whole vocabulary, in nats; 0: the same
+  top-1 agreement  share of tokens where both find the same one the likeliest
+
+Intervals hold the figure of endless text like this one with 95 % confidence; chunks count as
+independent draws. What was measured is kept, and found again while model, text and kernels are
+the same.
 """
 
 
@@ -83,6 +95,7 @@ def _parser() -> ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
     _add_bench(command("bench", "measure a model's speed beside the machine's", _BENCH_NOTES))
+    _add_audit(command("audit", "measure a model's quality, alone or by a reference", _AUDIT_NOTES))
     return parser
 
 
@@ -147,4 +160,20 @@ def _add_bench(parser: ArgumentParser) -> None:
     add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
     add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")
     add("--quick", action="store_true", help="fractions of a second each: a first impression")
+    _add_engine(parser)
+
+
+def _add_audit(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=_MODEL_HELP)
+    add("--reference", metavar="REF", help="a model of the same vocabulary to compare with")
+    add(
+        "--reference-precision",
+        metavar="BITS",
+        help="8bit or 4bit for the reference, which is MODEL itself without --reference",
+    )
+    add("--text", type=Path, metavar="FILE", help="UTF-8 text (the reference of this Python)")
+    add("--chunks", type=int, metavar="N", default=20, help="at most so many of 512 tokens (20)")
+    add("--fresh", action="store_true", help="measure again what was measured before")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
     _add_engine(parser)

@@ -71,3 +71,7 @@ class MachineError(TonnageError):
 
 class ProbeError(TonnageError):
     """A property of this machine cannot be measured."""
+
+
+class AuditError(TonnageError):
+    """A quality cannot be measured: models that do not compare, or a text that does not do."""

@@ -1,0 +1,94 @@
+"""`tonnage audit`: a model's quality, measured."""
+
+import json
+import os
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+
+from tonnage.cli.opening import on_load
+from tonnage.cli.terminal import LateProgress, StatusLine, printable
+from tonnage.core.errors import CacheError
+from tonnage.core.quality import AuditResult, Estimate
+from tonnage.models.catalog import open_catalogs
+from tonnage.models.source import ModelSource, resolve
+from tonnage.quality.audit import Audit, AuditText, Progress, Subject, prepare
+from tonnage.quality.cache import find, store
+
+
+def audit(args: Namespace) -> int:
+    """Measure the model of `args`, or find its audit in the cache; print lines or JSON."""
+    text = AuditText.of_python() if args.text is None else AuditText.read(args.text)
+    source = _resolve(args, args.model)
+    status = StatusLine(sys.stderr)
+    try:
+        status.show("reading")
+        ready = prepare(
+            Subject(source, args.precision), _reference(args, source), text, args.chunks
+        )
+        cached = None if args.fresh else find(ready.key)
+        result = ready.named(cached or _measure(ready, args.threads, status))
+    finally:
+        status.close()
+    if args.json:
+        print(json.dumps({**asdict(result), "cached": cached is not None}))
+    else:
+        print(printable(render(result), sys.stdout))
+    return 0
+
+
+def render(result: AuditResult) -> str:
+    """Return the result as lines for a reader."""
+    lines = [
+        f"{_named(result.model, result.precision)} on {result.text}: {result.num_scored:,} tokens "
+        f"in {result.num_chunks} chunk{'s' if result.num_chunks > 1 else ''}",
+        f"perplexity           {_figure(result.perplexity, '.4f')}",
+    ]
+    against = result.comparison
+    if against is not None:
+        reference = _named(against.reference, against.reference_precision)
+        lines += [
+            f"  of the reference   {_figure(against.perplexity, '.4f')}   ({reference})",
+            f"mean KL divergence   {_figure(against.mean_kld, '.6f')} nats",
+            f"  99.9 % of tokens   below {against.kld_p999:.6f} nats",
+            f"top-1 agreement      {against.top1_agreement:.2%}",
+        ]
+    return "\n".join(lines)
+
+
+def _measure(ready: Audit, threads: int | None, status: StatusLine) -> AuditResult:
+    def on_chunk(done: int, total: int, perplexity: float) -> None:
+        status.show(f"chunk {done} of {total}, perplexity {perplexity:.2f}")
+
+    result = ready.run(threads, Progress(on_load(status), on_chunk))
+    try:
+        store(ready.key, result)
+    except CacheError as error:
+        # The figures are worth more than a place to keep them.
+        status.close()
+        print(f"tonnage: This audit is not kept. {error}", file=sys.stderr)
+    return result
+
+
+def _reference(args: Namespace, model: ModelSource) -> Subject | None:
+    if args.reference is None and args.reference_precision is None:
+        return None
+    source = model if args.reference is None else _resolve(args, args.reference)
+    return Subject(source, args.reference_precision)
+
+
+def _resolve(args: Namespace, name: str | None) -> ModelSource:
+    catalogs = open_catalogs(args.catalog, os.environ)
+    progress = LateProgress(sys.stderr)
+    return resolve(name, catalogs=catalogs, offline=args.offline, progress=progress)
+
+
+def _named(model: str, precision: str | None) -> str:
+    return model if precision is None else f"{model} at {precision}"
+
+
+def _figure(estimate: Estimate, form: str) -> str:
+    text = f"{estimate.value:{form}}"
+    if estimate.low is None or estimate.high is None:
+        return f"{text} (one chunk: no interval)"
+    return f"{text}, 95 % interval {estimate.low:{form}} to {estimate.high:{form}}"

@@ -1,0 +1,234 @@
+"""An audit: a model's perplexity on a text, and how far it lies from a reference.
+
+Both engines run side by side, chunk by chunk; the logits of at most 64 rows of each exist at once.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from math import fsum
+from pathlib import Path
+
+from tonnage.core.errors import AuditError
+from tonnage.core.quality import AuditResult, Comparison
+from tonnage.engine import Engine, read_model
+from tonnage.models.source import ModelSource
+from tonnage.quality.cache import AuditKey
+from tonnage.quality.chunks import (
+    CONTEXT_TOKENS,
+    LOGIT_ROWS,
+    SCORED_TOKENS,
+    ChunkScores,
+    cut,
+    score,
+    score_against,
+)
+from tonnage.quality.interval import exponential, mean_interval, quantile
+from tonnage.quality.vocabulary import require_same
+
+_TEXT_LIMIT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model on this machine, and the precision to load its float weights at (None: as stored)."""
+
+    source: ModelSource
+    precision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditText:
+    """What is predicted, and what to call it."""
+
+    name: str
+    text: str
+
+    @staticmethod
+    def read(path: Path) -> "AuditText":
+        """Return the text of a UTF-8 file of at most 64 MiB. Raises AuditError, OSError."""
+        with path.open("rb") as stream:
+            data = stream.read(_TEXT_LIMIT_BYTES + 1)
+        if len(data) > _TEXT_LIMIT_BYTES:
+            raise AuditError(
+                f"The text {path} is larger than 64 MiB; an audit of 20 chunks reads some 50 KiB "
+                "of it, so cut it shorter."
+            )
+        try:
+            return AuditText(str(path), data.decode())
+        except UnicodeDecodeError as error:
+            raise AuditError(
+                f"The text {path} is not UTF-8 (byte {error.start:,}); convert it first, or give "
+                "another --text."
+            ) from None
+
+    @staticmethod
+    def of_python() -> "AuditText":
+        """Return the language reference that comes with Python: half a megabyte of plain English.
+
+        It differs between Python's versions. Raises AuditError where it was left out.
+        """
+        import sys
+
+        try:
+            from pydoc_data.topics import topics
+        except ImportError:
+            raise AuditError(
+                "This Python comes without its language reference, which is measured on when no "
+                "text is given; give a --text FILE."
+            ) from None
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return AuditText(
+            f"the reference of Python {version}", "\n\n".join(topics[key] for key in sorted(topics))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Who is told: of loads (bytes placed, of all), and of chunks (done, of all, perplexity)."""
+
+    on_load: Callable[[int, int], None] | None = None
+    on_chunk: Callable[[int, int, float], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """An audit that is ready to run: headers and text are read, no weights yet.
+
+    key: under what its result is cached.
+    """
+
+    model: Subject
+    reference: Subject | None
+    text: AuditText
+    chunks: list[list[int]]
+    key: AuditKey
+
+    def run(self, threads: int | None = None, progress: Progress | None = None) -> AuditResult:
+        """Load the model and its reference and measure. Raises what Engine.open raises."""
+        progress = progress or Progress()
+        begin = time.perf_counter()
+        scores: list[ChunkScores] = []
+        with ExitStack() as stack:
+            reference = None
+            if self.reference is not None:
+                reference = stack.enter_context(_open(self.reference, threads, progress))
+            engine = stack.enter_context(_open(self.model, threads, progress))
+            for number, chunk in enumerate(self.chunks, 1):
+                scores.append(
+                    score_against(engine, reference, chunk) if reference else score(engine, chunk)
+                )
+                if progress.on_chunk:
+                    perplexity = exponential(mean_interval([_mean(s.surprises) for s in scores]))
+                    progress.on_chunk(number, len(self.chunks), perplexity.value)
+            isa = engine.runtime.isa
+        return self._result(scores, isa, time.perf_counter() - begin)
+
+    def named(self, result: AuditResult) -> AuditResult:
+        """Return a result of the same key under the names that are used here."""
+        comparison = result.comparison
+        if comparison is not None and self.reference is not None:
+            comparison = replace(comparison, reference=self.reference.source.name)
+        return replace(
+            result,
+            model=self.model.source.name,
+            text=self.text.name,
+            comparison=comparison,
+        )
+
+    def _result(self, scores: list[ChunkScores], isa: str, seconds: float) -> AuditResult:
+        return AuditResult(
+            model=self.model.source.name,
+            precision=self.model.precision,
+            text=self.text.name,
+            text_sha256=self.key.text_sha256,
+            num_chunks=len(scores),
+            num_scored=len(scores) * SCORED_TOKENS,
+            perplexity=exponential(mean_interval([_mean(s.surprises) for s in scores])),
+            comparison=None if self.reference is None else _compare(self.reference, scores),
+            isa=isa,
+            seconds=seconds,
+        )
+
+
+def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chunks: int) -> Audit:
+    """Read the headers of both models and cut the text into at most `max_chunks` chunks.
+
+    Raises AuditError when the text has less than one chunk, when the vocabularies differ and when
+    numpy is missing; and what reading headers raises.
+    """
+    _require_numpy()
+    if max_chunks < 1:
+        raise AuditError(f"{max_chunks} chunks were asked for; an audit needs at least 1.")
+    spec, tokenizer = read_model(model.source)
+    chunks = cut(tokenizer, text.text)[:max_chunks]
+    if not chunks:
+        have = len(tokenizer.encode(text.text, add_special=True, parse_special=False))
+        raise AuditError(
+            f"{text.name} has {have:,} tokens and one chunk takes {CONTEXT_TOKENS}; give a longer "
+            "--text."
+        )
+    if reference is not None:
+        other_spec, other_tokenizer = read_model(reference.source)
+        ours, theirs = (model.source.name, spec), (reference.source.name, other_spec)
+        require_same((*ours, tokenizer), (*theirs, other_tokenizer))
+        if cut(other_tokenizer, text.text)[:max_chunks] != chunks:
+            raise AuditError(
+                f"{model.source.name} and {reference.source.name} cut {text.name} into different "
+                "tokens, so their predictions do not compare; give a reference of the same "
+                "tokenizer."
+            )
+    digest = sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
+    key = AuditKey(
+        model=model.source.path,
+        precision=model.precision,
+        reference=None if reference is None else reference.source.path,
+        reference_precision=None if reference is None else reference.precision,
+        text_sha256=digest,
+        num_chunks=len(chunks),
+    )
+    return Audit(model, reference, text, chunks, key)
+
+
+def _require_numpy() -> None:
+    try:
+        import tonnage.quality.rows  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise AuditError(
+            "An audit needs numpy, which a run does not; `pip install numpy` brings it."
+        ) from None
+
+
+def _open(subject: Subject, threads: int | None, progress: Progress) -> Engine:
+    return Engine.open(
+        os.path.abspath(subject.source.path),
+        threads=threads,
+        context=CONTEXT_TOKENS,
+        precision=subject.precision,
+        max_logit_rows=LOGIT_ROWS,
+        offline=True,
+        on_load=progress.on_load,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return fsum(values) / len(values)
+
+
+def _compare(reference: Subject, scores: list[ChunkScores]) -> Comparison:
+    divergences = [value for chunk in scores for value in chunk.divergences]
+    agreements = [value for chunk in scores for value in chunk.agreements]
+    surprises = [_mean(chunk.reference_surprises) for chunk in scores]
+    return Comparison(
+        reference=reference.source.name,
+        reference_precision=reference.precision,
+        perplexity=exponential(mean_interval(surprises)),
+        mean_kld=mean_interval([_mean(chunk.divergences) for chunk in scores]),
+        kld_p999=quantile(divergences, 0.999),
+        top1_agreement=sum(agreements) / len(agreements),
+    )

@@ -1,0 +1,41 @@
+"""Figures of one row of logits, in float64; the only module of the room that needs numpy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row's logits less their largest, its log normalizer, and the likeliest token (the first).
+
+    The log probability of token t is shifted[t] - log_total.
+    """
+
+    shifted: NDArray[np.float64]
+    log_total: float
+    top: int
+
+    @staticmethod
+    def of(logits: bytes) -> "Row":
+        """Return the row of float32 logits given as bytes."""
+        values = np.frombuffer(logits, np.float32)
+        top = int(values.argmax())
+        shifted = values.astype(np.float64)
+        shifted -= shifted[top]
+        return Row(shifted, float(np.log(np.exp(shifted).sum())), top)
+
+    def surprise(self, token: int) -> float:
+        """Return -log P(token), in nats."""
+        return self.log_total - float(self.shifted[token])
+
+    def divergence_from(self, reference: "Row") -> float:
+        """Return the Kullback-Leibler divergence KL(reference || self), in nats; never negative.
+
+        0 exactly when both have the same logits.
+        """
+        weights = np.exp(reference.shifted - reference.log_total)
+        difference = reference.shifted - self.shifted
+        inner = float(weights @ difference)
+        return max(0.0, inner + self.log_total - reference.log_total)
