@@ -30,8 +30,9 @@ def student_t_975(degrees: int) -> float:
 def mean_interval(chunk_means: Sequence[float]) -> Estimate:
     """Return the mean of `chunk_means` (at least one) and its 95 % confidence interval.
 
-    For figures that are never negative; an interval ends at 0. Chunks of equal length count as independent draws; the tokens within one do not, since what
-    makes one of them hard makes its neighbours hard too.
+    For figures that are never negative; an interval ends at 0. Chunks of equal length count as
+    independent draws; the tokens within one do not, since what makes one of them hard makes its
+    neighbours hard too.
     """
     count = len(chunk_means)
     mean = math.fsum(chunk_means) / count
