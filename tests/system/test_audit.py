@@ -130,8 +130,8 @@ def test_perplexity_is_the_naive_models_within_twice_the_error_of_its_logits(fol
 
 
 def test_a_model_does_not_diverge_from_itself_in_any_container(folder, tmp_path):
-    # Of qwen2: the GGUF files of llama have the rows of Q and K in another order, to sum otherwise.
-    model = tiny_model(tiny_config("qwen2"))
+    # Of qwen3: the GGUF files of llama have the rows of Q and K in another order, to sum otherwise.
+    model = tiny_model(tiny_config("qwen3"))
     file, other = write_gguf(tmp_path / "m.gguf", model), write_hf(tmp_path / "hf", model)
     for ours, theirs in ((folder / "q4.gguf", folder / "q4.gguf"), (file, other)):
         found = run(subject(ours), subject(theirs), words(300, seed=1)).comparison

@@ -95,7 +95,9 @@ def _parser() -> ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
     _add_bench(command("bench", "measure a model's speed beside the machine's", _BENCH_NOTES))
-    _add_audit(command("audit", "measure a model's quality, alone or by a reference", _AUDIT_NOTES))
+    _add_audit(
+        command("audit", "measure a model's quality, alone or beside a reference", _AUDIT_NOTES)
+    )
     return parser
 
 

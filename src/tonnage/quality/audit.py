@@ -200,7 +200,8 @@ def _require_numpy() -> None:
         if error.name != "numpy":
             raise
         raise AuditError(
-            "An audit needs numpy, which a run does not; `pip install numpy` brings it."
+            "An audit needs numpy, which a run does not: `pip install numpy`, or Tonnage with its "
+            "extra `audit`."
         ) from None
 
 
