@@ -55,6 +55,11 @@ def test_the_run_path_imports_nothing_heavy(
     assert added < LIMIT_MIB
 
 
+def test_looking_for_audits_loads_neither_numpy_nor_an_engine() -> None:
+    modules = imported("tonnage.quality")[2]
+    assert not modules & {"numpy", "tonnage.engine", "tonnage.quality.rows"}
+
+
 def test_planning_loads_no_native_module() -> None:
     modules = imported("tonnage.planner.plan", "tonnage.models.registry")[2]
     assert "tonnage._native" not in modules

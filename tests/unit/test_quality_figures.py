@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tonnage.core.errors import LogitsError
 from tonnage.core.quality import Estimate
 from tonnage.quality.interval import exponential, mean_interval, quantile, student_t_975
 from tonnage.quality.rows import Row
@@ -16,6 +17,10 @@ def logits(seed: int, size: int = 1000) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 5, size).astype(np.float32)
 
 
+def row_of(data: bytes) -> Row:
+    return Row.of(data, "the model")
+
+
 def log_softmax(values: np.ndarray) -> np.ndarray:
     exact = values.astype(np.longdouble)
     return exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
@@ -23,7 +28,7 @@ def log_softmax(values: np.ndarray) -> np.ndarray:
 
 def test_surprise_is_minus_the_log_probability():
     values = logits(1)
-    row, exact = Row.of(values.tobytes()), -log_softmax(values)
+    row, exact = row_of(values.tobytes()), -log_softmax(values)
     bound = 4 * len(values) * EPS
     for token in range(len(values)):
         assert row.surprise(token) == pytest.approx(float(exact[token]), rel=bound, abs=bound)
@@ -33,34 +38,40 @@ def test_divergence_is_the_sum_over_the_vocabulary():
     ours, theirs = logits(1), logits(2)
     p, q = log_softmax(theirs), log_softmax(ours)
     exact = float((np.exp(p) * (p - q)).sum())
-    found = Row.of(ours.tobytes()).divergence_from(Row.of(theirs.tobytes()))
+    found = row_of(ours.tobytes()).divergence_from(row_of(theirs.tobytes()))
     assert found == pytest.approx(exact, rel=4 * len(ours) * EPS)
-    back = Row.of(theirs.tobytes()).divergence_from(Row.of(ours.tobytes()))
+    back = row_of(theirs.tobytes()).divergence_from(row_of(ours.tobytes()))
     assert abs(back - found) > 0.01, "the order of the two matters"
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_divergence_from_itself_is_exactly_zero(seed):
     data = logits(seed).tobytes()
-    assert Row.of(data).divergence_from(Row.of(data)) == 0.0
+    assert row_of(data).divergence_from(row_of(data)) == 0.0
 
 
 def test_a_hair_of_difference_is_seen_and_never_negative():
     values = logits(3)
     other = values.copy()
     other[5] = np.nextafter(other[5], np.float32(np.inf))
-    found = Row.of(other.tobytes()).divergence_from(Row.of(values.tobytes()))
+    found = row_of(other.tobytes()).divergence_from(row_of(values.tobytes()))
     assert 0 <= found < 1e-12
 
 
 def test_the_likeliest_is_the_first_of_equals():
-    assert Row.of(np.array([1, 7, 7, 2], np.float32).tobytes()).top == 1
+    assert row_of(np.array([1, 7, 7, 2], np.float32).tobytes()).top == 1
 
 
 def test_logits_far_apart_do_not_overflow():
-    row = Row.of(np.array([-3e38, 0, 3e38], np.float32).tobytes())
+    row = row_of(np.array([-3e38, 0, 3e38], np.float32).tobytes())
     assert row.surprise(2) == 0
     assert math.isfinite(row.surprise(0))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_an_error(wrong):
+    with pytest.raises(LogitsError, match="the model: a logit is not finite"):
+        row_of(np.array([0, wrong, 1], np.float32).tobytes())
 
 
 # Tables of Student's t.

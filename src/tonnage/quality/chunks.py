@@ -78,4 +78,4 @@ def _rows(engine: Engine, tokens: list[int]) -> Iterator["Row"]:
         part = tokens[begin : min(begin + plan.max_logit_rows, len(tokens) - 1)]
         runtime.step(part, [Span(pages, len(part), begin)], list(range(len(part))))
         for index in range(len(part)):
-            yield Row.of(runtime.logits(index))
+            yield Row.of(runtime.logits(index), engine.source.name)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tonnage.core.errors import LogitsError
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -18,9 +20,14 @@ class Row:
     top: int
 
     @staticmethod
-    def of(logits: bytes) -> "Row":
-        """Return the row of float32 logits given as bytes."""
+    def of(logits: bytes, model: str) -> "Row":
+        """Return the row of `model`'s float32 logits, given as bytes.
+
+        Raises LogitsError, naming the model, if one is not finite.
+        """
         values = np.frombuffer(logits, np.float32)
+        if not np.isfinite(values).all():
+            raise LogitsError(f"{model}: a logit is not finite; download the model again.")
         top = int(values.argmax())
         shifted = values.astype(np.float64)
         shifted -= shifted[top]
