@@ -163,24 +163,7 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
     _require_numpy()
     if max_chunks < 1:
         raise AuditError(f"{max_chunks} chunks were asked for; an audit needs at least 1.")
-    spec, tokenizer = read_model(model.source)
-    chunks = cut(tokenizer, text.text)[:max_chunks]
-    if not chunks:
-        have = len(tokenizer.encode(text.text, add_special=True, parse_special=False))
-        raise AuditError(
-            f"{text.name} has {have:,} tokens and one chunk takes {CONTEXT_TOKENS}; give a longer "
-            "--text."
-        )
-    if reference is not None:
-        other_spec, other_tokenizer = read_model(reference.source)
-        ours, theirs = (model.source.name, spec), (reference.source.name, other_spec)
-        require_same((*ours, tokenizer), (*theirs, other_tokenizer))
-        if cut(other_tokenizer, text.text)[:max_chunks] != chunks:
-            raise AuditError(
-                f"{model.source.name} and {reference.source.name} cut {text.name} into different "
-                "tokens, so their predictions do not compare; give a reference of the same "
-                "tokenizer."
-            )
+    chunks = _cut(model, reference, text)[:max_chunks]
     digest = sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
     key = AuditKey(
         model=model.source.path,
@@ -191,6 +174,28 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
         num_chunks=len(chunks),
     )
     return Audit(model, reference, text, chunks, key)
+
+
+def _cut(model: Subject, reference: Subject | None, text: AuditText) -> list[list[int]]:
+    """Return at least one chunk, the same for both models. Raises AuditError."""
+    spec, tokenizer = read_model(model.source)
+    chunks = cut(tokenizer, text.text)
+    if not chunks:
+        have = len(tokenizer.encode(text.text, add_special=True, parse_special=False))
+        raise AuditError(
+            f"{text.name} has {have:,} tokens and one chunk takes {CONTEXT_TOKENS}; give a longer "
+            "--text."
+        )
+    if reference is not None:
+        name, other_name = model.source.name, reference.source.name
+        other_spec, other_tokenizer = read_model(reference.source)
+        require_same((name, spec, tokenizer), (other_name, other_spec, other_tokenizer))
+        if cut(other_tokenizer, text.text) != chunks:
+            raise AuditError(
+                f"{name} and {other_name} cut {text.name} into different tokens, so their "
+                "predictions do not compare; give a reference of the same tokenizer."
+            )
+    return chunks
 
 
 def _require_numpy() -> None:
