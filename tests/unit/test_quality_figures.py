@@ -84,7 +84,7 @@ def test_student_t(degrees, exact):
 
 
 @pytest.mark.parametrize("num_chunks", [2, 3, 8, 20])
-def test_the_interval_holds_the_truth_in_95_of_100_texts(num_chunks):
+def test_the_interval_of_independent_chunks_holds_the_truth_in_95_of_100_texts(num_chunks):
     rng = np.random.default_rng(num_chunks)
     num_texts, truth = 4000, 9.0
     # Tokens of a chunk share what makes the chunk hard: an interval from tokens would be too short.
