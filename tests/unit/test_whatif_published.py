@@ -1,12 +1,12 @@
-"""The two-term forecast beside what was published; the errors found are the ones that are stated."""
+"""The two-term forecast beside what was published; the errors found are those that are stated."""
 
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
-from support.published_rates import PUBLISHED, Published
 
+from support.published_rates import PUBLISHED, Published
 from tonnage.cli import arguments
 from tonnage.core.hardware import Device, Hardware, Prior
 from tonnage.machine.hardware import load_shipped

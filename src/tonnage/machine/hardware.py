@@ -137,7 +137,7 @@ def load_hardware(file: Path) -> Hardware:
     if wrong:
         more = len(wrong) - _MAX_SHOWN
         rest = f" And {more} more mistakes." if more > 0 else ""
-        shown = " ".join(f"{mistake[:400]}." for mistake in wrong[:_MAX_SHOWN])
+        shown = " ".join(_sentence(mistake) for mistake in wrong[:_MAX_SHOWN])
         raise MachineError(f"Machine file {file} is wrong. {shown}{rest}")
     prior = document.get("prior")
     return Hardware(
@@ -168,7 +168,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _document_mistakes(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a file, each as a sentence without its period."""
+    """Yield what is wrong with a file, each as a sentence; its period may be missing."""
     kinds = dict.fromkeys(("device", "sources", "prior"), _TABLE)
     yield from _value_mistakes("The file", document, kinds)
     sources = document.get("sources")
@@ -241,7 +241,7 @@ def _value_mistakes(
 ) -> Iterator[str]:
     for key, value in table.items():
         if key not in kinds:
-            yield f"{who} has the unknown key {key[:100]!r}{did_you_mean(key[:100], kinds)[:-1]}"
+            yield f"{who} has the unknown key {key[:100]!r}{did_you_mean(key[:100], kinds)}"
         elif not kinds[key].fits(value):
             yield f"{who}: {key} is {_shown(value)}, and must be {kinds[key].words}"
 
@@ -282,6 +282,10 @@ def _contradictions(who: str, table: Mapping[str, Any]) -> Iterator[str]:
     power, static = table.get("power_w"), table.get("static_w")
     if _is_number(power) and _is_number(static) and static > power:  # type: ignore[operator]
         yield f"{who}: static_w {static} is above power_w {power}, which is all it draws"
+
+
+def _sentence(mistake: str) -> str:
+    return mistake[:400] if mistake[-1] in ".?" else f"{mistake[:400]}."
 
 
 def _shown(value: Any) -> str:

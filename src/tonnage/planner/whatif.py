@@ -126,8 +126,8 @@ def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
     peak = next((p for form in demand.formats for p in device.peaks if p.format == form), None)
     if peak is None:
         unknown.append(
-            f"No peak from {demand.formats[0]} to {demand.formats[-1]} is known, so prefill has no figure and "
-            "decode is taken not to be limited by compute."
+            f"No peak from {demand.formats[0]} to {demand.formats[-1]} is known, so prefill has no "
+            "figure and decode is taken not to be limited by compute."
         )
     decode = prefill = None
     if home is not None:
