@@ -39,14 +39,17 @@ def test_units_by_hand():
     assert answer.decode == Rate(pytest.approx(500), "hbm", pytest.approx(1000))
     # 512e9 multiply-adds are 1,024e9 operations: 10.24 ms at 1e14/s.
     assert answer.prefill == Rate(pytest.approx(50_000), "compute", pytest.approx(200_000))
-    assert (answer.joules_per_token, answer.joules_basis) == (pytest.approx(0.2), "at most")
+    assert (answer.joules_per_token, answer.joules_basis) == (pytest.approx(0.2), "full power")
     assert answer.number_format == "int8"
+    assert answer.likely_too_fast
+    slow = replace(DEMAND, decode=Work(1, 2e9, 1e9))
+    assert not forecast(slow, BOX, PRIOR).likely_too_fast
 
 
 def test_energy_of_bytes_and_static_power():
     counted = replace(HBM, energy_pj_per_byte=100.0)
     alone = forecast(DEMAND, replace(BOX, tiers=(counted,), power_w=9.0), PRIOR)
-    assert (alone.joules_per_token, alone.joules_basis) == (pytest.approx(0.1), "at least")
+    assert (alone.joules_per_token, alone.joules_basis) == (pytest.approx(0.1), "bytes alone")
     both = forecast(DEMAND, replace(BOX, tiers=(counted,), static_w=50.0), PRIOR)
     assert (both.joules_per_token, both.joules_basis) == (pytest.approx(0.2), "modelled")
 
@@ -97,6 +100,7 @@ def test_missing_facts_are_said_and_give_no_figure():
     assert "joules" in words
     assert "price" in words
     assert "expect fewer" in words
+    assert known.likely_too_fast
 
 
 def test_a_share_of_its_own_comes_first_and_a_slow_plain_read_limits_the_prior():

@@ -21,6 +21,12 @@ _BASIS = {
     "prior": "the median of other machines",
 }
 
+_ENERGY = {
+    "modelled": "its bytes and the static power",
+    "bytes alone": "its bytes alone",
+    "full power": "at the most power that the machine draws",
+}
+
 
 def whatif(args: Namespace) -> int:
     """Print the forecast of a model on each machine that was named, or the machines' names."""
@@ -121,21 +127,25 @@ def _lines(demand: Demand, device: Device, answer: Forecast) -> Iterator[tuple[s
     else:
         yield "fits", f"in {answer.home}{_capacity(device, answer.home)}"
     if answer.decode:
-        yield "decode", _rate(answer.decode, answer)
+        bound = "likely below " if answer.likely_too_fast else ""
+        yield "decode", f"{bound}{_rate(answer.decode, answer)}"
     if answer.prefill:
         tokens = f"{demand.prefill.tokens} tokens in {answer.number_format}"
         yield "prefill", f"{_rate(answer.prefill, answer)}; {tokens}"
     if answer.joules_per_token is not None:
-        basis = "" if answer.joules_basis == "modelled" else f"{answer.joules_basis} "
-        yield "energy", f"{basis}{answer.joules_per_token:.2g} J per decoded token"
+        energy = f"{answer.joules_per_token:.2g} J per decoded token"
+        yield "energy", f"{energy} ({_ENERGY[answer.joules_basis or 'modelled']})"
     if answer.usd_per_million_tokens:
         low, high = answer.usd_per_million_tokens
         dates = sorted(price.date for price in device.prices)
+        bound = "likely above " if answer.likely_too_fast else ""
+        span = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        plural = "offer" if len(dates) == 1 else "offers"
         yield (
             "cost",
             (
-                f"{low:,.3g} to {high:,.3g} USD per million decoded tokens, one sequence at a time "
-                f"({len(dates)} offers, {dates[0]} to {dates[-1]})"
+                f"{bound}{_span(low, high)} USD per million decoded tokens, one sequence at a time "
+                f"({len(dates)} {plural}, {span})"
             ),
         )
     for sentence in answer.unknown:
@@ -156,6 +166,10 @@ def _rate(rate: Rate, answer: Forecast) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:,.3g}" if low == high else f"{low:,.3g} to {high:,.3g}"
 
 
 def _capacity(device: Device, tier_name: str) -> str:

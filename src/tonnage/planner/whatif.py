@@ -23,7 +23,7 @@ PROMPT_TOKENS = 512
 CHECKED_STEP_S = 2.99e-3
 
 ShareBasis = Literal["decode", "stream", "prior"]
-EnergyBasis = Literal["modelled", "at least", "at most"]
+EnergyBasis = Literal["modelled", "bytes alone", "full power"]
 
 # From the fastest that loses nothing on. Kernels multiply quantized weights in int8 where there is
 # int8, and widen them otherwise.
@@ -74,8 +74,11 @@ class Forecast:
     home: the tier that holds the model. short_bytes: what is missing in the largest tier when none
     holds it; devices_needed: how many devices hold it together. share_basis: decode when measured
     on this device, stream when the prior is above what a plain read reaches there, else prior.
-    joules_per_token: of decoding; `modelled` counts bytes and static power, `at least` bytes alone,
-    `at most` the device's full power. usd_per_million_tokens: decoding, lowest to highest offer.
+    likely_too_fast: whether a decode step is shorter than any that the formula was checked with; what
+    it costs beside bytes and multiply-adds is missing, from joules and dollars too.
+    joules_per_token: of decoding; `modelled` counts bytes and static power, `bytes alone` no static
+    power, `full power` the most that the device draws. usd_per_million_tokens:
+    decoding, lowest to highest offer.
     """
 
     home: str | None
@@ -87,6 +90,7 @@ class Forecast:
     number_format: NumberFormat | None
     decode: Rate | None
     prefill: Rate | None
+    likely_too_fast: bool
     joules_per_token: float | None
     joules_basis: EnergyBasis | None
     usd_per_million_tokens: tuple[float, float] | None
@@ -134,7 +138,9 @@ def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
         unknown.extend(_unknown_of(home, demand))
         decode = _rate(demand.decode, home, peak, (share, compute_share))
         prefill = _rate(demand.prefill, home, peak, (share, compute_share)) if peak else None
-        unknown.extend(_unchecked(decode))
+    too_short = decode is not None and 1 / decode.tokens_per_s < CHECKED_STEP_S
+    if decode and too_short:
+        unknown.append(_too_short(decode))
     joules, energy = _energy(demand.decode, decode, home, device)
     dollars = _dollars(decode, device)
     if decode and joules is None:
@@ -152,6 +158,7 @@ def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
         number_format=peak.format if peak else None,
         decode=decode,
         prefill=prefill,
+        likely_too_fast=too_short,
         joules_per_token=joules,
         joules_basis=energy,
         usd_per_million_tokens=dollars,
@@ -221,15 +228,12 @@ def _unknown_of(home: Tier, demand: Demand) -> list[str]:
     return unknown
 
 
-def _unchecked(decode: Rate | None) -> list[str]:
-    step_s = 1 / decode.tokens_per_s if decode else CHECKED_STEP_S
-    if step_s >= CHECKED_STEP_S:
-        return []
-    return [
+def _too_short(decode: Rate) -> str:
+    return (
         f"What a step costs beside bytes and multiply-adds is not known; this one, of "
-        f"{1e3 * step_s:.2g} ms, is shorter than the {1e3 * CHECKED_STEP_S:.2g} ms of the "
-        "shortest published one, so expect fewer tokens per second."
-    ]
+        f"{1e3 / decode.tokens_per_s:.2g} ms, is shorter than the {1e3 * CHECKED_STEP_S:.2g} ms of "
+        "the shortest published one, so expect fewer tokens per second."
+    )
 
 
 def _bandwidth_share(device: Device, prior: Prior) -> tuple[float, ShareBasis]:
@@ -264,10 +268,10 @@ def _energy(
     if home.energy_pj_per_byte is not None:
         moved = home.energy_pj_per_byte * 1e-12 * work.read_bytes / work.tokens
         if device.static_w is None:
-            return moved, "at least"
+            return moved, "bytes alone"
         return moved + device.static_w / rate.tokens_per_s, "modelled"
     if device.power_w is not None:
-        return device.power_w / rate.tokens_per_s, "at most"
+        return device.power_w / rate.tokens_per_s, "full power"
     return None, None
 
 
