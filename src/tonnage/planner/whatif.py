@@ -74,8 +74,8 @@ class Forecast:
     home: the tier that holds the model. short_bytes: what is missing in the largest tier when none
     holds it; devices_needed: how many devices hold it together. share_basis: decode when measured
     on this device, stream when the prior is above what a plain read reaches there, else prior.
-    likely_too_fast: whether a decode step is shorter than any that the formula was checked with; what
-    it costs beside bytes and multiply-adds is missing, from joules and dollars too.
+    likely_too_fast: whether a decode step is shorter than any that the formula was checked with;
+    what it costs beside bytes and multiply-adds is missing, from joules and dollars too.
     joules_per_token: of decoding; `modelled` counts bytes and static power, `bytes alone` no static
     power, `full power` the most that the device draws. usd_per_million_tokens:
     decoding, lowest to highest offer.
