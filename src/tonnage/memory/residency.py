@@ -23,8 +23,11 @@ def find_arena(arena: Arena, scratch_offset: int) -> int | None:
     try:
         with open("/proc/self/mem", "rb", buffering=0) as memory:
             for address in _possible(arena.num_bytes):
+                at = address + scratch_offset
+                if not resident_bytes(at, len(mark)):
+                    continue  # Reading it would make it resident.
                 try:
-                    memory.seek(address + scratch_offset)
+                    memory.seek(at)
                     if memory.read(len(mark)) == mark:
                         return address
                 except OSError:
