@@ -134,12 +134,24 @@ void soften(Tile& tile) {
   }
 }
 
-void attend_block(Tile& tile, const AttendOp& op, const uint16_t* keys, const uint16_t* values, int block) {
+// Inline, because calls of functions that only prefetch are dropped.
+[[gnu::always_inline]] inline void ask_for(const uint16_t* data, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(reinterpret_cast<const uint8_t*>(data) + i);
+}
+
+// next_keys: where the keys of the page after this one lie, or null.
+void attend_block(Tile& tile, const AttendOp& op, const uint16_t* keys, const uint16_t* values,
+                  const uint16_t* next_keys, int block) {
   const int after = tile.position[tile.count - 1] + 1 - block;
   const int seen = after < kPageTokens ? after : kPageTokens;  // by the tile's last row
+  // A few rows compute too little to let the core run ahead: they ask for the values while they score, and
+  // for the next page's keys while they mix.
+  const bool few = tile.count <= 2 * kMicro;
+  if (few) ask_for(values, 2 * seen * op.kv.v_pad);
   by_micro(tile.count, [&](auto n, int i) {
     score_block<n>(tile.queries + i, keys, op.kv.k_dim, seen, tile.weights + 64 * i);
   });
+  if (few && next_keys) ask_for(next_keys, 2 * kPageTokens * op.kv.k_dim);
   for (int i = 0; i < tile.count; ++i) mask_scores(tile, i, block, op.window, op.softcap);
   soften(tile);
   by_micro(tile.count, [&](auto n, int i) {
@@ -184,10 +196,11 @@ void attend_tile(const AttendOp& op, const Span& span, int row, int num_rows, He
   }
   const int first = span.position + row;
   const int from = op.window > 0 && first >= op.window ? (first - op.window + 1) / kPageTokens : 0;
-  for (int page = from; page <= (first + num_rows - 1) / kPageTokens; ++page) {
-    const auto* keys = reinterpret_cast<const uint16_t*>(kv.keys(span.pages[page], kv_head));
+  const int last = (first + num_rows - 1) / kPageTokens;
+  const auto keys_of = [&](int page) { return reinterpret_cast<const uint16_t*>(kv.keys(span.pages[page], kv_head)); };
+  for (int page = from; page <= last; ++page) {
     const auto* values = reinterpret_cast<const uint16_t*>(kv.values(span.pages[page], kv_head));
-    attend_block(tile, op, keys, values, page * kPageTokens);
+    attend_block(tile, op, keys_of(page), values, page < last ? keys_of(page + 1) : nullptr, page * kPageTokens);
   }
   for (int i = 0; i < tile.count; ++i) {
     const int width = heads.end - heads.begin;

@@ -21,10 +21,10 @@ from support.containers import read_gguf, read_hf, weights_of
 from support.driver import chunked_logits, open_runtime
 from support.naive_model import forward
 from support.rounding_twin import allowed_share, rms, rounded_forward, scatter
-from tonnage._native import Executor, best_isa
+from tonnage._native import Executor, Sampler, SamplingParams, best_isa
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
 from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.errors import UnsupportedModelError
+from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.formats.codec import dequantize, random_blocks
@@ -32,6 +32,7 @@ from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
 from tonnage.planner.plan import Workload, make_plan
+from tonnage.runtime.executor import Runtime, Span
 
 NUM_TOKENS = 150
 # Heads of 24, which these have by default, have no kernel.
@@ -211,3 +212,19 @@ def test_sizes_without_a_kernel_are_refused(
     spec = spec_from_gguf(*read_gguf(path))
     with pytest.raises(UnsupportedModelError, match=message):
         make_plan(spec, Workload(context_tokens=64, threads=1))
+
+
+def test_damaged_weights_end_in_a_sentence(tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("llama"), seed=3)
+    path = tmp_path / "damaged.gguf"
+    write_gguf(path, model)
+    spec = spec_from_gguf(*read_gguf(path))
+    norm = spec.weights["final_norm"]
+    data = bytearray(path.read_bytes())
+    data[norm.offset : norm.offset + 4] = np.float32(np.inf).tobytes()
+    path.write_bytes(data)
+    plan = make_plan(spec, Workload(context_tokens=64, threads=1))
+    runtime = Runtime(plan, best_isa())
+    runtime.step([1], [Span([0], 1, 0)], [0])
+    with pytest.raises(LogitsError, match="not finite"):
+        runtime.sample(Sampler(spec.vocab_size, SamplingParams()), 0)

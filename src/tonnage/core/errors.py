@@ -65,6 +65,10 @@ class RequestError(TonnageError):
     """A generation parameter is outside its range."""
 
 
+class LogitsError(TonnageError):
+    """The model's numbers overflowed: logits are not finite, so there is nothing to draw from."""
+
+
 class MachineError(TonnageError):
     """A machine description cannot be read."""
 

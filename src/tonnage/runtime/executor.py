@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tonnage._native import Arena, Executor, Program, Sampled, Sampler
+from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampler
+from tonnage.core.errors import LogitsError
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
 from tonnage.memory.residency import find_arena
@@ -47,12 +48,18 @@ class Runtime:
         return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
 
     def sample(self, sampler: Sampler, index: int, num_top: int = -1) -> Sampled:
-        """Draw from the last step's `index`-th logit row, which is overwritten."""
+        """Draw from the last step's `index`-th logit row, which is overwritten.
+
+        num_top: how many of the best to report with log probabilities, -1 for none at all. Raises
+        LogitsError when the logits are not finite.
+        """
         assert self._arena is not None
         vocab = self.plan.vocab_size
-        return sampler.sample(
-            self._arena, self.plan.logits_offset + 4 * vocab * index, vocab, num_top
-        )
+        offset = self.plan.logits_offset + 4 * vocab * index
+        try:
+            return sampler.sample(self._arena, offset, vocab, num_top)
+        except InputError as error:
+            raise LogitsError(f"{self.plan.family}: {error}; download the model again.") from error
 
     @property
     def isa(self) -> str:
