@@ -1,4 +1,4 @@
-"""The command line: `tonnage run`, `plan`, `pull`, `list`, `rm`, `doctor`, `bench`.
+"""The command line: `tonnage run`, `plan`, `pull`, `list`, `rm`, `doctor`, `bench`, `whatif`.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -62,6 +62,10 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.doctor import doctor
 
             return doctor(args)
+        case "whatif":
+            from tonnage.cli.whatif import whatif
+
+            return whatif(args)
         case _:
             from tonnage.cli.bench import bench
 

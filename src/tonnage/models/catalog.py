@@ -5,13 +5,14 @@ A catalog holds `[[model]]` tables with the fields of CatalogEntry and, optional
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tonnage.core.errors import CatalogError, ModelNotFoundError
+from tonnage.core.nearest import did_you_mean
 from tonnage.core.units import format_bytes
 
 SHIPPED = Path(__file__).with_name("catalog.toml")
@@ -96,17 +97,6 @@ def open_catalogs(extra: Path | None, environ: Mapping[str, str]) -> Catalogs:
     if extra is not None:
         files.append(extra)
     return Catalogs(tuple(files))
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about the unknown `name`: near names of `known`, or all."""
-    import difflib
-
-    names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; the known ones are {', '.join(names)}." if names else "; none is known."
 
 
 def load_catalog(file: Path) -> tuple[tuple[CatalogEntry, ...], str | None]:

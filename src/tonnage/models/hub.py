@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tonnage.core.errors import CacheError, ModelNotFoundError, PullError, TonnageError
-from tonnage.models.catalog import did_you_mean
+from tonnage.core.nearest import did_you_mean
 
 PREFIX = "hf:"
 

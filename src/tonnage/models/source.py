@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from tonnage.core.errors import ModelNotFoundError, PullError
-from tonnage.models.catalog import CatalogEntry, Catalogs, did_you_mean
+from tonnage.core.nearest import did_you_mean
+from tonnage.models.catalog import CatalogEntry, Catalogs
 from tonnage.models.progress import Progress, SilentProgress
 
 Form = Literal["gguf", "folder"]
