@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
 from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.ledger import Ledger
+from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
@@ -16,12 +18,18 @@ from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation, Generator
 from tonnage.machine.host import read_machine
-from tonnage.machine.memory_use import rss_bytes
+from tonnage.machine.memory_use import (
+    anonymous_bytes,
+    file_and_shared_bytes,
+    peak_rss_bytes,
+    rss_bytes,
+)
+from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Wishes, choose_workload, require_fit
+from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
 from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
@@ -35,6 +43,20 @@ _CONFIG_LIMIT_BYTES = 1 << 20
 Message = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The process before a model was opened, and what it was allowed then."""
+
+    resident_bytes: int
+    anonymous_bytes: int
+    budget_bytes: int = 0
+
+    @classmethod
+    def now(cls) -> "Start":
+        """Return how the process stands."""
+        return cls(rss_bytes(), anonymous_bytes())
+
+
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
@@ -44,17 +66,21 @@ class Engine:
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
-        max_context_tokens: int,
+        spec: ModelSpec,
+        start: "Start",
     ) -> None:
-        """Take what `open` built; max_context_tokens: what the model was made for."""
+        """Take what `open` built; start: how the process stood before."""
         self.plan = plan
-        self.max_context_tokens = max_context_tokens
+        self.max_context_tokens = spec.context_length
+        self._start = start
+        self._template_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
         pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
+        self._closed = False
 
     @classmethod
     def open(
@@ -68,6 +94,7 @@ class Engine:
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
+        step_rows: int | None = None,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -79,20 +106,19 @@ class Engine:
         not here is an error. on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
+        start = Start.now()
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows)
-        plan = make_plan(spec, choose_workload(spec, machine, wishes))
-        stated = parse_bytes(memory) if isinstance(memory, str) else memory
-        if stated is None:
-            # What is resident already is no longer among the bytes that the machine could give.
-            require_fit(plan, 0, machine.usable_memory_bytes, "may be used by this process")
-        else:
-            require_fit(plan, rss_bytes(), stated, "were allowed")
+        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        workload = choose_workload(spec, machine, wishes, start.resident_bytes)
+        plan = make_plan(spec, workload)
+        budget = choose_budget(machine, memory)
+        require_fit(spec, workload, plan, budget)
+        start = replace(start, budget_bytes=budget.num_bytes)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source, spec.context_length)
+        return cls(plan, runtime, tokenizer, source, spec, start)
 
     def generate(
         self,
@@ -146,18 +172,42 @@ class Engine:
 
     def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
         tokenizer = self.tokenizer
-        if self._template is None:
-            self._template = ChatTemplate(tokenizer.chat_template)
+        before = None if self._template else anonymous_bytes()
+        self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
             messages,
             bos_token=_text_of(tokenizer, tokenizer.bos_id),
             eos_token=_text_of(tokenizer, end_id),
         )
+        if before is not None:
+            self._template_bytes = max(0, anonymous_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True)
+
+    def ledger(self) -> Ledger:
+        """Return every item planned, now and at its peak; docs/footprint.md says how each is found.
+
+        Raises RequestError when the engine is closed.
+        """
+        if self._closed:
+            raise RequestError("The engine is closed, so nothing of it is left to measure.")
+        plan = self.plan
+        files_bytes, rss, peak = file_and_shared_bytes(), rss_bytes(), peak_rss_bytes()
+        items = measure_items(
+            plan,
+            self.runtime.arena_address,
+            {
+                "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
+                "tokenizer": (self.tokenizer.nbytes, "owner"),
+                "chat template": (self._template_bytes, "growth"),
+                "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+            },
+        )
+        return Ledger(items, self._start.budget_bytes, rss, peak)
 
     def close(self) -> None:
         """Give the memory back."""
+        self._closed = True
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
@@ -169,16 +219,41 @@ class Engine:
         self.close()
 
 
+def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
+    """Return what the whole process may come to: `memory`, or what it holds and can still get.
+
+    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
+    """
+    if memory is None:
+        left = rss_bytes() + machine.usable_memory_bytes
+        return Budget(left, "may be used by this process")
+    stated = parse_bytes(memory) if isinstance(memory, str) else memory
+    if stated > machine.memory_total_bytes > 0:
+        raise BudgetError(
+            f"{format_bytes(stated)} were allowed and this machine has "
+            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
+        )
+    return Budget(stated, "were allowed")
+
+
+def read_spec(source: ModelSource) -> ModelSpec:
+    """Read the headers of a model; neither weights nor tokenizer."""
+    if source.form == "gguf":
+        with GgufFile.open(str(source.path)) as file:
+            return spec_from_gguf(file.metadata, file.catalog)
+    from tonnage.formats.safetensors import open_safetensors
+
+    config = read_config(source.path / "config.json")
+    return spec_from_hf(config, open_safetensors(source.path))
+
+
 def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
     """Read the headers of a model and its tokenizer; no weights."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
             spec = spec_from_gguf(file.metadata, file.catalog)
             return spec, Tokenizer.from_gguf(file.metadata)
-    from tonnage.formats.safetensors import open_safetensors
-
-    config = read_config(source.path / "config.json")
-    return spec_from_hf(config, open_safetensors(source.path)), Tokenizer.from_folder(source.path)
+    return read_spec(source), Tokenizer.from_folder(source.path)
 
 
 def read_config(path: Path) -> dict[str, Any]:

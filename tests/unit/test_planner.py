@@ -10,6 +10,7 @@ from support.plan_flow import Access, Range, accesses, permanent
 from tonnage.core.block_format import ALL_FORMATS, F32, BlockFormat
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import UnsupportedModelError
+from tonnage.core.footprint import THREAD_STACK_BYTES
 from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
 from tonnage.core.plan import Plan
@@ -123,14 +124,18 @@ def test_nothing_that_lives_overlaps(spec: ModelSpec, workload: Workload) -> Non
 @given(spec=specs(), workload=WORKLOADS)
 def test_the_ledger_adds_up(spec: ModelSpec, workload: Workload) -> None:
     plan = make_plan(spec, workload)
+    sizes = {item.name: item.planned_bytes for item in plan.items}
     by_kind = {item.kind: item.planned_bytes for item in plan.items}
-    assert by_kind["weight"] >= plan.weight_bytes
-    assert by_kind["kv"] == plan.kv.nbytes
-    outside = by_kind.pop("host")
-    assert outside == workload.threads * WORKER_SCRATCH_BYTES
-    padding = plan.arena_bytes - sum(by_kind.values())
-    # Weights and pages end on borders of huge pages.
-    assert 0 <= padding < 2 * (2 << 20) + 64 * len(plan.ropes) * 8
+    assert len(sizes) == len(plan.items)
+    assert plan.total_bytes == sum(sizes.values())
+    # The arena's items tile it; weights and pages end on borders of huge pages.
+    assert by_kind["weight"] + by_kind["kv"] + by_kind["scratch"] == plan.arena_bytes
+    assert 0 <= by_kind["weight"] - plan.weight_bytes < (2 << 20) + 64 * 1024
+    assert 0 <= by_kind["kv"] - plan.kv.nbytes < 2 << 20
+    threads = workload.threads
+    assert sizes["thread scratch"] == threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)
+    assert sizes["load buffers"] > 0
+    assert sizes["sampler"] == 8 * spec.vocab_size * workload.concurrency
     tokens = plan.kv.num_pages * PAGE_TOKENS
     assert tokens >= workload.context_tokens * workload.concurrency
     held = {m.name for m in plan.matrices} | {v.name for v in plan.vectors}

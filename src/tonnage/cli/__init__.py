@@ -1,4 +1,4 @@
-"""The command line: `tonnage run`, `pull`, `list`, `rm`, `doctor`, `bench`, `audit`, `whatif`.
+"""The command line: `tonnage run`, `plan`, `pull`, `list`, `rm`, `doctor`, `bench`, `audit`, `whatif`.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -42,6 +42,10 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.run import run
 
             return run(args)
+        case "plan":
+            from tonnage.cli.plan import plan
+
+            return plan(args)
         case "pull":
             from tonnage.cli.models import pull
 

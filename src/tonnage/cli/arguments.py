@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tonnage import __version__
 
-COMMANDS = ("run", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
+COMMANDS = ("run", "plan", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -42,6 +42,14 @@ The 95 % intervals take chunks for independent draws. The first chunks of one lo
 say less about the rest of it: of 12 stretches of 20 chunks of WikiText-2, 7 intervals held the
 perplexity of all. What was measured is kept, and found again while model, text and kernels are the
 same.
+"""
+
+_PLAN_NOTES = """\
+The bytes are those that `tonnage run` and Engine.open allocate and refuse by: the whole process,
+interpreter included. A plan that does not fit ends with exit code 2 and the changes that would
+each make it fit; with --json it is an object with "accepted": false and exit code 0. Without
+--memory the budget is what this process can get now. Neither speed nor quality is predicted: the
+JSON has no forecast and no quality.
 """
 
 _WHATIF_NOTES = """\
@@ -116,6 +124,7 @@ def _parser() -> ArgumentParser:
         )
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
+    _add_plan(command("plan", "say what a model takes, before anything is loaded", _PLAN_NOTES))
     _add_models(
         command("pull", "fetch a model"),
         command("list", "show the models that can be pulled, and those that are here"),
@@ -148,6 +157,23 @@ def _add_engine(parser: ArgumentParser) -> None:
     add("--offline", action="store_true", help="fetch nothing")
 
 
+def _add_plan(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
+    add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB")
+    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
+    add("--concurrency", type=int, metavar="N", default=1, help="sequences at once (1)")
+    add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
+    add("--explain", action="store_true", help="draw the items as a chart")
+    _add_engine(parser)
+
+
 def _add_run(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -164,6 +190,8 @@ def _add_run(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
     add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
+    add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
+    add("--ledger", action="store_true", help="show what each item took, after the answer")
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
 

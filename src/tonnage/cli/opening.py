@@ -23,6 +23,7 @@ def open_engine(args: Namespace) -> "Engine":
             threads=args.threads,
             context=args.context,
             precision=args.precision,
+            step_rows=args.step_rows,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

@@ -35,9 +35,13 @@ def run(args: Namespace) -> int:
         answer = engine.generate(_messages(args.system, prompt), options, raw=args.raw)
         if args.json:
             answer.complete()
-            _print_json(engine, answer, load_ns)
+            _print_json(result(engine, answer, load_ns), engine if args.ledger else None)
         else:
             stream_out(answer)
+            if args.ledger:
+                from tonnage.cli.plan_table import render_ledger
+
+                print("\n" + render_ledger(engine.ledger()))
     return 0
 
 
@@ -76,6 +80,8 @@ def _check(args: Namespace, prompt: str | None) -> None:
         )
     if args.json and prompt is None:
         raise RequestError("--json answers one prompt; give a PROMPT or pipe one in.")
+    if args.ledger and prompt is None:
+        raise RequestError("--ledger comes after one answer; give a PROMPT or pipe one in.")
     if args.logprobs is not None and not args.json:
         raise RequestError("--logprobs prints through --json only; add it.")
 
@@ -86,10 +92,11 @@ def _messages(system: str | None, prompt: str) -> str | list[dict[str, str]]:
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
-def _print_json(engine: "Engine", answer: "Generation", load_ns: int) -> None:
+def _print_json(values: dict[str, Any], measured: "Engine | None") -> None:
     import json
 
-    print(json.dumps(result(engine, answer, load_ns)))
+    ledger = {} if measured is None else measured.ledger().to_dict()
+    print(json.dumps({**values, **ledger}))
 
 
 def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["weight", "kv", "scratch", "host"]
+Kind = Literal["weight", "kv", "scratch", "host", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of the ledger."""
+    """A line of the ledger; those of kind `weight`, `kv` and `scratch` tile the arena."""
 
     name: str
     kind: Kind
@@ -124,6 +124,11 @@ class Plan:
     logits_offset: int
     arena_bytes: int
     items: tuple[Item, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """What the whole process may come to: all items at once."""
+        return sum(item.planned_bytes for item in self.items)
 
     @property
     def weight_bytes(self) -> int:

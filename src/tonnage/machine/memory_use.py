@@ -20,3 +20,14 @@ def peak_rss_bytes() -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return peak
+
+
+def file_and_shared_bytes() -> int:
+    """Return the resident bytes that are pages of files (the interpreter's and libraries')."""
+    status = HostFiles().fields("/proc/self/status")
+    return sum(kibibytes(status.get(name, "")) or 0 for name in ("RssFile", "RssShmem"))
+
+
+def anonymous_bytes() -> int:
+    """Return the resident bytes that are no file's."""
+    return kibibytes(HostFiles().fields("/proc/self/status").get("RssAnon", "")) or 0

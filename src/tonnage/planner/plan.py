@@ -2,18 +2,27 @@
 
 from dataclasses import dataclass
 
+from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
+from tonnage.core.footprint import (
+    SAMPLER_TOKEN_BYTES,
+    TEMPLATE_BYTES,
+    THREAD_STACK_BYTES,
+    interpreter_bytes,
+    tokenizer_bytes,
+)
 from tonnage.core.layout import (
     FLOAT_FORMATS,
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
     PAGE_TOKENS,
+    PANEL_ROWS,
     WORKER_SCRATCH_BYTES,
     acts_bytes,
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Buffer, Item, KvPlan, Plan, RopePlan
+from tonnage.core.plan import Item, Plan, RopePlan
 from tonnage.planner.lower import Lowering
 from tonnage.planner.place import Cursor, WeightPlacer, place_kv, place_weights
 from tonnage.planner.scratch import Need, share_bytes
@@ -26,7 +35,7 @@ class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
     precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
-    loading.
+    loading. resident_bytes: what the process holds already, 0 for one that is to be started.
     """
 
     context_tokens: int
@@ -35,6 +44,7 @@ class Workload:
     max_rows: int = MAX_STEP_ROWS
     max_logit_rows: int = 1
     precision: str | None = None
+    resident_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -46,12 +56,12 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     cursor = Cursor()
     placer = WeightPlacer(spec, _formats(spec, workload.precision), cursor)
     place_weights(placer)
-    weight_bytes = cursor.offset
     ropes = _place_ropes(spec, cursor)
-    cursor.take(0, HUGE_PAGE_BYTES)
+    weights_end = cursor.take(0, HUGE_PAGE_BYTES)
     pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
     kv = place_kv(spec, pages, cursor)
-    buffers = share_bytes(_needs(spec, workload), cursor.take(0, HUGE_PAGE_BYTES))
+    kv_end = cursor.take(0, HUGE_PAGE_BYTES)
+    buffers = share_bytes(_needs(spec, workload), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
     offsets = {b.name: b.offset for b in buffers}
     lowering = Lowering(spec, placer, kv, ropes, offsets, workload.max_logit_rows)
@@ -72,7 +82,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         steps=lowering.steps(),
         logits_offset=offsets["logits"],
         arena_bytes=end,
-        items=_items(weight_bytes, kv, buffers, workload.threads),
+        items=_items(spec, workload, placer, (weights_end, kv_end, end)),
     )
 
 
@@ -152,13 +162,32 @@ def _needs(spec: ModelSpec, workload: Workload) -> list[Need]:
 
 
 def _items(
-    weight_bytes: int, kv: KvPlan, buffers: tuple[Buffer, ...], threads: int
+    spec: ModelSpec, workload: Workload, placer: WeightPlacer, ends: tuple[int, int, int]
 ) -> tuple[Item, ...]:
-    first = min(b.offset for b in buffers)
-    last = max(b.offset + b.nbytes for b in buffers)
+    """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
+    weights_end, kv_end, arena_end = ends
+    threads = workload.threads
     return (
-        Item("weights", "weight", weight_bytes),
-        Item("kv pages", "kv", kv.nbytes),
-        Item("step scratch", "scratch", last - first),
-        Item("thread scratch", "host", threads * WORKER_SCRATCH_BYTES),
+        Item("weights", "weight", weights_end),
+        Item("kv pages", "kv", kv_end - weights_end),
+        Item("step scratch", "scratch", arena_end - kv_end),
+        Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
+        Item("load buffers", "load", _load_bytes(placer, threads)),
+        Item("tokenizer", "host", tokenizer_bytes(spec.vocab_size)),
+        Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
+        Item("chat template", "host", TEMPLATE_BYTES),
+        Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
     )
+
+
+def _load_bytes(placer: WeightPlacer, threads: int) -> int:
+    """Return the most that loading one matrix takes: 32 rows per thread, and those they copy."""
+    most = 0
+    for matrix in placer.matrices.values():
+        source, target = BY_NAME[matrix.source.format], BY_NAME[matrix.format]
+        staging = PANEL_ROWS * source.nbytes((matrix.cols,))
+        if source != target:
+            staging += 4 * matrix.cols + PANEL_ROWS * target.nbytes((matrix.cols,))
+        most = max(most, staging)
+    # Every vector is held as read and as float32 before it is written.
+    return (threads + 1) * most + 2 * sum(v.nbytes for v in placer.vectors.values())

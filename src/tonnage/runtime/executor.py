@@ -7,6 +7,7 @@ from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampl
 from tonnage.core.errors import LogitsError
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
+from tonnage.memory.residency import find_arena
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Runtime:
         """Allocate the arena of `plan`, build its program and stream the weights in."""
         self.plan = plan
         self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
+        self.arena_address = find_arena(self._arena, plan.logits_offset)
         self._executor: Executor | None = Executor(isa, plan.threads)
         self._program: Program | None = build_program(plan, self._arena)
         load_weights(plan, self._arena, self._program, self._executor, progress)
@@ -64,6 +66,12 @@ class Runtime:
         """The instruction set whose kernels run."""
         assert self._executor is not None
         return self._executor.isa
+
+    @property
+    def thread_scratch_bytes(self) -> int:
+        """Bytes that the threads' own scratch takes."""
+        assert self._executor is not None
+        return self._executor.scratch_bytes
 
     def close(self) -> None:
         """Give arena and threads back; the runtime cannot be used afterwards."""

@@ -1,0 +1,168 @@
+"""`tonnage plan` and `tonnage run --ledger`: the plan holds in real processes."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf, write_hf
+from support.command import refused, tonnage
+from tonnage.core.plan import Item
+from tonnage.core.units import parse_bytes
+
+MIB = 1 << 20
+UNACCOUNTED_BYTES = 24 * MIB
+# What real models are given, beside their weights' size.
+BUDGETS = {
+    "smollm2-135m": "160MiB",
+    "gemma3-270m": "320MiB",
+    "qwen2.5-coder-0.5b": "540MiB",
+    "qwen2.5-coder-1.5b": "1.2GiB",
+}
+# The planner counts on a chat template and on merges; this model has neither.
+WITHOUT_TEMPLATE = ("gemma3-270m",)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny_config("gemma2", hidden_size=256, max_position_embeddings=1 << 14)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, config) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "tiny.gguf"
+    return write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, config) -> Path:
+    return write_hf(tmp_path_factory.mktemp("plan") / "hf", tiny_model(config, seed=1))
+
+
+def planned(home: Path, *args: object) -> dict:
+    done = tonnage(home, "plan", *args, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def seconds_to_plan(home: Path, *args: object) -> float:
+    begin = time.perf_counter()
+    planned(home, *args)
+    return time.perf_counter() - begin
+
+
+def answered(home: Path, *args: object) -> dict:
+    done = tonnage(home, "run", *args, "--temperature", 0, "--json", "--ledger")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def assert_kept(plan: dict, run: dict) -> None:
+    """The run had the plan's items, none took more than planned, and little is unexplained."""
+    assert [{key: item[key] for key in ("name", "kind", "planned_bytes")} for item in run["items"]]\
+        == plan["items"]  # fmt: skip
+    for item in run["items"]:
+        assert 0 <= item["now_bytes"] <= item["peak_bytes"] <= item["planned_bytes"], item
+        assert item["measured_by"] != "assumed"
+    assert run["budget_bytes"] == plan["budget_bytes"]
+    assert run["peak_rss_bytes"] <= plan["total_bytes"] == run["total_bytes"]
+    now = sum(item["now_bytes"] for item in run["items"])
+    assert run["unaccounted_bytes"] == run["rss_bytes"] - now
+    assert abs(run["unaccounted_bytes"]) <= UNACCOUNTED_BYTES
+
+
+def test_the_items_add_up_and_the_weights_are_named(model, tmp_path):
+    plan = planned(tmp_path, model, "--memory", "200MiB", "--context", 512, "--concurrency", 3)
+    assert plan["accepted"] is True
+    assert plan["budget_bytes"] == 200 * MIB
+    assert plan["total_bytes"] == sum(item["planned_bytes"] for item in plan["items"])
+    assert all(Item(**item) for item in plan["items"])
+    sizes = {item["kind"]: item["planned_bytes"] for item in plan["items"]}
+    weights = sum(weight["bytes"] for weight in plan["weights"])
+    assert 0 < sizes["weight"] - weights <= 2 * MIB + 64 * len(plan["weights"])
+    assert {weight["format"] for weight in plan["weights"]} == {"Q8_0", "F32"}
+    assert (plan["kv_format"], plan["context_tokens"], plan["concurrency"]) == ("F16", 512, 3)
+    assert not {"forecast", "quality", "concessions"} & plan.keys()
+
+
+def test_a_plan_is_the_same_in_two_processes(model, tmp_path):
+    args = ("plan", model, "--memory", "100MiB", "--json")
+    one, two = (tonnage(tmp_path, *args, PYTHONHASHSEED=seed).stdout for seed in ("1", "2"))
+    assert one == two
+    assert one
+
+
+def test_a_refused_plan_names_the_shortfall_and_what_would_fit(model, tmp_path):
+    whole = planned(tmp_path, model, "--context", 16384, "--memory", "1GiB")
+    budget = whole["total_bytes"] - 1
+    plan = planned(tmp_path, model, "--context", 16384, "--memory", budget)
+    assert (plan["accepted"], plan["shortfall_bytes"]) == (False, 1)
+    assert plan["binding_item"] in {item["name"] for item in plan["items"]}
+    first = plan["concessions"][0]
+    done = tonnage(tmp_path, "plan", model, "--context", 16384, "--memory", budget)
+    assert done.returncode == 2
+    assert "short" in done.stdout
+    assert f"{first['option']} {first['value']}" in done.stderr
+    changed = (first["option"], first["value"], "--memory", budget)
+    context = () if first["option"] == "--context" else ("--context", 16384)
+    again = planned(tmp_path, model, *context, *changed)
+    assert (again["accepted"], again["total_bytes"]) == (True, first["total_bytes"])
+    run = answered(tmp_path, model, "Hello", "--max-tokens", 2, *context, *changed)
+    assert run["peak_rss_bytes"] <= budget
+    refused(tonnage(tmp_path, "run", model, "Hello", "--context", 16384, "--memory", budget))
+
+
+def test_table_and_chart_are_narrow_and_add_up(model, tmp_path):
+    for args in ((), ("--explain",)):
+        done = tonnage(tmp_path, "plan", model, "--memory", "200MiB", *args)
+        assert (done.returncode, done.stderr) == (0, "")
+        lines = done.stdout.splitlines()[1:]
+        assert max(map(len, lines)) <= 100
+        assert sum(line.startswith(("weights", "kv pages", "interpreter")) for line in lines) == 3
+        assert "200.0 MiB" in lines[-1]
+
+
+@pytest.mark.parametrize("memory", ["12GB", "0", "-1", "lots", "12gibi", "900TiB"])
+def test_a_wrong_budget_is_one_sentence(model, tmp_path, memory):
+    refused(tonnage(tmp_path, "plan", model, f"--memory={memory}"))
+    refused(tonnage(tmp_path, "run", model, "Hello", f"--memory={memory}"))
+
+
+@pytest.mark.parametrize("options", [(), ("--precision", "4bit")], ids=["as it is", "4bit"])
+@pytest.mark.parametrize("container", ["gguf", "folder"])
+def test_a_tiny_model_stays_within_its_plan(model, folder, tmp_path, container, options):
+    target = model if container == "gguf" else folder
+    args = ("--memory", "100MiB", "--context", 2048, "--threads", 2, *options)
+    plan = planned(tmp_path, target, *args)
+    assert_kept(plan, answered(tmp_path, target, "Hello " * 40, "--max-tokens", 40, *args))
+
+
+def test_the_ledger_is_printed_after_the_answer(model, tmp_path):
+    done = tonnage(tmp_path, "run", model, "Hello", "--max-tokens", 2, "--ledger")
+    assert (done.returncode, done.stderr) == (0, "")
+    table = done.stdout[done.stdout.index("planned") :]
+    assert all(word in table for word in ("now", "peak", "weights", "unaccounted", "process"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUDGETS)
+def test_real_models_stay_within_their_plan(name, tmp_path):
+    home = os.environ.get("TONNAGE_TEST_MODELS")
+    path = Path(home or ".") / f"{name}.gguf"
+    if home is None or not path.exists():
+        pytest.skip(f"no {name}.gguf in the folder TONNAGE_TEST_MODELS ({home}): not checked")
+    args = ("--memory", BUDGETS[name], "--context", 1024)
+    plan = planned(tmp_path, path, *args)
+    # The best of three, since others may be using the machine.
+    assert min(seconds_to_plan(tmp_path, path, *args) for _ in range(3)) < 1
+    assert plan["accepted"], plan
+    prompt = "Write a story about the sea. " * 120  # about all of the context
+    run = answered(tmp_path, path, prompt, "--max-tokens", 64, *args)
+    assert_kept(plan, run)
+    # All of the weights and pages are in use, so that planned and measured meet.
+    difference = plan["total_bytes"] - run["peak_rss_bytes"]
+    if name not in WITHOUT_TEMPLATE:
+        assert difference <= max(8 * MIB, plan["total_bytes"] // 50), run
+    assert run["peak_rss_bytes"] <= parse_bytes(BUDGETS[name])

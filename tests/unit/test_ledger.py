@@ -1,0 +1,52 @@
+"""Resident pages of an arena, and the ledger's sums."""
+
+import pytest
+
+from tonnage._native import Arena
+from tonnage.core.footprint import interpreter_bytes, tokenizer_bytes
+from tonnage.core.ledger import Entry, Ledger
+from tonnage.memory import residency
+
+MIB = 1 << 20
+
+
+def test_only_what_was_touched_is_resident() -> None:
+    arenas = [Arena(8 * MIB + 12345, huge_pages=False) for _ in range(3)]
+    found = [residency.find_arena(arena, 5 * MIB) for arena in arenas]
+    assert len({*found} - {None}) == 3
+    for arena, address in zip(arenas, found, strict=True):
+        assert address is not None
+        assert residency.resident_bytes(address, 4 * MIB) == 0
+        arena.write(MIB, b"x" * MIB)
+        assert residency.resident_bytes(address, 4 * MIB) == MIB
+        assert residency.resident_bytes(address + MIB, 1) == 4096
+        assert residency.resident_bytes(address, arena.num_bytes) == MIB + 4096  # and the mark
+
+
+def test_a_system_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr("builtins.open", closed)
+    assert residency.find_arena(Arena(MIB, huge_pages=False), 0) is None
+    assert residency.resident_bytes(1 << 20, MIB) is None
+
+
+def test_what_no_item_explains_is_unaccounted() -> None:
+    items = (
+        Entry("weights", "weight", 100, 90, 95, "pages"),
+        Entry("tokenizer", "host", 20, 10, 10, "owner"),
+    )
+    ledger = Ledger(items, budget_bytes=200, rss_bytes=130, peak_rss_bytes=140)
+    assert (ledger.total_bytes, ledger.unaccounted_bytes) == (120, 30)
+    told = ledger.to_dict()
+    assert told["items"][0]["peak_bytes"] == 95
+    assert (told["total_bytes"], told["unaccounted_bytes"]) == (120, 30)
+
+
+def test_constants_grow_with_what_they_stand_for() -> None:
+    assert interpreter_bytes(0) == interpreter_bytes(20 * MIB) == 24 * MIB
+    assert interpreter_bytes(100 * MIB) == 104 * MIB
+    # Measured: 1,855,187 bytes for 49,152 tokens, 5,683,060 for 151,936, 6,826,602 for 262,144.
+    for vocab_size, nbytes in ((49_152, 1_855_187), (151_936, 5_683_060), (262_144, 6_826_602)):
+        assert nbytes <= tokenizer_bytes(vocab_size) < nbytes + 4 * MIB
