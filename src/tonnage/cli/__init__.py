@@ -1,4 +1,4 @@
-"""The command line: `tonnage run`, `plan`, `pull`, `list`, `rm`, `doctor`, `bench`, `audit`, `whatif`.
+"""The command line: run, plan, pull, list, rm, doctor, bench, audit, whatif.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
