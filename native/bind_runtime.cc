@@ -266,6 +266,8 @@ void bind_program(nb::module_& m) {
   nb::class_<Arena>(m, "Arena", "One anonymous mapping that holds weights, KV pages and scratch.")
       .def(nb::init<int64_t, bool>(), nb::arg("num_bytes"), nb::kw_only(), nb::arg("huge_pages"))
       .def_prop_ro("num_bytes", &Arena::size)
+      .def_prop_ro("address", [](const Arena& a) { return reinterpret_cast<uintptr_t>(a.at(0, 0)); },
+                   "Where the arena begins, for asking the kernel which of its pages are resident.")
       .def("read", [](const Arena& a, int64_t offset, int64_t n) {
         return nb::bytes(reinterpret_cast<const char*>(a.at(offset, n)), static_cast<size_t>(n));
       }, nb::arg("offset"), nb::arg("num_bytes"), "Return a copy of bytes [offset, offset + num_bytes).")

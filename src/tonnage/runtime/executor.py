@@ -7,7 +7,6 @@ from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampl
 from tonnage.core.errors import LogitsError
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
-from tonnage.memory.residency import find_arena
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Runtime:
         """Allocate the arena of `plan`, build its program and stream the weights in."""
         self.plan = plan
         self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
-        self.arena_address = find_arena(self._arena, plan.logits_offset)
+        self.arena_address = self._arena.address
         self._executor: Executor | None = Executor(isa, plan.threads)
         self._program: Program | None = build_program(plan, self._arena)
         load_weights(plan, self._arena, self._program, self._executor, progress)
