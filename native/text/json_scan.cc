@@ -16,6 +16,13 @@ constexpr size_t kWindow = size_t{1} << 20;
 constexpr size_t kPage = 4096;
 constexpr int kMaxDepth = 512;
 
+// Compared one by one: a call of strchr per byte was a quarter of the time that a vocabulary takes.
+bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+bool is_bare(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
+}
+
 }  // namespace
 
 JsonFile::JsonFile(const std::string& path) {
@@ -56,7 +63,7 @@ void JsonCursor::fail(const char* what) const {
 }
 
 char JsonCursor::peek() {
-  while (at_ < text_.size() && std::strchr(" \t\r\n", text_[at_]) != nullptr && text_[at_] != '\0') ++at_;
+  while (at_ < text_.size() && is_space(text_[at_])) ++at_;
   return at_ < text_.size() ? text_[at_] : '\0';
 }
 
@@ -85,9 +92,7 @@ void JsonCursor::skip_string() {
 
 void JsonCursor::skip_bare() {
   const size_t from = at_;
-  while (at_ < text_.size() && std::strchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", text_[at_]) != nullptr &&
-         text_[at_] != '\0')
-    ++at_;
+  while (at_ < text_.size() && is_bare(text_[at_])) ++at_;
   if (at_ == from) fail("no value");
 }
 
@@ -149,15 +154,17 @@ void JsonCursor::take_escape(std::string& out) {
 void JsonCursor::take_string(std::string& out) {
   out.clear();
   if (peek() != '"') fail("no string");
-  for (++at_; at_ < text_.size();) {
-    const char c = text_[at_++];
-    if (c == '"') {
+  ++at_;
+  for (size_t from = at_; at_ < text_.size(); ++at_) {
+    if (text_[at_] != '"' && text_[at_] != '\\') continue;
+    out.append(text_, from, at_ - from);
+    if (text_[at_++] == '"') {
       if (!is_utf8(out)) fail("a string that is not valid UTF-8");
       file_.passed(at_);
       return;
     }
-    if (c == '\\') take_escape(out);
-    else out.push_back(c);
+    take_escape(out);
+    from = at_--;
   }
   fail("an unclosed string");
 }
