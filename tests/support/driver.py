@@ -7,6 +7,7 @@ import numpy as np
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.runtime.executor import Runtime, Span
 
@@ -15,12 +16,13 @@ MAX_ROWS = 48
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-    precision: str | None = None,
+    precision: str | None = None, kv_format: KvFormat = "f16",
 ) -> Runtime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
         max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
+        kv_format=kv_format,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 
