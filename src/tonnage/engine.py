@@ -77,7 +77,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
+        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False
@@ -95,6 +95,7 @@ class Engine:
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
+        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -102,8 +103,9 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. kv_format: `f16`, or
+        `int8` for half the bytes of K and V. offline: a model that is not here is an error. on_load
+        is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         start = Start.now()
@@ -111,7 +113,9 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        wishes = Wishes(
+            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format
+        )
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)
