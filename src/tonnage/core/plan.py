@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["weight", "kv", "scratch", "host", "load"]
+OTHER_ENGINES = "other engines"
+# Items that belong to the process, not to one engine.
+SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES)
 
 
 @dataclass(frozen=True, slots=True)
