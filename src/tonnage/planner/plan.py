@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
-    SAMPLER_TOKEN_BYTES,
-    TEMPLATE_BYTES,
     THREAD_STACK_BYTES,
     interpreter_bytes,
+    sampler_bytes,
+    template_bytes,
+    text_facts,
     tokenizer_bytes,
 )
 from tonnage.core.layout import (
@@ -22,7 +23,7 @@ from tonnage.core.layout import (
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, KvFormat, Plan, RopePlan
+from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan, RopePlan
 from tonnage.planner.lower import Lowering
 from tonnage.planner.place import Cursor, WeightPlacer, place_kv, place_weights
 from tonnage.planner.scratch import Need, share_bytes
@@ -35,8 +36,9 @@ class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
     precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
-    loading. resident_bytes: what the process holds already, 0 for one that is to be started.
-    kv_format: of the pages of K and V.
+    loading. resident_bytes: what the process holds already, 0 for one that is to be started, and
+    beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
+    the pages of K and V.
     """
 
     context_tokens: int
@@ -47,6 +49,7 @@ class Workload:
     precision: str | None = None
     resident_bytes: int = 0
     kv_format: KvFormat = "f16"
+    beside_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -169,16 +172,22 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
+    facts = spec.text or text_facts(spec.vocab_size)
+    beside = workload.beside_bytes
+    others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
         Item("step scratch", "scratch", arena_end - kv_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
-        Item("tokenizer", "host", tokenizer_bytes(spec.vocab_size)),
-        Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
-        Item("chat template", "host", TEMPLATE_BYTES),
-        Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
+        Item("tokenizer", "host", tokenizer_bytes(facts)),
+        Item("sampler", "host", sampler_bytes(spec.vocab_size) * workload.concurrency),
+        Item("chat template", "host", template_bytes(facts)),
+        Item(
+            "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
+        ),
+        *others,
     )
 
 
