@@ -15,12 +15,12 @@ MAX_ROWS = 48
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-    precision: str | None = None,
+    precision: str | None = None, formats: tuple[tuple[str, str], ...] = (),
 ) -> Runtime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
-        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
+        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision, formats=formats,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 
