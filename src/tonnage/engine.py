@@ -105,6 +105,7 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
@@ -117,9 +118,10 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. kv_format: `f16`, or
-        `int8` for half the bytes of K and V. offline: a model that is not here is an error. on_load
-        is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
+        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
+        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
+        is an error. on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -128,8 +130,9 @@ class Engine:
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
         wishes = Wishes(
-            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format
-        )
+            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format,
+            tuple(sorted((formats or {}).items())),
+        )  # fmt: skip
         workload = replace(
             choose_workload(spec, machine, wishes, start.resident_bytes),
             beside_bytes=start.beside_bytes,
