@@ -2,31 +2,28 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tonnage.core.errors import (
     BudgetError,
-    CacheError,
     ContextLengthError,
     FileFormatError,
     RequestError,
 )
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.core.ledger import Ledger
+from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
-from tonnage.core.rates import Rates
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.sampling import SamplingOptions
-from tonnage.core.slowdown import Fault, cold_load
 from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.expectation import Expectation, OnFault, measured_rates
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation, Generator
-from tonnage.machine.clock import clock_share
-from tonnage.machine.counters import CounterFiles
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import (
     anonymous_bytes,
@@ -34,20 +31,16 @@ from tonnage.machine.memory_use import (
     peak_rss_bytes,
     rss_bytes,
 )
-from tonnage.machine.rates_file import load_rates
-from tonnage.machine.watch import Watch
 from tonnage.memory.ledger import measure_items
-from tonnage.models.cache import models_folder
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
-from tonnage.planner.forecast import Forecast, forecast_work, step_s
 from tonnage.planner.plan import make_plan
-from tonnage.planner.work import work_of
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
+from tonnage.text.facts import facts_of_folder, facts_of_gguf
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -60,20 +53,31 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The process before a model was opened, and what it was allowed then."""
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes.
+    """
 
     resident_bytes: int
     anonymous_bytes: int
+    beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def now(cls) -> "Start":
-        """Return how the process stands."""
-        return cls(rss_bytes(), anonymous_bytes())
+    def beside(cls, engines: "Iterable[Engine]") -> "Start":
+        """Return how the process stands, in which `engines` are open."""
+        others = list(engines)
+        held = sum(engine.held_bytes for engine in others)
+        planned = sum(engine.planned_bytes for engine in others)
+        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
+
+    # Engines of one process share its budget and its resident bytes; nothing else passes here.
+    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -83,13 +87,10 @@ class Engine:
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
-        rates: Rates | None = None,
+        expectation: Expectation,
     ) -> None:
-        """Take what `open` built; start: how the process stood before; rates: of this machine."""
-        self.rates = rates
-        self.faults: list[Fault] = []
-        self._work = work_of(plan)
-        self._watch: Watch | None = None
+        """Take what `open` built; start: how the process stood before."""
+        self.expectation = expectation
         self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
@@ -97,10 +98,11 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
+        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False
+        self._opened.add(self)
 
     @classmethod
     def open(
@@ -111,10 +113,12 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
+        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -122,59 +126,33 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
+        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
+        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
+        is an error. on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
-        start = Start.now()
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
+        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
-        workload = choose_workload(spec, machine, wishes, start.resident_bytes)
+        wishes = Wishes(
+            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format,
+            tuple(sorted((formats or {}).items())),
+        )  # fmt: skip
+        workload = replace(
+            choose_workload(spec, machine, wishes, start.resident_bytes),
+            beside_bytes=start.beside_bytes,
+        )
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)
         require_fit(spec, workload, plan, budget)
         start = replace(start, budget_bytes=budget.num_bytes)
-        counters = CounterFiles()
-        before = counters.read()
+        expectation = Expectation(plan, machine, measured_rates(machine))
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        engine = cls(plan, runtime, tokenizer, source, spec, start, measured_rates(machine))
-        engine._watch_steps(machine, counters)
-        cold = cold_load(counters.read().read_bytes - before.read_bytes, plan.weight_bytes)
-        engine.faults += [cold] if cold else []
-        return engine
-
-    def _watch_steps(self, machine: Machine, counters: CounterFiles) -> None:
-        """Compare the tokens of every answer with the forecast, where there is one."""
-        rates, work = self.rates, self._work
-        if rates is None:
-            return
-        draw_s = rates.logit_s * work.vocab_size
-        self._watch = Watch(
-            lambda position: step_s(work, rates, 1, position) + draw_s,
-            counters.read,
-            lambda: clock_share(rates),
-            threads=self.plan.threads,
-            cpus=min(len(machine.affinity), machine.num_cores),
-        )
-
-    def forecast(self, *, prompt_tokens: int, position: int | None = None) -> Forecast | None:
-        """Return what this machine should do with the plan; None where it was not measured."""
-        if self.rates is None:
-            return None
-        return forecast_work(self._work, self.rates, prompt_tokens=prompt_tokens, position=position)
-
-    def bandwidth_share(self, tokens_per_s: float, position: int) -> float | None:
-        """Return the bytes that tokens behind `position` others touch over what the memory gives.
-
-        None where this machine was not measured. Above 1 when caches held a part of them.
-        """
-        if self.rates is None:
-            return None
-        touched = self._work.read_bytes + self._work.kv_bytes(position)
-        return tokens_per_s * touched / self.rates.read_bytes_per_s(self.plan.threads)
+        expectation.loaded()
+        return cls(plan, runtime, tokenizer, source, spec, start, expectation)
 
     def generate(
         self,
@@ -182,13 +160,13 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
-        on_fault: Callable[[Fault], None] | None = None,
+        on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
         """Return the answer as an iterable of text pieces.
 
         on_fault is told, while the answer is made, why this machine is slower than it was measured
-        to be; each cause once in the engine's life. `faults` has them all.
+        to be; each cause once in the engine's life.
 
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
@@ -203,24 +181,9 @@ class Engine:
             )
         chosen = replace(options or SamplingOptions(), **overrides)
         generator = Generator(
-            self.runtime, self.tokenizer, self._sequence, self._step_watcher(on_fault)
+            self.runtime, self.tokenizer, self._sequence, self.expectation.watcher(on_fault)
         )
         return generator.start(tokens, chosen)
-
-    def _step_watcher(
-        self, on_fault: Callable[[Fault], None] | None
-    ) -> Callable[[int, float], None] | None:
-        watch = self._watch
-        if watch is None:
-            return None
-
-        def step(position: int, seconds: float) -> None:
-            for fault in watch.step(position, seconds):
-                self.faults.append(fault)
-                if on_fault is not None:
-                    on_fault(fault)
-
-        return step
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -268,23 +231,43 @@ class Engine:
         """
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
-        plan = self.plan
-        files_bytes, rss, peak = file_and_shared_bytes(), rss_bytes(), peak_rss_bytes()
-        items = measure_items(
-            plan,
+        process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
+        items = self._measure({"interpreter and libraries": (process_bytes, "pages")})
+        others = [engine for engine in self._opened if engine is not self]
+        if others:
+            planned = sum(engine.planned_bytes for engine in others)
+            held = sum(engine.held_bytes for engine in others)
+            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+            items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
+        return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
+
+    @property
+    def planned_bytes(self) -> int:
+        """What this engine may come to once it is loaded, without what the process shares."""
+        own = (item for item in self.plan.items if item.name not in SHARED_ITEMS)
+        return sum(item.planned_bytes for item in own if item.kind != "load")
+
+    @property
+    def held_bytes(self) -> int:
+        """What this engine holds now, without what the process shares."""
+        return sum(entry.now_bytes for entry in self._measure({}))
+
+    def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
+        return measure_items(
+            self.plan,
             self.runtime.arena_address,
             {
-                "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+                **shared,
             },
         )
-        return Ledger(items, self._start.budget_bytes, rss, peak)
 
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
+        self._opened.discard(self)
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
@@ -313,36 +296,28 @@ def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
     return Budget(stated, "were allowed")
 
 
-def measured_rates(machine: Machine) -> Rates | None:
-    """Return what `tonnage doctor --measure` found on this machine; None if it never ran here."""
-    try:
-        return load_rates(rates_folder(), machine)
-    except CacheError:
-        return None
-
-
-def rates_folder() -> Path:
-    """Return the folder of measured rates, which may not exist. Raises CacheError."""
-    return models_folder(os.environ).with_name("rates")
-
-
 def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer."""
+    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
-            return spec_from_gguf(file.metadata, file.catalog)
+            return _spec_of(file)
     from tonnage.formats.safetensors import open_safetensors
 
     config = read_config(source.path / "config.json")
-    return spec_from_hf(config, open_safetensors(source.path))
+    spec = spec_from_hf(config, open_safetensors(source.path))
+    return replace(spec, text=facts_of_folder(source.path))
+
+
+def _spec_of(file: GgufFile) -> ModelSpec:
+    spec = spec_from_gguf(file.metadata, file.catalog)
+    return replace(spec, text=facts_of_gguf(file.metadata))
 
 
 def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
     """Read the headers of a model and its tokenizer; no weights."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
-            spec = spec_from_gguf(file.metadata, file.catalog)
-            return spec, Tokenizer.from_gguf(file.metadata)
+            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
     return read_spec(source), Tokenizer.from_folder(source.path)
 
 

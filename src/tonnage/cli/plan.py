@@ -27,7 +27,8 @@ def plan(args: Namespace) -> int:
 
     With --json a refused plan is an answer like any other.
     """
-    from tonnage.engine import choose_budget, measured_rates, read_spec
+    from tonnage.engine import choose_budget, read_spec
+    from tonnage.expectation import measured_rates
     from tonnage.machine.host import read_machine
     from tonnage.models.catalog import open_catalogs
     from tonnage.models.source import resolve
@@ -39,7 +40,12 @@ def plan(args: Namespace) -> int:
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
     wishes = Wishes(
-        args.context, args.threads, args.precision, args.concurrency, step_rows=args.step_rows
+        args.context,
+        args.threads,
+        args.precision,
+        args.concurrency,
+        step_rows=args.step_rows,
+        kv_format=args.kv,
     )
     workload = choose_workload(spec, machine, wishes)
     made = make_plan(spec, workload)

@@ -15,6 +15,7 @@ from tonnage import _native
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
 from tonnage.core.layout import panel_bytes
 from tonnage.core.machine import Machine
+from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import AttendRate, ProductRate, Rates, TeamRates
 from tonnage.core.sampling import SamplingOptions
 from tonnage.machine.clock import clock_ops_per_s
@@ -125,9 +126,8 @@ class _Team:
         for form in ALL_FORMATS:
             for rows in _ROWS:
                 yield (form.name, rows), partial(ground.products, form, rows, *_size(form, rows))
-        for queries in _QUERIES:
-            for dim in _HEAD_DIMS:
-                yield ("attend", queries, dim), partial(self._attend, queries, dim)
+        for kv_format, queries, dim in product(KV_FORMATS, _QUERIES, _HEAD_DIMS):
+            yield (kv_format, queries, dim), partial(self._attend, queries, dim, kv_format)
         yield ("small",), partial(ground.products, BY_NAME["Q8_0"], 1, _SMALL, _SMALL_OPS)
         for ops in (1, _EMPTY_OPS + 1):
             yield ("empty", ops), partial(ground.quantize, 1, 32, ops)
@@ -139,12 +139,10 @@ class _Team:
             yield ("quantize", rows), partial(ground.quantize, rows, _ELEMENTS)
             yield ("rotate", rows), partial(ground.rotate, rows, 4, 64)
 
-    def _attend(self, queries: int, dim: int) -> Trial:
+    def _attend(self, queries: int, dim: int, kv_format: str) -> Trial:
         """Return an attention in which `queries` share each pass, evenly over the threads."""
-        group = queries if queries < 16 else 3
-        rows = queries // group
-        kv_heads = self._threads * max(1, 1024 // (dim * group * self._threads))
-        return self._ground.attend(rows, _POSITIONS - rows, (group * kv_heads, kv_heads), dim)
+        rows, (heads, kv_heads) = self._attend_size(queries, dim)
+        return self._ground.attend(rows, _POSITIONS - rows, (heads, kv_heads), dim, kv_format)
 
     def _rates(self, start_s: float) -> TeamRates:
         cached_s, partly_s, read_s = self._reads
@@ -178,7 +176,10 @@ class _Team:
             op_s=op_s,
             product_s=max(0.0, one - moving_s),
             element_s=tuple(sorted(elements.items())),
-            attend=tuple(self._attend_rate(queries, op_s + call_s) for queries in _QUERIES),
+            attend=tuple(
+                self._attend_rate(kv_format, queries, op_s + call_s)
+                for kv_format, queries in product(KV_FORMATS, _QUERIES)
+            ),
             products=products,
         )
 
@@ -211,22 +212,22 @@ class _Team:
             form.name, weight_bytes * fresh[1], tuple(fresh.items()), tuple(cached.items())
         )
 
-    def _attend_rate(self, queries: int, beside_s: float) -> AttendRate:
+    def _attend_rate(self, kv_format: str, queries: int, beside_s: float) -> AttendRate:
         """Return what head sizes tell apart: the part per pair and the part per multiply-add."""
         pair_s = []
         for dim in _HEAD_DIMS:
-            trial = self._attend_size(queries, dim)
-            pair_s.append(max(1e-12, self._best["attend", queries, dim] - beside_s) / trial)
+            rows, (heads, _) = self._attend_size(queries, dim)
+            pairs = heads * rows * (_POSITIONS - (rows - 1) / 2)
+            pair_s.append(max(1e-12, self._best[kv_format, queries, dim] - beside_s) / pairs)
         low, high = (2 * dim for dim in _HEAD_DIMS)
         mac_s = max((pair_s[1] - pair_s[0]) / (high - low), 0.25 * pair_s[1] / high)
-        return AttendRate(queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
+        return AttendRate(kv_format, queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
 
-    def _attend_size(self, queries: int, dim: int) -> float:
-        """Return how many pairs of query and position one attention of `_attend` has."""
+    def _attend_size(self, queries: int, dim: int) -> tuple[int, tuple[int, int]]:
+        """Return (rows, heads of queries and of keys) in which so many queries share a pass."""
         group = queries if queries < 16 else 3
-        rows = queries // group
         kv_heads = self._threads * max(1, 1024 // (dim * group * self._threads))
-        return group * kv_heads * rows * (_POSITIONS - (rows - 1) / 2)
+        return queries // group, (group * kv_heads, kv_heads)
 
 
 def run(executor: _native.Executor, trial: Trial) -> float:

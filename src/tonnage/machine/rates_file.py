@@ -24,7 +24,6 @@ def rates_key(machine: Machine) -> str:
         machine.isa,
         machine.affinity,
         machine.num_cores,
-        machine.cpu_quota,
         [asdict(cache) for cache in machine.caches],
         machine.memory_total_bytes,
         machine.huge_pages,

@@ -50,6 +50,7 @@ class Work:
     num_products: int
     elements: tuple[tuple[str, int, float], ...]
     attention: tuple[Attention, ...]
+    kv_format: str
     vocab_size: int
     threads: int
     max_rows: int
@@ -85,6 +86,7 @@ def work_of(plan: Plan) -> Work:
         num_products=counts["matmul"] + counts["gated"],
         elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
         attention=_attention(plan),
+        kv_format=plan.kv.format,
         vocab_size=plan.vocab_size,
         threads=plan.threads,
         max_rows=plan.max_rows,
@@ -129,7 +131,7 @@ def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> in
         names = [] if args["gather"] else [part[0] for part in args["parts"]]
         return sum(matrices[name].rows for name in names)
     if step.op == "rotate":
-        _, _, kv_heads, k_dim, v_dim = args["kv"]
+        _, _, kv_heads, k_dim, v_dim, _ = args["kv"]
         return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
     return 0
 
@@ -138,11 +140,12 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     layers: Counter[tuple[int, int, int, int]] = Counter()
     for step in plan.steps:
         if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim = step.args["kv"]
+            _, _, kv_heads, k_dim, v_dim, _ = step.args["kv"]
             layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"]] += 1
     elements = sum(n * kv_heads * head for (_, kv_heads, head, _), n in layers.items())
     # From the plan's own bytes, so that the format of the pages does not matter here.
-    element_bytes = plan.kv.nbytes / (plan.kv.num_pages * plan.kv.page_tokens * elements)
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
     return tuple(
         Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window)
         for (heads, kv_heads, head, window), n in layers.items()
