@@ -35,6 +35,7 @@ _POSITIONS = 512
 _ELEMENT_ROWS, _ELEMENTS = 64, 1024
 _SMALL, _SMALL_OPS = (640, 576), 16
 _EMPTY_OPS = 256
+_QUICK_OPS_PER_S = 1e11
 _PAUSE_S = 150e-6
 
 Key = tuple[str | int, ...]
@@ -48,24 +49,27 @@ def measure_rates(
     progress is told the share that is done. Raises ProbeError when that memory is not to be had.
     """
     ground = Ground(machine)
+    clock = clock_ops_per_s(machine.isa, 0.02)
+    slower = 1 << max(0, round(_QUICK_OPS_PER_S / clock).bit_length() - 1)
     counts = thread_counts(machine)
     teams = []
     for index, threads in enumerate(counts):
         if progress is not None:
             progress(index / len(counts))
-        team = _Team(ground, machine, threads)
+        team = _Team(ground, machine, threads, slower)
         team.read()
         with team_on_cpus(machine, team.task_ids):
             teams.append(team.measure(0.8 * seconds / len(counts)))
-    clock = clock_ops_per_s(machine.isa, 0.02)
     return Rates(rates_key(machine), machine.isa, clock, logit_s(ground.arena), tuple(teams))
 
 
 class _Team:
     """One number of threads, and the fastest pass of each measurement with it."""
 
-    def __init__(self, ground: Ground, machine: Machine, threads: int) -> None:
+    def __init__(self, ground: Ground, machine: Machine, threads: int, slower: int) -> None:
         self._ground = ground
+        # Matrices are so many times smaller where a pass would take long.
+        self._slower = slower
         self._isa = machine.isa
         self._cache_bytes = machine.last_level_cache_bytes
         self._threads = threads
@@ -80,23 +84,32 @@ class _Team:
         self._reads = [self._read(num_bytes) for num_bytes in self._sizes()]
 
     def measure(self, seconds: float) -> TeamRates:
-        """Return the team's rates; goes at least twice round all measurements."""
+        """Return the team's rates; goes at least once round all measurements."""
         end = time.perf_counter() + seconds
         awake, starts = self._ground.quantize(1, 32), list[float]()
         known = {key: make() for key, make in self._cached_trials()}
         for number in count():
-            if number > 1 and time.perf_counter() > end:
+            if number and time.perf_counter() > end:
                 break
             for key, trial in known.items():
                 # The first run wakes the threads and fills the cache.
                 run(self._executor, trial)
                 self._note(key, run(self._executor, trial))
             for form, rows in product(ALL_FORMATS, _FRESH_ROWS):
-                trial = self._ground.products(form, rows, *_size(form, rows), fresh=True)
+                trial = self._ground.products(form, rows, *self._size(form, rows), fresh=True)
                 run(self._executor, awake)
                 self._note(("fresh", form.name, rows), run(self._executor, trial))
             starts.append(self._start_s(awake))
         return self._rates(min(starts))
+
+    def _size(self, form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
+        """Return the shape of the matrices that a measurement multiplies, and how many they are."""
+        if rows > _FEW_ROWS:
+            return (max(64, _FEWER_OUT_ROWS // self._slower), _COLS), 1
+        out_rows = max(64, _OUT_ROWS // self._slower)
+        matrix = panel_bytes(form, _COLS) * (out_rows // 32)
+        whole = rows <= 4 and self._slower == 1
+        return (out_rows, _COLS), max(1, WINDOW_BYTES // matrix) if whole else 1
 
     def _note(self, key: Key, seconds: float) -> None:
         self._best[key] = min(seconds, self._best.get(key, seconds))
@@ -125,7 +138,10 @@ class _Team:
         ground = self._ground
         for form in ALL_FORMATS:
             for rows in _ROWS:
-                yield (form.name, rows), partial(ground.products, form, rows, *_size(form, rows))
+                yield (
+                    (form.name, rows),
+                    partial(ground.products, form, rows, *self._size(form, rows)),
+                )
         for kv_format, queries, dim in product(KV_FORMATS, _QUERIES, _HEAD_DIMS):
             yield (kv_format, queries, dim), partial(self._attend, queries, dim, kv_format)
         yield ("small",), partial(ground.products, BY_NAME["Q8_0"], 1, _SMALL, _SMALL_OPS)
@@ -196,7 +212,7 @@ class _Team:
         def rates(kind: tuple[str, ...], wanted: Sequence[int]) -> dict[int, float]:
             found = {}
             for rows in wanted:
-                (out_rows, cols), ops = _size(form, rows)
+                (out_rows, cols), ops = self._size(form, rows)
                 whole = self._best[*kind, form.name, rows]
                 spent = max(whole - call_s - ops * (op_s + each * out_rows * rows), 0.1 * whole)
                 found[rows] = ops * out_rows * cols * rows / spent
@@ -255,11 +271,3 @@ def logit_s(arena: _native.Arena, draws: int = 20) -> float:
         sampler.sample(arena, 0, VOCAB, -1)
         times.append(time.perf_counter() - begin)
     return min(times) / VOCAB
-
-
-def _size(form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
-    """Return the shape of the matrices that a measurement multiplies, and how many they are."""
-    if rows > _FEW_ROWS:
-        return (_FEWER_OUT_ROWS, _COLS), 1
-    matrix = panel_bytes(form, _COLS) * (_OUT_ROWS // 32)
-    return (_OUT_ROWS, _COLS), max(1, WINDOW_BYTES // matrix) if rows <= 4 else 1
