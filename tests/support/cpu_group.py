@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -19,12 +20,30 @@ class NoCpuGroupError(Exception):
     """This process may not make a CPU cgroup; the message says why."""
 
 
+@dataclass(frozen=True)
+class CpuGroup:
+    """A CPU cgroup at `path` that this process made."""
+
+    path: Path
+
+    @property
+    def join(self) -> list[str]:
+        """What to put before a command that is to run in it."""
+        return ["/bin/sh", "-c", _JOIN, str(self.path / "cgroup.procs")]
+
+    @property
+    def num_throttled(self) -> int:
+        """How many periods ended early."""
+        lines = (self.path / "cpu.stat").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("nr_throttled"))
+
+
 @contextmanager
-def cpu_group(cpus: float) -> Iterator[list[str]]:
-    """Make a group with `cpus` worth of time; yield what to put before a command that joins it."""
+def cpu_group(cpus: float) -> Iterator["CpuGroup"]:
+    """Make a group with `cpus` worth of time, and remove it in the end."""
     path = _make(round(cpus * _PERIOD_US))
     try:
-        yield ["/bin/sh", "-c", _JOIN, str(path / "cgroup.procs")]
+        yield CpuGroup(path)
     finally:
         _remove(path)
 

@@ -132,7 +132,8 @@ def test_table_and_chart_are_narrow_and_add_up(model, tmp_path):
         lines = done.stdout.splitlines()[1:]
         assert max(map(len, lines)) <= 100
         assert sum(line.startswith(("weights", "kv pages", "interpreter")) for line in lines) == 3
-        assert "200.0 MiB" in lines[-1]
+        assert [line for line in lines if line.startswith("total") and "200.0 MiB" in line]
+        assert lines[-1].startswith("forecast: ")
 
 
 @pytest.mark.parametrize("memory", ["12GB", "0", "-1", "lots", "12gibi", "900TiB"])

@@ -21,7 +21,7 @@ TRIES = 3
 
 @pytest.fixture(scope="module")
 def rates() -> Rates:
-    return measure_rates(read_machine(), seconds=0.5)
+    return measure_rates(read_machine())
 
 
 @pytest.fixture(scope="module")

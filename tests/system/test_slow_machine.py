@@ -115,11 +115,18 @@ def test_a_healthy_run_names_nothing(home, model):
 
 
 def test_a_halved_quota_is_named(home, model):
-    try:
-        with cpu_group(CPUS / 2) as join:
-            result = answered(home, model, "--threads", CPUS, before=join)
-    except NoCpuGroupError as error:
-        pytest.skip(f"no CPU cgroup of our own ({error}): the quota was not checked")
+    # Where others take CPUs too, half of them may be more than is left: then a smaller share.
+    for share in (0.5, 0.25, 0.125):
+        try:
+            with cpu_group(CPUS * share) as group:
+                result = answered(home, model, "--threads", CPUS, before=group.join)
+                num_throttled = group.num_throttled
+        except NoCpuGroupError as error:
+            pytest.skip(f"no CPU cgroup of our own ({error}): the quota was not checked")
+        if num_throttled >= 5:
+            break
+    else:
+        pytest.skip("others left less of the CPUs than any quota, so that none was reached")
     assert "quota" in causes(result)
     assert "tenant" not in causes(result)
 

@@ -112,7 +112,7 @@ def _add_products(
     for part in parts:
         pair = sums.setdefault((part.format, bool(step.args.get("gather"))), [0.0, 0.0])
         pair[0] += part.nbytes * slack
-        pair[1] += part.rows * part.cols * slack
+        pair[1] += _panels(part) * PANEL_ROWS * part.cols * slack
 
 
 def _panels(matrix: MatrixPlan) -> int:
