@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
-    SAMPLER_TOKEN_BYTES,
-    TEMPLATE_BYTES,
     THREAD_STACK_BYTES,
     interpreter_bytes,
+    sampler_bytes,
+    template_bytes,
+    text_facts,
     tokenizer_bytes,
 )
 from tonnage.core.layout import (
@@ -22,7 +23,7 @@ from tonnage.core.layout import (
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, Plan
+from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
 from tonnage.planner.lower import Lowering
 from tonnage.planner.place import (
     HUGE_PAGE_BYTES,
@@ -42,7 +43,9 @@ class Workload:
 
     formats: canonical names of matrices and what they become while loading; the others stay as
     they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
-    resident_bytes: what the process holds already, 0 for one that is to be started.
+    resident_bytes: what the process holds already, 0 for one that is to be started, and
+    beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
+    the pages of K and V.
     """
 
     context_tokens: int
@@ -52,6 +55,8 @@ class Workload:
     max_logit_rows: int = 1
     precision: str | None = None
     resident_bytes: int = 0
+    kv_format: KvFormat = "f16"
+    beside_bytes: int = 0
     formats: Formats = ()
 
 
@@ -68,7 +73,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
     pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
-    kv = place_kv(spec, pages, cursor)
+    kv = place_kv(spec, pages, workload.kv_format, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
@@ -163,16 +168,22 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
+    facts = spec.text or text_facts(spec.vocab_size)
+    beside = workload.beside_bytes
+    others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
         Item("step scratch", "scratch", arena_end - kv_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
-        Item("tokenizer", "host", tokenizer_bytes(spec.vocab_size)),
-        Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
-        Item("chat template", "host", TEMPLATE_BYTES),
-        Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
+        Item("tokenizer", "host", tokenizer_bytes(facts)),
+        Item("sampler", "host", sampler_bytes(spec.vocab_size) * workload.concurrency),
+        Item("chat template", "host", template_bytes(facts)),
+        Item(
+            "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
+        ),
+        *others,
     )
 
 
