@@ -1,10 +1,10 @@
 """The smallest memory limits under which models run: Tonnage's plans, and llama.cpp beside them.
 
 For Tonnage: the smallest budget that `tonnage plan` accepts, found by bisection, and a run in a
-cgroup of exactly that limit, which fills the context. For llama.cpp (--peer-python): the smallest
-limits under which the same amount of work ends at all, and at less than twice the time per token
-that it takes without a limit. Every run reads a copy of the file that nobody has in memory, in
-TMPDIR, which has to be on a disk.
+cgroup of exactly that limit, which fills the context. For llama.cpp (--peer-python): the same
+amount of work without a limit and under Tonnage's; with --peer-smallest also the smallest limits
+under which it ends at all, and at less than twice the time per token. Every run reads a copy of
+the file that nobody has in memory, in TMPDIR, which has to be on a disk.
 
 Run: python bench/budgets.py MODEL.gguf... [--contexts 256,1024,2048] [--peer-python PYTHON]
 """
@@ -30,9 +30,9 @@ from support.own_process import program, program_env
 WORKER = Path(__file__).with_name("llamacpp_worker.py")
 MIB = 1 << 20
 PLAN_STEP_BYTES = 64 << 10
-PEER_STEP_BYTES = 4 * MIB
+PEER_STEP_BYTES = 16 * MIB
 THRASHING = 2.0  # times as long per token as without a limit
-TIMEOUT_S = 90
+TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,10 @@ def run_limited(command: list[str], model: Path, limit_bytes: int) -> Run:
         try:
             done = group.run(command, env=program_env(), timeout_s=TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            print(f"{limit_bytes / MIB:.0f} MiB: over {TIMEOUT_S} s", file=sys.stderr)
             return Run(limit_bytes, True, {})
     ok = done.returncode == 0
+    print(f"{limit_bytes / MIB:.0f} MiB: {done.returncode}, {done.wall_s:.1f} s", file=sys.stderr)
     if not ok and not done.num_oom_kills:
         print(f"at {limit_bytes:,} bytes: {done.stderr.strip()[-300:]}", file=sys.stderr)
     return Run(limit_bytes, not ok, json.loads(done.stdout) if ok else {})
@@ -108,13 +110,19 @@ def tonnage_row(model: Path, context: int, options: list[str]) -> dict[str, Any]
     return row
 
 
-def peer_row(model: Path, context: int, python: str) -> dict[str, Any]:
-    """Return llama.cpp's figures: without a limit, and at its two smallest ones."""
-    command = [python, str(WORKER), str(model), "--fill", str(context)]
-    high = model.stat().st_size + 1024 * MIB
-    free = run_limited(command, model, high)
+def peer_row(model: Path, command: list[str], limit_bytes: int) -> dict[str, Any]:
+    """Return llama.cpp's figures with ample memory, and under a limit."""
+    free = run_limited(command, model, model.stat().st_size + 1024 * MIB)
     if free.killed:
         raise SystemExit(f"{' '.join(command)} does not run without a limit either")
+    tight = run_limited(command, model, limit_bytes)
+    same = {"limit_bytes": limit_bytes, "killed": tight.killed, **tight.told}
+    return {"free": free.told, "same_limit": same}
+
+
+def peer_smallest(model: Path, command: list[str], free_token_s: float) -> dict[str, Any]:
+    """Return llama.cpp's figures at its two smallest limits."""
+    high = model.stat().st_size + 1024 * MIB
     seen: dict[int, Run] = {}
 
     def run(limit: int) -> Run:
@@ -124,19 +132,18 @@ def peer_row(model: Path, context: int, python: str) -> dict[str, Any]:
 
     def steady(limit: int) -> bool:
         one = run(limit)
-        return not one.killed and one.told["token_s"] < THRASHING * free.told["token_s"]
+        return not one.killed and one.told["token_s"] < THRASHING * free_token_s
 
     low = 24 * MIB
     ends = smallest(low, high, PEER_STEP_BYTES, lambda limit: not run(limit).killed)
     keeps = smallest(ends, high, PEER_STEP_BYTES, steady)
     return {
-        "free": free.told,
         "ends": {"limit_bytes": ends, **run(ends).told},
         "steady": {"limit_bytes": keeps, **run(keeps).told},
     }
 
 
-def measure(model: Path, contexts: list[int], peer_python: str | None) -> None:
+def measure(model: Path, contexts: list[int], args: argparse.Namespace) -> None:
     """Print a JSON object per context."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(model, Path(folder) / model.name))
@@ -147,8 +154,12 @@ def measure(model: Path, contexts: list[int], peer_python: str | None) -> None:
                 "tonnage": tonnage_row(copy, context, []),
                 "tonnage_small_steps": tonnage_row(copy, context, ["--step-rows", "16"]),
             }
-            if peer_python:
-                row["llama.cpp"] = peer_row(copy, context, peer_python)
+            if args.peer_python:
+                command = [args.peer_python, str(WORKER), str(copy), "--fill", str(context)]
+                peer = peer_row(copy, command, row["tonnage"]["budget_bytes"])
+                if args.peer_smallest:
+                    peer |= peer_smallest(copy, command, peer["free"]["token_s"])
+                row["llama.cpp"] = peer
             print(json.dumps(row), flush=True)
 
 
@@ -158,10 +169,11 @@ def main() -> None:
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--contexts", default="256,1024,2048")
     parser.add_argument("--peer-python", help="an interpreter that has llama-cpp-python")
+    parser.add_argument("--peer-smallest", action="store_true", help="bisect its limits too")
     args = parser.parse_args()
     contexts = [int(part) for part in args.contexts.split(",")]
     for model in args.models:
-        measure(model, contexts, args.peer_python)
+        measure(model, contexts, args)
 
 
 if __name__ == "__main__":
