@@ -23,8 +23,8 @@ using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
 // Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
 // then come the ActMeta.
 using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
-// (base offset, bytes from a page to the next, heads, k_dim, v_dim)
-using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t>;
+// (base offset, bytes from a page to the next, heads, k_dim, v_dim, format: f16 or int8)
+using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t, std::string>;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -96,12 +96,14 @@ class Builder {
   }
 
   KvLayer kv(const KvArgs& args) const {
-    const auto& [base, page_bytes, heads, k_dim, v_dim] = args;
+    const auto& [base, page_bytes, heads, k_dim, v_dim, format] = args;
     size_of("the number of key/value heads", heads);
     for (int64_t dim : {k_dim, v_dim})
       if (size_of("a head dimension", dim, kMaxHeadDim) % 16)
         throw InputError("a head dimension is " + std::to_string(dim) + ", no multiple of 16");
-    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16))};
+    if (format != "f16" && format != "int8") throw InputError("pages of '" + format + "' are unknown, they are f16 or int8");
+    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16)),
+                     format == "int8" ? KvFormat::Int8 : KvFormat::F16};
     int64_t pool;
     if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
     if (layer.head_bytes() * heads > page_bytes)
@@ -248,9 +250,15 @@ void run(Executor& executor, const Program& program, const std::vector<int32_t>&
 
 void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
-  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout, w.cols)) throw InputError("load: these formats cannot be converted");
   nb::gil_scoped_release release;
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
+}
+
+int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
+  const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
+  if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
+  return kPanelRows * source_row_bytes(from, cols) + Requantizer(scalar::kKernels, from, to, cols).nbytes();
 }
 
 Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
@@ -304,6 +312,8 @@ void bind_executor(nb::module_& m) {
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
       .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
+  m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
+        "Bytes that each thread holds while it loads rows of so many columns.");
   m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
   m.def("has_isa", &has_isa, nb::arg("isa"));
 }

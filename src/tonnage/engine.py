@@ -90,7 +90,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
+        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False
@@ -105,10 +105,12 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
+        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -116,8 +118,10 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
+        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
+        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
+        is an error. on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -125,7 +129,10 @@ class Engine:
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        wishes = Wishes(
+            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format,
+            tuple(sorted((formats or {}).items())),
+        )  # fmt: skip
         workload = replace(
             choose_workload(spec, machine, wishes, start.resident_bytes),
             beside_bytes=start.beside_bytes,
