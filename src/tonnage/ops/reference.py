@@ -116,7 +116,8 @@ def _still(k_dim: int, rotation: Rotation) -> npt.NDArray[np.bool_]:
     pairs = rotation.table.shape[2]
     element = np.arange(k_dim)
     pair = element // 2 if rotation.interleaved else element % pairs
-    return (pair >= rotation.still_from) | (element >= 2 * pairs)
+    still: npt.NDArray[np.bool_] = (pair >= rotation.still_from) | (element >= 2 * pairs)
+    return still
 
 
 def hadamard(x: Array) -> Array:
