@@ -23,8 +23,8 @@ class Counters:
     """What the kernel has counted so far. All only grow.
 
     clock_ns: monotonic time. delay_ns: time in which threads of the process were ready and had no
-    CPU, over all threads. throttled_ns: time in which cgroups held the process back; num_throttled: periods
-    in which they did, counted as they begin, the time only as they end. stolen_ns:
+    CPU, over all threads. throttled_ns: time in which cgroups held the process back; num_throttled:
+    periods in which they did, which are counted as they begin, the time only as it ends. stolen_ns:
     time that the hypervisor gave to others, over all CPUs. major_faults: pages that came from a
     disk. read_bytes: of this process, from a disk.
     """
