@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tonnage.core.errors import (
-    BudgetError,
-    ContextLengthError,
-    FileFormatError,
-    RequestError,
-)
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
@@ -98,7 +92,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
+        pages = [list(range(group.num_pages // plan.concurrency)) for group in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False

@@ -260,7 +260,7 @@ def without_cached(mixed: float, cached: float, kept: float) -> float:
 def run(executor: _native.Executor, trial: Trial) -> float:
     """Return the seconds of one run."""
     pages = list(range((trial.position + trial.rows + 63) // 64))
-    tokens, spans = [0] * trial.rows, [(pages, trial.rows, trial.position)]
+    tokens, spans = [0] * trial.rows, [([pages], trial.rows, trial.position)]
     begin = time.perf_counter()
     executor.run(trial.program, tokens, spans, [])
     return time.perf_counter() - begin
