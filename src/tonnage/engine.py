@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
-from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.expectation import Expectation, OnFault, measured_rates
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation, Generator
 from tonnage.machine.host import read_machine
@@ -81,8 +81,10 @@ class Engine:
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
+        self.expectation = expectation
         self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
@@ -90,7 +92,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
+        pages = [list(range(group.num_pages // plan.concurrency)) for group in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False
@@ -141,8 +143,10 @@ class Engine:
         budget = choose_budget(machine, memory)
         require_fit(spec, workload, plan, budget)
         start = replace(start, budget_bytes=budget.num_bytes)
+        expectation = Expectation(plan, machine, measured_rates(machine))
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source, spec, start)
+        expectation.loaded()
+        return cls(plan, runtime, tokenizer, source, spec, start, expectation)
 
     def generate(
         self,
@@ -150,9 +154,13 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
+        on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
         """Return the answer as an iterable of text pieces.
+
+        on_fault is told, while the answer is made, why this machine is slower than it was measured
+        to be; each cause once in the engine's life.
 
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
@@ -166,7 +174,9 @@ class Engine:
                 f"model with --context {len(tokens) + 256}."
             )
         chosen = replace(options or SamplingOptions(), **overrides)
-        generator = Generator(self.runtime, self.tokenizer, self._sequence)
+        generator = Generator(
+            self.runtime, self.tokenizer, self._sequence, self.expectation.watcher(on_fault)
+        )
         return generator.start(tokens, chosen)
 
     def encode_prompt(

@@ -37,9 +37,9 @@ struct Weight {
   TONNAGE_INLINE int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
-// Consecutive positions of one sequence. pages[i] holds positions 64 i .. 64 i + 63.
+// Consecutive positions of one sequence. pages[g][i] is the page of group g with positions 64 i .. 64 i + 63.
 struct Span {
-  const int32_t* pages;
+  const int32_t* const* pages;
   int32_t first_row;
   int32_t num_rows;
   int32_t position;
@@ -137,6 +137,7 @@ struct KvLayer {
   int32_t v_dim;
   int32_t v_pad;
   KvFormat format;
+  int32_t group;  // whose tables of pages count
   TONNAGE_INLINE int64_t part_bytes(int64_t size) const {
     return format == KvFormat::Int8 ? kPageTokens * size + kKvScaleBytes : 2 * kPageTokens * size;
   }
@@ -147,6 +148,9 @@ struct KvLayer {
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
+// For Int8 pages all three are then turned (kernels/hadamard.h), after the keys lost what `k_bias` adds to
+// pairs from `still_from` on: those turn so slowly that it is about the same at every position, where it adds
+// the same to all scores of a query and softmax does not see it. It may be many times the rest of a key.
 struct RotateOp {
   float* qkv;  // [R][H k_dim + K k_dim + K v_dim]
   int32_t num_heads;
@@ -158,6 +162,8 @@ struct RotateOp {
   const float* table;  // of RopeTableOp
   int32_t pairs;
   bool interleaved;
+  const float* k_bias;  // [K k_dim] or null
+  int32_t still_from;   // 0 to pairs
 };
 
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
