@@ -91,6 +91,7 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
@@ -102,8 +103,10 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
+        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
+        offline: a model that is not here is an error. on_load is told the bytes of weights placed
+        so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         start = Start.now()
@@ -111,7 +114,10 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        wishes = Wishes(
+            context, threads, precision, concurrency, max_logit_rows, step_rows,
+            tuple(sorted((formats or {}).items())),
+        )  # fmt: skip
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)

@@ -12,6 +12,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Item, Plan
 from tonnage.core.units import format_bytes
 from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.precision import Formats, check_formats, precision_formats
 
 DEFAULT_CONTEXT_TOKENS = 4096
 MAX_THREADS = 256
@@ -29,6 +30,7 @@ class Wishes:
     concurrency: int = 1
     max_logit_rows: int = 1
     step_rows: int | None = None
+    formats: Formats = ()
 
 
 def choose_workload(
@@ -38,10 +40,8 @@ def choose_workload(
 
     Raises RequestError for a wish outside what model and kernels take.
     """
-    if wishes.precision not in (None, "8bit", "4bit"):
-        raise RequestError(
-            f"The precision {wishes.precision!r} is unknown; use 8bit or 4bit, or leave it out."
-        )
+    check_formats(spec, wishes.formats)
+    stated = {**dict(precision_formats(spec, wishes.precision)), **dict(wishes.formats)}
     if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
         raise RequestError(
             f"{wishes.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
@@ -52,7 +52,7 @@ def choose_workload(
         concurrency=wishes.concurrency,
         max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
         max_logit_rows=wishes.max_logit_rows,
-        precision=wishes.precision,
+        formats=tuple(sorted(stated.items())),
         resident_bytes=resident_bytes,
     )
 

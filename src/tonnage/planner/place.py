@@ -6,9 +6,10 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
-from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, Source, VectorPlan
+from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, RopePlan, Source, VectorPlan
 
 LINE_BYTES = 64
+HUGE_PAGE_BYTES = 2 << 20
 
 
 def source_of(entry: TensorEntry) -> Source:
@@ -112,6 +113,16 @@ def _place_layer(placer: WeightPlacer, prefix: str, layer: LayerSpec) -> None:
     placer.matrix(prefix + "down")
     if layer.post_norms:
         placer.vector(prefix + "post_mlp_norm", add)
+
+
+def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
+    """Place the angles of every rotary embedding."""
+    ropes = []
+    for i, rope in enumerate(spec.ropes):
+        frequencies = rope.inverse_frequencies()
+        factors = "rope_factors" if i == 0 and "rope_factors" in spec.weights else None
+        ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
+    return tuple(ropes)
 
 
 def kv_head_bytes(attention: AttentionSpec) -> int:
