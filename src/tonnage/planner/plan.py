@@ -53,6 +53,7 @@ class Workload:
     precision: str | None = None
     resident_bytes: int = 0
     formats: Formats = ()
+    kv_format: str = "f16"
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:

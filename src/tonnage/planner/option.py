@@ -1,0 +1,140 @@
+"""One way to run a model, judged: its bytes, its predicted speed and its quality."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import Plan
+from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.precision import Formats, allocate
+from tonnage.planner.quality import estimate
+
+# The request that speeds are compared by.
+PROMPT_TOKENS = 512
+ANSWER_TOKENS = 128
+
+
+class Speed(Protocol):
+    """What a forecast says; tokens per second of one sequence."""
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Of an answer."""
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """Of a prompt."""
+
+    @property
+    def time_to_first_token_ns(self) -> int:
+        """Of a prompt, from its first token on."""
+
+    @property
+    def bottleneck(self) -> str:
+        """What limits decoding."""
+
+
+Predict = Callable[[Plan], Speed | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A workload with its plan; forecast: None where nothing was measured."""
+
+    workload: Workload
+    plan: Plan
+    forecast: Speed | None
+    quality: PlanQuality
+
+    @property
+    def total_bytes(self) -> int:
+        """What the whole process may come to."""
+        return self.plan.total_bytes
+
+    @property
+    def request_s(self) -> float:
+        """Predicted seconds for 512 tokens of prompt and 128 of answer; 0 without a forecast."""
+        return 0.0 if self.forecast is None else request_seconds(self.forecast)
+
+    def dominates(self, other: "Option") -> bool:
+        """Whether it is no worse in bytes, speed and quality, and better in one of them."""
+        mine = (self.total_bytes, self.request_s, self.quality.mean_kld)
+        others = (other.total_bytes, other.request_s, other.quality.mean_kld)
+        return mine != others and all(a <= b for a, b in zip(mine, others, strict=True))
+
+
+def request_seconds(forecast: Speed) -> float:
+    """Return the seconds that the request takes by which speeds are compared."""
+    prompt_s = PROMPT_TOKENS / forecast.prefill_tokens_per_s
+    return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
+
+
+def front(options: Iterable[Option]) -> list[Option]:
+    """Return those that none of the others dominates, in their order."""
+    every = list(options)
+    return [one for one in every if not any(other.dominates(one) for other in every)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes options of one model.
+
+    stated_precision: how an audit calls the weights that the user stated. audits: of these weights.
+    """
+
+    spec: ModelSpec
+    predict: Predict
+    audits: Sequence[AuditResult] = ()
+    stated_precision: str | None = None
+
+    def option(self, workload: Workload, **changes: Any) -> Option:
+        """Return the option of `workload` with `changes`."""
+        changed = replace(workload, **changes)
+        plan = make_plan(self.spec, changed)
+        return Option(changed, plan, self.predict(plan), self._quality(changed))
+
+    def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
+        """Return the option of the best weights that fit beside the rest of `workload`, or None."""
+        plan = make_plan(self.spec, workload)
+        rest = plan.total_bytes - _weight_item_bytes(plan)
+        # What loading takes depends on the formats, too, so that it may need a second look.
+        room = budget_bytes - rest
+        for _ in range(3):
+            formats = allocate(self.spec, room)
+            if formats is None:
+                return None
+            found = self.option(workload, formats=formats)
+            if found.total_bytes <= budget_bytes:
+                return found
+            room -= found.total_bytes - budget_bytes
+        return None
+
+    def _quality(self, workload: Workload) -> PlanQuality:
+        formats: Formats = workload.formats
+        lossless_kv = workload.kv_format == "f16"
+        if not formats and lossless_kv:
+            return PlanQuality(0.0, "exact")
+        if lossless_kv and (measured := self._measured()) is not None:
+            return PlanQuality(measured, "measured")
+        predicted = estimate(self.spec, formats, workload.kv_format)
+        return PlanQuality(predicted.mean_kld, "estimate", predicted.factor)
+
+    def _measured(self) -> float | None:
+        """Return the divergence of the stated precision from the file, where it was audited."""
+        for audit in self.audits:
+            against = audit.comparison
+            if (
+                self.stated_precision is not None
+                and audit.precision == self.stated_precision
+                and against is not None
+                and against.reference == audit.model
+                and against.reference_precision is None
+            ):
+                return against.mean_kld.value
+        return None
+
+
+def _weight_item_bytes(plan: Plan) -> int:
+    return sum(item.planned_bytes for item in plan.items if item.kind == "weight")
