@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import ContextLengthError, FileFormatError, RequestError
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Ledger
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
+from tonnage.core.quality import quality_bound
+from tonnage.core.rates import Rates
 from tonnage.core.sampling import SamplingOptions
-from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.core.units import format_bytes
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation, Generator
 from tonnage.machine.host import read_machine
@@ -29,8 +30,11 @@ from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
-from tonnage.planner.plan import make_plan
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.fit import Wishes
+from tonnage.planner.forecast import forecast
+from tonnage.planner.option import Predict
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
 from tonnage.text.template import ChatTemplate
@@ -62,21 +66,23 @@ class Engine:
 
     def __init__(
         self,
-        plan: Plan,
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        choice: Choice,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
-        self.plan = plan
+        self.plan = choice.plan
+        self.choice = choice
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
+        plan = choice.plan
         pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
@@ -92,6 +98,8 @@ class Engine:
         context: int | None = None,
         precision: str | None = None,
         formats: Mapping[str, str] | None = None,
+        kv_format: str | None = None,
+        quality: str | float | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
@@ -102,11 +110,14 @@ class Engine:
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
-        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
-        offline: a model that is not here is an error. on_load is told the bytes of weights placed
-        so far, and of all.
+        memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
+        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
+        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
+        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
+        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
+        it. offline: a model that is not here is an error. on_load is told the bytes of weights
+        placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         start = Start.now()
@@ -116,15 +127,17 @@ class Engine:
         spec, tokenizer = read_model(source)
         wishes = Wishes(
             context, threads, precision, concurrency, max_logit_rows, step_rows,
-            tuple(sorted((formats or {}).items())),
+            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
         )  # fmt: skip
-        workload = choose_workload(spec, machine, wishes, start.resident_bytes)
-        plan = make_plan(spec, workload)
-        budget = choose_budget(machine, memory)
-        require_fit(spec, workload, plan, budget)
+        budget = choose_budget(machine, memory, start.resident_bytes)
+        predict = predictor(local_rates(machine))
+        held = start.resident_bytes
+        choice = choose(spec, machine, wishes, budget, predict, (), held, compare=False)
+        require_fit(choice, budget)
+        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source, spec, start)
+        return cls(runtime, tokenizer, source, spec, start, choice)
 
     def generate(
         self,
@@ -225,21 +238,14 @@ class Engine:
         self.close()
 
 
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
+def local_rates(machine: Machine) -> Rates | None:
+    """Return what this machine was measured to do, or None before it was; measures nothing."""
+    return None
 
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
+
+def predictor(rates: Rates | None) -> Predict:
+    """Return what forecasts a plan from `rates`."""
+    return lambda plan: None if rates is None else forecast(plan, rates)
 
 
 def read_spec(source: ModelSource) -> ModelSpec:

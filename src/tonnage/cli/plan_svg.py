@@ -12,12 +12,8 @@ _WIDTH, _LEFT, _TOP, _BOTTOM, _RIGHT = 960, 84, 64, 372, 640
 _PHASE_WIDTH = (_RIGHT - _LEFT) // len(PHASES)
 _LABELS = {"start": "started", "load": "loading", "prefill": "prompt", "decode": "answer"}
 # One hue per item, darker on light ground and lighter on dark.
-_LIGHT = (
-    "#6b7280", "#0e7490", "#a16207", "#1d4ed8", "#c2410c", "#15803d", "#7e22ce", "#be185d", "#4d7c0f",
-)  # fmt: skip
-_DARK = (
-    "#9ca3af", "#22d3ee", "#eab308", "#60a5fa", "#fb923c", "#4ade80", "#c084fc", "#f472b6", "#a3e635",
-)  # fmt: skip
+_LIGHT = "#6b7280 #0e7490 #a16207 #1d4ed8 #c2410c #15803d #7e22ce #be185d #4d7c0f".split()
+_DARK = "#9ca3af #22d3ee #eab308 #60a5fa #fb923c #4ade80 #c084fc #f472b6 #a3e635".split()
 
 
 def render_svg(model: str, plan: Plan, budget_bytes: int) -> str:
@@ -56,7 +52,7 @@ def _heading(model: str, plan: Plan) -> str:
 
 
 def _style(num_items: int) -> str:
-    def fills(colours: tuple[str, ...]) -> str:
+    def fills(colours: list[str]) -> str:
         return "".join(f".i{i}{{fill:{colours[i % len(colours)]}}}" for i in range(num_items))
 
     return (
@@ -78,7 +74,9 @@ def _areas(drawn: tuple[Course, ...], scale: tuple[int, float]) -> Iterator[str]
     """Yield one polygon per item, each standing on those before it."""
     times = 2 * len(PHASES)
     flat = [[pair[end] for pair in course.bytes_at for end in (0, 1)] for course in drawn]
-    tops = list(accumulate(flat, lambda below, own: [a + b for a, b in zip(below, own, strict=True)]))
+    tops = list(
+        accumulate(flat, lambda below, own: [a + b for a, b in zip(below, own, strict=True)])
+    )
     xs = [_LEFT + (at + 1) // 2 * _PHASE_WIDTH for at in range(times)]
     below = [0] * times
     for index, (course, top) in enumerate(zip(drawn, tops, strict=True)):

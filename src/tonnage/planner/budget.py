@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tonnage.core.errors import BudgetError, UnitError
+from tonnage.core.hardware import Device
 from tonnage.core.machine import Machine
 from tonnage.core.units import format_bytes, parse_bytes
 
@@ -11,6 +12,7 @@ from tonnage.core.units import format_bytes, parse_bytes
 # page that a full context touches other programs grow. A cgroup's limit is ours, so that nothing is
 # left of it.
 RESERVE_BYTES = 256 << 20
+_UNKNOWN_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,7 @@ def choose_budget(machine: Machine, memory: str | int | None, held_bytes: int) -
     """
     if memory is None:
         return _left(machine, held_bytes)
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if isinstance(stated, bool) or not isinstance(stated, int) or stated < 1:
-        raise UnitError(f"{stated!r} is not a number of bytes; write it like '700MiB' or 734003200.")
+    stated = _stated(memory)
     ceilings = [(limit.limit_bytes, limit.source) for limit in machine.memory_limits]
     if machine.memory_total_bytes > 0:
         ceilings.append((machine.memory_total_bytes, "this machine's memory"))
@@ -43,6 +43,36 @@ def choose_budget(machine: Machine, memory: str | int | None, held_bytes: int) -
                 f"{format_bytes(ceiling)}; state at most that."
             )
     return Budget(stated, "were allowed")
+
+
+def device_budget(device: Device, memory: str | int | None) -> Budget:
+    """Return what a process on `device` may come to: `memory`, or all of its largest tier.
+
+    Raises UnitError for what states no bytes, BudgetError for more than that tier has.
+    """
+    homes = [tier for tier in device.tiers if tier.role != "cache"]
+    largest = max(homes, key=lambda tier: tier.capacity_bytes or 0)
+    capacity = largest.capacity_bytes
+    if memory is None:
+        if capacity is None:
+            return Budget(_UNKNOWN_BYTES, f"are assumed: no capacity of {device.name} is known")
+        return Budget(capacity, f"are what {largest.name} of {device.name} holds")
+    stated = _stated(memory)
+    if capacity is not None and stated > capacity:
+        raise BudgetError(
+            f"{format_bytes(stated)} were allowed and {largest.name} of {device.name} holds "
+            f"{format_bytes(capacity)}; state at most that."
+        )
+    return Budget(stated, "were allowed")
+
+
+def _stated(memory: str | int) -> int:
+    stated = parse_bytes(memory) if isinstance(memory, str) else memory
+    if isinstance(stated, bool) or not isinstance(stated, int) or stated < 1:
+        raise UnitError(
+            f"{stated!r} is not a number of bytes; write it like '700MiB' or 734003200."
+        )
+    return stated
 
 
 def _left(machine: Machine, held_bytes: int) -> Budget:

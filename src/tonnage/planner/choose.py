@@ -8,37 +8,63 @@ and smaller weights; only then a shorter context.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from tonnage.core.errors import BudgetError
 from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.units import format_bytes
 from tonnage.planner.budget import Budget
+from tonnage.planner.concessions import Concession, binding_item, concessions, way_out
 from tonnage.planner.fit import KV_FORMATS, MIN_STEP_ROWS, Wishes, choose_workload
 from tonnage.planner.neighbours import Limits, Neighbour, neighbours_of
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.plan import Workload
 from tonnage.planner.precision import allocate, menus
 
 SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
 USUAL_STEP_ROWS = (512, 256, 128)
 FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
+_BISECTION_BYTES = 2 << 20
 SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen; when nothing fits, the plan that takes least within the bound.
+    """What was chosen of `wishes`; when nothing fits, what takes the fewest bytes of all.
 
-    forecast: None where this machine was not measured. rejected: plans beside it, and why not.
+    usual_context_tokens: what is reserved where it fits. forecast: None where this machine was not
+    measured. rejected: plans beside an accepted one, and why not. concessions: what would make a
+    refused one fit.
     """
 
+    wishes: Wishes
     workload: Workload
     plan: Plan
     forecast: Speed | None
     quality: PlanQuality
+    usual_context_tokens: int
     accepted: bool
-    rejected: tuple[Neighbour, ...]
+    rejected: tuple[Neighbour, ...] = ()
+    concessions: tuple[Concession, ...] = ()
+
+
+def require_fit(choice: Choice, budget: Budget) -> None:
+    """Raise BudgetError when nothing fits.
+
+    Its sentence names every item, the largest of them, the shortfall and the concessions.
+    """
+    if choice.accepted:
+        return
+    plan = choice.plan
+    lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in plan.items)
+    raise BudgetError(
+        f"The process needs {format_bytes(plan.total_bytes)} ({lines}) and "
+        f"{format_bytes(budget.num_bytes)} {budget.origin}, "
+        f"{format_bytes(plan.total_bytes - budget.num_bytes)} short, {binding_item(plan).name} "
+        f"being the largest item; {way_out(choice.concessions)}."
+    )
 
 
 def choose(
@@ -49,28 +75,34 @@ def choose(
     predict: Predict,
     audits: Sequence[AuditResult] = (),
     resident_bytes: int = 0,
+    *,
+    compare: bool = True,
 ) -> Choice:
     """Return the plan on the front of bytes, predicted speed and quality that the policy prefers.
 
     What `wishes` state is fixed, what they leave open is chosen. predict: the forecast of a plan,
-    or None. audits: of the same weights. resident_bytes: what the process holds already.
+    or None. audits: of the same weights. resident_bytes: what the process holds already. compare:
+    whether to look at the neighbours.
     Raises RequestError for a wish that model and kernels do not take.
     """
     judge = Judge(spec, predict, audits, wishes.precision)
     asked = choose_workload(spec, machine, wishes, resident_bytes)
-    asked = replace(asked, threads=_threads(spec, machine, wishes, asked, predict))
+    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
     # What the user stated is not held against the bound.
     kv_formats = KV_FORMATS if wishes.kv_format is None else (wishes.kv_format,)
     stated = judge.option(asked, kv_format=kv_formats[0])
     max_kld = max(wishes.max_kld, stated.quality.mean_kld)
     search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
     found = search.best()
-    chosen = found or search.smallest()
+    chosen = search.smallest() if found is None else found
+    usual = asked.context_tokens
+    values = (wishes, chosen.workload, chosen.plan, chosen.forecast, chosen.quality, usual)
+    if found is None:
+        ways = concessions(judge, chosen, wishes, budget.num_bytes)
+        return Choice(*values, accepted=False, concessions=ways)
     limits = Limits(budget.num_bytes, max_kld)
-    beside = neighbours_of(judge, chosen, wishes, limits) if found else ()
-    return Choice(
-        chosen.workload, chosen.plan, chosen.forecast, chosen.quality, found is not None, beside
-    )
+    beside = neighbours_of(judge, found, wishes, limits) if compare else ()
+    return Choice(*values, accepted=True, rejected=beside)
 
 
 def thread_counts(machine: Machine) -> tuple[int, ...]:
@@ -79,19 +111,17 @@ def thread_counts(machine: Machine) -> tuple[int, ...]:
     return tuple(sorted({*range(1, min(most, 8) + 1), *range(8, most, max(1, most // 8)), most}))
 
 
-def _threads(
-    spec: ModelSpec, machine: Machine, wishes: Wishes, asked: Workload, predict: Predict
-) -> int:
+def _threads(judge: Judge, machine: Machine, wishes: Wishes, asked: Workload) -> int:
     """Return the fewest threads within 2 % of the best forecast.
 
     Without one: those of the cores next to one memory node, since the arena is not spread.
     """
     if wishes.threads is not None:
         return asked.threads
-    plan = make_plan(spec, asked)
+    plan = judge.plan(asked)
     seconds = {}
     for count in thread_counts(machine):
-        forecast = predict(replace(plan, threads=count))
+        forecast = judge.predict(replace(plan, threads=count))
         if forecast is None:
             return min(asked.threads, machine.node_cores)
         seconds[count] = request_seconds(forecast)
@@ -112,7 +142,9 @@ class _Search:
 
     def best(self) -> Option | None:
         """Return the preferred option that fits, or None."""
-        for context in self._contexts():
+        for number, context in enumerate(self._contexts()):
+            if number == 1 and self.smallest().total_bytes > self.budget_bytes:
+                return None
             for rows in self._row_tiers():
                 workload = replace(self.asked, context_tokens=context)
                 found = front(self._fitting(workload, rows))
@@ -134,35 +166,35 @@ class _Search:
         return min((self._least_weights(one) for one in allowed), key=lambda one: one.total_bytes)
 
     def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Option]:
-        """Yield what fits within the bound; weights are touched only where the file's do not."""
-        as_stated = [
-            self.judge.option(workload, max_rows=count, kv_format=kv)
-            for kv in self.kv_formats
-            for count in rows
-        ]
-        fitting = [one for one in as_stated if self._allowed(one)]
-        yield from fitting
-        if self.wishes.weights_open and not any(one.quality.mean_kld == 0 for one in fitting):
-            for kv in self.kv_formats:
-                least = replace(workload, max_rows=rows[-1], kv_format=kv)
-                filled = self.judge.fill(least, self.budget_bytes)
-                if filled is not None and self._allowed(filled):
-                    yield filled
+        """Yield what fits within the bound; nothing else is tried once the file itself does."""
+        for kv_format in self.kv_formats:
+            stated = (
+                self.judge.option(workload, max_rows=count, kv_format=kv_format) for count in rows
+            )
+            fitting = [one for one in stated if self._allowed(one)]
+            yield from fitting
+            if any(one.quality.mean_kld == 0 for one in fitting):
+                return
+        for kv_format in self.kv_formats if self.wishes.weights_open else ():
+            least = replace(workload, max_rows=rows[-1], kv_format=kv_format)
+            filled = self.judge.fill(least, self.budget_bytes)
+            if filled is not None and self._allowed(filled):
+                yield filled
 
     def _least_weights(self, option: Option) -> Option:
         """Return `option` with the fewest bytes of weights within the bound, by bisection."""
-        spec = self.judge.spec
+        spec, workload = self.judge.spec, option.workload
         low = sum(rungs[-1].nbytes for rungs in menus(spec).values())
-        high = option.plan.arena_bytes
-        while high - low > 1 << 20:
+        high = sum(item.planned_bytes for item in option.plan.items if item.kind == "weight")
+        while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2
             formats = allocate(spec, middle)
-            tried = None if formats is None else self.judge.option(option.workload, formats=formats)
-            if tried is not None and self._within_bound(tried):
-                option, high = tried, middle
+            tried = None if formats is None else replace(workload, formats=formats)
+            if tried is not None and self.judge.quality(tried).mean_kld <= self.max_kld:
+                workload, high = tried, middle
             else:
                 low = middle
-        return option
+        return self.judge.option(workload)
 
     def _allowed(self, option: Option) -> bool:
         return option.total_bytes <= self.budget_bytes and self._within_bound(option)

@@ -61,6 +61,7 @@ def choose_workload(
         max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
         max_logit_rows=wishes.max_logit_rows,
         formats=tuple(sorted(stated.items())),
+        kv_format=_kv_format(wishes.kv_format),
         resident_bytes=resident_bytes,
     )
 
@@ -74,6 +75,14 @@ def _context(spec: ModelSpec, wanted: int | None) -> int:
             f"{spec.context_length:,}."
         )
     return wanted
+
+
+def _kv_format(wanted: str | None) -> str:
+    if wanted is not None and wanted not in KV_FORMATS:
+        raise RequestError(
+            f"The KV format {wanted!r} is unknown; use {' or '.join(KV_FORMATS)}, or leave it out."
+        )
+    return wanted or KV_FORMATS[0]
 
 
 def _threads(machine: Machine, wanted: int | None) -> int:

@@ -1,5 +1,6 @@
 """The plans beside the chosen one, one change each, and why they were not chosen."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,7 @@ class Neighbour:
     total_bytes: int
     forecast: Speed | None
     quality: PlanQuality
+    weights: str
     context_tokens: int
     kv_format: str
     step_rows: int
@@ -47,6 +49,7 @@ def neighbours_of(
             total_bytes=other.total_bytes,
             forecast=other.forecast,
             quality=other.quality,
+            weights=weights_words(other.plan),
             context_tokens=other.workload.context_tokens,
             kv_format=other.workload.kv_format,
             step_rows=other.workload.max_rows,
@@ -56,16 +59,20 @@ def neighbours_of(
     )
 
 
+def weight_bits(plan: Plan) -> float:
+    """Return the mean bits of an element of the matrices."""
+    bits = sum(8 * BY_NAME[m.format].nbytes((m.rows, m.cols)) for m in plan.matrices)
+    return bits / sum(m.rows * m.cols for m in plan.matrices)
+
+
 def weights_words(plan: Plan) -> str:
     """Return the mean bits of a weight, and the formats that hold most of them."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for matrix in plan.matrices:
-        counts[matrix.format] = counts.get(matrix.format, 0) + matrix.rows * matrix.cols
-    elements = sum(counts.values())
-    bits = sum(8 * BY_NAME[f].block_bytes / BY_NAME[f].block_elems * n for f, n in counts.items())
+        counts[matrix.format] += matrix.rows * matrix.cols
     names = sorted(counts, key=lambda name: (-counts[name], name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{bits / elements:.2f} bits ({', '.join(names[:3])}{more})"
+    return f"{weight_bits(plan):.2f} bits ({', '.join(names[:3])}{more})"
 
 
 def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str, Option]]:
@@ -78,7 +85,7 @@ def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str
             workload, chosen.total_bytes - weights + int(_SMALLER_WEIGHTS * weights)
         )
         if smaller is not None:
-            yield f"weights of {weights_words(smaller.plan)}", smaller
+            yield f"weights of {weight_bits(smaller.plan):.2f} bits", smaller
     if wishes.kv_format is None:
         other = next(kv for kv in KV_FORMATS if kv != workload.kv_format)
         yield f"KV pages in {other}", judge.option(workload, kv_format=other)
@@ -89,10 +96,13 @@ def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str
                 yield f"context of {context:,} tokens", option
     if wishes.step_rows is None:
         yield from _other_rows(judge, chosen)
-    if wishes.threads is None:
+    if wishes.threads is None and chosen.forecast is not None:
         for threads in (workload.threads - 1, workload.threads + 1):
             if threads >= 1:
-                yield f"{threads} thread{'s' * (threads > 1)}", _with_threads(judge, chosen, threads)
+                yield (
+                    f"{threads} thread{'s' * (threads > 1)}",
+                    _with_threads(judge, chosen, threads),
+                )
 
 
 def _other_rows(judge: Judge, chosen: Option) -> Iterator[tuple[str, Option]]:
@@ -109,21 +119,18 @@ def _with_threads(judge: Judge, chosen: Option, threads: int) -> Option:
 
 def _reason(chosen: Option, other: Option, limits: Limits) -> str:
     """Return the first thing that speaks against `other`, in the order of the policy."""
+    before, context = chosen.workload.context_tokens, other.workload.context_tokens
     if other.total_bytes > limits.num_bytes:
         return f"{format_bytes(other.total_bytes - limits.num_bytes)} over the budget"
     if other.quality.mean_kld > limits.max_kld:
-        return f"diverges by more than the bound of {limits.max_kld:g} nats"
-    if chosen.dominates(other) and other.workload.context_tokens <= chosen.workload.context_tokens:
-        return "no better in bytes, speed or quality"
+        return f"beyond the bound of {limits.max_kld:g} nats"
+    if context == before and chosen.dominates(other):
+        return "better in nothing"
     if other.quality.mean_kld > chosen.quality.mean_kld:
-        return "gives up quality that the budget has room for"
-    if other.workload.context_tokens < chosen.workload.context_tokens:
-        return "the longer context fits"
-    if other.workload.context_tokens > chosen.workload.context_tokens:
-        return "more context than was asked for; --context reserves it"
+        return "more loss than is needed"
+    if context != before:
+        return "a longer one fits" if context < before else "not asked for (--context)"
     if other.forecast is None:
-        return "not what is usual, and its speed was not measured"
+        return "slower, not measured by how much"
     slower = other.request_s / chosen.request_s - 1
-    if slower > 0:
-        return f"a request takes {slower:.1%} longer"
-    return f"a request takes only {-slower:.1%} less"
+    return f"a request takes {abs(slower):.1%} {'longer' if slower > 0 else 'less'}"

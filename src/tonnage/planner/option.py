@@ -1,7 +1,7 @@
 """One way to run a model, judged: its bytes, its predicted speed and its quality."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tonnage.core.model_spec import ModelSpec
@@ -14,6 +14,7 @@ from tonnage.planner.quality import estimate
 # The request that speeds are compared by.
 PROMPT_TOKENS = 512
 ANSWER_TOKENS = 128
+_ROW_ORDER_S = 1e-6
 
 
 class Speed(Protocol):
@@ -24,11 +25,11 @@ class Speed(Protocol):
         """Of an answer."""
 
     @property
-    def prefill_tokens_per_s(self) -> float:
-        """Of a prompt."""
+    def prefill_tokens_per_s(self) -> float | None:
+        """Of a prompt; None where it is not known."""
 
     @property
-    def time_to_first_token_ns(self) -> int:
+    def time_to_first_token_ns(self) -> int | None:
         """Of a prompt, from its first token on."""
 
     @property
@@ -55,8 +56,16 @@ class Option:
 
     @property
     def request_s(self) -> float:
-        """Predicted seconds for 512 tokens of prompt and 128 of answer; 0 without a forecast."""
-        return 0.0 if self.forecast is None else request_seconds(self.forecast)
+        """Predicted seconds for 512 tokens of prompt and 128 of answer.
+
+        What is not known is replaced by a number that orders options alone: more threads, then
+        more rows per step are taken to be faster.
+        """
+        if self.forecast is None:
+            return 1.0 / self.workload.threads + _ROW_ORDER_S / self.workload.max_rows
+        seconds = request_seconds(self.forecast)
+        unknown = self.forecast.prefill_tokens_per_s is None
+        return seconds + (_ROW_ORDER_S / self.workload.max_rows if unknown else 0.0)
 
     def dominates(self, other: "Option") -> bool:
         """Whether it is no worse in bytes, speed and quality, and better in one of them."""
@@ -67,7 +76,8 @@ class Option:
 
 def request_seconds(forecast: Speed) -> float:
     """Return the seconds that the request takes by which speeds are compared."""
-    prompt_s = PROMPT_TOKENS / forecast.prefill_tokens_per_s
+    prefill = forecast.prefill_tokens_per_s
+    prompt_s = 0.0 if prefill is None else PROMPT_TOKENS / prefill
     return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
 
 
@@ -88,16 +98,23 @@ class Judge:
     predict: Predict
     audits: Sequence[AuditResult] = ()
     stated_precision: str | None = None
+    _plans: dict[Workload, Plan] = field(default_factory=dict)
+
+    def plan(self, workload: Workload) -> Plan:
+        """Return the plan of `workload`, made once."""
+        if workload not in self._plans:
+            self._plans[workload] = make_plan(self.spec, workload)
+        return self._plans[workload]
 
     def option(self, workload: Workload, **changes: Any) -> Option:
         """Return the option of `workload` with `changes`."""
         changed = replace(workload, **changes)
-        plan = make_plan(self.spec, changed)
-        return Option(changed, plan, self.predict(plan), self._quality(changed))
+        plan = self.plan(changed)
+        return Option(changed, plan, self.predict(plan), self.quality(changed))
 
     def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
         """Return the option of the best weights that fit beside the rest of `workload`, or None."""
-        plan = make_plan(self.spec, workload)
+        plan = self.plan(workload)
         rest = plan.total_bytes - _weight_item_bytes(plan)
         # What loading takes depends on the formats, too, so that it may need a second look.
         room = budget_bytes - rest
@@ -111,7 +128,8 @@ class Judge:
             room -= found.total_bytes - budget_bytes
         return None
 
-    def _quality(self, workload: Workload) -> PlanQuality:
+    def quality(self, workload: Workload) -> PlanQuality:
+        """Return how far `workload` lies from the file as it stands."""
         formats: Formats = workload.formats
         lossless_kv = workload.kv_format == "f16"
         if not formats and lossless_kv:
