@@ -248,7 +248,7 @@ void run(Executor& executor, const Program& program, const std::vector<int32_t>&
 
 void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
-  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout, w.cols)) throw InputError("load: these formats cannot be converted");
   nb::gil_scoped_release release;
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
 }
