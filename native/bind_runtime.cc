@@ -23,8 +23,8 @@ using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
 // Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
 // then come the ActMeta.
 using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
-// (base offset, bytes from a page to the next, heads, k_dim, v_dim)
-using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t>;
+// (base offset, bytes from a page to the next, heads, k_dim, v_dim, format: f16 or int8)
+using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t, std::string>;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -96,12 +96,14 @@ class Builder {
   }
 
   KvLayer kv(const KvArgs& args) const {
-    const auto& [base, page_bytes, heads, k_dim, v_dim] = args;
+    const auto& [base, page_bytes, heads, k_dim, v_dim, format] = args;
     size_of("the number of key/value heads", heads);
     for (int64_t dim : {k_dim, v_dim})
       if (size_of("a head dimension", dim, kMaxHeadDim) % 16)
         throw InputError("a head dimension is " + std::to_string(dim) + ", no multiple of 16");
-    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16))};
+    if (format != "f16" && format != "int8") throw InputError("pages of '" + format + "' are unknown, they are f16 or int8");
+    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16)),
+                     format == "int8" ? KvFormat::Int8 : KvFormat::F16};
     int64_t pool;
     if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
     if (layer.head_bytes() * heads > page_bytes)

@@ -131,7 +131,46 @@ void scale_head(float* x, int64_t n, float factor) {
 // Keeps what f16 cannot hold finite: an infinity would reach rows that do not even see it, as 0 * inf.
 F32 within_half(F32 x) { return max(min(x, set(65504.0f)), set(-65504.0f)); }
 
+// Returns 1 / scale after storing the scale of x[size] in f16: codes follow from what is stored, so that
+// its rounding is no error of theirs.
+float store_scale(uint16_t* scale, const float* x, int size) {
+  F32 best = zero_f();
+  for (int d = 0; d < size; d += 16) best = max(best, abs(within_half(load(x + d))));
+  *scale = float_to_half(reduce_max(best) / 127.0f);
+  const float stored = half_to_float(*scale);
+  return stored > 0 ? 1.0f / stored : 0.0f;
+}
+
+// Sixteen codes plus 128.
+void store_codes(uint8_t* codes, const float* x, float inverse) {
+  const F32 quotient = mul(within_half(load(x)), set(inverse));
+  // A subnormal scale may be too small by half.
+  store_s8(reinterpret_cast<int8_t*>(codes), round_i32(max(min(quotient, set(127.0f)), set(-127.0f))));
+  for (int i = 0; i < 16; ++i) codes[i] ^= 0x80;
+}
+
+void store_key_codes(uint8_t* keys, int slot, const float* x, int k_dim) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(keys) + slot, x, k_dim);
+  uint8_t* line = keys + kKvScaleBytes + slot / 16 * 16 * k_dim + slot % 16 * 4;
+  uint8_t codes[16];
+  for (int d = 0; d < k_dim; d += 16) {
+    store_codes(codes, x + d, inverse);
+    for (int i = 0; i < 16; i += 4) std::memcpy(line + (d + i) * 16, codes + i, 4);
+  }
+}
+
+void store_value_codes(uint8_t* values, int slot, const float* x, int v_dim, int v_pad) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(values) + slot, x, v_dim);
+  uint8_t* line = values + kKvScaleBytes + slot / 4 * 4 * v_pad + slot % 4;
+  uint8_t codes[16];
+  for (int d = 0; d < v_dim; d += 16) {
+    store_codes(codes, x + d, inverse);
+    for (int i = 0; i < 16; ++i) line[4 * (d + i)] = codes[i];
+  }
+}
+
 void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  if (kv.format == KvFormat::Int8) return store_key_codes(kv.keys(page, head), slot, x, kv.k_dim);
   auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
   uint16_t narrow[16];
   for (int d = 0; d < kv.k_dim; d += 16) {
@@ -141,6 +180,7 @@ void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float*
 }
 
 void store_value(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  if (kv.format == KvFormat::Int8) return store_value_codes(kv.values(page, head), slot, x, kv.v_dim, kv.v_pad);
   auto* values = reinterpret_cast<uint16_t*>(kv.values(page, head)) + slot * kv.v_pad;
   for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, within_half(load(x + d)));
 }

@@ -4,7 +4,7 @@ from typing_extensions import Buffer
 
 WeightArgs = tuple[int, int, int, int, int]
 ActsArgs = tuple[int, int, int]
-KvArgs = tuple[int, int, int, int, int]
+KvArgs = tuple[int, int, int, int, int, str]
 
 class InputError(ValueError): ...
 

@@ -83,7 +83,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.source = source
         plan = choice.plan
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
+        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False

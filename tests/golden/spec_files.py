@@ -43,9 +43,7 @@ def from_json(text: str) -> ModelSpec:
         name, fmt, dims, offset = line.split()
         shape = tuple(map(int, dims.split("x")))
         block = BY_NAME[fmt]
-        entries[name] = TensorEntry(
-            name, block, shape, "model", int(offset), block.nbytes(shape)
-        )
+        entries[name] = TensorEntry(name, block, shape, "model", int(offset), block.nbytes(shape))
     spec = _build(ModelSpec, {**raw, "weights": {}})
     return dataclasses.replace(spec, weights=entries)
 

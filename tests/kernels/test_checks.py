@@ -14,7 +14,7 @@ ARENA_BYTES = 1 << 20
 Q8_MATRIX = (0, Q8_0.ggml_type, 64, 64, layout.panel_bytes(Q8_0, 64))
 CODES = (1 << 16, -1, 64)
 BOTH = (1 << 16, 1 << 17, 64)
-KV = (1 << 18, 1 << 14, 2, 32, 32)
+KV = (1 << 18, 1 << 14, 2, 32, 32, "f16")
 OUT = 1 << 19
 
 NORM: dict[str, Any] = {
@@ -105,14 +105,16 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("rotate", {"pairs": 1 << 30}, "pairs exceed"),
     ("rotate", {"num_heads": 0}, "query heads is 0"),
     ("rotate", {"num_heads": (1 << 31) - 1}, "queries, keys and values"),
-    ("rotate", {"kv": (1 << 18, 1 << 14, 2, 24, 32)}, "24, no multiple of 16"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32)}, "key/value heads is 0"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32)}, "a head dimension is 0"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 528)}, "a head dimension is 528"),
-    ("attend", {"kv": (1 << 18, (1 << 14) - 4, 2, 32, 32)}, "too small"),
-    ("attend", {"kv": (1 << 18, (1 << 14) + 2, 2, 32, 32)}, "no multiple of 4"),
-    ("attend", {"kv": (1 << 18, HUGE, 2, 32, 32)}, "leave the arena"),
-    ("attend", {"kv": (ARENA_BYTES - 3 * (1 << 14) + 4, 1 << 14, 2, 32, 32)}, "outside the arena"),
+    ("rotate", {"kv": (1 << 18, 1 << 14, 2, 24, 32, "f16")}, "24, no multiple of 16"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32, "f16")}, "key/value heads is 0"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32, "f16")}, "a head dimension is 0"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 528, "f16")}, "a head dimension is 528"),
+    ("attend", {"kv": (1 << 18, (1 << 14) - 4, 2, 32, 32, "f16")}, "too small"),
+    ("attend", {"kv": (1 << 18, (1 << 14) + 2, 2, 32, 32, "f16")}, "no multiple of 4"),
+    ("attend", {"kv": (1 << 18, HUGE, 2, 32, 32, "f16")}, "leave the arena"),
+    ("attend", {"kv": (ARENA_BYTES - (3 << 14) + 4, 1 << 14, 2, 32, 32, "f16")}, "outside the"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 32, "int4")}, "'int4' are unknown"),
+    ("attend", {"kv": (1 << 18, 8700, 2, 32, 32, "int8")}, "8700 bytes is too small for heads of"),
     ("attend", {"num_heads": 3}, "3 query heads do not share 2"),
     ("attend", {"num_heads": 98}, "98 query heads do not share 2"),
     ("attend", {"num_heads": -2}, "query heads is -2"),

@@ -123,6 +123,10 @@ def test_a_file_that_ends_early_is_an_error(team: Team) -> None:
 
 
 def test_other_conversions_are_refused(team: Team, rng: np.random.Generator) -> None:
-    for source, cols, target in ((bf.Q8_0, 32, bf.F16), (bf.F32, 32, bf.Q4_K), (bf.Q4_K, 256, bf.MXFP4)):
+    for source, cols, target in (
+        (bf.Q8_0, 32, bf.F16),
+        (bf.F32, 32, bf.Q4_K),
+        (bf.Q4_K, 256, bf.MXFP4),
+    ):
         with pytest.raises(InputError, match="cannot be converted"):
             faces.packed_rows(team(1), random_matrix(source, 1, cols, rng), target)

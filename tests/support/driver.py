@@ -7,6 +7,7 @@ import numpy as np
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.runtime.executor import Runtime, Span
 
@@ -15,21 +16,22 @@ MAX_ROWS = 48
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-    precision: str | None = None,
+    precision: str | None = None, kv_format: KvFormat = "f16",
 ) -> Runtime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
         max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
+        kv_format=kv_format,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 
 
 @dataclass
 class Fed:
-    """A sequence: its pages, its next position, its logits so far."""
+    """A sequence: its pages per group, its next position, its logits so far."""
 
-    pages: list[int]
+    pages: list[list[int]]
     position: int = 0
     logits: list[np.ndarray] = field(default_factory=list)
 
@@ -42,7 +44,7 @@ class Driver:
     """Feeds tokens to sequences; pages are handed out in the order of `page_order`."""
 
     def __init__(self, runtime: Runtime, page_order: Sequence[int] | None = None) -> None:
-        order = range(runtime.plan.kv.num_pages) if page_order is None else page_order
+        order = range(runtime.plan.kv.groups[0].num_pages) if page_order is None else page_order
         self.runtime = runtime
         self._free = list(order)
 
@@ -51,7 +53,7 @@ class Driver:
         count = -(-self.runtime.plan.context_tokens // PAGE_TOKENS)
         pages, self._free = self._free[:count], self._free[count:]
         assert len(pages) == count
-        return Fed(pages)
+        return Fed([pages])
 
     def step(self, pieces: Sequence[tuple[Fed, Sequence[int]]]) -> None:
         """Run one step of several sequences' next tokens and keep the logits of every row."""

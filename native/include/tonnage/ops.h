@@ -122,7 +122,13 @@ struct GatedOp {
   bool gelu;  // else SiLU
 };
 
-// Where one layer's keys and values lie: per page and head, K as [4][k_dim][16 tokens], V as [64][v_pad], f16.
+enum class KvFormat : int32_t { F16 = 0, Int8 = 1 };
+constexpr int kKvScaleBytes = 2 * kPageTokens;  // of the keys, or the values, of one head in one page
+
+// Where one layer's keys and values lie, per page and head.
+// F16: K as [4][k_dim][16 tokens], V as [64][v_pad].
+// Int8: a scale of f16 for each of 64 tokens, then K as bytes [4][k_dim / 4][16 tokens][4]; the same scales of
+// V, then V as [16][v_pad][4 tokens]. A byte is code + 128, |code| <= 127, and its value scale * code.
 struct KvLayer {
   uint8_t* base;
   int64_t page_bytes;  // from one page to the next, all layers in it
@@ -130,9 +136,14 @@ struct KvLayer {
   int32_t k_dim;
   int32_t v_dim;
   int32_t v_pad;
-  TONNAGE_INLINE int64_t head_bytes() const { return int64_t{2} * kPageTokens * (k_dim + v_pad); }
+  KvFormat format;
+  TONNAGE_INLINE int64_t part_bytes(int64_t size) const {
+    return format == KvFormat::Int8 ? kPageTokens * size + kKvScaleBytes : 2 * kPageTokens * size;
+  }
+  TONNAGE_INLINE int64_t key_bytes() const { return part_bytes(k_dim); }
+  TONNAGE_INLINE int64_t head_bytes() const { return part_bytes(k_dim) + part_bytes(v_pad); }
   TONNAGE_INLINE uint8_t* keys(int32_t page, int32_t head) const { return base + page * page_bytes + head * head_bytes(); }
-  TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + int64_t{2} * kPageTokens * k_dim; }
+  TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + key_bytes(); }
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.

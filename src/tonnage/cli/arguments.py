@@ -190,6 +190,11 @@ def _add_audit(parser: ArgumentParser) -> None:
         metavar="BITS",
         help="8bit or 4bit for the reference, which is MODEL itself without --reference",
     )
+    add(
+        "--reference-kv",
+        metavar="FORMAT",
+        help="f16 or int8 pages for the reference, which is MODEL itself without --reference",
+    )
     add("--text", type=Path, metavar="FILE", help="UTF-8 text (the reference of this Python)")
     add("--chunks", type=int, metavar="N", default=20, help="at most so many of 512 tokens (20)")
     add("--fresh", action="store_true", help="measure again what was measured before")

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from tonnage.core.plan import KV_FORMATS
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.choose import Choice
-from tonnage.planner.fit import KV_FORMATS
 from tonnage.planner.neighbours import Neighbour, weights_words
 from tonnage.planner.option import Speed
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonnage.formats.codec import dequantize
-from tonnage.ops.attention import Heads, KvPages, Rotation
+from tonnage.ops.attention import Coded, Heads, Pages, Rotation
 from tonnage.ops.bench import Activations, Floats, Matrix, Span
 
 Array = npt.NDArray[np.float64]
@@ -107,8 +107,22 @@ def _turn(x: Array, rotation: Rotation) -> Array:
     return out
 
 
+def kv_codes(values: Floats) -> Coded:
+    """Return keys or values (..., size) as int8 pages hold them, bit for bit.
+
+    One scale of largest / 127 per vector, rounded to float16, and codes of what is then divided by
+    it, half to even.
+    """
+    within = np.clip(values, np.float32(-65504), np.float32(65504))
+    scales = (np.abs(within).max(axis=-1) / np.float32(127)).astype(np.float16)
+    wide = scales.astype(np.float32)
+    inverse = np.divide(np.float32(1), wide, out=np.zeros_like(wide), where=wide > 0)
+    codes = np.rint(np.clip(within * inverse[..., None], -127, 127))
+    return Coded(codes.astype(np.int8), scales)
+
+
 def attend(
-    qkv: Floats, heads: Heads, pages: KvPages, spans: Sequence[Span], window: int, cap: float
+    qkv: Floats, heads: Heads, pages: Pages, spans: Sequence[Span], window: int, cap: float
 ) -> Array:
     """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim)."""
     q = heads.split(qkv)[0].astype(np.float64)

@@ -12,12 +12,12 @@ from tonnage.core.errors import BudgetError
 from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.budget import Budget
 from tonnage.planner.concessions import Concession, binding_item, concessions, way_out
-from tonnage.planner.fit import KV_FORMATS, MIN_STEP_ROWS, Wishes, choose_workload
+from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
 from tonnage.planner.neighbours import Limits, Neighbour, neighbours_of
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
@@ -85,11 +85,11 @@ def choose(
     whether to look at the neighbours.
     Raises RequestError for a wish that model and kernels do not take.
     """
-    judge = Judge(spec, predict, audits, wishes.precision)
     asked = choose_workload(spec, machine, wishes, resident_bytes)
+    judge = Judge(spec, predict, audits, wishes.precision, asked.formats)
     asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
     # What the user stated is not held against the bound.
-    kv_formats = KV_FORMATS if wishes.kv_format is None else (wishes.kv_format,)
+    kv_formats = KV_FORMATS if wishes.kv_format is None else (asked.kv_format,)
     stated = judge.option(asked, kv_format=kv_formats[0])
     max_kld = max(wishes.max_kld, stated.quality.mean_kld)
     search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
@@ -136,7 +136,7 @@ class _Search:
     judge: Judge
     wishes: Wishes
     asked: Workload
-    kv_formats: tuple[str, ...]
+    kv_formats: tuple[KvFormat, ...]
     budget_bytes: int
     max_kld: float
 

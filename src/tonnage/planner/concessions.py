@@ -7,9 +7,9 @@ from math import floor, log10
 from typing import Any
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.core.plan import Item, Plan
+from tonnage.core.plan import KV_FORMATS, Item, Plan
 from tonnage.core.units import format_bytes
-from tonnage.planner.fit import KV_FORMATS, MIN_STEP_ROWS, Wishes
+from tonnage.planner.fit import MIN_STEP_ROWS, Wishes
 from tonnage.planner.option import Judge, Option
 
 NUM_SHOWN = 3
@@ -70,7 +70,8 @@ def _fitting(
         if small.total_bytes <= budget_bytes:
             yield "--kv", KV_FORMATS[-1], small
     if wishes.weights_open:
-        for kv_format in KV_FORMATS if wishes.kv_format is None else (wishes.kv_format,):
+        own = refused.workload.kv_format
+        for kv_format in KV_FORMATS if wishes.kv_format is None else (own,):
             workload = replace(refused.workload, kv_format=kv_format)
             filled = judge.fill(workload, budget_bytes)
             if filled is not None:

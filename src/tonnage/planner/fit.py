@@ -6,12 +6,12 @@ from tonnage.core.errors import RequestError
 from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 from tonnage.planner.plan import Workload
 from tonnage.planner.precision import Formats, check_formats, precision_formats
 
 DEFAULT_CONTEXT_TOKENS = 4096
-KV_FORMATS = ("f16", "int8")  # the one that loses nothing first
 MAX_THREADS = 256
 MAX_CONCURRENCY = 1024
 MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
@@ -77,12 +77,16 @@ def _context(spec: ModelSpec, wanted: int | None) -> int:
     return wanted
 
 
-def _kv_format(wanted: str | None) -> str:
-    if wanted is not None and wanted not in KV_FORMATS:
+def _kv_format(wanted: str | None) -> KvFormat:
+    if wanted is None:
+        return KV_FORMATS[0]
+    known = next((known for known in KV_FORMATS if known == wanted), None)
+    if known is None:
         raise RequestError(
-            f"The KV format {wanted!r} is unknown; use {' or '.join(KV_FORMATS)}, or leave it out."
+            f"The KV format {wanted!r} is unknown; use f16 (2 bytes per element) or int8 (1 byte, "
+            "and a scale of 2 bytes per token and head)."
         )
-    return wanted or KV_FORMATS[0]
+    return known
 
 
 def _threads(machine: Machine, wanted: int | None) -> int:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.plan import Plan
+from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.quality import PlanQuality
 from tonnage.core.units import format_bytes
-from tonnage.planner.fit import KV_FORMATS, MIN_STEP_ROWS, Wishes
+from tonnage.planner.fit import MIN_STEP_ROWS, Wishes
 from tonnage.planner.option import Judge, Option, Speed
 
 _SMALLER_WEIGHTS = 0.85  # about one rung of the ladder

@@ -91,13 +91,14 @@ def front(options: Iterable[Option]) -> list[Option]:
 class Judge:
     """Makes options of one model.
 
-    stated_precision: how an audit calls the weights that the user stated. audits: of these weights.
+    audits: of its weights. stated_precision: what the user stated about them, and as formats.
     """
 
     spec: ModelSpec
     predict: Predict
     audits: Sequence[AuditResult] = ()
     stated_precision: str | None = None
+    stated_formats: Formats = ()
     _plans: dict[Workload, Plan] = field(default_factory=dict)
 
     def plan(self, workload: Workload) -> Plan:
@@ -130,26 +131,28 @@ class Judge:
 
     def quality(self, workload: Workload) -> PlanQuality:
         """Return how far `workload` lies from the file as it stands."""
-        formats: Formats = workload.formats
-        lossless_kv = workload.kv_format == "f16"
-        if not formats and lossless_kv:
+        if not workload.formats and workload.kv_format == "f16":
             return PlanQuality(0.0, "exact")
-        if lossless_kv and (measured := self._measured()) is not None:
+        measured = self._measured(workload)
+        if measured is not None:
             return PlanQuality(measured, "measured")
-        predicted = estimate(self.spec, formats, workload.kv_format)
+        predicted = estimate(self.spec, workload.formats, workload.kv_format)
         return PlanQuality(predicted.mean_kld, "estimate", predicted.factor)
 
-    def _measured(self) -> float | None:
-        """Return the divergence of the stated precision from the file, where it was audited."""
+    def _measured(self, workload: Workload) -> float | None:
+        """Return the divergence from the file where just that was audited."""
+        precision = self.stated_precision if workload.formats else None
+        if workload.formats and (precision is None or workload.formats != self.stated_formats):
+            return None
         for audit in self.audits:
             against = audit.comparison
-            if (
-                self.stated_precision is not None
-                and audit.precision == self.stated_precision
-                and against is not None
-                and against.reference == audit.model
-                and against.reference_precision is None
+            if against is None or (audit.precision, audit.kv_format) != (
+                precision,
+                workload.kv_format,
             ):
+                continue
+            reference = against.reference_precision, against.reference_kv_format
+            if against.reference == audit.model and reference == (None, "f16"):
                 return against.mean_kld.value
         return None
 

@@ -6,7 +6,16 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
-from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, RopePlan, Source, VectorPlan
+from tonnage.core.plan import (
+    KvFormat,
+    KvGroupPlan,
+    KvLayerPlan,
+    KvPlan,
+    MatrixPlan,
+    RopePlan,
+    Source,
+    VectorPlan,
+)
 
 LINE_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
@@ -125,18 +134,23 @@ def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
     return tuple(ropes)
 
 
-def kv_head_bytes(attention: AttentionSpec) -> int:
-    """Return the bytes of K and V of one key head in one page, f16."""
-    return 2 * PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
+def kv_head_bytes(attention: AttentionSpec, kv_format: KvFormat) -> int:
+    """Return the bytes of K and V of one key head in one page.
+
+    int8: a byte per element, and per position a scale in f16 for K and one for V.
+    """
+    elements = PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
+    return elements + 2 * 2 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
 
 
-def place_kv(spec: ModelSpec, num_pages: int, cursor: Cursor) -> KvPlan:
-    """Place a pool of f16 pages, each with all layers, so that memory is touched as tokens come."""
-    parts = [kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers]
+def place_kv(spec: ModelSpec, num_pages: int, kv_format: KvFormat, cursor: Cursor) -> KvPlan:
+    """Place a pool of pages, each with all layers, so that memory is touched as tokens come."""
+    attentions = [layer.attention for layer in spec.layers]
+    parts = [kv_head_bytes(a, kv_format) * a.num_kv_heads for a in attentions]
     offset = cursor.take(sum(parts) * num_pages)
+    group = KvGroupPlan(0, num_pages, sum(parts), offset)
     layers = []
-    for layer, nbytes in zip(spec.layers, parts, strict=True):
-        a = layer.attention
-        layers.append(KvLayerPlan(offset, sum(parts), a.num_kv_heads, a.k_dim, a.v_dim))
+    for a, nbytes in zip(attentions, parts, strict=True):
+        layers.append(KvLayerPlan(0, offset, group.page_stride, a.num_kv_heads, a.k_dim, a.v_dim))
         offset += nbytes
-    return KvPlan("F16", PAGE_TOKENS, num_pages, sum(parts) * num_pages, tuple(layers))
+    return KvPlan(kv_format, PAGE_TOKENS, group.nbytes, (group,), tuple(layers))

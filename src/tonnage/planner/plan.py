@@ -22,7 +22,7 @@ from tonnage.core.layout import (
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, Plan
+from tonnage.core.plan import Item, KvFormat, Plan
 from tonnage.planner.lower import Lowering
 from tonnage.planner.place import (
     HUGE_PAGE_BYTES,
@@ -41,8 +41,9 @@ class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
     formats: canonical names of matrices and what they become while loading; the others stay as
-    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
-    resident_bytes: what the process holds already, 0 for one that is to be started.
+    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices. kv_format:
+    of the pages of K and V. resident_bytes: what the process holds already, 0 for one that is to be
+    started.
     """
 
     context_tokens: int
@@ -53,7 +54,7 @@ class Workload:
     precision: str | None = None
     resident_bytes: int = 0
     formats: Formats = ()
-    kv_format: str = "f16"
+    kv_format: KvFormat = "f16"
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -69,7 +70,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
     pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
-    kv = place_kv(spec, pages, cursor)
+    kv = place_kv(spec, pages, workload.kv_format, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)

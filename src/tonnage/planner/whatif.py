@@ -196,7 +196,7 @@ def _per_layer(plan: Plan, seen: Callable[[int], int]) -> list[tuple[int, int, i
     layers = []
     for step in plan.steps:
         if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim = step.args["kv"]
+            _, _, kv_heads, k_dim, v_dim, _ = step.args["kv"]
             heads = step.args["num_heads"]
             layers.append(
                 (heads // kv_heads, kv_heads * (k_dim + v_dim), seen(step.args["window"]))
@@ -209,7 +209,8 @@ def _kv_bytes(plan: Plan, positions: int) -> float:
     layers = _per_layer(plan, lambda window: min(positions, window or positions))
     elements = sum(per_position for _, per_position, _ in layers)
     # From the plan's own bytes, so that the format of the pages does not matter here.
-    element_bytes = plan.kv.nbytes / (plan.kv.num_pages * plan.kv.page_tokens * elements)
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
     return element_bytes * sum(per_position * seen for _, per_position, seen in layers)
 
 

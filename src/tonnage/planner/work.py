@@ -140,7 +140,8 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
             layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"]] += 1
     elements = sum(n * kv_heads * head for (_, kv_heads, head, _), n in layers.items())
     # From the plan's own bytes, so that the format of the pages does not matter here.
-    element_bytes = plan.kv.nbytes / (plan.kv.num_pages * plan.kv.page_tokens * elements)
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
     return tuple(
         Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window)
         for (heads, kv_heads, head, window), n in layers.items()
