@@ -2,16 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tonnage.core.errors import ContextLengthError, FileFormatError, RequestError
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.core.ledger import Ledger
+from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.quality import quality_bound
 from tonnage.core.rates import Rates
 from tonnage.core.sampling import SamplingOptions
@@ -37,6 +39,7 @@ from tonnage.planner.forecast import forecast
 from tonnage.planner.option import Predict
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
+from tonnage.text.facts import facts_of_folder, facts_of_gguf
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -49,20 +52,31 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The process before a model was opened, and what it was allowed then."""
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes.
+    """
 
     resident_bytes: int
     anonymous_bytes: int
+    beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def now(cls) -> "Start":
-        """Return how the process stands."""
-        return cls(rss_bytes(), anonymous_bytes())
+    def beside(cls, engines: "Iterable[Engine]") -> "Start":
+        """Return how the process stands, in which `engines` are open."""
+        others = list(engines)
+        held = sum(engine.held_bytes for engine in others)
+        planned = sum(engine.planned_bytes for engine in others)
+        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
+
+    # Engines of one process share its budget and its resident bytes; nothing else passes here.
+    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -87,6 +101,7 @@ class Engine:
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False
+        self._opened.add(self)
 
     @classmethod
     def open(
@@ -120,19 +135,20 @@ class Engine:
         placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
-        start = Start.now()
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
+        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
         wishes = Wishes(
             context, threads, precision, concurrency, max_logit_rows, step_rows,
             tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
         )  # fmt: skip
-        budget = choose_budget(machine, memory, start.resident_bytes)
-        predict = predictor(local_rates(machine))
-        held = start.resident_bytes
-        choice = choose(spec, machine, wishes, budget, predict, (), held, compare=False)
+        budget = choose_budget(machine, memory, rss_bytes())
+        choice = choose(
+            spec, machine, wishes, budget, predictor(local_rates(machine)),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        )  # fmt: skip
         require_fit(choice, budget)
         plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
@@ -210,23 +226,43 @@ class Engine:
         """
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
-        plan = self.plan
-        files_bytes, rss, peak = file_and_shared_bytes(), rss_bytes(), peak_rss_bytes()
-        items = measure_items(
-            plan,
+        process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
+        items = self._measure({"interpreter and libraries": (process_bytes, "pages")})
+        others = [engine for engine in self._opened if engine is not self]
+        if others:
+            planned = sum(engine.planned_bytes for engine in others)
+            held = sum(engine.held_bytes for engine in others)
+            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+            items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
+        return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
+
+    @property
+    def planned_bytes(self) -> int:
+        """What this engine may come to once it is loaded, without what the process shares."""
+        own = (item for item in self.plan.items if item.name not in SHARED_ITEMS)
+        return sum(item.planned_bytes for item in own if item.kind != "load")
+
+    @property
+    def held_bytes(self) -> int:
+        """What this engine holds now, without what the process shares."""
+        return sum(entry.now_bytes for entry in self._measure({}))
+
+    def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
+        return measure_items(
+            self.plan,
             self.runtime.arena_address,
             {
-                "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+                **shared,
             },
         )
-        return Ledger(items, self._start.budget_bytes, rss, peak)
 
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
+        self._opened.discard(self)
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
@@ -249,22 +285,27 @@ def predictor(rates: Rates | None) -> Predict:
 
 
 def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer."""
+    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
-            return spec_from_gguf(file.metadata, file.catalog)
+            return _spec_of(file)
     from tonnage.formats.safetensors import open_safetensors
 
     config = read_config(source.path / "config.json")
-    return spec_from_hf(config, open_safetensors(source.path))
+    spec = spec_from_hf(config, open_safetensors(source.path))
+    return replace(spec, text=facts_of_folder(source.path))
+
+
+def _spec_of(file: GgufFile) -> ModelSpec:
+    spec = spec_from_gguf(file.metadata, file.catalog)
+    return replace(spec, text=facts_of_gguf(file.metadata))
 
 
 def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
     """Read the headers of a model and its tokenizer; no weights."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
-            spec = spec_from_gguf(file.metadata, file.catalog)
-            return spec, Tokenizer.from_gguf(file.metadata)
+            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
     return read_spec(source), Tokenizer.from_folder(source.path)
 
 

@@ -12,8 +12,14 @@ _WIDTH, _LEFT, _TOP, _BOTTOM, _RIGHT = 960, 84, 64, 372, 640
 _PHASE_WIDTH = (_RIGHT - _LEFT) // len(PHASES)
 _LABELS = {"start": "started", "load": "loading", "prefill": "prompt", "decode": "answer"}
 # One hue per item, darker on light ground and lighter on dark.
-_LIGHT = "#6b7280 #0e7490 #a16207 #1d4ed8 #c2410c #15803d #7e22ce #be185d #4d7c0f".split()
-_DARK = "#9ca3af #22d3ee #eab308 #60a5fa #fb923c #4ade80 #c084fc #f472b6 #a3e635".split()
+_LIGHT = [
+    "#6b7280", "#0e7490", "#a16207", "#1d4ed8", "#c2410c",
+    "#15803d", "#7e22ce", "#be185d", "#4d7c0f",
+]  # fmt: skip
+_DARK = [
+    "#9ca3af", "#22d3ee", "#eab308", "#60a5fa", "#fb923c",
+    "#4ade80", "#c084fc", "#f472b6", "#a3e635",
+]  # fmt: skip
 
 
 def render_svg(model: str, plan: Plan, budget_bytes: int) -> str:

@@ -74,18 +74,20 @@ def choose(
     budget: Budget,
     predict: Predict,
     audits: Sequence[AuditResult] = (),
-    resident_bytes: int = 0,
     *,
+    resident_bytes: int = 0,
+    beside_bytes: int = 0,
     compare: bool = True,
 ) -> Choice:
     """Return the plan on the front of bytes, predicted speed and quality that the policy prefers.
 
     What `wishes` state is fixed, what they leave open is chosen. predict: the forecast of a plan,
-    or None. audits: of the same weights. resident_bytes: what the process holds already. compare:
-    whether to look at the neighbours.
+    or None. audits: of the same weights. resident_bytes, beside_bytes: what the process holds
+    already, see Workload. compare: whether to look at the neighbours.
     Raises RequestError for a wish that model and kernels do not take.
     """
     asked = choose_workload(spec, machine, wishes, resident_bytes)
+    asked = replace(asked, beside_bytes=beside_bytes)
     judge = Judge(spec, predict, audits, wishes.precision, asked.formats)
     asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
     # What the user stated is not held against the bound.

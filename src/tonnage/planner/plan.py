@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
-    SAMPLER_TOKEN_BYTES,
-    TEMPLATE_BYTES,
     THREAD_STACK_BYTES,
     interpreter_bytes,
+    sampler_bytes,
+    template_bytes,
+    text_facts,
     tokenizer_bytes,
 )
 from tonnage.core.layout import (
@@ -22,7 +23,7 @@ from tonnage.core.layout import (
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, KvFormat, Plan
+from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
 from tonnage.planner.lower import Lowering
 from tonnage.planner.place import (
     HUGE_PAGE_BYTES,
@@ -43,7 +44,7 @@ class Workload:
     formats: canonical names of matrices and what they become while loading; the others stay as
     they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices. kv_format:
     of the pages of K and V. resident_bytes: what the process holds already, 0 for one that is to be
-    started.
+    started, and beside_bytes: what its other engines may come to, which is not in resident_bytes.
     """
 
     context_tokens: int
@@ -55,6 +56,7 @@ class Workload:
     resident_bytes: int = 0
     formats: Formats = ()
     kv_format: KvFormat = "f16"
+    beside_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -165,16 +167,22 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
+    facts = spec.text or text_facts(spec.vocab_size)
+    beside = workload.beside_bytes
+    others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
         Item("step scratch", "scratch", arena_end - kv_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
-        Item("tokenizer", "host", tokenizer_bytes(spec.vocab_size)),
-        Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
-        Item("chat template", "host", TEMPLATE_BYTES),
-        Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
+        Item("tokenizer", "host", tokenizer_bytes(facts)),
+        Item("sampler", "host", sampler_bytes(spec.vocab_size) * workload.concurrency),
+        Item("chat template", "host", template_bytes(facts)),
+        Item(
+            "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
+        ),
+        *others,
     )
 
 

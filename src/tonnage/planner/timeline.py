@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tonnage.core.plan import Item, Plan
+from tonnage.core.plan import OTHER_ENGINES, Item, Plan
 
 PhaseName = Literal["start", "load", "prefill", "decode"]
 PHASES: tuple[PhaseName, ...] = ("start", "load", "prefill", "decode")
@@ -11,6 +11,7 @@ PHASES: tuple[PhaseName, ...] = ("start", "load", "prefill", "decode")
 # When an item of kind `host` is taken; one that is not named here counts from the first prompt on.
 _HOST_SINCE: dict[str, PhaseName] = {
     "interpreter and libraries": "start",
+    OTHER_ENGINES: "start",
     "tokenizer": "load",
     "thread scratch": "load",
     "chat template": "prefill",
