@@ -70,16 +70,20 @@ def _build(kind: Any, value: Any) -> Any:
 
 def main() -> None:
     """Write all of NAMES from the folder that is given."""
-    from support.containers import read_gguf
-    from tonnage.models.registry import spec_from_gguf
+    from tonnage.engine import read_spec
+    from tonnage.models.source import ModelSource
 
     FOLDER.mkdir(exist_ok=True)
     for name in NAMES:
-        spec = spec_from_gguf(*read_gguf(Path(sys.argv[1]) / f"{name}.gguf"))
-        named = {key: dataclasses.replace(e, file="model") for key, e in spec.weights.items()}
-        spec = dataclasses.replace(spec, weights=named)
+        spec = read_spec(ModelSource(name, Path(sys.argv[1]) / f"{name}.gguf", "gguf"))
+        # Neither the path nor the file's own names of tensors are anything to a planner.
+        weights = {
+            key: dataclasses.replace(entry, name=key, file="model")
+            for key, entry in spec.weights.items()
+        }
+        spec = dataclasses.replace(spec, weights=weights)
         text = to_json(spec)
-        assert from_json(text) == spec, name
+        assert from_json(text) == spec and from_json(text).text == spec.text, name
         (FOLDER / f"{name}.json").write_text(text)
 
 

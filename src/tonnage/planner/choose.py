@@ -7,6 +7,7 @@ and smaller weights; only then a shorter context.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tonnage.core.errors import BudgetError
 from tonnage.core.layout import MAX_STEP_ROWS
@@ -96,7 +97,7 @@ def choose(
     max_kld = max(wishes.max_kld, stated.quality.mean_kld)
     search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
     found = search.best()
-    chosen = search.smallest() if found is None else found
+    chosen = search.smallest if found is None else found
     usual = asked.context_tokens
     values = (wishes, chosen.workload, chosen.plan, chosen.forecast, chosen.quality, usual)
     if found is None:
@@ -145,7 +146,7 @@ class _Search:
     def best(self) -> Option | None:
         """Return the preferred option that fits, or None."""
         for number, context in enumerate(self._contexts()):
-            if number == 1 and self.smallest().total_bytes > self.budget_bytes:
+            if number == 1 and self.smallest.total_bytes > self.budget_bytes:
                 return None
             for rows in self._row_tiers():
                 workload = replace(self.asked, context_tokens=context)
@@ -154,8 +155,9 @@ class _Search:
                     return min(found, key=_preference)
         return None
 
+    @cached_property
     def smallest(self) -> Option:
-        """Return the option of fewest bytes within the bound."""
+        """The option of fewest bytes within the bound."""
         workload = replace(
             self.asked,
             context_tokens=self._contexts()[-1],
