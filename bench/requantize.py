@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tonnage._native import Executor, best_isa
-from tonnage.core.block_format import BY_NAME, F32
+from tonnage.core.block_format import BY_NAME, F32, BlockFormat
 from tonnage.core.layout import panel_bytes
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
@@ -28,11 +28,11 @@ from tonnage.planner.precision import PLAIN_LADDER, TARGETS
 SAMPLES = ("attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down", "token_embd")
 
 
-def matrices(paths: list[Path], rows: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, float32 values): random normal ones, then some of every model."""
+def matrices(paths: list[Path], rows: int) -> Iterator[tuple[str, BlockFormat, np.ndarray]]:
+    """Yield (name, own format, float32 values): random ones, then some of every model."""
     rng = np.random.default_rng(1)
-    yield "normal", rng.standard_normal((rows, 2048)).astype(np.float32)
-    yield "student t5", rng.standard_t(5, (rows, 2048)).astype(np.float32)
+    yield "normal", F32, rng.standard_normal((rows, 2048)).astype(np.float32)
+    yield "student t5", F32, rng.standard_t(5, (rows, 2048)).astype(np.float32)
     for path in paths:
         with GgufFile.open(str(path)) as file:
             for entry in file.catalog.tensors.values():
@@ -41,8 +41,13 @@ def matrices(paths: list[Path], rows: int) -> Iterator[tuple[str, np.ndarray]]:
                 if stem in SAMPLES and layer in ("weight", "7"):
                     shape = (min(rows, entry.shape[0]), entry.shape[1])
                     raw = bytes(file.tensor_buffer(entry.name)[: entry.format.nbytes(shape)])
-                    name = f"{path.stem} {entry.name} {entry.format.name}"
-                    yield name, dequantize(entry.format, raw, shape)
+                    values = dequantize(entry.format, raw, shape)
+                    yield f"{path.stem} {entry.name}", entry.format, values
+
+
+def bits_of(fmt: BlockFormat) -> float:
+    """Return the bits of a weight."""
+    return 8 * fmt.block_bytes / fmt.block_elems
 
 
 def relative_error(values: np.ndarray, held: np.ndarray) -> float:
@@ -92,11 +97,18 @@ def main() -> None:
     args = parser.parse_args()
     team = Executor(best_isa(), args.threads)
     library = ctypes.CDLL(str(args.ggml)) if args.ggml else None
-    for name, values in matrices(args.models, args.rows):
+    for name, own, values in matrices(args.models, args.rows):
         whole = Matrix(F32, values.tobytes(), values.shape)
         for target in TARGETS if values.shape[1] % 256 == 0 else PLAIN_LADDER:
+            if bits_of(BY_NAME[target]) >= bits_of(own):
+                continue  # loading never goes up
             held = faces.packed_rows(team, whole, BY_NAME[target])
-            line = {"weights": name, "target": target, "error": relative_error(values, held)}
+            line = {
+                "weights": name,
+                "own": own.name,
+                "target": target,
+                "error": relative_error(values, held),
+            }
             if library:
                 line["ggml"] = ggml_error(library, target, values)
                 line["ratio"] = line["error"] / line["ggml"]

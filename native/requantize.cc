@@ -30,6 +30,10 @@ Requantizer::Requantizer(const Kernels& kernels, Layout source, Layout target, i
   blocks_.resize(static_cast<size_t>(kPanelRows * source_row_bytes(target, cols)));
 }
 
+int64_t Requantizer::nbytes() const {
+  return static_cast<int64_t>(panel_.capacity() + sizeof(float) * tile_.capacity() + blocks_.capacity());
+}
+
 bool Requantizer::can(Layout source, Layout target, int64_t cols) {
   if (source == target) return true;
   const LayoutShape from = layout_shape(source), to = layout_shape(target);

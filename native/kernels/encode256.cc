@@ -30,6 +30,7 @@ template <int subs, class Fn> SignedScales<subs> share_scale(const F32* wanted, 
   SignedScales<subs> best, now;
   F32 most = set(-1.0f);
   now.d = as_half(mul(first, set(1 / lo)));
+  best.d = now.d;  // stays where it is infinite, so that it is found
   for (int round = 0; round < kRounds; ++round) {
     const F32 per_d = inverse(now.d);
     F32 total = zero_f(), xa = zero_f(), aa = zero_f();
@@ -155,6 +156,8 @@ template <int subs> class MinimumFit {
     }
     now_.d = as_half(div(largest, levels_));
     now_.dmin = as_half(div(deepest, levels_));
+    best_.d = now_.d;  // stay where they are infinite, so that it is found
+    best_.dmin = now_.dmin;
   }
 
   const Minimums<subs>& run() {

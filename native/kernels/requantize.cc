@@ -49,14 +49,22 @@ void decode_tile(Layout layout, const uint8_t* panel, int g, int64_t begin, int 
   });
 }
 
-// The first of `rows` rows that holds a value which is not finite, or -1.
-int first_not_finite(const float* x, int count, int rows) {
-  F32 poison = zero_f();  // not a number where a value was not finite
-  for (int c = 0; c < count; ++c) poison = fma(load(x + 16 * c), zero_f(), poison);
-  float lanes[16];
-  store(lanes, poison);
+// No format holds more: float16 times levels to 128 times codes to 32. Sums of squares stay finite below.
+constexpr float kLargest = 0x1p28f;
+
+// The first of `rows` rows that holds a value which is not finite or too large for any format, or -1.
+int first_unheld(const float* x, int count, int rows) {
+  F32 poison = zero_f(), largest = zero_f();  // poison: not a number where a value was not finite
+  for (int c = 0; c < count; ++c) {
+    const F32 v = load(x + 16 * c);
+    poison = fma(v, zero_f(), poison);
+    largest = max(largest, abs(v));
+  }
+  float poisoned[16], magnitude[16];
+  store(poisoned, poison);
+  store(magnitude, largest);
   for (int r = 0; r < rows; ++r)
-    if (!(lanes[r] == 0)) return r;
+    if (!(poisoned[r] == 0) || magnitude[r] > kLargest) return r;
   return -1;
 }
 
@@ -81,7 +89,7 @@ int64_t requantize(const Requantization& work, float* tile, uint8_t* out) {
       const int count = static_cast<int>(std::min<int64_t>(work.cols - begin, kTileCols));
       decode_tile(work.source, work.panel, g, begin, count, tile);
       uint8_t* to = out + 16 * g * stride + begin / shape.source_cols * shape.source_bytes;
-      int bad = first_not_finite(tile, count, rows);
+      int bad = first_unheld(tile, count, rows);
       if (bad < 0) bad = encode_tile(work.target, {tile, rows, to, stride}, count);
       if (bad >= 0) return 16 * g + bad;
     }

@@ -83,7 +83,8 @@ def main() -> None:
         }
         spec = dataclasses.replace(spec, weights=weights)
         text = to_json(spec)
-        assert from_json(text) == spec and from_json(text).text == spec.text, name
+        again = from_json(text)
+        assert (again, again.text) == (spec, spec.text), name
         (FOLDER / f"{name}.json").write_text(text)
 
 

@@ -17,6 +17,8 @@ class Requantizer {
   // (bad_row) are not finite or too large for the target's scale.
   const uint8_t* convert(const uint8_t* rows, int64_t count);
   int64_t bad_row() const { return bad_row_; }
+  // Bytes that it holds.
+  int64_t nbytes() const;
 
   // Whether rows of `cols` elements can go from one to the other.
   static bool can(Layout source, Layout target, int64_t cols);

@@ -17,9 +17,9 @@ from tonnage.core.layout import (
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
     PAGE_TOKENS,
-    PANEL_ROWS,
     WORKER_SCRATCH_BYTES,
     acts_bytes,
+    load_staging_bytes,
     round_up,
 )
 from tonnage.core.model_spec import ModelSpec
@@ -187,13 +187,10 @@ def _items(
 
 
 def _load_bytes(placer: WeightPlacer, threads: int) -> int:
-    """Return the most that loading one matrix takes: 32 rows per thread, and those they copy."""
+    """Return the most that loading one matrix takes: staging per thread, and what they copy."""
     most = 0
     for matrix in placer.matrices.values():
         source, target = BY_NAME[matrix.source.format], BY_NAME[matrix.format]
-        staging = PANEL_ROWS * source.nbytes((matrix.cols,))
-        if source != target:
-            staging += 4 * matrix.cols + PANEL_ROWS * target.nbytes((matrix.cols,))
-        most = max(most, staging)
+        most = max(most, load_staging_bytes(source, target, matrix.cols))
     # Every vector is held as read and as float32 before it is written.
     return (threads + 1) * most + 2 * sum(v.nbytes for v in placer.vectors.values())

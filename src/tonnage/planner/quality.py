@@ -2,7 +2,10 @@
 
 Quantizing a matrix adds noise to its products. To first order the mean divergence is the sum over
 all matrices of the squared relative error of the new format times how much that kind of matrix
-matters; each of L layers adds its share of the residual stream.
+matters; each of L layers adds its share of the residual stream, and wider models average noise out.
+Any change at all rounds all activations anew, which costs something by itself.
+
+The constants are measured: `bench/quality_estimator.py`, figures in docs/log.md.
 """
 
 from collections.abc import Iterable
@@ -15,26 +18,38 @@ from tonnage.core.model_spec import ModelSpec
 class QualityEstimate:
     """A predicted mean Kullback-Leibler divergence from the file as it stands, in nats.
 
-    factor: how far off the estimator is known to be: nine of ten measured divergences lie between
-    mean_kld / factor and mean_kld * factor.
+    factor: how far off the estimator is known to be: of models that it was not fitted to, nine of
+    ten measured divergences lay between mean_kld / factor and mean_kld * factor.
     """
 
     mean_kld: float
     factor: float
 
 
-# Root mean square error of a format over the root mean square of the weights.
-RELATIVE_ERROR = {
-    "Q8_0": 0.0055, "Q6_K": 0.016, "Q5_K": 0.033, "Q5_1": 0.033, "Q5_0": 0.039, "Q4_K": 0.067,
-    "Q4_1": 0.069, "IQ4_NL": 0.072, "IQ4_XS": 0.073, "Q3_K": 0.15, "Q2_K": 0.26,
+# Squared relative error of each format (mean square error over mean square of the weights): the
+# median over the matrices of four models, from the formats that their files have; Q8_0 and Q6_K, which
+# none of these matrices can go down to, on random normal values.
+SQUARED_ERROR = {
+    "Q8_0": 2.9e-5, "Q6_K": 2.98e-4, "Q5_K": 1.33e-3, "Q5_1": 1.39e-3, "Q5_0": 1.98e-3,
+    "Q4_1": 5.39e-3, "Q4_K": 5.44e-3, "IQ4_NL": 5.83e-3, "IQ4_XS": 5.8e-3, "Q3_K": 2.15e-2,
+    "Q2_K": 7.08e-2,
+}  # fmt: skip
+# Sixteen steps of a file fall on steps of the new format more often than any values would.
+SQUARED_ERROR_FROM = {
+    ("Q4_1", "Q4_K"): 1.63e-4, ("Q4_1", "IQ4_NL"): 4.2e-3, ("Q4_1", "IQ4_XS"): 4.3e-3,
+    ("Q4_K", "IQ4_XS"): 4.3e-3,
 }  # fmt: skip
 
-# Divergence per squared relative error, of all layers' matrices of a kind together.
+# Divergence per squared relative error at REFERENCE_WIDTH, of all layers' matrices of a kind
+# together; a table that is both embedding and head counts twice.
 SENSITIVITY = {
-    "embed": 2.0, "head": 2.0, "q": 0.5, "k": 0.5, "v": 2.0, "o": 1.5, "gate": 1.5, "up": 2.0,
-    "down": 3.0,
+    "embed": 2.5, "head": 2.5, "q": 1.56, "k": 1.56, "v": 1.56, "o": 1.38, "gate": 1.91, "up": 1.91,
+    "down": 3.27,
 }  # fmt: skip
-KNOWN_FACTOR = 4.0
+ANY_CHANGE = 1.8e-3
+REFERENCE_WIDTH = 1024
+WIDTH_EXPONENT = 1.0
+KNOWN_FACTOR = 2.9
 
 
 def kind_of(name: str) -> str:
@@ -42,19 +57,43 @@ def kind_of(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
+def squared_error(own: str, fmt: str) -> float:
+    """Return what a matrix of format `own` loses as `fmt`, over its mean square."""
+    if own == fmt:
+        return 0.0
+    return SQUARED_ERROR_FROM.get((own, fmt), SQUARED_ERROR[fmt])
+
+
+def share_of(spec: ModelSpec, name: str) -> float:
+    """Return how much one matrix counts among its kind."""
+    if name.startswith("layers."):
+        return 1 / len(spec.layers)
+    return 2.0 if spec.tied_head else 1.0
+
+
 def loss_of(spec: ModelSpec, name: str, fmt: str) -> float:
     """Return what matrix `name` adds to the divergence as `fmt`; 0 in its own format."""
-    if fmt == spec.weights[name].format.name:
-        return 0.0
-    share = len(spec.layers) if name.startswith("layers.") else 1
-    return SENSITIVITY[kind_of(name)] * RELATIVE_ERROR[fmt] ** 2 / share
+    error = squared_error(spec.weights[name].format.name, fmt)
+    return SENSITIVITY[kind_of(name)] * share_of(spec, name) * error * width_factor(spec.d_model)
+
+
+def width_factor(d_model: int) -> float:
+    """Return how much more a model of that width suffers than one of REFERENCE_WIDTH."""
+    return float((REFERENCE_WIDTH / d_model) ** WIDTH_EXPONENT)
 
 
 def estimate(
     spec: ModelSpec, formats: Iterable[tuple[str, str]], kv_format: str = "f16"
 ) -> QualityEstimate:
-    """Return the predicted divergence of `spec` with `formats` (name, format) from the file."""
+    """Return the predicted divergence of `spec` with `formats` (name, format) from the file.
+
+    kv_format: `f16` costs nothing; `int8` is taken to add to keys and values the error that Q8_0
+    would add to the matrices which make them, and is not measured.
+    """
     loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
     if kv_format == "int8":
-        loss += sum(SENSITIVITY[kind] * RELATIVE_ERROR["Q8_0"] ** 2 for kind in ("k", "v"))
+        keys_and_values = SENSITIVITY["k"] + SENSITIVITY["v"]
+        loss += keys_and_values * SQUARED_ERROR["Q8_0"] * width_factor(spec.d_model)
+    if loss > 0:
+        loss += ANY_CHANGE * width_factor(spec.d_model)
     return QualityEstimate(loss, KNOWN_FACTOR)
