@@ -16,21 +16,14 @@ MAX_ROWS = 48
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-<<<<<<< HEAD
     precision: str | None = None, kv_format: KvFormat = "f16",
-=======
-    precision: str | None = None, formats: tuple[tuple[str, str], ...] = (),
->>>>>>> requant
+    formats: tuple[tuple[str, str], ...] = (),
 ) -> Runtime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
-<<<<<<< HEAD
-        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
-        kv_format=kv_format,
-=======
         max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision, formats=formats,
->>>>>>> requant
+        kv_format=kv_format,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 
