@@ -1,7 +1,7 @@
 """An answer while it is being made: an iterator of pieces of text, and what it came to."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
@@ -72,8 +72,19 @@ def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
 class Generator:
     """Drives one sequence: prefill in chunks, then one token per step."""
 
-    def __init__(self, runtime: Runtime, tokenizer: Tokenizer, sequence: Sequence) -> None:
-        """Take the loaded model and the sequence that answers go to."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        tokenizer: Tokenizer,
+        sequence: Sequence,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> None:
+        """Take the loaded model and the sequence that answers go to.
+
+        on_step is told of every token after the first: how many tokens were before it, and the
+        seconds that computing and drawing it took.
+        """
+        self._on_step = on_step
         self._runtime = runtime
         self._tokenizer = tokenizer
         self._sequence = sequence
@@ -96,9 +107,7 @@ class Generator:
         self._prefill(generation)
         pending: list[int] = []
         while len(generation.tokens) < limit:
-            if pending:
-                self._sequence.extend(pending)
-            token = self._draw(generation, sampler)
+            token = self._next(generation, sampler, pending)
             if not generation.tokens:
                 generation.time_to_first_token_ns = time.perf_counter_ns() - begin
                 begin = time.perf_counter_ns()
@@ -130,6 +139,17 @@ class Generator:
         chunk = self._runtime.plan.max_rows
         for begin in range(generation.num_cached_tokens, len(generation.prompt), chunk):
             self._sequence.extend(generation.prompt[begin : begin + chunk])
+
+    def _next(self, generation: Generation, sampler: Sampler, pending: list[int]) -> int:
+        """Compute the pending token, if there is one, and draw what follows."""
+        if not pending:
+            return self._draw(generation, sampler)
+        begin, position = time.perf_counter_ns(), len(self._sequence.tokens)
+        self._sequence.extend(pending)
+        token = self._draw(generation, sampler)
+        if self._on_step is not None:
+            self._on_step(position, (time.perf_counter_ns() - begin) * 1e-9)
+        return token
 
     def _draw(self, generation: Generation, sampler: Sampler) -> int:
         wanted = generation.options.logprobs

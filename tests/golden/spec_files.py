@@ -70,7 +70,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 def main() -> None:
     """Write all of NAMES from the folder that is given."""
-    from tonnage.engine import read_spec
+    from tonnage.headers import read_spec
     from tonnage.models.source import ModelSource
 
     FOLDER.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.choose import Choice
 from tonnage.planner.neighbours import Neighbour, weights_words
-from tonnage.planner.option import Speed
 
 _CHANGE = 26
 
@@ -37,27 +36,17 @@ def quality_words(quality: PlanQuality) -> str:
     return f"{distance} (estimate, within a factor of {quality.factor:.2g} in 9 of 10)"
 
 
-def forecast_words(forecast: Speed | None) -> str:
-    """Return the expected speed."""
-    if forecast is None:
-        return "none: this machine was not measured"
-    words = f"{_rate(forecast.decode_tokens_per_s)} tokens/s, limited by {forecast.bottleneck}"
-    if forecast.prefill_tokens_per_s is not None:
-        words += f"; prompts at {_rate(forecast.prefill_tokens_per_s)} tokens/s"
-    if forecast.time_to_first_token_ns is not None:
-        seconds = forecast.time_to_first_token_ns / 1e9
-        words += f", first token after {seconds:.2g} s"
-    return words
-
-
-def choice_lines(choice: Choice, audits: Sequence[AuditResult]) -> Iterator[str]:
-    """Yield the lines below the items: weights, quality, speed, and the rejected plans."""
-    yield f"weights    {weights_words(choice.plan)}"
-    yield f"quality    {quality_words(choice.quality)}"
+def quality_lines(choice: Choice, audits: Sequence[AuditResult]) -> Iterator[str]:
+    """Yield the lines below the items: weights, and how good the model still is."""
+    yield f"weights: {weights_words(choice.plan)}"
+    yield f"quality: {quality_words(choice.quality)}"
     for audit in audits[:2] if choice.quality.basis == "exact" else ():
-        if audit.precision is None:
-            yield f"           {_audited(audit)}"
-    yield f"forecast   {forecast_words(choice.forecast)}"
+        if (audit.precision, audit.kv_format) == (None, "f16"):
+            yield f"  {_audited(audit)}"
+
+
+def rejected_lines(choice: Choice) -> Iterator[str]:
+    """Yield a table of the plans that were rejected, at most 100 columns wide."""
     if choice.rejected:
         yield ""
         yield f"{'rejected':{_CHANGE}} {'bytes':>10} {'tokens/s':>8} {'nats':>8}  why"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tonnage.cli.choice_words import choice_lines
+from tonnage.cli.choice_words import quality_lines, rejected_lines
+from tonnage.cli.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.plan_table import render_chart, render_plan
 from tonnage.cli.terminal import LateProgress
 from tonnage.core.hardware import Device, Hardware
@@ -18,6 +19,7 @@ from tonnage.planner.budget import Budget, choose_budget, device_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.concessions import binding_item
 from tonnage.planner.fit import Wishes
+from tonnage.planner.forecast import Forecast
 from tonnage.planner.neighbours import Neighbour
 from tonnage.planner.option import Speed
 
@@ -60,15 +62,15 @@ def plan(args: Namespace) -> int:
     for number, answer in enumerate(answers):
         lines = ["" for _ in range(min(number, 1))]
         lines.append(draw(answer.model, answer.choice.plan, answer.budget.num_bytes))
-        lines += ["", *choice_lines(answer.choice, answer.audits), *_machine_lines(answer, catalog)]
-        print("\n".join(lines), flush=True)
+        lines += ["", *quality_lines(answer.choice, answer.audits), *_speed(answer, catalog)]
+        print("\n".join([*lines, *rejected_lines(answer.choice)]), flush=True)
     for answer in answers:
         require_fit(answer.choice, answer.budget)
     return 0
 
 
 def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
-    from tonnage.engine import read_spec
+    from tonnage.headers import read_spec
     from tonnage.models.catalog import open_catalogs
     from tonnage.models.source import resolve
 
@@ -103,13 +105,13 @@ def _own_budget(args: Namespace) -> Budget:
 
 
 def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
-    from tonnage.engine import local_rates, predictor
+    from tonnage.engine import measured_rates, predictor
     from tonnage.machine.host import read_machine
     from tonnage.quality.cache import cached_audits
 
     machine = read_machine()
     audits = cached_audits(source.path)
-    predict = predictor(local_rates(machine))
+    predict = predictor(measured_rates(machine))
     choice = choose(spec, machine, _wishes(args), budget, predict, audits)
     return Answer(source.name, choice, budget, audits)
 
@@ -158,12 +160,14 @@ def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
     return values
 
 
-def _machine_lines(answer: Answer, catalog: Hardware | None) -> Iterator[str]:
+def _speed(answer: Answer, catalog: Hardware | None) -> Iterator[str]:
     if answer.device is not None and catalog is not None:
         from tonnage.cli.machines import machine_lines
 
-        yield ""
         yield from machine_lines(answer.choice.plan, answer.device, catalog)
+        return
+    expected = answer.choice.forecast
+    yield render_forecast(expected if isinstance(expected, Forecast) else None)
 
 
 def result(answer: Answer) -> dict[str, Any]:
@@ -207,8 +211,8 @@ def result(answer: Answer) -> dict[str, Any]:
 
 
 def _forecast(forecast: Speed | None) -> dict[str, Any] | None:
-    if forecast is None:
-        return None
+    if forecast is None or isinstance(forecast, Forecast):
+        return forecast_values(forecast)
     return {
         "decode_tokens_per_s": forecast.decode_tokens_per_s,
         "prefill_tokens_per_s": forecast.prefill_tokens_per_s,

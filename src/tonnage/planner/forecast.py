@@ -3,6 +3,9 @@
     product = max(bytes / bandwidth, rows * multiply-adds / rate(rows))
     step    = call + operations * barrier + products + attention + elements
 
+The maximum is measured as one curve over rows, since reading and multiplying overlap in part; the
+share of a step's bytes that the last cache still holds from the step before costs the second term.
+
 All constants are measured on this machine (`Rates`, tonnage.machine.calibration); hardware that is
 not here is `tonnage.planner.whatif`.
 """
@@ -13,7 +16,7 @@ from typing import Literal
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
 from tonnage.planner.whatif import PROMPT_TOKENS
-from tonnage.planner.work import Attention, Work, queries_per_pass, work_of
+from tonnage.planner.work import Attention, Work, attend_shares, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
 
@@ -106,17 +109,17 @@ def step_s(
     lower, upper = _teams(rates, work.threads)
     low = _step_of(work, lower, rows, position, sequences, wanted)
     if lower is upper:
-        return rates.call_s + low
+        return low
     high = _step_of(work, upper, rows, position, sequences, wanted)
     share = (work.threads - lower.threads) / (upper.threads - lower.threads)
-    return rates.call_s + 1 / (1 / low + (1 / high - 1 / low) * share)
+    return 1 / (1 / low + (1 / high - 1 / low) * share)
 
 
 def bottleneck(work: Work, rates: Rates, rows: int, position: int) -> Bottleneck:
     """Return what most of a decode step goes to."""
     team = _teams(rates, work.threads)[1]
     reading = (work.read_bytes + rows * work.kv_bytes(position)) / team.read_bytes_per_s
-    best = max(rate for product in team.products for _, rate in product.macs_per_s)
+    best = max(rate for product in team.products for _, rate in product.cached)
     computing = rows * sum(p.weights for p in work.products) / best
     terms: dict[Bottleneck, float] = {
         "memory": reading,
@@ -137,25 +140,30 @@ def _step_of(
     work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
 ) -> float:
     products = {product.format: product for product in team.products}
-    total = team.product_s * work.num_products
+    total = team.call_s + team.product_s * work.num_products
+    read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
+    cached = min(1.0, team.cached_bytes / read_bytes)
     for part in work.products:
         rate = products[part.format]
         at = logit_rows if part.head else rows
         if not at:
             continue
-        total += max(part.read_bytes / rate.bytes_per_s, part.weights * rate.weight_s(at))
+        total += part.weights * rate.weight_s(at, cached)
     for op, count, per_row in work.elements:
         # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
         share = -(-rows // team.threads) if op in ("norm", "embed") else rows / team.threads
         total += count * team.op_s + share * per_row * team.element(op)
+    total += logit_rows / team.threads * work.vocab_size * team.element("matmul")
     each = rows // sequences
     return total + sum(_attend_s(a, team, each, position, sequences) for a in work.attention)
 
 
 def _attend_s(a: Attention, team: TeamRates, rows: int, position: int, sequences: int) -> float:
     """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
-    seen = (a.seen(position) + a.seen(position + rows - 1)) / 2
-    macs = a.num_heads * a.head_elements * rows * seen
-    computing = macs / team.attend_rate(queries_per_pass(a, rows))
-    reading = a.position_bytes * a.seen(position + rows - 1) / team.read_bytes_per_s
-    return a.count * sequences * max(computing, reading)
+    last = position + rows - 1
+    pairs = a.num_heads * sequences * rows * (a.seen(position) + a.seen(last)) / 2
+    queries, slack = attend_shares(a, rows, sequences, team.threads)
+    rate = team.attend_at(queries)
+    computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
+    reading = sequences * a.position_bytes * a.seen(last) / team.read_bytes_per_s
+    return a.count * max(computing, reading)

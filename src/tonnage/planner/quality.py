@@ -27,8 +27,8 @@ class QualityEstimate:
 
 
 # Squared relative error of each format (mean square error over mean square of the weights): the
-# median over the matrices of four models, from the formats that their files have; Q8_0 and Q6_K, which
-# none of these matrices can go down to, on random normal values.
+# median over the matrices of four models, from the formats that their files have; Q8_0 and Q6_K,
+# which none of these matrices can go down to, on random normal values.
 SQUARED_ERROR = {
     "Q8_0": 2.9e-5, "Q6_K": 2.98e-4, "Q5_K": 1.33e-3, "Q5_1": 1.39e-3, "Q5_0": 1.98e-3,
     "Q4_1": 5.39e-3, "Q4_K": 5.44e-3, "IQ4_NL": 5.83e-3, "IQ4_XS": 5.8e-3, "Q3_K": 2.15e-2,

@@ -51,7 +51,6 @@ class Work:
     elements: tuple[tuple[str, int, float], ...]
     attention: tuple[Attention, ...]
     vocab_size: int
-    d_model: int
     threads: int
     max_rows: int
     context_tokens: int
@@ -79,7 +78,7 @@ def work_of(plan: Plan) -> Work:
     counts: Counter[str] = Counter()
     for step in plan.steps:
         counts[step.op] += 1
-        elements[step.op] += _elements(step, plan)
+        elements[step.op] += _elements(step, plan, matrices)
         _add_products(sums, step, matrices, plan.threads)
     return Work(
         products=tuple(Products(*key, *pair) for key, pair in sorted(sums.items())),
@@ -87,7 +86,6 @@ def work_of(plan: Plan) -> Work:
         elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
         attention=_attention(plan),
         vocab_size=plan.vocab_size,
-        d_model=plan.d_model,
         threads=plan.threads,
         max_rows=plan.max_rows,
         context_tokens=plan.context_tokens,
@@ -119,13 +117,17 @@ def _panels(matrix: MatrixPlan) -> int:
     return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
 
 
-def _elements(step: StepPlan, plan: Plan) -> int:
-    """Return the elements of a row that a step goes over; products and attention count apart."""
+def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> int:
+    """Return the elements of a row that a step goes over, or writes; attention counts apart."""
     args: dict[str, Any] = step.args
     if step.op == "embed":
         return plan.d_model
     if step.op in ("norm", "quantize", "gated"):
         return int(args["out"][2])
+    if step.op == "matmul":
+        # Those of the head are the vocabulary, for rows with logits only.
+        names = [] if args["gather"] else [part[0] for part in args["parts"]]
+        return sum(matrices[name].rows for name in names)
     if step.op == "rotate":
         _, _, kv_heads, k_dim, v_dim = args["kv"]
         return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
@@ -148,7 +150,13 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     )
 
 
-def queries_per_pass(attention: Attention, rows: int) -> int:
-    """Return how many query vectors of one sequence share a pass over its keys and values."""
-    group = attention.num_heads // attention.num_kv_heads
-    return group * min(rows, MAX_GROUP_HEADS // group)
+def attend_shares(a: Attention, rows: int, sequences: int, threads: int) -> tuple[float, float]:
+    """Return (query vectors that share a pass, the busiest thread's work over the mean).
+
+    rows: of each sequence. Threads take whole heads of whole tiles of rows.
+    """
+    group = a.num_heads // a.num_kv_heads
+    tile_rows = min(rows, MAX_GROUP_HEADS // group)
+    units = a.num_heads * -(-rows // tile_rows) * sequences
+    busiest = -(-units // threads)
+    return min(group, busiest) * tile_rows, busiest * threads / units

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import AuditResult, Comparison
-from tonnage.engine import Engine, read_model
+from tonnage.engine import Engine
+from tonnage.headers import read_model
 from tonnage.models.source import ModelSource
 from tonnage.quality.cache import AuditKey
 from tonnage.quality.chunks import (
