@@ -24,9 +24,9 @@ from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
 from tonnage.engine import Engine, Span
-from tonnage.headers import read_model
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
+from tonnage.headers import read_model
 from tonnage.models.registry import spec_from_gguf
 from tonnage.models.source import ModelSource
 from tonnage.ops import faces

@@ -38,7 +38,7 @@ def quality_words(quality: PlanQuality) -> str:
 
 def quality_lines(choice: Choice, audits: Sequence[AuditResult]) -> Iterator[str]:
     """Yield the lines below the items: weights, and how good the model still is."""
-    yield f"weights: {weights_words(choice.plan)}"
+    yield f"formats: {weights_words(choice.plan)}"
     yield f"quality: {quality_words(choice.quality)}"
     for audit in audits[:2] if choice.quality.basis == "exact" else ():
         if (audit.precision, audit.kv_format) == (None, "f16"):
