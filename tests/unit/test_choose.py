@@ -243,3 +243,11 @@ def test_a_bound_is_rounded_up_to_two_digits(value: float) -> None:
     rounded = rounded_up(value)
     assert value < rounded <= 1.11 * value
     assert float(f"{rounded:.2g}") == rounded
+
+
+@pytest.mark.parametrize("mib", range(860, 1160, 37))
+def test_smaller_weights_are_found_wherever_the_huge_pages_end(mib: int) -> None:
+    workload = chosen(LARGE, 10**10).workload
+    filled = Judge(LARGE, unmeasured).fill(workload, mib * MIB)
+    assert filled is not None
+    assert mib * MIB - 16 * MIB < filled.total_bytes <= mib * MIB

@@ -106,7 +106,9 @@ def rounded_up(value: float) -> float:
     if value <= 0:
         return 0.0
     unit = 10.0 ** (floor(log10(value)) - 1)
-    return float(f"{(floor(value / unit) + 1) * unit:.2g}")
+    digits = floor(value / unit) + 1
+    # The quotient may have been rounded down across a whole number.
+    return next(r for r in (float(f"{(digits + i) * unit:.2g}") for i in range(3)) if r > value)
 
 
 def binding_item(plan: Plan) -> Item:

@@ -117,17 +117,17 @@ class Judge:
         """Return the option of the best weights that fit beside the rest of `workload`, or None."""
         plan = self.plan(workload)
         rest = plan.total_bytes - _weight_item_bytes(plan)
-        # What loading takes depends on the formats, too, so that it may need a second look.
+        # What loading takes depends on the formats, too, so that it may need a second look; the
+        # weights end on a huge page, so each look has at least one less.
         room = budget_bytes - rest
-        for _ in range(3):
+        while True:
             formats = allocate(self.spec, room)
             if formats is None:
                 return None
             found = self.option(workload, formats=formats)
             if found.total_bytes <= budget_bytes:
                 return found
-            room -= found.total_bytes - budget_bytes
-        return None
+            room = _weight_item_bytes(found.plan) - (found.total_bytes - budget_bytes)
 
     def quality(self, workload: Workload) -> PlanQuality:
         """Return how far `workload` lies from the file as it stands."""
