@@ -22,8 +22,8 @@ def open_runtime(
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
-        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision, formats=formats,
-        kv_format=kv_format,
+        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
+        kv_format=kv_format, formats=formats,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 

@@ -55,7 +55,7 @@ def assert_parity(
     """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
     runtime = open_runtime(
-        spec, best_isa(), 2, precision=precision, formats=formats, kv_format=kv_format
+        spec, best_isa(), 2, precision=precision, kv_format=kv_format, formats=formats
     )
     held = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
     tensor = tensor or weights_of(spec)

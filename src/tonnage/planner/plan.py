@@ -42,9 +42,10 @@ class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
     formats: canonical names of matrices and what they become while loading; the others stay as
-    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices. kv_format:
-    of the pages of K and V. resident_bytes: what the process holds already, 0 for one that is to be
-    started, and beside_bytes: what its other engines may come to, which is not in resident_bytes.
+    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
+    resident_bytes: what the process holds already, 0 for one that is to be started, and
+    beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
+    the pages of K and V.
     """
 
     context_tokens: int
@@ -54,9 +55,9 @@ class Workload:
     max_logit_rows: int = 1
     precision: str | None = None
     resident_bytes: int = 0
-    formats: Formats = ()
     kv_format: KvFormat = "f16"
     beside_bytes: int = 0
+    formats: Formats = ()
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
