@@ -146,7 +146,9 @@ class _Search:
     def best(self) -> Option | None:
         """Return the preferred option that fits, or None."""
         for number, context in enumerate(self._contexts()):
-            if number == 1 and self.smallest.total_bytes > self.budget_bytes:
+            # What is found by bisection may be a step and a huge page above the least there is.
+            least = self.smallest.total_bytes - 2 * _BISECTION_BYTES if number == 1 else 0
+            if least > self.budget_bytes:
                 return None
             for rows in self._row_tiers():
                 workload = replace(self.asked, context_tokens=context)
