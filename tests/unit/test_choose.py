@@ -191,7 +191,8 @@ def test_the_front_keeps_what_nothing_beats() -> None:
     slow = judge.option(base, threads=1, kv_format="int8", max_rows=512)
     same = dataclasses.replace(options[0])
     assert front([*options, same]) == [*options, same]
-    worse = Option(slow.workload, options[0].plan, slow.forecast, slow.quality)
+    total, weights = options[0].total_bytes, options[0].weight_bytes
+    worse = Option(slow.workload, total, weights, slow.forecast, slow.quality)
     assert front([options[0], worse]) == [options[0]]
 
 

@@ -99,7 +99,8 @@ def choose(
     found = search.best()
     chosen = search.smallest if found is None else found
     usual = asked.context_tokens
-    values = (wishes, chosen.workload, chosen.plan, chosen.forecast, chosen.quality, usual)
+    plan = judge.plan(chosen.workload)
+    values = (wishes, chosen.workload, plan, chosen.forecast, chosen.quality, usual)
     if found is None:
         ways = concessions(judge, chosen, wishes, budget.num_bytes)
         return Choice(*values, accepted=False, concessions=ways)
@@ -191,7 +192,7 @@ class _Search:
         """Return `option` with the fewest bytes of weights within the bound, by bisection."""
         spec, workload = self.judge.spec, option.workload
         low = sum(rungs[-1].nbytes for rungs in menus(spec).values())
-        high = sum(item.planned_bytes for item in option.plan.items if item.kind == "weight")
+        high = option.weight_bytes
         while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2
             formats = allocate(spec, middle)

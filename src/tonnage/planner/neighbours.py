@@ -49,7 +49,7 @@ def neighbours_of(
             total_bytes=other.total_bytes,
             forecast=other.forecast,
             quality=other.quality,
-            weights=weights_words(other.plan),
+            weights=weights_words(judge.plan(other.workload)),
             context_tokens=other.workload.context_tokens,
             kv_format=other.workload.kv_format,
             step_rows=other.workload.max_rows,
@@ -80,12 +80,11 @@ def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str
     if wishes.weights_open:
         if workload.formats:
             yield "weights of the file", judge.option(workload, formats=())
-        weights = sum(i.planned_bytes for i in chosen.plan.items if i.kind == "weight")
-        smaller = judge.fill(
-            workload, chosen.total_bytes - weights + int(_SMALLER_WEIGHTS * weights)
-        )
+        less = chosen.weight_bytes - int(_SMALLER_WEIGHTS * chosen.weight_bytes)
+        smaller = judge.fill(workload, chosen.total_bytes - less)
         if smaller is not None:
-            yield f"weights of {weight_bits(smaller.plan):.2f} bits", smaller
+            bits = weight_bits(judge.plan(smaller.workload))
+            yield f"weights of {bits:.2f} bits", smaller
     if wishes.kv_format is None:
         other = next(kv for kv in KV_FORMATS if kv != workload.kv_format)
         yield f"KV pages in {other}", judge.option(workload, kv_format=other)

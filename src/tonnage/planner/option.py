@@ -1,7 +1,7 @@
 """One way to run a model, judged: its bytes, its predicted speed and its quality."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tonnage.core.model_spec import ModelSpec
@@ -42,17 +42,17 @@ Predict = Callable[[Plan], Speed | None]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A workload with its plan; forecast: None where nothing was measured."""
+    """A workload and what its plan comes to; forecast: None where nothing was measured.
+
+    The plan itself is not kept: dozens of them would weigh megabytes of the process that is
+    planned. weight_bytes: the item `weights`.
+    """
 
     workload: Workload
-    plan: Plan
+    total_bytes: int
+    weight_bytes: int
     forecast: Speed | None
     quality: PlanQuality
-
-    @property
-    def total_bytes(self) -> int:
-        """What the whole process may come to."""
-        return self.plan.total_bytes
 
     @property
     def request_s(self) -> float:
@@ -99,27 +99,24 @@ class Judge:
     audits: Sequence[AuditResult] = ()
     stated_precision: str | None = None
     stated_formats: Formats = ()
-    _plans: dict[Workload, Plan] = field(default_factory=dict)
 
     def plan(self, workload: Workload) -> Plan:
-        """Return the plan of `workload`, made once."""
-        if workload not in self._plans:
-            self._plans[workload] = make_plan(self.spec, workload)
-        return self._plans[workload]
+        """Return the plan of `workload`."""
+        return make_plan(self.spec, workload)
 
     def option(self, workload: Workload, **changes: Any) -> Option:
         """Return the option of `workload` with `changes`."""
         changed = replace(workload, **changes)
         plan = self.plan(changed)
-        return Option(changed, plan, self.predict(plan), self.quality(changed))
+        weights = sum(item.planned_bytes for item in plan.items if item.kind == "weight")
+        return Option(changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed))
 
     def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
         """Return the option of the best weights that fit beside the rest of `workload`, or None."""
-        plan = self.plan(workload)
-        rest = plan.total_bytes - _weight_item_bytes(plan)
+        base = self.option(workload)
         # What loading takes depends on the formats, too, so that it may need a second look; the
         # weights end on a huge page, so each look has at least one less.
-        room = budget_bytes - rest
+        room = budget_bytes - (base.total_bytes - base.weight_bytes)
         while True:
             formats = allocate(self.spec, room)
             if formats is None:
@@ -127,7 +124,7 @@ class Judge:
             found = self.option(workload, formats=formats)
             if found.total_bytes <= budget_bytes:
                 return found
-            room = _weight_item_bytes(found.plan) - (found.total_bytes - budget_bytes)
+            room = found.weight_bytes - (found.total_bytes - budget_bytes)
 
     def quality(self, workload: Workload) -> PlanQuality:
         """Return how far `workload` lies from the file as it stands."""
@@ -155,7 +152,3 @@ class Judge:
             if against.reference == audit.model and reference == (None, "f16"):
                 return against.mean_kld.value
         return None
-
-
-def _weight_item_bytes(plan: Plan) -> int:
-    return sum(item.planned_bytes for item in plan.items if item.kind == "weight")
