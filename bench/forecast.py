@@ -79,9 +79,12 @@ class _Steps:
     def __init__(self, engine: Engine) -> None:
         self._runtime, self._plan = engine.runtime, engine.plan
 
-    def _pages(self, sequence: int) -> list[int]:
+    def _pages(self, sequence: int) -> list[list[int]]:
         each = _SEQUENCE_TOKENS // self._plan.kv.page_tokens
-        return list(range(sequence * each, (sequence + 1) * each))
+        return self._tables(sequence * each, each)
+
+    def _tables(self, first: int, count: int) -> list[list[int]]:
+        return [list(range(first, first + count)) for _ in self._plan.kv.groups]
 
     def _tokens(self, count: int, salt: int) -> list[int]:
         return [(7919 * i + 104729 * salt + 17) % self._plan.vocab_size for i in range(count)]
@@ -99,7 +102,7 @@ class _Steps:
 
     def prefill(self, tokens: int) -> list[float]:
         """Return five times the seconds of a fresh prompt, its last logits included."""
-        pages = list(range(-(-tokens // self._plan.kv.page_tokens)))
+        pages = self._tables(0, -(-tokens // self._plan.kv.page_tokens))
         prompt = self._tokens(tokens, 0)
         span = [Span(pages, tokens, 0)]
         return [self._timed(prompt, span, [tokens - 1]) for _ in range(5)]

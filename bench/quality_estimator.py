@@ -88,7 +88,7 @@ def bits_of(fmt: str) -> float:
 
 def logits_of(engine: Engine, chunk: list[int]) -> Iterator[bytes]:
     """Yield the logits of the scored positions of a chunk."""
-    pages = list(range(engine.plan.kv.num_pages))
+    pages = [list(range(group.num_pages)) for group in engine.plan.kv.groups]
     engine.runtime.step(chunk[:FIRST_SCORED], [Span(pages, FIRST_SCORED, 0)], [])
     for begin in range(FIRST_SCORED, CONTEXT_TOKENS - 1, LOGIT_ROWS):
         part = chunk[begin : min(begin + LOGIT_ROWS, CONTEXT_TOKENS - 1)]
@@ -96,21 +96,22 @@ def logits_of(engine: Engine, chunk: list[int]) -> Iterator[bytes]:
         yield from (engine.runtime.logits(index) for index in range(len(part)))
 
 
-def open_model(path: Path, formats: dict[str, str]) -> Engine:
+def open_model(path: Path, formats: dict[str, str], kv_format: str = "f16") -> Engine:
     """Return the model with `formats`, room for one chunk."""
     return Engine.open(
-        str(path), context=CONTEXT_TOKENS, max_logit_rows=LOGIT_ROWS, formats=formats, offline=True
-    )
+        str(path), context=CONTEXT_TOKENS, max_logit_rows=LOGIT_ROWS, formats=formats,
+        kv_format=kv_format, offline=True,
+    )  # fmt: skip
 
 
 def measure(path: Path, text: str, num_chunks: int) -> Iterator[dict[str, object]]:
-    """Yield one line per mix of a model."""
+    """Yield one line per mix of a model, and one of KV pages in int8."""
     spec, tokenizer = read_model(ModelSource(path.stem, path, "gguf"))
     chunks = cut(tokenizer, text)[:num_chunks]
     with open_model(path, {}) as engine:
         reference = [list(logits_of(engine, chunk)) for chunk in chunks]
-    for name, formats in mixes(spec):
-        with open_model(path, formats) as engine:
+    for name, formats in [("KV int8", {}), *mixes(spec)]:
+        with open_model(path, formats, "f16" if formats else "int8") as engine:
             means = []
             for chunk, kept in zip(chunks, reference, strict=True):
                 rows = zip(logits_of(engine, chunk), kept, strict=True)
@@ -222,6 +223,8 @@ def left_out(table: Table, exponent: float) -> np.ndarray:
 
 def report(mixes_: list[dict[str, Any]], errors_: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the constants for several exponents of width, and how far off each is."""
+    yield from (f"{m['model']}: KV int8 {m['mean_kld']:.3g}" for m in mixes_ if not m["formats"])
+    mixes_ = [mix for mix in mixes_ if mix["formats"]]
     known = known_errors(errors_)
     for (own, fmt), value in sorted(known.items()):
         yield f"squared error {own or 'any'} -> {fmt}: {value:.3g}"
@@ -242,6 +245,8 @@ def report(mixes_: list[dict[str, Any]], errors_: list[dict[str, Any]]) -> Itera
 def check(mixes_: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what `tonnage.planner.quality` as it stands says of every measured mix."""
     for mix in mixes_:
+        if not mix["formats"]:
+            continue
         predicted = ANY_CHANGE * width_factor(mix["d_model"])
         for name, fmt in mix["formats"].items():
             share = 1 / mix["num_layers"] if name.startswith("layers.") else 1.0

@@ -210,15 +210,19 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
 }
 
 void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm, float eps,
-                float scale, int64_t table, int32_t pairs, bool interleaved) {
+                float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t still_from) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
   if (size_of("rotate: the number of pairs", pairs) * 2 > layer.k_dim)
     throw InputError("rotate: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
+  if (still_from < 0 || still_from > pairs)
+    throw InputError("rotate: still_from is " + std::to_string(still_from) + " of " + std::to_string(pairs) + " pairs");
+  if (k_bias >= 0 && layer.format != KvFormat::Int8) throw InputError("rotate: k_bias is for int8 pages");
   const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
   p.ops.push_back(RotateOp{b.floats("rotate: qkv", qkv, size), num_heads, layer, b.optional("rotate: q_norm", q_norm, layer.k_dim),
                            b.optional("rotate: k_norm", k_norm, layer.k_dim), eps, scale,
-                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved});
+                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved,
+                           b.optional("rotate: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), still_from});
 }
 
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
@@ -296,7 +300,7 @@ void bind_program(nb::module_& m) {
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
-      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"))
+      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("still_from") = 0)
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"));
 }

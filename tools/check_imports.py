@@ -64,11 +64,14 @@ TABLE: dict[str, Room] = {
     "headers": Room(_names("core formats models text")),
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
-    "engine": Room(_INNER | _AROUND | _names("_native")),
+    # Beside the engine: what its plan should do here, and why it does not.
+    "expectation": Room(_names("core models machine planner")),
+    "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
     "server": Room(_names("core engine generation"), packages=_names("starlette uvicorn")),
     "cli": Room(
         _names(
-            "tonnage core engine headers generation server planner machine models compress quality"
+            "tonnage core engine expectation headers generation server planner machine models "
+            "compress quality"
         ),
     ),
     # The package itself hands out the engine.

@@ -58,6 +58,7 @@ void attend_tile(const AttendOp& op, const Span& span, int row, int num_rows, He
     float* out = op.out + (int64_t{span.first_row + row + i / width} * op.num_heads + heads.begin + i % width) * kv.v_dim;
     const F32 scale = set(1.0f / tile.total[i]);
     for (int d = 0; d < kv.v_dim; d += 16) store(out + d, mul(load(tile.out + i * kv.v_pad + d), scale));
+    Pages::finish(out, kv);
   }
 }
 

@@ -65,6 +65,7 @@ struct HalfPages {
   }
 
   void weigh(Tile&, const uint8_t*, int) const {}
+  static void finish(float*, const KvLayer&) {}
 
   template <int n>
   void mix(Tile& tile, int i, const uint8_t* page_values, int num_tokens) const {

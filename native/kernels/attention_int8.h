@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/attention_tile.h"
+#include "kernels/hadamard.h"
 
 namespace tonnage::TONNAGE_ISA {
 
@@ -127,6 +128,9 @@ struct Int8Pages {
       weights.put(i, w);
     }
   }
+
+  // Turns back one head's output: values are stored turned.
+  static void finish(float* out, const KvLayer& layer) { hadamard(out, layer.v_dim, other_factor(layer.v_dim)); }
 
   template <int n>
   void mix(Tile& tile, int i, const uint8_t* values, int num_tokens) const {

@@ -1,5 +1,6 @@
 // Row-wise steps: embedding, RMSNorm, rotary positions, quantization of activations.
 #include "kernels/formats.h"
+#include "kernels/hadamard.h"
 #include "kernels/quantize.h"
 #include "kernels/table.h"
 
@@ -124,6 +125,17 @@ void rotate_head(float* __restrict x, const float* __restrict cosines, const flo
   }
 }
 
+// x -= bias where a pair turns slowly, and where nothing turns.
+void subtract_still(const RotateOp& op, float* x, const float* bias) {
+  for (int p = op.still_from; p < op.pairs; ++p) {
+    const int i = op.interleaved ? 2 * p : p;
+    const int k = op.interleaved ? 2 * p + 1 : p + op.pairs;
+    x[i] -= bias[i];
+    x[k] -= bias[k];
+  }
+  for (int d = 2 * op.pairs; d < op.kv.k_dim; ++d) x[d] -= bias[d];
+}
+
 void scale_head(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set(factor)));
 }
@@ -197,11 +209,16 @@ void rotate_row(const RotateOp& op, int64_t row, int head, int position, const i
   const float* table = op.table + 2 * row * op.pairs;
   if (op.interleaved) rotate_head<true>(x, table, table + op.pairs, op.pairs);
   else rotate_head<false>(x, table, table + op.pairs, op.pairs);
-  if (is_query) return scale_head(x, kv.k_dim, op.scale);
+  if (is_query) scale_head(x, kv.k_dim, op.scale);
+  if (!is_query && op.k_bias) subtract_still(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
+  if (kv.format == KvFormat::Int8) hadamard(x, kv.k_dim, is_query ? other_factor(kv.k_dim) : stored_factor(kv.k_dim));
+  if (is_query) return;
   const int kv_head = head - op.num_heads;
+  float* value = base + q_size + k_size + int64_t{kv_head} * kv.v_dim;
+  if (kv.format == KvFormat::Int8) hadamard(value, kv.v_dim, stored_factor(kv.v_dim));
   const int32_t page = pages[position / kPageTokens];
   store_key(kv, page, kv_head, position % kPageTokens, x);
-  store_value(kv, page, kv_head, position % kPageTokens, base + q_size + k_size + int64_t{kv_head} * kv.v_dim);
+  store_value(kv, page, kv_head, position % kPageTokens, value);
 }
 
 }  // namespace

@@ -60,6 +60,8 @@ class Program:
         table: int,
         pairs: int,
         interleaved: bool,
+        k_bias: int = -1,
+        still_from: int = 0,
     ) -> None: ...
     def attend(
         self, *, qkv: int, num_heads: int, kv: KvArgs, window: int, softcap: float, out: int

@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tonnage.core.errors import CacheError, ContextLengthError, RequestError
+from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Entry, Ledger, Measure
-from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.quality import quality_bound
-from tonnage.core.rates import Rates
 from tonnage.core.sampling import SamplingOptions
-from tonnage.core.slowdown import Fault, cold_load
+from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
 from tonnage.generation import Generation, Generator
 from tonnage.headers import read_model
-from tonnage.machine.clock import clock_share
-from tonnage.machine.counters import CounterFiles
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import (
     anonymous_bytes,
@@ -28,19 +24,13 @@ from tonnage.machine.memory_use import (
     peak_rss_bytes,
     rss_bytes,
 )
-from tonnage.machine.rates_file import load_rates
-from tonnage.machine.watch import Watch
 from tonnage.memory.ledger import measure_items
-from tonnage.models.cache import models_folder
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.fit import Wishes
-from tonnage.planner.forecast import Forecast, forecast_work, step_s
-from tonnage.planner.option import Predict
-from tonnage.planner.work import work_of
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
 from tonnage.text.template import ChatTemplate
@@ -87,15 +77,12 @@ class Engine:
         spec: ModelSpec,
         start: "Start",
         choice: Choice,
-        rates: Rates | None = None,
+        expectation: Expectation,
     ) -> None:
-        """Take what `open` built; start: how the process stood before; rates: of this machine."""
+        """Take what `open` built; start: how the process stood before."""
         self.plan = choice.plan
         self.choice = choice
-        self.rates = rates
-        self.faults: list[Fault] = []
-        self._work = work_of(choice.plan)
-        self._watch: Watch | None = None
+        self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
@@ -159,44 +146,10 @@ class Engine:
         require_fit(choice, budget)
         plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
-        counters = CounterFiles()
-        before = counters.read()
+        expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        engine = cls(runtime, tokenizer, source, spec, start, choice, rates)
-        engine._watch_steps(machine, counters)
-        cold = cold_load(counters.read().read_bytes - before.read_bytes, plan.weight_bytes)
-        engine.faults += [cold] if cold else []
-        return engine
-
-    def _watch_steps(self, machine: Machine, counters: CounterFiles) -> None:
-        """Compare the tokens of every answer with the forecast, where there is one."""
-        rates, work = self.rates, self._work
-        if rates is None:
-            return
-        draw_s = rates.logit_s * work.vocab_size
-        self._watch = Watch(
-            lambda position: step_s(work, rates, 1, position) + draw_s,
-            counters.read,
-            lambda: clock_share(rates),
-            threads=self.plan.threads,
-            cpus=min(len(machine.affinity), machine.num_cores),
-        )
-
-    def forecast(self, *, prompt_tokens: int, position: int | None = None) -> Forecast | None:
-        """Return what this machine should do with the plan; None where it was not measured."""
-        if self.rates is None:
-            return None
-        return forecast_work(self._work, self.rates, prompt_tokens=prompt_tokens, position=position)
-
-    def bandwidth_share(self, tokens_per_s: float, position: int) -> float | None:
-        """Return the bytes that tokens behind `position` others touch over what the memory gives.
-
-        None where this machine was not measured. Above 1 when caches held a part of them.
-        """
-        if self.rates is None:
-            return None
-        touched = self._work.read_bytes + self._work.kv_bytes(position)
-        return tokens_per_s * touched / self.rates.read_bytes_per_s(self.plan.threads)
+        expectation.loaded()
+        return cls(runtime, tokenizer, source, spec, start, choice, expectation)
 
     def generate(
         self,
@@ -204,13 +157,13 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
-        on_fault: Callable[[Fault], None] | None = None,
+        on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
         """Return the answer as an iterable of text pieces.
 
         on_fault is told, while the answer is made, why this machine is slower than it was measured
-        to be; each cause once in the engine's life. `faults` has them all.
+        to be; each cause once in the engine's life.
 
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
@@ -225,24 +178,9 @@ class Engine:
             )
         chosen = replace(options or SamplingOptions(), **overrides)
         generator = Generator(
-            self.runtime, self.tokenizer, self._sequence, self._step_watcher(on_fault)
+            self.runtime, self.tokenizer, self._sequence, self.expectation.watcher(on_fault)
         )
         return generator.start(tokens, chosen)
-
-    def _step_watcher(
-        self, on_fault: Callable[[Fault], None] | None
-    ) -> Callable[[int, float], None] | None:
-        watch = self._watch
-        if watch is None:
-            return None
-
-        def step(position: int, seconds: float) -> None:
-            for fault in watch.step(position, seconds):
-                self.faults.append(fault)
-                if on_fault is not None:
-                    on_fault(fault)
-
-        return step
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -336,24 +274,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def predictor(rates: Rates | None) -> Predict:
-    """Return what forecasts a plan from `rates`."""
-    return lambda plan: None if rates is None else forecast_work(work_of(plan), rates)
-
-
-def measured_rates(machine: Machine) -> Rates | None:
-    """Return what `tonnage doctor --measure` found on this machine; None if it never ran here."""
-    try:
-        return load_rates(rates_folder(), machine)
-    except CacheError:
-        return None
-
-
-def rates_folder() -> Path:
-    """Return the folder of measured rates, which may not exist. Raises CacheError."""
-    return models_folder(os.environ).with_name("rates")
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

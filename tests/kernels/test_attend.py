@@ -5,7 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+from kernel_bounds import (
+    GROWTH,
+    TINY,
+    U,
+    assert_same_bits,
+    assert_within,
+    scattered,
+    turned_bound,
+)
 
 from tonnage._native import Executor
 from tonnage.ops import attention, reference
@@ -68,6 +76,10 @@ def attend_bound(
                 out.append(U * relative * values[seen, group].max(axis=0))
     if isinstance(pages, Int8Pages):
         out = np.array(out) + code_bound(qkv, heads, pages, spans, window, cap)
+        exact = reference.attend(qkv, heads, pages, spans, window, cap).reshape(out.shape)
+        stored, other = reference.hadamard_factors(heads.v_dim)
+        before = stored * reference.hadamard(exact)
+        return GROWTH * turned_bound(out, before, other).reshape(len(qkv), -1) + TINY
     return GROWTH * np.array(out).reshape(len(qkv), -1) + TINY
 
 
@@ -139,8 +151,10 @@ def test_one_position_of_int8_returns_its_value(team: Team, rng: np.random.Gener
     pages = random_pages(1, heads, rng, "int8")
     out = attention.attend(team(1), random_queries(1, heads, rng), heads, pages, [Span([0], 1)])
     # The one weight is the largest, so its code is exact; its scale is rounded twice.
-    exact = np.repeat(pages.values.elements()[0, :, 0], 2, axis=0)
-    assert_within(out.reshape(4, 48), exact, GROWTH * 4 * U * np.abs(exact))
+    stored = np.repeat(pages.values.elements()[0, :, 0], 2, axis=0)
+    factor = reference.hadamard_factors(48)[1]
+    bound = GROWTH * turned_bound(4 * U * np.abs(stored), stored, factor)
+    assert_within(out.reshape(4, 48), factor * reference.hadamard(stored), bound)
 
 
 def test_one_position_returns_its_value(team: Team, rng: np.random.Generator) -> None:

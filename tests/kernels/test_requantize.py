@@ -1,4 +1,4 @@
-"""Re-quantizing while loading: from every format, to every target, exact as ggml's quantizers."""
+"""Re-quantizing while loading: any source, every target, as exact as ggml's quantizers."""
 
 from collections.abc import Callable
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered, turned_bound
 
 from tonnage._native import Executor
 from tonnage.core.model_spec import RopeSpec
@@ -134,18 +134,44 @@ def test_rotate(
         row += span.num_rows
 
 
+def assert_turned(qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rotation) -> None:
+    """Assert that q, k and v are what int8 pages need, k without its bias.
+
+    An element of a rotated pair rounds 8 times, as in `test_rotate`, and k once with its bias.
+    """
+    exact = reference.rotate_int8(qkv, heads, rotation)
+    q, k, v = (np.abs(part) for part in reference.rotate(qkv, heads, rotation))
+    k_parts = k + np.abs(rotation.k_bias)
+    q_off, k_off = (8 * U * part.max(axis=2, keepdims=True) for part in (q, k))
+    (k_factor, q_factor), (v_factor, _) = map(
+        reference.hadamard_factors, (heads.k_dim, heads.v_dim)
+    )
+    bounds = (
+        turned_bound(q_off, q, q_factor),
+        turned_bound(k_off + U * k_parts, k_parts, k_factor),
+        turned_bound(0 * v, v, v_factor),
+    )
+    for new, right, bound in zip(heads.split(out), exact, bounds, strict=True):
+        assert_within(new, right, GROWTH * bound + TINY)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-def test_rotate_stores_codes(team: Team, heads: Heads, rng: np.random.Generator) -> None:
+def test_rotate_stores_codes(
+    team: Team, heads: Heads, interleaved: bool, rng: np.random.Generator
+) -> None:
     spans = spans_of([(0, 3), (62, 5), (200, 1)], rng)
-    table = rng.uniform(-1, 1, (9, 2, heads.k_dim // 2)).astype(np.float32)
+    pairs = heads.k_dim // 4 if heads.num_heads == 5 else heads.k_dim // 2
+    table = rng.uniform(-1, 1, (9, 2, pairs)).astype(np.float32)
     qkv = rng.standard_normal((9, heads.qkv_cols)).astype(np.float32)
     qkv *= 10.0 ** np.arange(-8, 10, 2)[:, None].astype(np.float32)
     qkv[3] = 0
+    bias = 100 * rng.standard_normal((heads.num_kv_heads, heads.k_dim)).astype(np.float32)
+    still_from = int(rng.integers(0, table.shape[2] + 1))
+    rotation = Rotation(table, None, None, EPS, 0.3, interleaved, bias, still_from)
     num_threads = 1 + heads.k_dim // 16 % 3
-    rotation = Rotation(table)
     out, pages = attention.rotate(team(num_threads), qkv, heads, rotation, spans, "int8")
-    half_out, _ = attention.rotate(team(num_threads), qkv, heads, rotation, spans)
-    assert_same_bits(out, half_out, "what is not stored")
+    assert_turned(qkv, out, heads, rotation)
     _, new_k, new_v = heads.split(out)
     row = 0
     for span in spans:

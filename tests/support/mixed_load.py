@@ -45,12 +45,12 @@ def mixed(engine: Engine, seconds: float) -> dict[str, int]:
     counts = {"answers": 0, "prompt_tokens": 0, "tokens": 0}
     while time.monotonic() < end:
         turn = counts["answers"]
-        text = " ".join(
-            words[(turn + i) % len(words)] for i in range(1 + turn * 37 % (context // 4))
-        )
+        size = 1 + turn * 37 % (context // 4)
+        text = " ".join(words[(turn + i) % len(words)] for i in range(size))
+        tokens = engine.tokenizer.encode(text, add_special=True, parse_special=False)
+        chat = " ".join(text.split()[: context // 32])
         answer = engine.generate(
-            text,
-            raw=bool(turn % 3),
+            tokens[: context // 2] if turn % 3 else chat,
             temperature=(0.0, 0.8, 1.5)[turn % 3],
             top_k=(0, 40)[turn % 2],
             repetition_penalty=(1.0, 1.1)[turn % 2],

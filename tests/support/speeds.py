@@ -21,9 +21,11 @@ def plain_speed(
 
     def predict(plan: Plan) -> PlainSpeed:
         threads = min(plan.threads, knee)
-        decode_s = plan.weight_bytes_per_token / (bandwidth * threads) + 1e-4
+        decode_s = plan.weight_bytes / (bandwidth * threads) + 1e-4
         steps = -(-512 // plan.max_rows)
-        prompt_s = 512 * plan.macs_per_row / (rate * threads) + steps * decode_s
+        prompt_s = (
+            512 * sum(m.rows * m.cols for m in plan.matrices) / (rate * threads) + steps * decode_s
+        )
         return PlainSpeed(1 / decode_s, 512 / prompt_s, round(1e9 * prompt_s))
 
     return predict

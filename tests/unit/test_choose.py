@@ -56,7 +56,7 @@ def test_what_is_left_open_gives_way_in_the_documented_order() -> None:
     """Rows, then pages or weights within the bound, then the context; never the bound."""
     whole = chosen(LARGE, 10**10)
     order = []
-    for num_bytes in range(whole.plan.total_bytes, 700 * MIB, -8 * MIB):
+    for num_bytes in range(whole.plan.total_bytes, 700 * MIB, -24 * MIB):
         choice = chosen(LARGE, num_bytes)
         if not choice.accepted:
             break
@@ -87,7 +87,7 @@ def test_what_is_stated_is_kept(name: str) -> None:
     assert all("weights" in change for change in changes), changes
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     name=st.sampled_from(NAMES),
     share=st.floats(0.3, 1.3),
@@ -112,10 +112,11 @@ def test_the_choice_fits_is_on_the_front_and_can_be_made_again(
         check_concessions(spec, wishes, budget, predict, choice)
         return
     assert choice.plan.total_bytes <= budget.num_bytes
-    stated_loss = 0.001 if kv_format == "int8" else 0.0
-    assert choice.quality.mean_kld <= max(bound, stated_loss)
     judge = Judge(spec, predict)
     mine = judge.option(choice.workload)
+    # Pages that were stated are not held against the bound.
+    stated = judge.quality(dataclasses.replace(choice.workload, formats=()))
+    assert choice.quality.mean_kld <= max(bound, stated.mean_kld if kv_format else 0.0)
     for one in choice.rejected:
         assert one.reason
         if one.context_tokens != choice.workload.context_tokens:

@@ -147,6 +147,9 @@ struct KvLayer {
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
+// For Int8 pages all three are then turned (kernels/hadamard.h), after the keys lost what `k_bias` adds to
+// pairs from `still_from` on: those turn so slowly that it is about the same at every position, where it adds
+// the same to all scores of a query and softmax does not see it. It may be many times the rest of a key.
 struct RotateOp {
   float* qkv;  // [R][H k_dim + K k_dim + K v_dim]
   int32_t num_heads;
@@ -158,6 +161,8 @@ struct RotateOp {
   const float* table;  // of RopeTableOp
   int32_t pairs;
   bool interleaved;
+  const float* k_bias;  // [K k_dim] or null
+  int32_t still_from;   // 0 to pairs
 };
 
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)

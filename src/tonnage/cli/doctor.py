@@ -31,7 +31,7 @@ def _measure(*, json_wanted: bool) -> int:
 
     Raises CacheError when it cannot be kept, ProbeError when it cannot be measured.
     """
-    from tonnage.engine import rates_folder
+    from tonnage.expectation import rates_folder
     from tonnage.machine.calibration import measure_rates
     from tonnage.machine.host import read_machine
     from tonnage.machine.rates_file import store_rates

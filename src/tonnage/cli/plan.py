@@ -105,7 +105,7 @@ def _own_budget(args: Namespace) -> Budget:
 
 
 def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
-    from tonnage.engine import measured_rates, predictor
+    from tonnage.expectation import measured_rates, predictor
     from tonnage.machine.host import read_machine
     from tonnage.quality.cache import cached_audits
 

@@ -63,10 +63,10 @@ def _after(engine: "Engine", answer: "Generation") -> str:
 
     lines = [render_ledger(engine.ledger()), ""]
     speed = answer.decode_tokens_per_s
-    share = engine.bandwidth_share(speed, _middle(answer))
+    share = engine.expectation.bandwidth_share(speed, _middle(answer))
     if share is not None and speed:
         lines.append(f"{'bandwidth share':26} {share:11.0%}  bytes touched per token over the best")
-    expected = engine.forecast(prompt_tokens=_computed(answer), position=_middle(answer))
+    expected = engine.expectation.forecast(_computed(answer), _middle(answer))
     lines.append(render_comparison(expected, answer.time_to_first_token_ns, speed))
     return "\n".join(lines)
 
@@ -157,11 +157,13 @@ def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, An
         "time_to_first_token_ns": answer.time_to_first_token_ns,
         "decode_tokens_per_s": answer.decode_tokens_per_s,
         "peak_rss_bytes": peak_rss_bytes(),
-        "bandwidth_share": engine.bandwidth_share(answer.decode_tokens_per_s, _middle(answer)),
-        "forecast": forecast_values(
-            engine.forecast(prompt_tokens=_computed(answer), position=_middle(answer))
+        "bandwidth_share": engine.expectation.bandwidth_share(
+            answer.decode_tokens_per_s, _middle(answer)
         ),
-        "slowdown": fault_values(engine.faults),
+        "forecast": forecast_values(
+            engine.expectation.forecast(_computed(answer), _middle(answer))
+        ),
+        "slowdown": fault_values(engine.expectation.faults),
     }
     if answer.options.logprobs is not None:
         values["logprobs"] = [

@@ -8,6 +8,7 @@ from typing import Any
 
 from tonnage.core.errors import MachineError
 from tonnage.core.machine import ISAS, Isa
+from tonnage.core.plan import KV_FORMATS
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -45,11 +46,12 @@ def _pass_s(curve: Curve, rows: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AttendRate:
-    """Attention when so many query vectors share a pass over keys and values.
+    """Attention when so many query vectors share a pass over pages of one format.
 
     pair_s: seconds per query and position seen; mac_s: per multiply-add with keys or values.
     """
 
+    kv_format: str
     queries: int
     pair_s: float
     mac_s: float
@@ -59,6 +61,7 @@ class AttendRate:
         span = other.queries - self.queries
         share = min(max((queries - self.queries) / span, 0.0), 1.0) if span else 1.0
         return AttendRate(
+            self.kv_format,
             round(queries),
             self.pair_s + (other.pair_s - self.pair_s) * share,
             self.mac_s + (other.mac_s - self.mac_s) * share,
@@ -74,7 +77,7 @@ class TeamRates:
     woken from the pause between two tokens. op_s: an operation that does nothing, with its barrier.
     product_s: what a product takes beside that, its bytes and its multiply-adds.
     element_s: (operation, seconds per element of a row on one of the threads; of a product, per
-    element it writes). attend: by ascending queries.
+    element it writes). attend: by ascending queries, for every format of pages.
     """
 
     threads: int
@@ -91,10 +94,11 @@ class TeamRates:
         """Return the seconds per element of `op`, 0 for one that was not measured."""
         return next((seconds for name, seconds in self.element_s if name == op), 0.0)
 
-    def attend_at(self, queries: float) -> AttendRate:
-        """Return the rate for any number of queries that share a pass."""
-        below = self.attend[0]
-        for rate in self.attend:
+    def attend_at(self, kv_format: str, queries: float) -> AttendRate:
+        """Return the rate for pages of one format and any number of queries that share a pass."""
+        rates = [rate for rate in self.attend if rate.kv_format == kv_format]
+        below = rates[0]
+        for rate in rates:
             if queries <= rate.queries:
                 return below.towards(rate, queries)
             below = rate
@@ -181,11 +185,18 @@ def _team(raw: Mapping[str, Any]) -> TeamRates:
 
 def _attend(raw: Sequence[Mapping[str, Any]]) -> tuple[AttendRate, ...]:
     rates = tuple(
-        AttendRate(_count(r["queries"]), _not_negative(r["pair_s"]), _positive(r["mac_s"]))
+        AttendRate(
+            str(r["kv_format"]),
+            _count(r["queries"]),
+            _not_negative(r["pair_s"]),
+            _positive(r["mac_s"]),
+        )
         for r in raw
     )
-    if not rates or [r.queries for r in rates] != sorted({r.queries for r in rates}):
-        raise ValueError("attention is missing or out of order")
+    for wanted in KV_FORMATS:
+        queries = [rate.queries for rate in rates if rate.kv_format == wanted]
+        if not queries or queries != sorted(set(queries)):
+            raise ValueError(f"attention over {wanted} pages is missing or out of order")
     return rates
 
 

@@ -15,6 +15,7 @@ _STOLEN = 0.05
 _CLOCK = 0.9
 _FAULTS_PER_S = 50
 _COLD = 0.25
+_OWN_WAITING: frozenset[Cause] = frozenset({"quota", "threads"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,12 @@ def faults_of(stretch: Stretch) -> tuple[Fault, ...]:
     """
     if stretch.slowness < SLOW:
         return ()
-    found = [
-        fault
-        for fault in (_quota(stretch), _threads(stretch), _disk(stretch), _clock(stretch))
-        if fault is not None
-    ]
+    found = [f for f in (_quota(stretch), _threads(stretch), _disk(stretch)) if f is not None]
     tenant = _tenant(stretch, {fault.cause for fault in found})
-    if tenant is not None:
-        found.append(tenant)
+    # Who has to share a CPU cannot tell its clock.
+    shared = tenant is not None or any(fault.cause in _OWN_WAITING for fault in found)
+    clock = None if shared else _clock(stretch)
+    found += [fault for fault in (tenant, clock) if fault is not None]
     if not found:
         found.append(
             Fault(
@@ -139,7 +138,7 @@ def _tenant(stretch: Stretch, known: set[Cause]) -> Fault | None:
     waited = (stretch.after.delay_ns - stretch.before.delay_ns) / (elapsed * stretch.threads)
     if stolen >= _STOLEN:
         return Fault("tenant", f"the host gave {stolen:.0%} of its CPUs to other machines")
-    if waited < _WAITED or known & {"quota", "threads"}:
+    if waited < _WAITED or known & _OWN_WAITING:
         return None
     return Fault(
         "tenant",

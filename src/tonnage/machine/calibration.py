@@ -15,6 +15,7 @@ from tonnage import _native
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
 from tonnage.core.layout import panel_bytes
 from tonnage.core.machine import Machine
+from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import AttendRate, ProductRate, Rates, TeamRates
 from tonnage.core.sampling import SamplingOptions
 from tonnage.machine.clock import clock_ops_per_s
@@ -34,6 +35,9 @@ _POSITIONS = 512
 _ELEMENT_ROWS, _ELEMENTS = 64, 1024
 _SMALL, _SMALL_OPS = (640, 576), 16
 _EMPTY_OPS = 256
+# One pass may have been disturbed, three hardly are.
+_LEAST_ROUNDS = 3
+_QUICK_OPS_PER_S = 1e11
 _PAUSE_S = 150e-6
 
 Key = tuple[str | int, ...]
@@ -47,24 +51,27 @@ def measure_rates(
     progress is told the share that is done. Raises ProbeError when that memory is not to be had.
     """
     ground = Ground(machine)
+    clock = clock_ops_per_s(machine.isa, 0.02)
+    slower = 1 << max(0, round(_QUICK_OPS_PER_S / clock).bit_length() - 1)
     counts = thread_counts(machine)
     teams = []
     for index, threads in enumerate(counts):
         if progress is not None:
             progress(index / len(counts))
-        team = _Team(ground, machine, threads)
+        team = _Team(ground, machine, threads, slower)
         team.read()
         with team_on_cpus(machine, team.task_ids):
             teams.append(team.measure(0.8 * seconds / len(counts)))
-    clock = clock_ops_per_s(machine.isa, 0.02)
     return Rates(rates_key(machine), machine.isa, clock, logit_s(ground.arena), tuple(teams))
 
 
 class _Team:
     """One number of threads, and the fastest pass of each measurement with it."""
 
-    def __init__(self, ground: Ground, machine: Machine, threads: int) -> None:
+    def __init__(self, ground: Ground, machine: Machine, threads: int, slower: int) -> None:
         self._ground = ground
+        # Matrices are so many times smaller where a pass would take long.
+        self._slower = slower
         self._isa = machine.isa
         self._cache_bytes = machine.last_level_cache_bytes
         self._threads = threads
@@ -79,23 +86,33 @@ class _Team:
         self._reads = [self._read(num_bytes) for num_bytes in self._sizes()]
 
     def measure(self, seconds: float) -> TeamRates:
-        """Return the team's rates; goes at least twice round all measurements."""
+        """Return the team's rates; goes some times round all measurements."""
         end = time.perf_counter() + seconds
+        least = _LEAST_ROUNDS if self._slower == 1 else 1
         awake, starts = self._ground.quantize(1, 32), list[float]()
         known = {key: make() for key, make in self._cached_trials()}
         for number in count():
-            if number > 1 and time.perf_counter() > end:
+            if number >= least and time.perf_counter() > end:
                 break
             for key, trial in known.items():
                 # The first run wakes the threads and fills the cache.
                 run(self._executor, trial)
                 self._note(key, run(self._executor, trial))
             for form, rows in product(ALL_FORMATS, _FRESH_ROWS):
-                trial = self._ground.products(form, rows, *_size(form, rows), fresh=True)
+                trial = self._ground.products(form, rows, *self._size(form, rows), fresh=True)
                 run(self._executor, awake)
                 self._note(("fresh", form.name, rows), run(self._executor, trial))
             starts.append(self._start_s(awake))
         return self._rates(min(starts))
+
+    def _size(self, form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
+        """Return the shape of the matrices that a measurement multiplies, and how many they are."""
+        if rows > _FEW_ROWS:
+            return (max(64, _FEWER_OUT_ROWS // self._slower), _COLS), 1
+        out_rows = max(64, _OUT_ROWS // self._slower)
+        matrix = panel_bytes(form, _COLS) * (out_rows // 32)
+        whole = rows <= 4 and self._slower == 1
+        return (out_rows, _COLS), max(1, WINDOW_BYTES // matrix) if whole else 1
 
     def _note(self, key: Key, seconds: float) -> None:
         self._best[key] = min(seconds, self._best.get(key, seconds))
@@ -124,10 +141,12 @@ class _Team:
         ground = self._ground
         for form in ALL_FORMATS:
             for rows in _ROWS:
-                yield (form.name, rows), partial(ground.products, form, rows, *_size(form, rows))
-        for queries in _QUERIES:
-            for dim in _HEAD_DIMS:
-                yield ("attend", queries, dim), partial(self._attend, queries, dim)
+                yield (
+                    (form.name, rows),
+                    partial(ground.products, form, rows, *self._size(form, rows)),
+                )
+        for kv_format, queries, dim in product(KV_FORMATS, _QUERIES, _HEAD_DIMS):
+            yield (kv_format, queries, dim), partial(self._attend, queries, dim, kv_format)
         yield ("small",), partial(ground.products, BY_NAME["Q8_0"], 1, _SMALL, _SMALL_OPS)
         for ops in (1, _EMPTY_OPS + 1):
             yield ("empty", ops), partial(ground.quantize, 1, 32, ops)
@@ -139,12 +158,10 @@ class _Team:
             yield ("quantize", rows), partial(ground.quantize, rows, _ELEMENTS)
             yield ("rotate", rows), partial(ground.rotate, rows, 4, 64)
 
-    def _attend(self, queries: int, dim: int) -> Trial:
+    def _attend(self, queries: int, dim: int, kv_format: str) -> Trial:
         """Return an attention in which `queries` share each pass, evenly over the threads."""
-        group = queries if queries < 16 else 3
-        rows = queries // group
-        kv_heads = self._threads * max(1, 1024 // (dim * group * self._threads))
-        return self._ground.attend(rows, _POSITIONS - rows, (group * kv_heads, kv_heads), dim)
+        rows, (heads, kv_heads) = self._attend_size(queries, dim)
+        return self._ground.attend(rows, _POSITIONS - rows, (heads, kv_heads), dim, kv_format)
 
     def _rates(self, start_s: float) -> TeamRates:
         cached_s, partly_s, read_s = self._reads
@@ -178,7 +195,10 @@ class _Team:
             op_s=op_s,
             product_s=max(0.0, one - moving_s),
             element_s=tuple(sorted(elements.items())),
-            attend=tuple(self._attend_rate(queries, op_s + call_s) for queries in _QUERIES),
+            attend=tuple(
+                self._attend_rate(kv_format, queries, op_s + call_s)
+                for kv_format, queries in product(KV_FORMATS, _QUERIES)
+            ),
             products=products,
         )
 
@@ -195,7 +215,7 @@ class _Team:
         def rates(kind: tuple[str, ...], wanted: Sequence[int]) -> dict[int, float]:
             found = {}
             for rows in wanted:
-                (out_rows, cols), ops = _size(form, rows)
+                (out_rows, cols), ops = self._size(form, rows)
                 whole = self._best[*kind, form.name, rows]
                 spent = max(whole - call_s - ops * (op_s + each * out_rows * rows), 0.1 * whole)
                 found[rows] = ops * out_rows * cols * rows / spent
@@ -211,22 +231,22 @@ class _Team:
             form.name, weight_bytes * fresh[1], tuple(fresh.items()), tuple(cached.items())
         )
 
-    def _attend_rate(self, queries: int, beside_s: float) -> AttendRate:
+    def _attend_rate(self, kv_format: str, queries: int, beside_s: float) -> AttendRate:
         """Return what head sizes tell apart: the part per pair and the part per multiply-add."""
         pair_s = []
         for dim in _HEAD_DIMS:
-            trial = self._attend_size(queries, dim)
-            pair_s.append(max(1e-12, self._best["attend", queries, dim] - beside_s) / trial)
+            rows, (heads, _) = self._attend_size(queries, dim)
+            pairs = heads * rows * (_POSITIONS - (rows - 1) / 2)
+            pair_s.append(max(1e-12, self._best[kv_format, queries, dim] - beside_s) / pairs)
         low, high = (2 * dim for dim in _HEAD_DIMS)
         mac_s = max((pair_s[1] - pair_s[0]) / (high - low), 0.25 * pair_s[1] / high)
-        return AttendRate(queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
+        return AttendRate(kv_format, queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
 
-    def _attend_size(self, queries: int, dim: int) -> float:
-        """Return how many pairs of query and position one attention of `_attend` has."""
+    def _attend_size(self, queries: int, dim: int) -> tuple[int, tuple[int, int]]:
+        """Return (rows, heads of queries and of keys) in which so many queries share a pass."""
         group = queries if queries < 16 else 3
-        rows = queries // group
         kv_heads = self._threads * max(1, 1024 // (dim * group * self._threads))
-        return group * kv_heads * rows * (_POSITIONS - (rows - 1) / 2)
+        return queries // group, (group * kv_heads, kv_heads)
 
 
 def run(executor: _native.Executor, trial: Trial) -> float:
@@ -254,11 +274,3 @@ def logit_s(arena: _native.Arena, draws: int = 20) -> float:
         sampler.sample(arena, 0, VOCAB, -1)
         times.append(time.perf_counter() - begin)
     return min(times) / VOCAB
-
-
-def _size(form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
-    """Return the shape of the matrices that a measurement multiplies, and how many they are."""
-    if rows > _FEW_ROWS:
-        return (_FEWER_OUT_ROWS, _COLS), 1
-    matrix = panel_bytes(form, _COLS) * (_OUT_ROWS // 32)
-    return (_OUT_ROWS, _COLS), max(1, WINDOW_BYTES // matrix) if rows <= 4 else 1

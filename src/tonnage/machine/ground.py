@@ -120,24 +120,29 @@ class Ground:
     def rotate(self, rows: int, heads: int, dim: int) -> Trial:
         """Return one rotation of `heads` query heads and as many of keys and of values."""
         program = self._program(rows)
-        kv = self._pages(heads, dim, rows)
+        kv = self._pages(heads, dim, rows, "f16")
         program.rotate(
             qkv=self.output, num_heads=heads, kv=kv, q_norm=-1, k_norm=-1, eps=1e-6, scale=1.0,
             table=self.input, pairs=dim // 2, interleaved=False,
         )  # fmt: skip
         return Trial(program, rows)
 
-    def attend(self, rows: int, position: int, heads: tuple[int, int], dim: int) -> Trial:
+    def attend(
+        self, rows: int, position: int, heads: tuple[int, int], dim: int, kv_format: str
+    ) -> Trial:
         """Return one attention; heads: of queries, of keys and values."""
         query_heads, kv_heads = heads
         program = self._program(rows, position + rows)
-        kv = self._pages(kv_heads, dim, position + rows)
+        kv = self._pages(kv_heads, dim, position + rows, kv_format)
         program.attend(
             qkv=self.input, num_heads=query_heads, kv=kv, window=0, softcap=0.0, out=self.output
         )
         return Trial(program, rows, position)
 
-    def _pages(self, heads: int, dim: int, positions: int) -> tuple[int, int, int, int, int, str]:
+    def _pages(
+        self, heads: int, dim: int, positions: int, kv_format: str
+    ) -> tuple[int, int, int, int, int, str]:
+        # Those of int8 with their scales are smaller than this.
         page = 2 * 2 * PAGE_TOKENS * dim * heads
         begin = self._window(page * (round_up(positions, PAGE_TOKENS) // PAGE_TOKENS))
-        return begin, page, heads, dim, dim, "f16"
+        return begin, page, heads, dim, dim, kv_format

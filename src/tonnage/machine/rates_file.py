@@ -3,8 +3,8 @@
 import os
 from dataclasses import asdict
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 from tonnage import _native
 from tonnage.core.errors import MachineError
@@ -24,25 +24,30 @@ def rates_key(machine: Machine) -> str:
         machine.isa,
         machine.affinity,
         machine.num_cores,
-        machine.cpu_quota,
         [asdict(cache) for cache in machine.caches],
         machine.memory_total_bytes,
         machine.huge_pages,
-        _kernels_digest(),
+        _kernels_stamp(),
     )
-    return sha256(repr(parts).encode()).hexdigest()[:20]
+    return repr(parts)
 
 
 @cache
-def _kernels_digest() -> str:
-    return sha256(Path(_native.__file__).read_bytes()).hexdigest()
+def _kernels_stamp() -> tuple[int, int]:
+    # Reading and digesting it would cost each run megabytes and milliseconds.
+    state = Path(_native.__file__).stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _file_name(key: str) -> str:
+    return f"{crc32(key.encode()):08x}.json"
 
 
 def load_rates(folder: Path, machine: Machine) -> Rates | None:
     """Return the rates in `folder` that were measured here; None without readable ones."""
     key = rates_key(machine)
     try:
-        with (folder / f"{key}.json").open("rb") as stream:
+        with (folder / _file_name(key)).open("rb") as stream:
             rates = Rates.from_json(stream.read(_LIMIT_BYTES).decode())
     except (OSError, UnicodeDecodeError, MachineError):
         return None
@@ -55,6 +60,6 @@ def store_rates(folder: Path, rates: Rates) -> None:
     Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{rates.key}.{os.getpid()}.new"
+    new = folder / f".{os.getpid()}.new"
     new.write_text(rates.to_json(), "utf-8")
-    new.replace(folder / f"{rates.key}.json")
+    new.replace(folder / _file_name(rates.key))

@@ -40,6 +40,10 @@ class Watch:
         self.faults: list[Fault] = []
         self.slowness = 0.0
 
+    def begin(self) -> None:
+        """Begin an answer: a stretch that was not finished is dropped."""
+        self._num_steps, self._expected_s, self._measured_s = 0, 0.0, 0.0
+
     def step(self, position: int, seconds: float) -> tuple[Fault, ...]:
         """Take a token behind `position` others; return the causes that were not named before."""
         if not self._num_steps:
@@ -54,7 +58,7 @@ class Watch:
 
     def _end_stretch(self) -> tuple[Fault, ...]:
         slowness = self._measured_s / self._expected_s
-        self._num_steps, self._expected_s, self._measured_s = 0, 0.0, 0.0
+        self.begin()
         self.slowness = max(self.slowness, slowness)
         if slowness < SLOW:
             return ()

@@ -170,7 +170,8 @@ def rope_table(team: Executor, frequencies: Floats, spans: Sequence[Span]) -> Fl
 class Rotation:
     """What happens to queries and keys: norms (weights or None), angles, the queries' scale.
 
-    table: of `rope_table`, (R, 2, pairs).
+    table: of `rope_table`, (R, 2, pairs). k_bias (kv heads, k_dim): what int8 keys leave out of
+    pairs from `still_from` on, and of elements that are in no pair.
     """
 
     table: Floats
@@ -179,6 +180,8 @@ class Rotation:
     eps: float = 1e-6
     scale: float = 1.0
     interleaved: bool = False
+    k_bias: Floats | None = None
+    still_from: int = 0
 
 
 def rotate(
@@ -195,7 +198,8 @@ def rotate(
         qkv=at, num_heads=heads.num_heads, kv=_kv_args(kv, heads, kv_format),
         q_norm=bench.place(rotation.q_norm), k_norm=bench.place(rotation.k_norm), eps=rotation.eps,
         scale=rotation.scale, table=bench.place(rotation.table), pairs=rotation.table.shape[2],
-        interleaved=rotation.interleaved,
+        interleaved=rotation.interleaved, k_bias=bench.place(rotation.k_bias),
+        still_from=rotation.still_from,
     )  # fmt: skip
     bench.run(len(qkv), spans=spans)
     raw = bench.arena.read(kv, num_pages * page_bytes)

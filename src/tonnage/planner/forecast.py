@@ -155,15 +155,19 @@ def _step_of(
         total += count * team.op_s + share * per_row * team.element(op)
     total += logit_rows / team.threads * work.vocab_size * team.element("matmul")
     each = rows // sequences
-    return total + sum(_attend_s(a, team, each, position, sequences) for a in work.attention)
+    return total + sum(
+        _attend_s(a, team, work.kv_format, each, position, sequences) for a in work.attention
+    )
 
 
-def _attend_s(a: Attention, team: TeamRates, rows: int, position: int, sequences: int) -> float:
+def _attend_s(
+    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int
+) -> float:
     """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
     last = position + rows - 1
     pairs = a.num_heads * sequences * rows * (a.seen(position) + a.seen(last)) / 2
     queries, slack = attend_shares(a, rows, sequences, team.threads)
-    rate = team.attend_at(queries)
+    rate = team.attend_at(kv_format, queries)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
     reading = sequences * a.position_bytes * a.seen(last) / team.read_bytes_per_s
     return a.count * max(computing, reading)

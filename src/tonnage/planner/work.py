@@ -50,6 +50,7 @@ class Work:
     num_products: int
     elements: tuple[tuple[str, int, float], ...]
     attention: tuple[Attention, ...]
+    kv_format: str
     vocab_size: int
     threads: int
     max_rows: int
@@ -85,6 +86,7 @@ def work_of(plan: Plan) -> Work:
         num_products=counts["matmul"] + counts["gated"],
         elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
         attention=_attention(plan),
+        kv_format=plan.kv.format,
         vocab_size=plan.vocab_size,
         threads=plan.threads,
         max_rows=plan.max_rows,
@@ -110,7 +112,7 @@ def _add_products(
     for part in parts:
         pair = sums.setdefault((part.format, bool(step.args.get("gather"))), [0.0, 0.0])
         pair[0] += part.nbytes * slack
-        pair[1] += part.rows * part.cols * slack
+        pair[1] += _panels(part) * PANEL_ROWS * part.cols * slack
 
 
 def _panels(matrix: MatrixPlan) -> int:
