@@ -38,6 +38,14 @@ def model(tmp_path_factory, config) -> Path:
 
 
 @pytest.fixture(scope="module")
+def larger(tmp_path_factory) -> Path:
+    """A model whose weights fill several huge pages."""
+    config = tiny_config("llama", hidden_size=512, num_hidden_layers=6)
+    path = tmp_path_factory.mktemp("plan") / "larger.gguf"
+    return write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory, config) -> Path:
     return write_hf(tmp_path_factory.mktemp("plan") / "hf", tiny_model(config, seed=1))
 
@@ -135,10 +143,12 @@ def test_a_refused_plan_names_the_shortfall_and_what_would_fit(model, tmp_path):
     refused(tonnage(tmp_path, "run", model, "Hello", *words(memory=budget)))
 
 
-def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(model, tmp_path):
-    stated = "--context", 16384, "--step-rows", 16
+def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(larger, tmp_path):
+    model, stated = larger, ("--context", 64, "--step-rows", 16)
     whole = planned(tmp_path, model, *stated, "--memory", "1GiB")
-    budget = whole["total_bytes"] - (2 << 20)  # one huge page less than all weights take
+    sizes = {item["kind"]: item["planned_bytes"] for item in whole["items"]}
+    assert sizes["weight"] > 4 << 20
+    budget = whole["total_bytes"] - (2 << 20)
     args = (*stated, "--kv", "f16", "--quality", "1000", "--memory", budget)
     plan = planned(tmp_path, model, *args)
     assert plan["accepted"]
