@@ -46,11 +46,12 @@ void attend_tile(const AttendOp& op, const Span& span, int row, int num_rows, He
   const int first = span.position + row;
   const int from = op.window > 0 && first >= op.window ? (first - op.window + 1) / kPageTokens : 0;
   const int last = (first + num_rows - 1) / kPageTokens;
+  const int32_t* table = span.pages[kv.group];
   Pages pages(kv, shared);
   pages.begin(tile);
   for (int page = from; page <= last; ++page) {
-    const uint8_t* next_keys = page < last ? kv.keys(span.pages[page + 1], kv_head) : nullptr;
-    attend_block(tile, pages, op, kv.keys(span.pages[page], kv_head), kv.values(span.pages[page], kv_head), next_keys,
+    const uint8_t* next_keys = page < last ? kv.keys(table[page + 1], kv_head) : nullptr;
+    attend_block(tile, pages, op, kv.keys(table[page], kv_head), kv.values(table[page], kv_head), next_keys,
                  page * kPageTokens);
   }
   for (int i = 0; i < tile.count; ++i) {

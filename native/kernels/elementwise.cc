@@ -233,7 +233,7 @@ void rotate(const RotateOp& op, const Step& step, Worker worker) {
     for (int64_t i = mine.begin > first ? mine.begin : first; i < mine.end && i < last; ++i) {
       const int64_t row = i / heads;
       const auto position = static_cast<int>(span.position + row - span.first_row);
-      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages);
+      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages[op.kv.group]);
     }
   }
 }

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
@@ -90,7 +89,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.source = source
         plan = choice.plan
-        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
+        pages = [list(range(group.num_pages // plan.concurrency)) for group in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False

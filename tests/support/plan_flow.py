@@ -39,7 +39,7 @@ def _acts(args: list[int], rows: int) -> tuple[Range, ...]:
 
 
 def _qkv(args: dict[str, object], rows: int) -> Range:
-    _, _, heads, k_dim, v_dim, _ = args["kv"]
+    _, _, heads, k_dim, v_dim, _, _ = args["kv"]
     cols = (args["num_heads"] + heads) * k_dim + heads * v_dim
     return _floats(args["qkv"], rows * cols)
 

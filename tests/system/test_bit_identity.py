@@ -110,11 +110,11 @@ def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.nda
     fed = driver.sequence()
     tokens = ids(spec, 150)
     driver.step([(fed, tokens[:40])])
-    runtime.step(tokens[40:80], [Span(fed.pages, 40, 40)], [0, 23, 39])
+    runtime.step(tokens[40:80], [Span(fed.pages.reach(40, 40), 40, 40)], [0, 23, 39])
     got = [np.frombuffer(runtime.logits(i), np.float32) for i in range(3)]
     assert_equal(np.array(got), expected[[40, 63, 79]])
-    runtime.step(tokens[80:120], [Span(fed.pages, 40, 80)], [])
-    runtime.step(tokens[120:121], [Span(fed.pages, 1, 120)], [0])
+    runtime.step(tokens[80:120], [Span(fed.pages.reach(80, 40), 40, 80)], [])
+    runtime.step(tokens[120:121], [Span(fed.pages.reach(120, 1), 1, 120)], [0])
     assert_equal(np.frombuffer(runtime.logits(0), np.float32)[None], expected[120:121])
 
 

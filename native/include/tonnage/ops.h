@@ -37,9 +37,9 @@ struct Weight {
   TONNAGE_INLINE int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
-// Consecutive positions of one sequence. pages[i] holds positions 64 i .. 64 i + 63.
+// Consecutive positions of one sequence. pages[g][i] is the page of group g with positions 64 i .. 64 i + 63.
 struct Span {
-  const int32_t* pages;
+  const int32_t* const* pages;
   int32_t first_row;
   int32_t num_rows;
   int32_t position;
@@ -137,6 +137,7 @@ struct KvLayer {
   int32_t v_dim;
   int32_t v_pad;
   KvFormat format;
+  int32_t group;  // whose tables of pages count
   TONNAGE_INLINE int64_t part_bytes(int64_t size) const {
     return format == KvFormat::Int8 ? kPageTokens * size + kKvScaleBytes : 2 * kPageTokens * size;
   }

@@ -252,7 +252,7 @@ class _Team:
 def run(executor: _native.Executor, trial: Trial) -> float:
     """Return the seconds of one run."""
     pages = list(range((trial.position + trial.rows + 63) // 64))
-    tokens, spans = [0] * trial.rows, [(pages, trial.rows, trial.position)]
+    tokens, spans = [0] * trial.rows, [([pages], trial.rows, trial.position)]
     begin = time.perf_counter()
     executor.run(trial.program, tokens, spans, [])
     return time.perf_counter() - begin

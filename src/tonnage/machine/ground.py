@@ -66,7 +66,7 @@ class Ground:
 
     def _program(self, rows: int, positions: int = 0) -> _native.Program:
         num_pages = round_up(max(rows, positions), PAGE_TOKENS) // PAGE_TOKENS
-        return _native.Program(self.arena, VOCAB, num_pages, rows)
+        return _native.Program(self.arena, VOCAB, [(num_pages, 0)], rows)
 
     def _acts(self, cols: int, *, values: bool = False) -> tuple[int, int, int]:
         return (-1, self.input, cols) if values else (self.input, -1, cols)
@@ -141,8 +141,8 @@ class Ground:
 
     def _pages(
         self, heads: int, dim: int, positions: int, kv_format: str
-    ) -> tuple[int, int, int, int, int, str]:
+    ) -> tuple[int, int, int, int, int, str, int]:
         # Those of int8 with their scales are smaller than this.
         page = 2 * 2 * PAGE_TOKENS * dim * heads
         begin = self._window(page * (round_up(positions, PAGE_TOKENS) // PAGE_TOKENS))
-        return begin, page, heads, dim, dim, kv_format
+        return begin, page, heads, dim, dim, kv_format, 0

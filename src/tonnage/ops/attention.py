@@ -228,6 +228,8 @@ def _num_pages(spans: Sequence[Span]) -> int:
     return 1 + max((page for span in spans for page in span.pages), default=0)
 
 
-def _kv_args(offset: int, heads: Heads, kv_format: KvFormat) -> tuple[int, int, int, int, int, str]:
+def _kv_args(
+    offset: int, heads: Heads, kv_format: KvFormat
+) -> tuple[int, int, int, int, int, str, int]:
     stride = heads.page_bytes(kv_format)
-    return (offset, stride, heads.num_kv_heads, heads.k_dim, heads.v_dim, kv_format)
+    return (offset, stride, heads.num_kv_heads, heads.k_dim, heads.v_dim, kv_format, 0)

@@ -97,7 +97,9 @@ class Lowering:
         qkv = self.buffers["qkv"]
         rope = self.ropes[a.rope]
         kv = self.kv.layers[i]
-        kv_args = [kv.offset, kv.page_stride, kv.num_heads, kv.k_dim, kv.v_dim, self.kv.format]
+        kv_args = [
+            *(kv.offset, kv.page_stride, kv.num_heads, kv.k_dim, kv.v_dim), self.kv.format, kv.group
+        ]  # fmt: skip
         out_dim = a.num_heads * a.v_dim
         attended = self.buffers["attended_values"]
         steps = [

@@ -16,11 +16,9 @@ from tonnage.core.layout import (
     FLOAT_FORMATS,
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
-    PAGE_TOKENS,
     WORKER_SCRATCH_BYTES,
     acts_bytes,
     load_staging_bytes,
-    round_up,
 )
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
@@ -28,6 +26,7 @@ from tonnage.planner.lower import Lowering
 from tonnage.planner.place import (
     HUGE_PAGE_BYTES,
     Cursor,
+    KvNeed,
     WeightPlacer,
     place_kv,
     place_ropes,
@@ -72,8 +71,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     place_weights(placer)
     ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
-    pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
-    kv = place_kv(spec, pages, workload.kv_format, cursor)
+    kv = place_kv(spec, kv_need(workload), cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
@@ -97,6 +95,13 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         logits_offset=offsets["logits"],
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, end)),
+    )
+
+
+def kv_need(workload: Workload) -> KvNeed:
+    """Return what `workload` asks of the pools of pages."""
+    return KvNeed(
+        workload.concurrency, workload.context_tokens, workload.max_rows, workload.kv_format
     )
 
 
