@@ -1,6 +1,5 @@
 """The composition root: the only module that knows every room."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure
-from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
+from tonnage.core.quality import quality_bound
 from tonnage.core.sampling import SamplingOptions
-from tonnage.core.units import format_bytes, parse_bytes
-from tonnage.expectation import Expectation, OnFault, measured_rates
-from tonnage.formats.gguf import GgufFile
+from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
 from tonnage.generation import Generation, Generator
+from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import (
     anonymous_bytes,
@@ -28,19 +26,16 @@ from tonnage.machine.memory_use import (
 from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
-from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
-from tonnage.planner.plan import make_plan
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
-from tonnage.text.facts import facts_of_folder, facts_of_gguf
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
-
-_CONFIG_LIMIT_BYTES = 1 << 20
 
 Message = Mapping[str, Any]
 
@@ -75,23 +70,25 @@ class Engine:
 
     def __init__(
         self,
-        plan: Plan,
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        choice: Choice,
         expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
+        self.plan = choice.plan
+        self.choice = choice
         self.expectation = expectation
-        self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
+        plan = choice.plan
         pages = [list(range(group.num_pages // plan.concurrency)) for group in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
@@ -108,22 +105,26 @@ class Engine:
         context: int | None = None,
         precision: str | None = None,
         formats: Mapping[str, str] | None = None,
+        kv_format: str | None = None,
+        quality: str | float | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
-        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
-        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
-        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
-        is an error. on_load is told the bytes of weights placed so far, and of all.
+        memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
+        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
+        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
+        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
+        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
+        it. offline: a model that is not here is an error. on_load is told the bytes of weights
+        placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -132,21 +133,22 @@ class Engine:
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
         wishes = Wishes(
-            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format,
-            tuple(sorted((formats or {}).items())),
+            context, threads, precision, concurrency, max_logit_rows, step_rows,
+            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
         )  # fmt: skip
-        workload = replace(
-            choose_workload(spec, machine, wishes, start.resident_bytes),
-            beside_bytes=start.beside_bytes,
-        )
-        plan = make_plan(spec, workload)
-        budget = choose_budget(machine, memory)
-        require_fit(spec, workload, plan, budget)
+        budget = choose_budget(machine, memory, rss_bytes())
+        rates = measured_rates(machine)
+        choice = choose(
+            spec, machine, wishes, budget, predictor(rates),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        )  # fmt: skip
+        require_fit(choice, budget)
+        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
-        expectation = Expectation(plan, machine, measured_rates(machine))
+        expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
         expectation.loaded()
-        return cls(plan, runtime, tokenizer, source, spec, start, expectation)
+        return cls(runtime, tokenizer, source, spec, start, choice, expectation)
 
     def generate(
         self,
@@ -271,61 +273,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
-
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
-
-
-def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return _spec_of(file)
-    from tonnage.formats.safetensors import open_safetensors
-
-    config = read_config(source.path / "config.json")
-    spec = spec_from_hf(config, open_safetensors(source.path))
-    return replace(spec, text=facts_of_folder(source.path))
-
-
-def _spec_of(file: GgufFile) -> ModelSpec:
-    spec = spec_from_gguf(file.metadata, file.catalog)
-    return replace(spec, text=facts_of_gguf(file.metadata))
-
-
-def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
-    """Read the headers of a model and its tokenizer; no weights."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
-    return read_spec(source), Tokenizer.from_folder(source.path)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
-    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
-        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
-    if not isinstance(config, dict):
-        raise FileFormatError(f"{path} holds no JSON object; download it again.")
-    return config
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

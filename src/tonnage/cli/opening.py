@@ -17,14 +17,15 @@ def open_engine(args: Namespace) -> "Engine":
 
     status = StatusLine(sys.stderr)
     try:
-        return Engine.open(
+        engine = Engine.open(
             args.model,
             args.memory,
             threads=args.threads,
             context=args.context,
             precision=args.precision,
-            step_rows=args.step_rows,
             kv_format=args.kv,
+            quality=args.quality,
+            step_rows=args.step_rows,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),
@@ -32,6 +33,17 @@ def open_engine(args: Namespace) -> "Engine":
         )
     finally:
         status.close()
+    tell_choice(engine)
+    return engine
+
+
+def tell_choice(engine: "Engine") -> None:
+    """Print a line on stderr when something usual that was not stated had to give way."""
+    from tonnage.cli.choice_words import given_up
+
+    words = given_up(engine.choice)
+    if words:
+        print(f"tonnage: {words}", file=sys.stderr)
 
 
 def on_load(status: StatusLine) -> Callable[[int, int], None]:

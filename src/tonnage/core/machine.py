@@ -88,6 +88,14 @@ class Machine:
         return max(1, min(len(self.affinity), quota, self.num_cores))
 
     @property
+    def node_cores(self) -> int:
+        """Cores of this process next to the memory node that has most of them: at least 1."""
+        usable = set(self.affinity)
+        most = max((len(usable & set(node.cpus)) for node in self.numa_nodes), default=0)
+        share = most / len(usable) if most and usable else 1.0
+        return max(1, math.ceil(self.num_cores * share))
+
+    @property
     def usable_memory_bytes(self) -> int:
         """Bytes this process can still get: the tightest of the kernel's and every limit's rest."""
         return min([self.memory_available_bytes, *(lim.free_bytes for lim in self.memory_limits)])
