@@ -1,6 +1,7 @@
 """Many requests at once through an engine: answers are those of each request alone."""
 
 import asyncio
+import os
 import random
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -16,6 +17,7 @@ from tonnage.generation import Generation
 from tonnage.serving.build import ServingOptions
 
 CONTEXT = 320
+REAL_MODEL = "smollm2-135m.gguf"
 FAMILIES = ("llama", "gemma3_text")
 
 
@@ -87,23 +89,36 @@ async def arrive(
     return await asyncio.gather(*(one(*each) for each in made))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_64_requests_get_the_answers_they_get_alone(model: Path, threads: int) -> None:
+def assert_as_alone(path: Path, threads: int) -> None:
+    """Send 64 requests to an engine with pages for two full contexts; compare all they got."""
     made = requests(64, seed=threads)
-    expected = alone(model, made)
-    rng = random.Random(threads)
+    expected = alone(path, made)
     options = ServingOptions(max_stall_ns=2_000_000)
     with Engine.open(
-        str(model), context=CONTEXT, threads=threads, concurrency=6, step_rows=48, serving=options
+        str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48, serving=options
     ) as engine:
-        # Two full contexts for six at once: some must be preempted.
         engine.set_budget(engine.plan.total_bytes - engine.plan.kv.nbytes * 3 // 5)
-        answers = asyncio.run(arrive(engine, made, rng))
+        answers = asyncio.run(arrive(engine, made, random.Random(threads)))
         counts = engine._serving.loop.scheduler.ladder.counts
     assert [result(answer) for answer in answers] == expected
     assert counts["preempt"] > 0
     assert counts["evict"] > 0
     assert sum(answer.num_cached_tokens > 0 for answer in answers) > 10
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_64_requests_get_the_answers_they_get_alone(model: Path, threads: int) -> None:
+    assert_as_alone(model, threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_64_requests_of_a_real_model(threads: int) -> None:
+    folder = os.environ.get("TONNAGE_TEST_MODELS")
+    path = Path(folder or ".") / REAL_MODEL
+    if folder is None or not path.exists():
+        pytest.skip(f"no {REAL_MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
+    assert_as_alone(path, threads)
 
 
 def test_a_batch_comes_in_its_order_with_its_failures(model: Path, engine: Engine) -> None:
