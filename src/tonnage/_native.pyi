@@ -4,7 +4,7 @@ from typing_extensions import Buffer
 
 WeightArgs = tuple[int, int, int, int, int]
 ActsArgs = tuple[int, int, int]
-KvArgs = tuple[int, int, int, int, int]
+KvArgs = tuple[int, int, int, int, int, str, int]
 
 class InputError(ValueError): ...
 
@@ -18,7 +18,9 @@ class Arena:
     def write(self, offset: int, data: bytes) -> None: ...
 
 class Program:
-    def __init__(self, arena: Arena, vocab_size: int, num_pages: int, max_rows: int) -> None: ...
+    def __init__(
+        self, arena: Arena, vocab_size: int, groups: list[tuple[int, int]], max_rows: int
+    ) -> None: ...
     def embed(self, *, table: WeightArgs, scale: float, x: int) -> None: ...
     def rope_table(self, *, frequencies: int, pairs: int, table: int) -> None: ...
     def norm(
@@ -60,6 +62,8 @@ class Program:
         table: int,
         pairs: int,
         interleaved: bool,
+        k_bias: int = -1,
+        still_from: int = 0,
     ) -> None: ...
     def attend(
         self, *, qkv: int, num_heads: int, kv: KvArgs, window: int, softcap: float, out: int
@@ -81,7 +85,7 @@ class Executor:
         self,
         program: Program,
         tokens: list[int],
-        spans: list[tuple[list[int], int, int]],
+        spans: list[tuple[list[list[int]], int, int]],
         logit_rows: list[int],
     ) -> None: ...
     def load_matrix(

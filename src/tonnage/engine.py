@@ -109,6 +109,7 @@ class Engine:
         max_logit_rows: int = 1,
         step_rows: int | None = None,
         serving: ServingOptions | None = None,
+        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -116,8 +117,9 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. kv_format: `f16`, or
+        `int8` for half the bytes of K and V. offline: a model that is not here is an error. on_load
+        is told the bytes of weights placed so far, and of all.
         concurrency: answers at once; pages for so many full contexts are planned.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
@@ -127,7 +129,7 @@ class Engine:
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
         logit_rows = max(max_logit_rows, concurrency)
-        wishes = Wishes(context, threads, precision, concurrency, logit_rows, step_rows)
+        wishes = Wishes(context, threads, precision, concurrency, logit_rows, step_rows, kv_format)
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)

@@ -19,7 +19,9 @@ from tonnage.planner.plan import Workload, make_plan
 FOLDER = Path(__file__).parent / "plans"
 WORKLOADS = {
     "": Workload(context_tokens=200, threads=2, concurrency=2, max_rows=16),
-    "-8bit": Workload(context_tokens=64, threads=1, max_logit_rows=3, precision="8bit"),
+    "-8bit": Workload(
+        context_tokens=64, threads=1, max_logit_rows=3, precision="8bit", kv_format="int8"
+    ),
 }
 
 

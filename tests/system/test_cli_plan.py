@@ -83,8 +83,18 @@ def test_the_items_add_up_and_the_weights_are_named(model, tmp_path):
     weights = sum(weight["bytes"] for weight in plan["weights"])
     assert 0 < sizes["weight"] - weights <= 2 * MIB + 64 * len(plan["weights"])
     assert {weight["format"] for weight in plan["weights"]} == {"Q8_0", "F32"}
-    assert (plan["kv_format"], plan["context_tokens"], plan["concurrency"]) == ("F16", 512, 3)
+    assert (plan["kv_format"], plan["context_tokens"], plan["concurrency"]) == ("f16", 512, 3)
     assert not {"forecast", "quality", "concessions"} & plan.keys()
+
+
+def test_int8_pages_take_half_the_bytes_and_a_scale_per_token_and_head(model, tmp_path):
+    args = (model, "--memory", "1GiB", "--context", 16384)
+    half, small = (planned(tmp_path, *args, "--kv", name) for name in ("f16", "int8"))
+    assert (half["kv_format"], small["kv_format"]) == ("f16", "int8")
+    sizes = [{i["name"]: i["planned_bytes"] for i in p["items"]} for p in (half, small)]
+    # Heads of 32 here: 64 elements of K and V, and two scales of 2 bytes.
+    assert abs(sizes[1]["kv pages"] - sizes[0]["kv pages"] * (64 + 4) / 128) <= 2 * MIB
+    assert {name for name in sizes[0] if sizes[0][name] != sizes[1][name]} == {"kv pages"}
 
 
 def test_a_plan_is_the_same_in_two_processes(model, tmp_path):
@@ -130,7 +140,11 @@ def test_a_wrong_budget_is_one_sentence(model, tmp_path, memory):
     refused(tonnage(tmp_path, "run", model, "Hello", f"--memory={memory}"))
 
 
-@pytest.mark.parametrize("options", [(), ("--precision", "4bit")], ids=["as it is", "4bit"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--precision", "4bit"), ("--kv", "int8")],
+    ids=["as it is", "4bit", "int8 pages"],
+)
 @pytest.mark.parametrize("container", ["gguf", "folder"])
 def test_a_tiny_model_stays_within_its_plan(model, folder, tmp_path, container, options):
     target = model if container == "gguf" else folder

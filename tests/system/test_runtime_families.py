@@ -27,6 +27,7 @@ from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.formats.codec import dequantize, random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
@@ -45,17 +46,20 @@ def config_of(family: str, **changes: object) -> dict[str, object]:
     return tiny_config(family, **{**WIDE.get(family, {}), **changes})
 
 
-def assert_parity(spec: ModelSpec, tensor: object = None, precision: str | None = None) -> None:
+def assert_parity(
+    spec: ModelSpec, tensor: object = None, precision: str | None = None,
+    kv_format: KvFormat = "f16",
+) -> None:  # fmt: skip
     """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
-    runtime = open_runtime(spec, best_isa(), 2, precision=precision)
+    runtime = open_runtime(spec, best_isa(), 2, precision=precision, kv_format=kv_format)
     formats = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
     tensor = tensor or weights_of(spec)
     ours = chunked_logits(runtime, tokens, CHUNKS)
     runtime.close()
-    rounded = rounded_forward(spec, tensor, formats, tokens)
+    rounded = rounded_forward(spec, tensor, formats, tokens, kv_format)
     exact = forward(spec, tensor, tokens)
-    has_codes = any(name not in FLOAT_FORMATS for name in formats.values())
+    has_codes = kv_format == "int8" or not FLOAT_FORMATS.issuperset(formats.values())
     deliberate = rms(rounded - exact)
     allowed = allowed_share(spec, NUM_TOKENS, has_codes)
     share = rms(ours - rounded) / deliberate
@@ -99,6 +103,13 @@ def test_mixed_formats_in_one_layer(tmp_path: Path) -> None:
 
     path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of("qwen2")), choose)
     assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keys_and_values_in_int8(family: str, kind: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)), matrices(kind))
+    assert_parity(spec_from_gguf(*read_gguf(path)), kv_format="int8")
 
 
 SIZES = {

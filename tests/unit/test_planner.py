@@ -13,7 +13,7 @@ from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import THREAD_STACK_BYTES
 from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.planner.scratch import Need, share_bytes
 
@@ -80,6 +80,7 @@ WORKLOADS = st.builds(
     Workload, context_tokens=st.integers(1, 300), threads=st.integers(1, 3),
     concurrency=st.integers(1, 3), max_rows=st.sampled_from([1, 5, 64, 512]),
     max_logit_rows=st.sampled_from([1, 5, 64]), precision=st.sampled_from([None, "8bit", "4bit"]),
+    kv_format=st.sampled_from(KV_FORMATS),
 )  # fmt: skip
 
 

@@ -57,7 +57,8 @@ def test_open_choices_follow_model_and_machine(spec: ModelSpec) -> None:
 @pytest.mark.parametrize(
     "wishes",
     [Wishes(context=1), Wishes(context=10**9), Wishes(threads=0), Wishes(threads=257),
-     Wishes(precision="5bit"), Wishes(concurrency=0), Wishes(step_rows=0), Wishes(step_rows=513)],
+     Wishes(precision="5bit"), Wishes(kv_format="int4"),
+     Wishes(concurrency=0), Wishes(step_rows=0), Wishes(step_rows=513)],
     ids=str,
 )  # fmt: skip
 def test_wishes_out_of_range_are_refused(spec: ModelSpec, wishes: Wishes) -> None:

@@ -154,6 +154,7 @@ def _add_engine(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--threads", type=int, metavar="N", help="threads (the cores this process may use)")
     add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
+    add("--kv", metavar="FORMAT", default="f16", help="K and V of past tokens: f16 or int8 (f16)")
     add("--offline", action="store_true", help="fetch nothing")
 
 
@@ -233,6 +234,11 @@ def _add_audit(parser: ArgumentParser) -> None:
         "--reference-precision",
         metavar="BITS",
         help="8bit or 4bit for the reference, which is MODEL itself without --reference",
+    )
+    add(
+        "--reference-kv",
+        metavar="FORMAT",
+        help="f16 or int8 pages for the reference, which is MODEL itself without --reference",
     )
     add("--text", type=Path, metavar="FILE", help="UTF-8 text (the reference of this Python)")
     add("--chunks", type=int, metavar="N", default=20, help="at most so many of 512 tokens (20)")

@@ -85,7 +85,7 @@ def cold_start(args: Namespace, name: str, repetitions: int) -> Start:
     """
     command = [sys.executable, "-m", "tonnage", "run", name, "Hi", "--max-tokens", "1", "--json"]
     command += ["--offline"]
-    for option in ("threads", "precision", "catalog"):
+    for option in ("threads", "precision", "kv", "catalog"):
         value = getattr(args, option)
         command += [] if value is None else [f"--{option}", str(value)]
     seconds, peaks = [], []
@@ -112,6 +112,7 @@ def _open_engine(
         offline=args.offline,
         concurrency=-(-pool_tokens // SEQUENCE_TOKENS),
         max_logit_rows=max(rows, default=1),
+        kv_format=args.kv,
         on_load=on_load(status),
     )
 

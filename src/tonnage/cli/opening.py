@@ -24,6 +24,7 @@ def open_engine(args: Namespace) -> "Engine":
             context=args.context,
             precision=args.precision,
             step_rows=args.step_rows,
+            kv_format=args.kv,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

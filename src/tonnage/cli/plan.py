@@ -37,7 +37,12 @@ def plan(args: Namespace) -> int:
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
     wishes = Wishes(
-        args.context, args.threads, args.precision, args.concurrency, step_rows=args.step_rows
+        args.context,
+        args.threads,
+        args.precision,
+        args.concurrency,
+        step_rows=args.step_rows,
+        kv_format=args.kv,
     )
     workload = choose_workload(spec, machine, wishes)
     made = make_plan(spec, workload)

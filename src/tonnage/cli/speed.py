@@ -181,6 +181,7 @@ class Bench:
         return self._tables(sequence * each, each)
 
     def _tables(self, first: int, count: int) -> list[list[int]]:
+        # A window and a whole step take more pages than SEQUENCE_TOKENS, so each group has all.
         return [list(range(first, first + count)) for _ in self._plan.kv.groups]
 
     def _tokens(self, count: int, salt: int) -> list[int]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["weight", "kv", "scratch", "host", "load"]
+KvFormat = Literal["f16", "int8"]
+KV_FORMATS: tuple[KvFormat, ...] = ("f16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class KvPlan:
     groups[0] has window 0; layers: in the model's order.
     """
 
-    format: str
+    format: KvFormat
     page_tokens: int
     nbytes: int
     groups: tuple[KvGroupPlan, ...]

@@ -27,6 +27,7 @@ class Comparison:
     mean_kld: Estimate
     kld_p999: float
     top1_agreement: float
+    reference_kv_format: str = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class AuditResult:
     """The quality of `model`, loaded at `precision` (None: as the file stands), on a text.
 
     num_scored: predicted tokens in `num_chunks` chunks. comparison: None without a reference.
-    seconds: what measuring took, loading included.
+    seconds: what measuring took, loading included. kv_format: of the pages of K and V.
     """
 
     model: str
@@ -47,3 +48,4 @@ class AuditResult:
     comparison: Comparison | None
     isa: str
     seconds: float
+    kv_format: str = "f16"

@@ -9,7 +9,7 @@ from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.layout import MAX_STEP_ROWS, PAGE_TOKENS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, Plan
+from tonnage.core.plan import KV_FORMATS, Item, Plan
 from tonnage.core.units import format_bytes
 from tonnage.planner.plan import Workload, make_plan
 
@@ -29,6 +29,7 @@ class Wishes:
     concurrency: int = 1
     max_logit_rows: int = 1
     step_rows: int | None = None
+    kv_format: str = "f16"
 
 
 def choose_workload(
@@ -42,6 +43,12 @@ def choose_workload(
         raise RequestError(
             f"The precision {wishes.precision!r} is unknown; use 8bit or 4bit, or leave it out."
         )
+    kv_format = next((known for known in KV_FORMATS if known == wishes.kv_format), None)
+    if kv_format is None:
+        raise RequestError(
+            f"The KV format {wishes.kv_format!r} is unknown; use f16 (2 bytes per element) or int8 "
+            "(1 byte, and a scale of 2 bytes per token and head)."
+        )
     if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
         raise RequestError(
             f"{wishes.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
@@ -54,6 +61,7 @@ def choose_workload(
         max_logit_rows=wishes.max_logit_rows,
         precision=wishes.precision,
         resident_bytes=resident_bytes,
+        kv_format=kv_format,
     )
 
 

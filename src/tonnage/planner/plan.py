@@ -15,16 +15,14 @@ from tonnage.core.layout import (
     FLOAT_FORMATS,
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
-    PAGE_TOKENS,
     PANEL_ROWS,
     WORKER_SCRATCH_BYTES,
     acts_bytes,
-    round_up,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, Plan, RopePlan
+from tonnage.core.plan import Item, KvFormat, Plan, RopePlan
 from tonnage.planner.lower import Lowering
-from tonnage.planner.place import Cursor, WeightPlacer, place_kv, place_weights
+from tonnage.planner.place import Cursor, KvNeed, WeightPlacer, place_kv, place_weights
 from tonnage.planner.scratch import Need, share_bytes
 
 HUGE_PAGE_BYTES = 2 << 20
@@ -36,6 +34,7 @@ class Workload:
 
     precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
     loading. resident_bytes: what the process holds already, 0 for one that is to be started.
+    kv_format: of the pages of K and V.
     """
 
     context_tokens: int
@@ -45,6 +44,7 @@ class Workload:
     max_logit_rows: int = 1
     precision: str | None = None
     resident_bytes: int = 0
+    kv_format: KvFormat = "f16"
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -58,8 +58,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     place_weights(placer)
     ropes = _place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
-    pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
-    kv = place_kv(spec, pages, cursor)
+    kv = place_kv(spec, kv_need(workload), cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     buffers = share_bytes(_needs(spec, workload), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
@@ -83,6 +82,13 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         logits_offset=offsets["logits"],
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, end)),
+    )
+
+
+def kv_need(workload: Workload) -> KvNeed:
+    """Return what `workload` asks of the pools of pages."""
+    return KvNeed(
+        workload.concurrency, workload.context_tokens, workload.max_rows, workload.kv_format
     )
 
 

@@ -171,7 +171,7 @@ def _per_layer(plan: Plan, seen: Callable[[int], int]) -> list[tuple[int, int, i
     layers = []
     for step in plan.steps:
         if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim = step.args["kv"]
+            _, _, kv_heads, k_dim, v_dim, _, _ = step.args["kv"]
             heads = step.args["num_heads"]
             layers.append(
                 (heads // kv_heads, kv_heads * (k_dim + v_dim), seen(step.args["window"]))

@@ -34,10 +34,14 @@ _TEXT_LIMIT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model on this machine, and the precision to load its float weights at (None: as stored)."""
+    """A model on this machine, and how to load it.
+
+    precision: of its float weights, None: as stored. kv_format: of its pages, f16 or int8.
+    """
 
     source: ModelSource
     precision: str | None = None
+    kv_format: str = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class Audit:
             comparison=None if self.reference is None else _compare(self.reference, scores),
             isa=isa,
             seconds=seconds,
+            kv_format=self.model.kv_format,
         )
 
 
@@ -172,6 +177,8 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
         reference_precision=None if reference is None else reference.precision,
         text_sha256=digest,
         num_chunks=len(chunks),
+        kv_format=model.kv_format,
+        reference_kv_format=None if reference is None else reference.kv_format,
     )
     return Audit(model, reference, text, chunks, key)
 
@@ -216,6 +223,7 @@ def _open(subject: Subject, threads: int | None, progress: Progress) -> Engine:
         threads=threads,
         context=CONTEXT_TOKENS,
         precision=subject.precision,
+        kv_format=subject.kv_format,
         max_logit_rows=LOGIT_ROWS,
         offline=True,
         on_load=progress.on_load,
@@ -237,4 +245,5 @@ def _compare(reference: Subject, scores: list[ChunkScores]) -> Comparison:
         mean_kld=mean_interval([_mean(chunk.divergences) for chunk in scores]),
         kld_p999=quantile(divergences, 0.999),
         top1_agreement=sum(agreements) / len(agreements),
+        reference_kv_format=reference.kv_format,
     )

@@ -24,7 +24,7 @@ _LIMIT_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class AuditKey:
-    """What an audit depends on: paths and precisions of both models, the text, how many chunks."""
+    """What an audit depends on: both models, how they are loaded, the text, how many chunks."""
 
     model: Path
     precision: str | None
@@ -32,12 +32,15 @@ class AuditKey:
     reference_precision: str | None
     text_sha256: str
     num_chunks: int
+    kv_format: str = "f16"
+    reference_kv_format: str | None = None
 
     def file_name(self) -> str:
         """Return the name of the audit's file. Raises OSError when a model is gone."""
         reference = "" if self.reference is None else identity(self.reference)
         rest = (
-            self.precision, reference, self.reference_precision, self.text_sha256, self.num_chunks
+            self.precision, reference, self.reference_precision, self.text_sha256, self.num_chunks,
+            self.kv_format, self.reference_kv_format,
         )  # fmt: skip
         return f"{_model_digest(self.model)}-{_digest(rest)}.json"
 

@@ -14,8 +14,8 @@ from tonnage.memory.release import release_pages
 class Span:
     """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
 
-    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63. position: of the
-    first row.
+    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63, or -1 where all of
+    them are behind the group's window at `position`, that of the first row.
     """
 
     pages: list[list[int]]
@@ -42,7 +42,7 @@ class Runtime:
         """
         assert self._executor is not None
         assert self._program is not None
-        triples = [(span.pages[0], span.num_rows, span.position) for span in spans]
+        triples = [(span.pages, span.num_rows, span.position) for span in spans]
         self._executor.run(self._program, tokens, triples, logit_rows)
 
     def logits(self, index: int) -> bytes:
@@ -99,7 +99,8 @@ class Runtime:
 
 def build_program(plan: Plan, arena: Arena) -> Program:
     """Return the native program of the plan's steps."""
-    program = Program(arena, plan.vocab_size, plan.kv.groups[0].num_pages, plan.max_rows)
+    groups = [(group.num_pages, group.window) for group in plan.kv.groups]
+    program = Program(arena, plan.vocab_size, groups, plan.max_rows)
     weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
     for step in plan.steps:
         getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))
