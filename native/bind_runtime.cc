@@ -260,9 +260,15 @@ void run(Executor& executor, const Program& program, const std::vector<int32_t>&
 
 void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
-  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout, w.cols)) throw InputError("load: these formats cannot be converted");
   nb::gil_scoped_release release;
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
+}
+
+int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
+  const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
+  if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
+  return kPanelRows * source_row_bytes(from, cols) + Requantizer(scalar::kKernels, from, to, cols).nbytes();
 }
 
 Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
@@ -323,6 +329,8 @@ void bind_executor(nb::module_& m) {
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
       .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
+  m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
+        "Bytes that each thread holds while it loads rows of so many columns.");
   m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
   m.def("has_isa", &has_isa, nb::arg("isa"));
 }

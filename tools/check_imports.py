@@ -62,10 +62,17 @@ TABLE: dict[str, Room] = {
     "generation": Room(_names("core runtime text _native")),
     # Many answers at once: executes what the scheduler decides, and hands out what came of it.
     "serving": Room(_names("core runtime text generation scheduler _native")),
-    "engine": Room(_INNER | _AROUND | _names("_native")),
+    # Beside the engine: what its plan should do here, and why it does not.
+    "expectation": Room(_names("core models machine planner")),
+    # Before the engine: headers, tokenizer, limits.
+    "opening": Room(_names("core formats machine models planner serving text")),
+    "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
     "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
     "cli": Room(
-        _names("tonnage core engine generation server planner machine models compress quality"),
+        _names(
+            "tonnage core engine expectation generation server planner machine models compress "
+            "quality"
+        ),
     ),
     # The package itself hands out the engine.
     "tonnage": Room(_names("core engine generation")),

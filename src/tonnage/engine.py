@@ -1,31 +1,27 @@
 """The composition root: the only module that knows every room."""
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tonnage.core.errors import (
     BudgetError,
     ContextLengthError,
-    FileFormatError,
     RequestError,
     TonnageError,
 )
-from tonnage.core.ledger import Ledger
-from tonnage.core.machine import Machine
+from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
-from tonnage.formats.gguf import GgufFile
+from tonnage.expectation import Expectation, OnFault, measured_rates
 from tonnage.generation import Generation
 from tonnage.machine.host import read_machine
-from tonnage.machine.host_files import HostFiles
-from tonnage.machine.limits import memory_limits
 from tonnage.machine.memory_use import (
     anonymous_bytes,
     file_and_shared_bytes,
@@ -35,41 +31,50 @@ from tonnage.machine.memory_use import (
 from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
-from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
+from tonnage.opening import choose_budget, read_limits, read_model, read_spec
+from tonnage.planner.fit import Wishes, choose_workload, require_fit
 from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.job import Terms
 from tonnage.serving.stream import AnswerStream, failed
-from tonnage.serving.watch import Limits, LimitWatch
+from tonnage.serving.watch import LimitWatch
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Message", "Span"]
-
-_CONFIG_LIMIT_BYTES = 1 << 20
+__all__ = ["Engine", "Message", "Span", "choose_budget", "read_model", "read_spec"]
 
 Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The process before a model was opened, and what it was allowed then."""
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes.
+    """
 
     resident_bytes: int
     anonymous_bytes: int
+    beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def now(cls) -> "Start":
-        """Return how the process stands."""
-        return cls(rss_bytes(), anonymous_bytes())
+    def beside(cls, engines: "Iterable[Engine]") -> "Start":
+        """Return how the process stands, in which `engines` are open."""
+        others = list(engines)
+        held = sum(engine.held_bytes for engine in others)
+        planned = sum(engine.planned_bytes for engine in others)
+        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
+
+    # Engines of one process share its budget and its resident bytes; nothing else passes here.
+    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -80,8 +85,10 @@ class Engine:
         spec: ModelSpec,
         start: "Start",
         serving: ServingOptions,
+        expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
+        self.expectation = expectation
         self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
@@ -94,6 +101,7 @@ class Engine:
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
+        self._opened.add(self)
 
     @classmethod
     def open(
@@ -104,6 +112,7 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
@@ -117,27 +126,36 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. kv_format: `f16`, or
-        `int8` for half the bytes of K and V. offline: a model that is not here is an error. on_load
-        is told the bytes of weights placed so far, and of all.
+        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
+        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
+        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
+        is an error. on_load is told the bytes of weights placed so far, and of all.
         concurrency: answers at once; pages for so many full contexts are planned.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
-        start = Start.now()
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
+        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
         spec, tokenizer = read_model(source)
         logit_rows = max(max_logit_rows, concurrency)
-        wishes = Wishes(context, threads, precision, concurrency, logit_rows, step_rows, kv_format)
-        workload = choose_workload(spec, machine, wishes, start.resident_bytes)
+        wishes = Wishes(
+            context, threads, precision, concurrency, logit_rows, step_rows, kv_format,
+            tuple(sorted((formats or {}).items())),
+        )  # fmt: skip
+        workload = replace(
+            choose_workload(spec, machine, wishes, start.resident_bytes),
+            beside_bytes=start.beside_bytes,
+        )
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)
         require_fit(spec, workload, plan, budget)
         start = replace(start, budget_bytes=budget.num_bytes)
+        expectation = Expectation(plan, machine, measured_rates(machine))
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
+        expectation.loaded()
         serving = serving or ServingOptions()
-        return cls(plan, runtime, tokenizer, source, spec, start, serving)
+        return cls(plan, runtime, tokenizer, source, spec, start, serving, expectation)
 
     def generate(
         self,
@@ -145,16 +163,20 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
+        on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
         """Return the answer as an iterable of text pieces.
+
+        on_fault is told, while the answer is made, why this machine is slower than it was measured
+        to be; each cause once in the engine's life.
 
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        return self._serving.start(generation, Terms())
+        return self._serving.start(generation, Terms(), self.expectation.watcher(on_fault))
 
     def stream(
         self,
@@ -296,23 +318,43 @@ class Engine:
         """
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
-        plan = self.plan
-        files_bytes, rss, peak = file_and_shared_bytes(), rss_bytes(), peak_rss_bytes()
-        items = measure_items(
-            plan,
+        process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
+        items = self._measure({"interpreter and libraries": (process_bytes, "pages")})
+        others = [engine for engine in self._opened if engine is not self]
+        if others:
+            planned = sum(engine.planned_bytes for engine in others)
+            held = sum(engine.held_bytes for engine in others)
+            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+            items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
+        return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
+
+    @property
+    def planned_bytes(self) -> int:
+        """What this engine may come to once it is loaded, without what the process shares."""
+        own = (item for item in self.plan.items if item.name not in SHARED_ITEMS)
+        return sum(item.planned_bytes for item in own if item.kind != "load")
+
+    @property
+    def held_bytes(self) -> int:
+        """What this engine holds now, without what the process shares."""
+        return sum(entry.now_bytes for entry in self._measure({}))
+
+    def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
+        return measure_items(
+            self.plan,
             self.runtime.arena_address,
             {
-                "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+                **shared,
             },
         )
-        return Ledger(items, self._start.budget_bytes, rss, peak)
 
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
+        self._opened.discard(self)
         self._serving.loop.close()
         self.runtime.close()
 
@@ -323,63 +365,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
-
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
-
-
-def read_limits() -> Limits:
-    """Return what cgroups and resource limits allow this process now."""
-    found = memory_limits(HostFiles())
-    left = rss_bytes() + found[0].free_bytes if found else 1 << 62
-    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
-
-
-def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return spec_from_gguf(file.metadata, file.catalog)
-    from tonnage.formats.safetensors import open_safetensors
-
-    config = read_config(source.path / "config.json")
-    return spec_from_hf(config, open_safetensors(source.path))
-
-
-def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
-    """Read the headers of a model and its tokenizer; no weights."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            spec = spec_from_gguf(file.metadata, file.catalog)
-            return spec, Tokenizer.from_gguf(file.metadata)
-    return read_spec(source), Tokenizer.from_folder(source.path)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
-    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
-        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
-    if not isinstance(config, dict):
-        raise FileFormatError(f"{path} holds no JSON object; download it again.")
-    return config
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

@@ -182,6 +182,16 @@ struct QuantizeOp {
   Acts out;
 };
 
+// A packed panel that is to become rows of another format.
+struct Requantization {
+  Layout source;  // of the panel
+  Layout target;
+  const uint8_t* panel;
+  int64_t rows;  // up to 32
+  int64_t cols;
+};
+constexpr int64_t kRequantizeFloats = 16 * 256;
+
 struct Kernels {
   const char* isa;
   void (*embed)(const EmbedOp&, const Step&, Worker);
@@ -194,6 +204,10 @@ struct Kernels {
   void (*quantize)(const QuantizeOp&, const Step&, Worker);
   // Lays `rows` <= 32 checkpoint rows of `cols` elements into one panel, missing rows as zero.
   void (*pack)(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
+  // Writes the panel's rows to `out` as blocks of the target, quantized from what the panel decodes to;
+  // tile: room for kRequantizeFloats. Returns a row whose values are not finite or exceed what
+  // the target's scales hold, or -1.
+  int64_t (*requantize)(const Requantization&, float* tile, uint8_t* out);
 };
 
 namespace scalar { extern const Kernels kKernels; }

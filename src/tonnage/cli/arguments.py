@@ -132,6 +132,9 @@ def _parser() -> ArgumentParser:
     )
     doctor = command("doctor", "show what this machine has, and how fast it is at best")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument(
+        "--measure", action="store_true", help="measure what forecasts need (2 s), and keep it"
+    )
     doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
     _add_bench(command("bench", "measure a model's speed beside the machine's", _BENCH_NOTES))
     _add_audit(

@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from tonnage.cli.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.plan_table import render_chart, render_plan
 from tonnage.cli.terminal import LateProgress
 from tonnage.core.model_spec import ModelSpec
@@ -17,6 +18,7 @@ from tonnage.planner.fit import (
     concessions,
     require_fit,
 )
+from tonnage.planner.forecast import forecast
 from tonnage.planner.plan import Workload, make_plan
 
 
@@ -26,6 +28,7 @@ def plan(args: Namespace) -> int:
     With --json a refused plan is an answer like any other.
     """
     from tonnage.engine import choose_budget, read_spec
+    from tonnage.expectation import measured_rates
     from tonnage.machine.host import read_machine
     from tonnage.models.catalog import open_catalogs
     from tonnage.models.source import resolve
@@ -46,13 +49,17 @@ def plan(args: Namespace) -> int:
     )
     workload = choose_workload(spec, machine, wishes)
     made = make_plan(spec, workload)
+    rates = measured_rates(machine)
+    expected = None if rates is None else forecast(made, rates)
     if args.json:
         import json
 
-        print(json.dumps({"model": source.name, **result(spec, workload, made, budget)}))
+        values = result(spec, workload, made, budget)
+        print(json.dumps({"model": source.name, **values, "forecast": forecast_values(expected)}))
         return 0
     draw = render_chart if args.explain else render_plan
-    print(draw(source.name, made, budget.num_bytes), flush=True)
+    print(draw(source.name, made, budget.num_bytes))
+    print(render_forecast(expected), flush=True)
     require_fit(spec, workload, made, budget)
     return 0
 

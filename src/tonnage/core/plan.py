@@ -8,6 +8,9 @@ from typing import Any, Literal
 Kind = Literal["weight", "kv", "scratch", "host", "load"]
 KvFormat = Literal["f16", "int8"]
 KV_FORMATS: tuple[KvFormat, ...] = ("f16", "int8")
+OTHER_ENGINES = "other engines"
+# Items that belong to the process, not to one engine.
+SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES)
 
 
 @dataclass(frozen=True, slots=True)

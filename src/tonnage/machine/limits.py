@@ -37,6 +37,11 @@ def cpu_quota(files: HostFiles) -> float | None:
     return min(quotas, default=None)
 
 
+def cpu_groups(files: HostFiles) -> list[str]:
+    """Return the folders of all cgroups, of both versions, that can hold this process back."""
+    return [group.path for group in _groups(files, "cpu")]
+
+
 def _groups(files: HostFiles, controller: str) -> Iterator[_Group]:
     """Yield the directories of `controller`, each group before its parent, of both versions."""
     own = _own_groups(files)

@@ -12,6 +12,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, Item, Plan
 from tonnage.core.units import format_bytes
 from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.precision import Formats, check_formats, precision_formats
 
 DEFAULT_CONTEXT_TOKENS = 4096
 MAX_THREADS = 256
@@ -30,6 +31,7 @@ class Wishes:
     max_logit_rows: int = 1
     step_rows: int | None = None
     kv_format: str = "f16"
+    formats: Formats = ()
 
 
 def choose_workload(
@@ -39,16 +41,14 @@ def choose_workload(
 
     Raises RequestError for a wish outside what model and kernels take.
     """
-    if wishes.precision not in (None, "8bit", "4bit"):
-        raise RequestError(
-            f"The precision {wishes.precision!r} is unknown; use 8bit or 4bit, or leave it out."
-        )
     kv_format = next((known for known in KV_FORMATS if known == wishes.kv_format), None)
     if kv_format is None:
         raise RequestError(
             f"The KV format {wishes.kv_format!r} is unknown; use f16 (2 bytes per element) or int8 "
             "(1 byte, and a scale of 2 bytes per token and head)."
         )
+    check_formats(spec, wishes.formats)
+    stated = {**dict(precision_formats(spec, wishes.precision)), **dict(wishes.formats)}
     if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
         raise RequestError(
             f"{wishes.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
@@ -59,7 +59,7 @@ def choose_workload(
         concurrency=wishes.concurrency,
         max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
         max_logit_rows=wishes.max_logit_rows,
-        precision=wishes.precision,
+        formats=tuple(sorted(stated.items())),
         resident_bytes=resident_bytes,
         kv_format=kv_format,
     )

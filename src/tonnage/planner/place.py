@@ -12,11 +12,13 @@ from tonnage.core.plan import (
     KvLayerPlan,
     KvPlan,
     MatrixPlan,
+    RopePlan,
     Source,
     VectorPlan,
 )
 
 LINE_BYTES = 64
+HUGE_PAGE_BYTES = 2 << 20
 
 
 def source_of(entry: TensorEntry) -> Source:
@@ -120,6 +122,16 @@ def _place_layer(placer: WeightPlacer, prefix: str, layer: LayerSpec) -> None:
     placer.matrix(prefix + "down")
     if layer.post_norms:
         placer.vector(prefix + "post_mlp_norm", add)
+
+
+def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
+    """Place the angles of every rotary embedding."""
+    ropes = []
+    for i, rope in enumerate(spec.ropes):
+        frequencies = rope.inverse_frequencies()
+        factors = "rope_factors" if i == 0 and "rope_factors" in spec.weights else None
+        ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
+    return tuple(ropes)
 
 
 def kv_head_bytes(attention: AttentionSpec, kv_format: KvFormat) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from tonnage.generation import Answer, TokenLogprob
 
+OnStep = Callable[[int, float], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -36,7 +38,8 @@ class Job:
     """An answer in the making, what its reader has not taken yet, and how the reader is told.
 
     ahead: pieces that may wait for the reader; with more the request gets no rows. None: nobody
-    reads pieces. notify: called by whoever runs the step, at most once per step.
+    reads pieces. notify: called by whoever runs the step, at most once per step. on_step: told the
+    position and seconds of steps that made one token of this answer and nothing else.
     """
 
     id: int
@@ -44,6 +47,7 @@ class Job:
     terms: Terms
     ahead: int | None
     notify: Callable[[], None] | None = None
+    on_step: OnStep | None = None
     out: deque[Piece] = field(default_factory=deque)
     ended: bool = False
     stalled: bool = False

@@ -192,6 +192,13 @@ class StepLoop:
             for request_id, token in drawn.items():
                 self._accept(self._jobs[request_id], token, now)
             self._torn = False
+        if len(parts) == 1 and len(parts[0].tokens) == 1:
+            self._tell_step(parts[0], (now - begin_ns) * 1e-9)
+
+    def _tell_step(self, part: Part, seconds: float) -> None:
+        job = self._jobs.get(part.request_id)
+        if job is not None and job.on_step is not None and len(job.answer.generation.tokens) > 1:
+            job.on_step(part.position, seconds)
 
     def _draw(
         self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]

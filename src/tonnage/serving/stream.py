@@ -10,7 +10,7 @@ from tonnage.core.errors import TonnageError
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
 from tonnage.generation import Answer, Generation
-from tonnage.serving.job import Job, Piece, Terms
+from tonnage.serving.job import Job, OnStep, Piece, Terms
 from tonnage.serving.steps import StepLoop
 from tonnage.text.tokenizer import Tokenizer
 
@@ -34,9 +34,15 @@ class Serving:
         self._plan = plan
         self._ids = count()
 
-    def start(self, generation: Generation, terms: Terms) -> Generation:
-        """Return `generation` so that iterating it runs it; nothing is computed before."""
-        generation._pieces = self._texts(generation, terms)
+    def start(
+        self, generation: Generation, terms: Terms, on_step: OnStep | None = None
+    ) -> Generation:
+        """Return `generation` so that iterating it runs it; nothing is computed before.
+
+        on_step is told of every token that was made by a step of its own: how many tokens were
+        before it, and the seconds that computing and drawing it took.
+        """
+        generation._pieces = self._texts(generation, terms, on_step)
         return generation
 
     def stream(self, generation: Generation, terms: Terms) -> "AnswerStream":
@@ -76,8 +82,9 @@ class Serving:
         answer = Answer(generation, self._tokenizer, self._plan)
         return Job(next(self._ids), answer, terms, ahead)
 
-    def _texts(self, generation: Generation, terms: Terms) -> Iterator[str]:
+    def _texts(self, generation: Generation, terms: Terms, on_step: OnStep | None) -> Iterator[str]:
         job = self._job(generation, terms, _AHEAD_PIECES)
+        job.on_step = on_step
         loop, out = self.loop, job.out
         loop.submit(job)
         try:

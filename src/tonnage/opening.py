@@ -1,0 +1,85 @@
+"""What is read before there is a plan: headers, tokenizer, and what the process may come to."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tonnage.core.errors import BudgetError, FileFormatError
+from tonnage.core.machine import Machine
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.formats.gguf import GgufFile
+from tonnage.machine.host_files import HostFiles
+from tonnage.machine.limits import memory_limits
+from tonnage.machine.memory_use import rss_bytes
+from tonnage.models.registry import spec_from_gguf, spec_from_hf
+from tonnage.models.source import ModelSource
+from tonnage.planner.fit import Budget
+from tonnage.serving.watch import Limits
+from tonnage.text.facts import facts_of_folder, facts_of_gguf
+from tonnage.text.tokenizer import Tokenizer
+
+_CONFIG_LIMIT_BYTES = 1 << 20
+
+
+def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
+    """Return what the whole process may come to: `memory`, or what it holds and can still get.
+
+    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
+    """
+    if memory is None:
+        left = rss_bytes() + machine.usable_memory_bytes
+        return Budget(left, "may be used by this process")
+    stated = parse_bytes(memory) if isinstance(memory, str) else memory
+    if stated > machine.memory_total_bytes > 0:
+        raise BudgetError(
+            f"{format_bytes(stated)} were allowed and this machine has "
+            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
+        )
+    return Budget(stated, "were allowed")
+
+
+def read_limits() -> Limits:
+    """Return what cgroups and resource limits allow this process now."""
+    found = memory_limits(HostFiles())
+    left = rss_bytes() + found[0].free_bytes if found else 1 << 62
+    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
+
+
+def read_spec(source: ModelSource) -> ModelSpec:
+    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
+    if source.form == "gguf":
+        with GgufFile.open(str(source.path)) as file:
+            return _spec_of(file)
+    from tonnage.formats.safetensors import open_safetensors
+
+    config = read_config(source.path / "config.json")
+    spec = spec_from_hf(config, open_safetensors(source.path))
+    return replace(spec, text=facts_of_folder(source.path))
+
+
+def _spec_of(file: GgufFile) -> ModelSpec:
+    spec = spec_from_gguf(file.metadata, file.catalog)
+    return replace(spec, text=facts_of_gguf(file.metadata))
+
+
+def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
+    """Read the headers of a model and its tokenizer; no weights."""
+    if source.form == "gguf":
+        with GgufFile.open(str(source.path)) as file:
+            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
+    return read_spec(source), Tokenizer.from_folder(source.path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
+    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
+        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
+    if not isinstance(config, dict):
+        raise FileFormatError(f"{path} holds no JSON object; download it again.")
+    return config
