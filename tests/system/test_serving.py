@@ -18,12 +18,15 @@ from tonnage.serving.build import ServingOptions
 
 CONTEXT = 320
 REAL_MODEL = "smollm2-135m.gguf"
-FAMILIES = ("llama", "gemma3_text")
+# Layers that see everything, some with a window beside them, windows only.
+SIZES: dict[str, dict[str, object]] = {
+    "llama": {}, "gemma3_text": {}, "mistral": {"hidden_size": 128, "sliding_window": 70},
+}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=SIZES)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = tiny_config(request.param, max_position_embeddings=1 << 12)
+    config = tiny_config(request.param, max_position_embeddings=1 << 12, **SIZES[request.param])
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
     return write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
 
@@ -57,11 +60,15 @@ def result(generation: Generation) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def alone(path: Path, made: list[tuple[list[int], SamplingOptions]]) -> list[tuple[object, ...]]:
+def alone(
+    path: Path, made: list[tuple[list[int], SamplingOptions]], kv_format: str = "f16"
+) -> list[tuple[object, ...]]:
     """Return every answer as an engine gives it that does nothing else and keeps no prefix."""
     answers = []
     nothing = ServingOptions(max_cached_bytes=0)
-    with Engine.open(str(path), context=CONTEXT, threads=1, serving=nothing) as engine:
+    with Engine.open(
+        str(path), context=CONTEXT, threads=1, serving=nothing, kv_format=kv_format
+    ) as engine:
         for prompt, options in made:
             generation = engine.generate(prompt, options).complete()
             assert generation.num_cached_tokens == 0
@@ -89,14 +96,15 @@ async def arrive(
     return await asyncio.gather(*(one(*each) for each in made))
 
 
-def assert_as_alone(path: Path, threads: int) -> None:
+def assert_as_alone(path: Path, threads: int, kv_format: str = "f16") -> None:
     """Send 64 requests to an engine with pages for two full contexts; compare all they got."""
     made = requests(64, seed=threads)
-    expected = alone(path, made)
+    expected = alone(path, made, kv_format)
     options = ServingOptions(max_stall_ns=2_000_000)
     with Engine.open(
-        str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48, serving=options
-    ) as engine:
+        str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48, serving=options,
+        kv_format=kv_format,
+    ) as engine:  # fmt: skip
         engine.set_budget(engine.plan.total_bytes - engine.plan.kv.nbytes * 3 // 5)
         answers = asyncio.run(arrive(engine, made, random.Random(threads)))
         counts = engine._serving.loop.scheduler.ladder.counts
@@ -109,6 +117,10 @@ def assert_as_alone(path: Path, threads: int) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_64_requests_get_the_answers_they_get_alone(model: Path, threads: int) -> None:
     assert_as_alone(model, threads)
+
+
+def test_64_requests_on_pages_of_int8(model: Path) -> None:
+    assert_as_alone(model, 2, "int8")
 
 
 @pytest.mark.slow
