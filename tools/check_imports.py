@@ -37,7 +37,7 @@ _CLOCK = _names("time datetime")
 _OUTSIDE = _CLOCK | _names(
     "os sys io pathlib logging random secrets subprocess socket tempfile open"
 )
-_INNER = _names("core formats models machine planner ops memory runtime text generation")
+_INNER = _names("core formats models machine planner ops memory runtime text generation serving")
 _AROUND = _names("scheduler compress quality")
 
 TABLE: dict[str, Room] = {
@@ -60,8 +60,10 @@ TABLE: dict[str, Room] = {
     "quality": Room(_names("tonnage core engine models text _native"), packages=_names("numpy")),
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
+    # Many answers at once: executes what the scheduler decides, and hands out what came of it.
+    "serving": Room(_names("core runtime text generation scheduler _native")),
     "engine": Room(_INNER | _AROUND | _names("_native")),
-    "server": Room(_names("core engine generation"), packages=_names("starlette uvicorn")),
+    "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
     "cli": Room(
         _names("tonnage core engine generation server planner machine models compress quality"),
     ),

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import (
+    BudgetError,
+    ContextLengthError,
+    FileFormatError,
+    RequestError,
+    TonnageError,
+)
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Ledger
 from tonnage.core.machine import Machine
@@ -33,6 +39,7 @@ from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
 from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
+from tonnage.serving import AnswerStream
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -144,6 +151,53 @@ class Engine:
         chosen = replace(options or SamplingOptions(), **overrides)
         generator = Generator(self.runtime, self.tokenizer, self._sequence)
         return generator.start(tokens, chosen)
+
+    def stream(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        options: SamplingOptions | None = None,
+        *,
+        raw: bool = False,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        tenant: str = "",
+        cache_salt: str = "",
+        **overrides: Any,
+    ) -> AnswerStream:
+        """Return the answer as an asynchronous iterator of pieces; closing it cancels.
+
+        prompt, options, raw, overrides: as in `generate`. priority: higher goes first. deadline_s:
+        from now on; after that the answer ends as it is. tenant: whose fair share it counts to.
+        cache_salt: prefixes are shared between equal salts only. Raises like `generate`; what the
+        scheduler refuses is raised from the iteration.
+        """
+        return AnswerStream(self.generate(prompt, options, raw=raw, **overrides))
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int] | Sequence[Message]],
+        options: SamplingOptions | Sequence[SamplingOptions] | None = None,
+        *,
+        raw: bool = False,
+        on_done: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Answer all prompts, as many at once as memory allows; return the answers in their order.
+
+        options: one for all, or one per prompt. on_done is told each index with its answer as it
+        ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
+        """
+        many = [options] * len(prompts) if not isinstance(options, Sequence) else list(options)
+        done = []
+        for index, (prompt, one) in enumerate(zip(prompts, many, strict=True)):
+            try:
+                generation = self.generate(prompt, one, raw=raw).complete()
+            except TonnageError as error:
+                generation = Generation([], one or SamplingOptions(), 0)
+                generation.finish_reason, generation.error = "error", error
+            done.append(generation)
+            if on_done is not None:
+                on_done(index, generation)
+        return done
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
+from tonnage.core.errors import TonnageError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.runtime.executor import Runtime
 from tonnage.runtime.sequence import Sequence
@@ -26,7 +27,8 @@ class Generation:
     """Iterate to receive text as it comes; afterwards the fields tell the whole.
 
     finish_reason: `stop` (end token or stop string), `length` (max_tokens or the context is full),
-    None while it runs or when it was abandoned. Times in nanoseconds.
+    `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
+    abandoned. Times in nanoseconds.
     """
 
     prompt: list[int]
@@ -39,6 +41,7 @@ class Generation:
     num_cached_tokens: int = 0
     time_to_first_token_ns: int = 0
     decode_ns: int = 0
+    error: TonnageError | None = None
     _pieces: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
 
     def __iter__(self) -> Iterator[str]:
