@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tonnage import __version__
 
-COMMANDS = ("run", "plan", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
+COMMANDS = (
+    "run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit", "whatif",
+)  # fmt: skip
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -50,6 +52,23 @@ interpreter included. A plan that does not fit ends with exit code 2 and the cha
 each make it fit; with --json it is an object with "accepted": false and exit code 0. Without
 --memory the budget is what this process can get now. Neither speed nor quality is predicted: the
 JSON has no forecast and no quality.
+"""
+
+_BATCH_NOTES = """\
+INPUT has one JSON object per line, either of OpenAI's Batch API
+
+  {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+   "body": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}}
+
+or plain, with the sampling options of `tonnage run` by their names in Python:
+
+  {"prompt": "Hi", "max_tokens": 20, "temperature": 0}
+  {"messages": [{"role": "user", "content": "Hi"}]}
+
+OUTPUT gets one line for each, in the same order and form; the options below hold where a line says
+nothing. A line that cannot be answered gets an error in its place, and the exit code stays 0. What
+is in OUTPUT already is kept when it belongs to the same lines, model and options: after Ctrl-C, a
+kill or a power cut the same command goes on.
 """
 
 _WHATIF_NOTES = """\
@@ -125,6 +144,7 @@ def _parser() -> ArgumentParser:
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
     _add_plan(command("plan", "say what a model takes, before anything is loaded", _PLAN_NOTES))
+    _add_batch(command("batch", "answer a file of requests, many at once", _BATCH_NOTES))
     _add_models(
         command("pull", "fetch a model"),
         command("list", "show the models that can be pulled, and those that are here"),
@@ -196,6 +216,20 @@ def _add_run(parser: ArgumentParser) -> None:
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
 
 
+def _add_batch(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="requests, one JSON object per line")
+    add("output", metavar="OUTPUT", type=Path, help="results; made, or gone on with")
+    add("--model", metavar="MODEL", help=f"{_MODEL_HELP}; the catalog's default if left out")
+    add("--concurrency", type=int, metavar="N", default=8, help="sequences at once (8)")
+    add("--raw", action="store_true", help="no chat template for plain prompts")
+    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
+    add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
+    add("--step-rows", type=int, metavar="N", help="tokens of prompts computed at once (512)")
+    _add_engine(parser)
+    _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
+
+
 def _add_sampling(add: Callable[..., object]) -> None:
     add("--max-tokens", type=int, metavar="N", help="stop after so many (when the context is full)")
     add("--temperature", type=float, metavar="T", help="0 takes the likeliest (0.8)")
@@ -207,7 +241,7 @@ def _add_sampling(add: Callable[..., object]) -> None:
     add("--frequency-penalty", type=float, metavar="X", help="the same, for each time (0)")
     add("--seed", type=int, metavar="N", help="the same seed draws the same answer")
     add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--logprobs", type=int, metavar="N", help="with --json: log probabilities, and the N best")
+    add("--logprobs", type=int, metavar="N", help="with JSON: log probabilities, and the N best")
 
 
 def _add_bench(parser: ArgumentParser) -> None:

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from tonnage.engine import Engine
 
 
-def open_engine(args: Namespace) -> "Engine":
-    """Return the engine for `tonnage run`; a load that takes long shows itself on a terminal."""
+def open_engine(args: Namespace, concurrency: int = 1) -> "Engine":
+    """Return the engine for the options of `tonnage run`, for so many sequences at once.
+
+    A load that takes long shows itself on a terminal.
+    """
     from tonnage.engine import Engine
 
     status = StatusLine(sys.stderr)
@@ -23,6 +26,8 @@ def open_engine(args: Namespace) -> "Engine":
             threads=args.threads,
             context=args.context,
             precision=args.precision,
+            concurrency=concurrency,
+            max_logit_rows=concurrency,
             step_rows=args.step_rows,
             catalog=args.catalog,
             offline=args.offline,
