@@ -45,7 +45,7 @@ def our_logits(path: Path, tokens: list[int]) -> np.ndarray:
     rows = []
     context = -(-len(tokens) // 64) * 64
     with Engine.open(str(path), context=context, max_logit_rows=LOGIT_ROWS) as engine:
-        pages = list(range(engine.plan.kv.num_pages))
+        pages = [list(range(group.num_pages)) for group in engine.plan.kv.groups]
         for begin in range(0, len(tokens), LOGIT_ROWS):
             part = tokens[begin : begin + LOGIT_ROWS]
             engine.runtime.step(part, [Span(pages, len(part), begin)], list(range(len(part))))

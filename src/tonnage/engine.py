@@ -84,7 +84,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
+        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
         self._sequence = CachedSequence(runtime, pages)
         self._template: ChatTemplate | None = None
         self._closed = False

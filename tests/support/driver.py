@@ -27,9 +27,9 @@ def open_runtime(
 
 @dataclass
 class Fed:
-    """A sequence: its pages, its next position, its logits so far."""
+    """A sequence: its pages per group, its next position, its logits so far."""
 
-    pages: list[int]
+    pages: list[list[int]]
     position: int = 0
     logits: list[np.ndarray] = field(default_factory=list)
 
@@ -42,7 +42,7 @@ class Driver:
     """Feeds tokens to sequences; pages are handed out in the order of `page_order`."""
 
     def __init__(self, runtime: Runtime, page_order: Sequence[int] | None = None) -> None:
-        order = range(runtime.plan.kv.num_pages) if page_order is None else page_order
+        order = range(runtime.plan.kv.groups[0].num_pages) if page_order is None else page_order
         self.runtime = runtime
         self._free = list(order)
 
@@ -51,7 +51,7 @@ class Driver:
         count = -(-self.runtime.plan.context_tokens // PAGE_TOKENS)
         pages, self._free = self._free[:count], self._free[count:]
         assert len(pages) == count
-        return Fed(pages)
+        return Fed([pages])
 
     def step(self, pieces: Sequence[tuple[Fed, Sequence[int]]]) -> None:
         """Run one step of several sequences' next tokens and keep the logits of every row."""

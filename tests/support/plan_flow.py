@@ -86,6 +86,6 @@ def permanent(plan: Plan) -> Iterator[tuple[str, Range]]:
         yield "angles", _floats(rope.offset, len(rope.frequencies))
     for layer in plan.kv.layers:
         size = 2 * PAGE_TOKENS * (layer.k_dim + -(-layer.v_dim // 16) * 16) * layer.num_heads
-        for page in range(plan.kv.num_pages):
+        for page in range(plan.kv.groups[layer.group].num_pages):
             begin = layer.offset + page * layer.page_stride
             yield "pages", (begin, begin + size)

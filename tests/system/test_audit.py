@@ -62,7 +62,7 @@ def text_chunks(path: Path, text: str) -> list[list[int]]:
 def all_logits(path: Path, tokens: list[int]) -> np.ndarray:
     """Return float64 logits (T, vocab), computed token by token: the slow way round."""
     with Engine.open(str(path), context=CHUNK, threads=1) as engine:
-        pages = list(range(engine.plan.kv.num_pages))
+        pages = [list(range(group.num_pages)) for group in engine.plan.kv.groups]
         rows = []
         for position, token in enumerate(tokens):
             engine.runtime.step([token], [Span(pages, 1, position)], [0])

@@ -225,6 +225,6 @@ def test_damaged_weights_end_in_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(data)
     plan = make_plan(spec, Workload(context_tokens=64, threads=1))
     runtime = Runtime(plan, best_isa())
-    runtime.step([1], [Span([0], 1, 0)], [0])
+    runtime.step([1], [Span([[0]], 1, 0)], [0])
     with pytest.raises(LogitsError, match="not finite"):
         runtime.sample(Sampler(spec.vocab_size, SamplingParams()), 0)

@@ -136,7 +136,7 @@ def test_the_ledger_adds_up(spec: ModelSpec, workload: Workload) -> None:
     assert sizes["thread scratch"] == threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)
     assert sizes["load buffers"] > 0
     assert sizes["sampler"] == 8 * spec.vocab_size * workload.concurrency
-    tokens = plan.kv.num_pages * PAGE_TOKENS
+    tokens = plan.kv.groups[0].num_pages * PAGE_TOKENS
     assert tokens >= workload.context_tokens * workload.concurrency
     held = {m.name for m in plan.matrices} | {v.name for v in plan.vectors}
     assert held == set(spec.weights)

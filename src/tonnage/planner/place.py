@@ -6,7 +6,7 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
-from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, Source, VectorPlan
+from tonnage.core.plan import KvGroupPlan, KvLayerPlan, KvPlan, MatrixPlan, Source, VectorPlan
 
 LINE_BYTES = 64
 
@@ -123,9 +123,10 @@ def place_kv(spec: ModelSpec, num_pages: int, cursor: Cursor) -> KvPlan:
     """Place a pool of f16 pages, each with all layers, so that memory is touched as tokens come."""
     parts = [kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers]
     offset = cursor.take(sum(parts) * num_pages)
+    group = KvGroupPlan(0, num_pages, sum(parts), offset)
     layers = []
     for layer, nbytes in zip(spec.layers, parts, strict=True):
         a = layer.attention
-        layers.append(KvLayerPlan(offset, sum(parts), a.num_kv_heads, a.k_dim, a.v_dim))
+        layers.append(KvLayerPlan(0, offset, group.page_stride, a.num_kv_heads, a.k_dim, a.v_dim))
         offset += nbytes
-    return KvPlan("F16", PAGE_TOKENS, num_pages, sum(parts) * num_pages, tuple(layers))
+    return KvPlan("F16", PAGE_TOKENS, group.nbytes, (group,), tuple(layers))

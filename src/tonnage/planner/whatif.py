@@ -184,7 +184,8 @@ def _kv_bytes(plan: Plan, positions: int) -> float:
     layers = _per_layer(plan, lambda window: min(positions, window or positions))
     elements = sum(per_position for _, per_position, _ in layers)
     # From the plan's own bytes, so that the format of the pages does not matter here.
-    element_bytes = plan.kv.nbytes / (plan.kv.num_pages * plan.kv.page_tokens * elements)
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
     return element_bytes * sum(per_position * seen for _, per_position, seen in layers)
 
 

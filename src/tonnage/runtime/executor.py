@@ -11,9 +11,13 @@ from tonnage.memory.arena import WeightArgs, load_weights, weight_args
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Rows of one sequence: its pages in order, how many rows, the position of the first."""
+    """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
 
-    pages: list[int]
+    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63. position: of the
+    first row.
+    """
+
+    pages: list[list[int]]
     num_rows: int
     position: int
 
@@ -37,7 +41,7 @@ class Runtime:
         """
         assert self._executor is not None
         assert self._program is not None
-        triples = [(span.pages, span.num_rows, span.position) for span in spans]
+        triples = [(span.pages[0], span.num_rows, span.position) for span in spans]
         self._executor.run(self._program, tokens, triples, logit_rows)
 
     def logits(self, index: int) -> bytes:
@@ -81,7 +85,7 @@ class Runtime:
 
 def build_program(plan: Plan, arena: Arena) -> Program:
     """Return the native program of the plan's steps."""
-    program = Program(arena, plan.vocab_size, plan.kv.num_pages, plan.max_rows)
+    program = Program(arena, plan.vocab_size, plan.kv.groups[0].num_pages, plan.max_rows)
     weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
     for step in plan.steps:
         getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))

@@ -7,8 +7,8 @@ from tonnage.runtime.executor import Runtime, Span
 class Sequence:
     """Tokens whose keys and values lie in `pages`; a new prompt keeps what it shares with them."""
 
-    def __init__(self, runtime: Runtime, pages: list[int]) -> None:
-        """Take `pages` of the runtime's pool; they are the sequence's alone."""
+    def __init__(self, runtime: Runtime, pages: list[list[int]]) -> None:
+        """Take `pages` of each group of the runtime's pools; they are the sequence's alone."""
         self._runtime = runtime
         self._pages = pages
         self.tokens: list[int] = []
@@ -16,7 +16,7 @@ class Sequence:
     @property
     def capacity_tokens(self) -> int:
         """Positions that the pages hold, at most the planned context."""
-        return min(len(self._pages) * PAGE_TOKENS, self._runtime.plan.context_tokens)
+        return min(len(self._pages[0]) * PAGE_TOKENS, self._runtime.plan.context_tokens)
 
     def rewind_to(self, prompt: list[int]) -> int:
         """Forget what differs from `prompt`; return how many of its tokens are already computed.
