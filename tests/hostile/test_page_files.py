@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.pages import PAGE_BYTES, chain, page_of, page_paths, small_store
+from support.pages import PAGE_BYTES, chain, data_of, get, page_paths, pages_of, put, small_store
 from tonnage.memory.page_store import HEADER_BYTES, PageStore
 
 FILE_BYTES = HEADER_BYTES + PAGE_BYTES
@@ -25,9 +25,9 @@ BIG_PAGE_BYTES = 256 << 10
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> tuple[PageStore, Path]:
     store = small_store(tmp_path_factory.mktemp("pages"))
-    (key,) = store.keys_of(chain(1))
-    assert store.put(key, page_of(key))
-    return store, store._path(key, 0)
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page)
+    return store, store._path(page.key, 0)
 
 
 def spans(size: int) -> st.SearchStrategy[tuple[int, bytes]]:
@@ -38,45 +38,45 @@ def spans(size: int) -> st.SearchStrategy[tuple[int, bytes]]:
 @given(st.lists(spans(FILE_BYTES), min_size=1, max_size=4), st.integers(0, FILE_BYTES + 64))
 def test_random_damage_is_a_miss(written, patches, size):
     store, path = written
-    (key,) = store.keys_of(chain(1))
-    assert store.put(key, page_of(key))
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page)
     good = path.read_bytes()
     bad = bytearray(good)
     for place, data in patches:
         bad[place : place + len(data)] = data
     bad = bad[:size] if size < FILE_BYTES else bad
     path.write_bytes(bad)
-    found = store.get(key)
-    assert found == (page_of(key) if bytes(bad) == good else None)
+    found = get(store, page)
+    assert found == (data_of(page) if bytes(bad) == good else None)
     assert path.exists() == (found is not None)
 
 
 @pytest.mark.parametrize("place", range(0, FILE_BYTES, 37))
 def test_one_flipped_bit_is_a_miss(written, place):
     store, path = written
-    (key,) = store.keys_of(chain(1))
-    assert store.put(key, page_of(key))
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page)
     bad = bytearray(path.read_bytes())
     bad[place] ^= 1 << place % 8
     path.write_bytes(bad)
-    assert store.get(key) is None
+    assert get(store, page) is None
 
 
 def test_the_file_of_another_page_is_a_miss(tmp_path):
     store = small_store(tmp_path)
-    first, second = store.keys_of(chain(2))
-    assert store.put(first, page_of(first))
-    assert store.put(second, page_of(second))
-    store._path(first, 0).replace(store._path(second, 0))
-    assert store.get(second) is None
-    assert store.get(first) is None
+    first, second = pages_of(store, chain(2))
+    assert put(store, first)
+    assert put(store, second)
+    store._path(first.key, 0).replace(store._path(second.key, 0))
+    assert get(store, second) is None
+    assert get(store, first) is None
 
 
 def test_a_pipe_a_link_or_a_folder_in_its_place_is_a_miss(tmp_path):
     store = small_store(tmp_path)
-    keys = store.keys_of(chain(3))
-    assert all(store.put(key, page_of(key)) for key in keys)
-    pipe, link, folder = (store._path(key, 0) for key in keys)
+    pages = pages_of(store, chain(3))
+    assert all(put(store, page) for page in pages)
+    pipe, link, folder = (store._path(page.key, 0) for page in pages)
     elsewhere = tmp_path / "elsewhere"
     link.rename(elsewhere)
     link.symlink_to(elsewhere)
@@ -84,45 +84,45 @@ def test_a_pipe_a_link_or_a_folder_in_its_place_is_a_miss(tmp_path):
     os.mkfifo(pipe, 0o600)
     folder.unlink()
     folder.mkdir()
-    assert [store.get(key) for key in keys] == [None] * 3
+    assert [get(store, page) for page in pages] == [None] * 3
 
 
 def test_a_folder_that_is_a_file_is_a_miss(tmp_path):
     (tmp_path / "file").write_text("")
     store = small_store(tmp_path / "file")
-    (key,) = store.keys_of(chain(1))
-    assert not store.put(key, page_of(key))
-    assert store.get(key) is None
-    assert not store.has(key)
+    (page,) = pages_of(store, chain(1))
+    assert not put(store, page)
+    assert get(store, page) is None
+    assert not store.has(page.key)
 
 
 @pytest.mark.parametrize("call", ["open", "write", "mkdir", "utime", "fstat", "pread", "statvfs"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS])
 def test_a_disk_that_fails_is_a_miss(tmp_path, monkeypatch, call, code):
     store = small_store(tmp_path / "pages")
-    first, second = store.keys_of(chain(2))
+    first, second = pages_of(store, chain(2))
     if call in ("fstat", "pread"):
-        assert store.put(first, page_of(first))
+        assert put(store, first)
 
     def fail(*args: object, **more: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, call, fail)
-    put = store.put(second, page_of(second))
-    found = store.get(first)
+    is_put = put(store, second)
+    found = get(store, first)
     monkeypatch.undo()
     assert found is None
-    if not put:
-        assert store.get(second) is None
+    if not is_put:
+        assert get(store, second) is None
     # Nothing half is left, and the store works again.
     assert not list((tmp_path / "pages").rglob("*.new"))
-    assert store.put(second, page_of(second))
-    assert store.get(second) == page_of(second)
+    assert put(store, second)
+    assert get(store, second) == data_of(second)
 
 
 def test_a_disk_that_fills_up_while_a_page_is_written(tmp_path, monkeypatch):
     store = small_store(tmp_path)
-    (key,) = store.keys_of(chain(1))
+    (page,) = pages_of(store, chain(1))
     real, room = os.write, [HEADER_BYTES + 100]
 
     def write(fd: int, data: memoryview) -> int:
@@ -133,9 +133,9 @@ def test_a_disk_that_fills_up_while_a_page_is_written(tmp_path, monkeypatch):
         return done
 
     monkeypatch.setattr(os, "write", write)
-    assert not store.put(key, page_of(key))
+    assert not put(store, page)
     monkeypatch.undo()
-    assert store.get(key) is None
+    assert get(store, page) is None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -173,32 +173,32 @@ def crash_after(num_calls: int) -> None:
 @pytest.mark.parametrize("num_calls", range(14))
 def test_a_crash_between_any_two_calls_is_a_miss_or_the_page(tmp_path, num_calls):
     store = small_store(tmp_path / "pages")
-    (key,) = store.keys_of(chain(1))
+    (page,) = pages_of(store, chain(1))
 
     def work() -> None:
         crash_after(num_calls)
-        store.put(key, page_of(key))
+        put(store, page)
 
     os.waitpid(in_child(work), 0)
-    assert store.get(key) in (None, page_of(key))
-    assert store.put(key, page_of(key))
-    assert store.get(key) == page_of(key)
+    assert get(store, page) in (None, data_of(page))
+    assert put(store, page)
+    assert get(store, page) == data_of(page)
 
 
 def test_a_power_cut_at_any_time_leaves_no_wrong_page(tmp_path, capsys):
     rng = random.Random(7)
     store = small_store(tmp_path, page_bytes=BIG_PAGE_BYTES, max_bytes=64 * BIG_PAGE_BYTES)
-    keys = [key for seed in range(24) for key in store.keys_of(chain(4, seed=seed))]
-    pages = {key: page_of(key, BIG_PAGE_BYTES) for key in keys}
+    pages = [page for seed in range(24) for page in pages_of(store, chain(4, seed=seed))]
+    data = {page: data_of(page, BIG_PAGE_BYTES) for page in pages}
 
     def work() -> None:
         order = random.Random(time.monotonic_ns())
         mine = small_store(tmp_path, page_bytes=BIG_PAGE_BYTES, max_bytes=64 * BIG_PAGE_BYTES)
         while True:
-            key = order.choice(keys)
+            page = order.choice(pages)
             if order.random() < 0.8:
-                mine._path(key, 0).unlink(missing_ok=True)
-            mine.put(key, pages[key])
+                mine._path(page.key, 0).unlink(missing_ok=True)
+            put(mine, page, data[page])
 
     whole = torn = 0
     for _ in range(NUM_KILLS):
@@ -210,10 +210,11 @@ def test_a_power_cut_at_any_time_leaves_no_wrong_page(tmp_path, capsys):
         torn += len(list(tmp_path.rglob("*.new")))
         for path in tmp_path.rglob("*.new"):
             path.unlink()
-        for key in rng.sample(keys, 12):
-            page = store.get(key)
-            assert page is None or page == pages[key]
-            whole += page is not None
+        for page in rng.sample(pages, 12):
+            found = get(store, page)
+            is_right = found is None or found == data[page]
+            assert is_right
+            whole += found is not None
     assert store.counts.damaged == 0
     with capsys.disabled():
         print(f"\n  {NUM_KILLS} kills: {whole} pages read whole, {torn} writers cut in mid-file")
@@ -222,7 +223,7 @@ def test_a_power_cut_at_any_time_leaves_no_wrong_page(tmp_path, capsys):
 
 
 def test_writers_and_readers_at_once_see_whole_pages(tmp_path):
-    keys = small_store(tmp_path).keys_of(chain(16))
+    pages = pages_of(small_store(tmp_path), chain(16))
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -230,11 +231,11 @@ def test_writers_and_readers_at_once_see_whole_pages(tmp_path):
         store = small_store(tmp_path, max_bytes=8 * FILE_BYTES)
         rng = random.Random(seed)
         for _ in range(300):
-            key = rng.choice(keys)
+            page = rng.choice(pages)
             if rng.random() < 0.5:
-                store.put(key, page_of(key))
-            elif store.get(key) not in (None, page_of(key)):
-                wrong.append(key)
+                put(store, page)
+            elif get(store, page) not in (None, data_of(page)):
+                wrong.append(page)
         wrong.extend([store.counts] * store.counts.damaged)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]

@@ -1,10 +1,10 @@
 """The disk tier of the prefix cache: pages of keys and values as files, named by their content.
 
-FOLDER/XX/REST.page     XXREST: the key's digest and the group, hexadecimal
+FOLDER/XX/REST-G.page   XXREST: the key's digest in hexadecimal; G: the group
 FOLDER/XX/.NAME.new     being written; a writer that was killed leaves it, a later scan deletes it
 
 A file is a header of HEADER_BYTES and one page. The header is what the reader expects byte for byte
-(magic, version, identity, digest, place in the chain, tokens, size), then a checksum of itself and
+(magic, version, group, sizes, identity, key, tokens), then a checksum of itself and
 the page. Nothing is synced: a rename makes a file visible whole or not at all while the system
 runs, and after a power cut the checksum decides. A page that is lost is computed again.
 
@@ -28,26 +28,17 @@ HEADER_BYTES = 512
 IDENTITY_BYTES = 32
 _MAGIC = b"TONPAGE\n"
 _VERSION = 1
-_FIELDS = struct.Struct(f"<8sIIIIQ{IDENTITY_BYTES}s32s{4 * PAGE_TOKENS}s")
-_CHECKSUM_AT = HEADER_BYTES - 32
+_DIGEST_BYTES = 32
+# A key: a digest, and how many pages there are up to it.
+_KEY = struct.Struct(f"<{_DIGEST_BYTES}sI")
+_FIELDS = struct.Struct(f"<8sIIIQ{IDENTITY_BYTES}s{_KEY.size}s{4 * PAGE_TOKENS}s")
+_SIZE_FIELD = 4
+_CHECKSUM_AT = HEADER_BYTES - _DIGEST_BYTES
 _TOKENS = struct.Struct(f"<{PAGE_TOKENS}I")
 # A chain is used as a whole; later pages count as older, so that it is shortened from its end.
 _OLDER_PER_PAGE_NS = 10_000_000
 _ABANDONED_NS = 3600 * 10**9
 _KEEP_FREE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PageKey:
-    """Names the page behind a chain of full pages.
-
-    digest: 32 bytes, of everything that the page's values depend on: the store's identity, the
-    salt, all tokens before and `tokens`. index: how many pages come before.
-    """
-
-    digest: bytes
-    index: int
-    tokens: bytes
 
 
 @dataclass(slots=True)
@@ -92,29 +83,19 @@ class PageStore:
         self._known_bytes = 0
         self._unseen_bytes = 0
 
-    def key_after(
-        self, parent: PageKey | None, tokens: Sequence[int], salt: bytes = b""
-    ) -> PageKey:
-        """Return the key of the page of `tokens` (PAGE_TOKENS ids) behind `parent`.
+    def root_key(self, salt: str) -> bytes:
+        """Return the key that first pages follow. salt: keeps tenants apart."""
+        return _key(sha256(self._identity + salt.encode("utf-8", "surrogatepass")).digest(), 0)
 
-        salt: keeps tenants apart; it enters with the first page of a chain.
+    def page_key(self, parent: bytes, tokens: Sequence[int]) -> bytes:
+        """Return the key of the page of `tokens` (PAGE_TOKENS ids) behind the page `parent`.
+
+        It depends on everything that the page's values depend on: the identity and all tokens up to
+        its last, and on the salt.
         """
-        packed = _TOKENS.pack(*tokens)
-        if parent is None:
-            before, index = sha256(self._identity + b"salt" + salt).digest(), 0
-        else:
-            before, index = parent.digest, parent.index + 1
-        return PageKey(sha256(before + packed).digest(), index, packed)
+        return _key(sha256(parent + _TOKENS.pack(*tokens)).digest(), _index(parent) + 1)
 
-    def keys_of(self, tokens: Sequence[int], salt: bytes = b"") -> list[PageKey]:
-        """Return the keys of all full pages of `tokens`, in order."""
-        keys: list[PageKey] = []
-        for begin in range(0, len(tokens) - PAGE_TOKENS + 1, PAGE_TOKENS):
-            parent = keys[-1] if keys else None
-            keys.append(self.key_after(parent, tokens[begin : begin + PAGE_TOKENS], salt))
-        return keys
-
-    def has(self, key: PageKey, group: int = 0) -> bool:
+    def has(self, key: bytes, group: int = 0) -> bool:
         """Whether a file of that name and size is there; its content is not read."""
         try:
             size = os.stat(self._path(key, group), follow_symlinks=False).st_size
@@ -122,15 +103,15 @@ class PageStore:
             return False
         return size == HEADER_BYTES + self._page_bytes[group]
 
-    def get(self, key: PageKey, group: int = 0) -> bytes | None:
-        """Return the page, or None unless every byte of its file is as it was written.
+    def get(self, key: bytes, tokens: Sequence[int], group: int = 0) -> bytes | None:
+        """Return the page of `tokens` at `key`, None unless every byte of its file is as written.
 
         A page that is found counts as used now; a file that is damaged is deleted.
         """
         path = self._path(key, group)
         page = None
         with suppress(OSError, MemoryError):
-            page = self._read(path, key, group)
+            page = self._read(path, self._head(key, tokens, group), key)
             if page is None:
                 self.counts.damaged += 1
                 path.unlink()
@@ -138,7 +119,7 @@ class PageStore:
         self.counts.misses += page is None
         return page
 
-    def put(self, key: PageKey, page: bytes, group: int = 0) -> bool:
+    def put(self, key: bytes, tokens: Sequence[int], page: bytes, group: int = 0) -> bool:
         """Keep `page` and return whether its file is there now; the oldest pages make room.
 
         A page whose file is there already counts as used now. Raises ValueError when the page has
@@ -151,11 +132,12 @@ class PageStore:
         done = False
         try:
             if self.has(key, group):
-                _touch(self._path(key, group), key.index)
+                _touch(self._path(key, group), _index(key))
                 return True
             size = HEADER_BYTES + len(page)
             if self._make_room(size):
-                self._write(self._path(key, group), self._header(key, group, page), page, key.index)
+                head = self._head(key, tokens, group)
+                self._write(self._path(key, group), head + _checksum(head, page), page, key)
                 self._known_bytes += size
                 self._unseen_bytes += size
                 done = True
@@ -165,44 +147,44 @@ class PageStore:
         self.counts.not_written += not done
         return done
 
-    def _path(self, key: PageKey, group: int) -> Path:
-        name = key.digest.hex()
+    def _path(self, key: bytes, group: int) -> Path:
+        name = key[:_DIGEST_BYTES].hex()
         return self._folder / name[:2] / f"{name[2:]}-{group}.page"
 
-    def _head(self, key: PageKey, group: int) -> bytes:
+    def _head(self, key: bytes, tokens: Sequence[int], group: int) -> bytes:
+        """Return the header up to its checksum."""
         fields = _FIELDS.pack(
-            _MAGIC, _VERSION, group, key.index, PAGE_TOKENS, self._page_bytes[group],
-            self._identity, key.digest, key.tokens,
+            _MAGIC, _VERSION, group, PAGE_TOKENS, self._page_bytes[group], self._identity, key,
+            _TOKENS.pack(*tokens),
         )  # fmt: skip
         return fields.ljust(_CHECKSUM_AT, b"\0")
 
-    def _header(self, key: PageKey, group: int, page: bytes) -> bytes:
-        head = self._head(key, group)
-        return head + _checksum(head, page)
+    def _read(self, path: Path, head: bytes, key: bytes) -> bytes | None:
+        """Return the page, None when the file does not begin with `head` or is damaged.
 
-    def _read(self, path: Path, key: PageKey, group: int) -> bytes | None:
-        """Return the page, None when the file is not what was written. Raises OSError."""
+        Raises OSError.
+        """
         # A pipe in its place must not block.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             state = os.fstat(fd)
             if state.st_uid != os.geteuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise PermissionError("a page file that somebody else may have written")
-            size = self._page_bytes[group]
+            size = _FIELDS.unpack_from(head)[_SIZE_FIELD]
             if not stat.S_ISREG(state.st_mode) or state.st_size != HEADER_BYTES + size:
                 return None
             header = os.pread(fd, HEADER_BYTES, 0)
-            if header[:_CHECKSUM_AT] != self._head(key, group):
+            if header[:_CHECKSUM_AT] != head:
                 return None
             page = os.pread(fd, size, HEADER_BYTES)
-            if len(page) != size or _checksum(header[:_CHECKSUM_AT], page) != header[_CHECKSUM_AT:]:
+            if len(page) != size or _checksum(head, page) != header[_CHECKSUM_AT:]:
                 return None
-            _touch(fd, key.index)
+            _touch(fd, _index(key))
             return page
         finally:
             os.close(fd)
 
-    def _write(self, path: Path, header: bytes, page: bytes, index: int) -> None:
+    def _write(self, path: Path, header: bytes, page: bytes, key: bytes) -> None:
         """Write both so that `path` is whole when it appears. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -212,7 +194,7 @@ class PageStore:
             try:
                 _write_all(fd, header)
                 _write_all(fd, page)
-                _touch(fd, index)
+                _touch(fd, _index(key))
             finally:
                 os.close(fd)
             new.replace(path)
@@ -250,6 +232,14 @@ class PageStore:
             self.counts.evicted += 1
             total -= size
         self._known_bytes, self._unseen_bytes = total, 0
+
+
+def _key(digest: bytes, index: int) -> bytes:
+    return _KEY.pack(digest, index)
+
+
+def _index(key: bytes) -> int:
+    return int(_KEY.unpack(key)[1])
 
 
 def _checksum(head: bytes, page: bytes) -> bytes:
