@@ -103,6 +103,14 @@ class PageStore:
             return False
         return size == HEADER_BYTES + self._page_bytes[group]
 
+    def refresh(self, key: bytes, group: int = 0) -> bool:
+        """Whether a file is there as `has` says; if so it counts as used now."""
+        if not self.has(key, group):
+            return False
+        with suppress(OSError):
+            _touch(self._path(key, group), _index(key))
+        return True
+
     def get(self, key: bytes, tokens: Sequence[int], group: int = 0) -> bytes | None:
         """Return the page of `tokens` at `key`, None unless every byte of its file is as written.
 
@@ -129,11 +137,10 @@ class PageStore:
             raise ValueError(
                 f"a page of group {group} has {self._page_bytes[group]} bytes, not {len(page)}"
             )
+        if self.refresh(key, group):
+            return True
         done = False
         try:
-            if self.has(key, group):
-                _touch(self._path(key, group), _index(key))
-                return True
             size = HEADER_BYTES + len(page)
             if self._make_room(size):
                 head = self._head(key, tokens, group)
