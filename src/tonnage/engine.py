@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
 from tonnage.core.errors import (
@@ -14,7 +15,6 @@ from tonnage.core.errors import (
     RequestError,
     TonnageError,
 )
-from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.ledger import Ledger
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
@@ -22,7 +22,7 @@ from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.formats.gguf import GgufFile
-from tonnage.generation import Generation, Generator
+from tonnage.generation import Generation
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import (
     anonymous_bytes,
@@ -38,8 +38,9 @@ from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
 from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
-from tonnage.runtime.sequence import Sequence as CachedSequence
-from tonnage.serving import AnswerStream
+from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.job import Terms
+from tonnage.serving.stream import AnswerStream, failed
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -75,6 +76,7 @@ class Engine:
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        serving: ServingOptions,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
         self.plan = plan
@@ -84,8 +86,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = [list(range(-(-plan.context_tokens // PAGE_TOKENS))) for _ in plan.kv.groups]
-        self._sequence = CachedSequence(runtime, pages)
+        self._serving = build_serving(runtime, tokenizer, serving)
         self._template: ChatTemplate | None = None
         self._closed = False
 
@@ -102,6 +103,7 @@ class Engine:
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
+        serving: ServingOptions | None = None,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -111,6 +113,7 @@ class Engine:
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
         precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
         not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        concurrency: answers at once; pages for so many full contexts are planned.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         start = Start.now()
@@ -118,14 +121,16 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        logit_rows = max(max_logit_rows, concurrency)
+        wishes = Wishes(context, threads, precision, concurrency, logit_rows, step_rows)
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)
         require_fit(spec, workload, plan, budget)
         start = replace(start, budget_bytes=budget.num_bytes)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source, spec, start)
+        serving = serving or ServingOptions()
+        return cls(plan, runtime, tokenizer, source, spec, start, serving)
 
     def generate(
         self,
@@ -141,16 +146,8 @@ class Engine:
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
         """
-        tokens = self.encode_prompt(prompt, raw=raw)
-        if len(tokens) >= self.plan.context_tokens:
-            raise ContextLengthError(
-                f"The prompt has {len(tokens):,} tokens and the context holds "
-                f"{self.plan.context_tokens:,}, one of them for the answer; shorten it or open the "
-                f"model with --context {len(tokens) + 256}."
-            )
-        chosen = replace(options or SamplingOptions(), **overrides)
-        generator = Generator(self.runtime, self.tokenizer, self._sequence)
-        return generator.start(tokens, chosen)
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        return self._serving.start(generation, Terms())
 
     def stream(
         self,
@@ -171,7 +168,9 @@ class Engine:
         cache_salt: prefixes are shared between equal salts only. Raises like `generate`; what the
         scheduler refuses is raised from the iteration.
         """
-        return AnswerStream(self.generate(prompt, options, raw=raw, **overrides))
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
+        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
 
     def generate_batch(
         self,
@@ -186,18 +185,57 @@ class Engine:
         options: one for all, or one per prompt. on_done is told each index with its answer as it
         ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
         """
-        many = [options] * len(prompts) if not isinstance(options, Sequence) else list(options)
-        done = []
-        for index, (prompt, one) in enumerate(zip(prompts, many, strict=True)):
+        many = list(options) if isinstance(options, Sequence) else [options] * len(prompts)
+        all_, sound = [], []
+        for prompt, one in zip(prompts, many, strict=True):
             try:
-                generation = self.generate(prompt, one, raw=raw).complete()
+                all_.append(self._begin(prompt, one, raw=raw))
+                sound.append(len(all_) - 1)
             except TonnageError as error:
-                generation = Generation([], one or SamplingOptions(), 0)
-                generation.finish_reason, generation.error = "error", error
-            done.append(generation)
-            if on_done is not None:
-                on_done(index, generation)
-        return done
+                all_.append(failed(one or SamplingOptions(), error))
+                if on_done is not None:
+                    on_done(len(all_) - 1, all_[-1])
+        self._serving.run_batch(
+            [all_[index] for index in sound],
+            2 * self.plan.concurrency,
+            lambda i: on_done(sound[i], all_[sound[i]]) if on_done is not None else None,
+        )
+        return all_
+
+    def set_budget(self, memory: str | int) -> None:
+        """Keep the whole process within `memory` from now on, by giving up KV pages.
+
+        Takes effect before the next step; docs/scheduling.md says in which order. Raises UnitError
+        for a text that states no bytes, BudgetError when all else alone takes more.
+        """
+        num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
+        kv_bytes = self.plan.kv.nbytes
+        rest = self.plan.total_bytes - kv_bytes
+        if num_bytes <= rest:
+            raise BudgetError(
+                f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
+                "but KV pages; allow more or open the model with less."
+            )
+        self._serving.set_kv_bytes(min(kv_bytes, num_bytes - rest))
+
+    def _begin(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        options: SamplingOptions | None,
+        *,
+        raw: bool,
+        **overrides: Any,
+    ) -> Generation:
+        """Return the answer to `prompt` before its first token."""
+        tokens = self.encode_prompt(prompt, raw=raw)
+        if len(tokens) >= self.plan.context_tokens:
+            raise ContextLengthError(
+                f"The prompt has {len(tokens):,} tokens and the context holds "
+                f"{self.plan.context_tokens:,}, one of them for the answer; shorten it or open the "
+                f"model with --context {len(tokens) + 256}."
+            )
+        chosen = replace(options or SamplingOptions(), **overrides)
+        return Generation(tokens, chosen, chosen.resolved_seed())
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -262,6 +300,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
+        self._serving.loop.close()
         self.runtime.close()
 
     def __enter__(self) -> "Engine":

@@ -27,7 +27,7 @@ class Node:
     """
 
     __slots__ = (
-        "alive", "children", "depth", "key", "pages", "parent", "partials", "stamp", "tokens",
+        "alive", "children", "key", "pages", "parent", "partials", "salt", "stamp", "tokens",
         "users",
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ class Node:
         self.pages = pages
         self.children: dict[tuple[int, ...], Node] = {}
         self.partials: dict[tuple[int, ...], Node] = {}
-        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.salt = ""
         self.users = 0
         self.stamp = 0
         self.key: bytes | None = None
@@ -105,6 +105,7 @@ class PrefixTree:
         root = self._roots.get(salt)
         if root is None:
             root = self._roots[salt] = Node(None, (), [])
+            root.salt = salt
             if self.store is not None:
                 root.key = self.store.root_key(salt)
         return root
@@ -152,20 +153,32 @@ class PrefixTree:
                     self._pools[group].keep(page)
         return node
 
-    def attach_partial(self, parent: Node, tokens: tuple[int, ...], pages: list[int]) -> None:
-        """Enter the last page of a sequence, which is not full; its pages are in use."""
+    def attach_partial(
+        self, parent: Node, tokens: tuple[int, ...], pages: list[int]
+    ) -> Node | None:
+        """Enter the last page of a sequence, which is not full; its pages are in use.
+
+        Returns its node, None when it is not worth one or is there already.
+        """
         size = len(tokens)
         if size < MIN_COPY_TOKENS or LOST in pages:
-            return
+            return None
         siblings = [*parent.partials.values(), *_last(parent.children)]
         if any(other.tokens[:size] == tokens for other in siblings):
-            return
-        for old in [o for o in parent.partials.values() if tokens[: len(o.tokens)] == o.tokens]:
-            self._remove(old)
+            return None
+        subsumed = [o for o in parent.partials.values() if tokens[: len(o.tokens)] == o.tokens]
         node = parent.partials[tokens] = self._new(parent, tokens, pages)
         for group, page in enumerate(pages):
             self._pools[group].keep(page)
-        self.rest(node)
+        for old in subsumed:
+            self._remove(old)
+        return node
+
+    def drop_root(self, salt: str) -> None:
+        """Forget the root of `salt` if nothing hangs on it."""
+        root = self._roots.get(salt)
+        if root is not None and not root.children and not root.partials:
+            del self._roots[salt]
 
     def enter(self, node: Node) -> None:
         """Count a sequence that lies on `node` now."""
@@ -184,10 +197,9 @@ class PrefixTree:
             self._push(self._leaves, node)
         for group, page in enumerate(node.pages):
             if page != LOST and self._groups[group].window_tokens:
-                self.rest_window(node, group)
+                self._rest_window(node, group)
 
-    def rest_window(self, node: Node, group: int) -> None:
-        """Note that nobody may need the page of a windowed group any more."""
+    def _rest_window(self, node: Node, group: int) -> None:
         if self._pools[group].users(node.pages[group]) == 0:
             self._push(self._windows[group], node)
 
@@ -322,7 +334,7 @@ class PrefixTree:
         if not _is_free_leaf(parent):
             return
         if parent.parent is None:
-            self._roots = {salt: root for salt, root in self._roots.items() if root is not parent}
+            del self._roots[parent.salt]
         elif all(page == LOST for page in parent.pages):
             self._remove(parent)
         else:
