@@ -39,8 +39,9 @@ from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
 from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.job import Terms
-from tonnage.serving.stream import AnswerStream, failed
+from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -76,7 +77,7 @@ class Engine:
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
-        serving: ServingOptions,
+        serving: Serving,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
         self.plan = plan
@@ -86,7 +87,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        self._serving = build_serving(runtime, tokenizer, serving)
+        self._serving = serving
         self._template: ChatTemplate | None = None
         self._closed = False
 
@@ -120,6 +121,8 @@ class Engine:
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
+        serving = serving or ServingOptions()
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
         logit_rows = max(max_logit_rows, concurrency)
         wishes = Wishes(context, threads, precision, concurrency, logit_rows, step_rows)
@@ -129,8 +132,9 @@ class Engine:
         require_fit(spec, workload, plan, budget)
         start = replace(start, budget_bytes=budget.num_bytes)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        serving = serving or ServingOptions()
-        return cls(plan, runtime, tokenizer, source, spec, start, serving)
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, serving, store=store)
+        return cls(plan, runtime, tokenizer, source, spec, start, served)
 
     def generate(
         self,

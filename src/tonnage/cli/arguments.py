@@ -177,6 +177,14 @@ def _add_engine(parser: ArgumentParser) -> None:
     add("--offline", action="store_true", help="fetch nothing")
 
 
+def _add_page_cache(add: Callable[..., object]) -> None:
+    add(
+        "--page-cache",
+        metavar="BYTES",
+        help="keep computed prompts on disk, at most so much of all models, such as 4GiB (nothing)",
+    )
+
+
 def _add_plan(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -212,6 +220,7 @@ def _add_run(parser: ArgumentParser) -> None:
     add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
     add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
     add("--ledger", action="store_true", help="show what each item took, after the answer")
+    _add_page_cache(add)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
 
@@ -226,6 +235,7 @@ def _add_batch(parser: ArgumentParser) -> None:
     add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
     add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
     add("--step-rows", type=int, metavar="N", help="tokens of prompts computed at once (512)")
+    _add_page_cache(add)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tonnage.cli.terminal import LateProgress, StatusLine
+from tonnage.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from tonnage.engine import Engine
@@ -17,7 +18,10 @@ def open_engine(args: Namespace, concurrency: int = 1) -> "Engine":
     A load that takes long shows itself on a terminal.
     """
     from tonnage.engine import Engine
+    from tonnage.serving.build import ServingOptions
+    from tonnage.serving.disk import DiskOptions
 
+    disk = None if args.page_cache is None else DiskOptions(parse_bytes(args.page_cache))
     status = StatusLine(sys.stderr)
     try:
         return Engine.open(
@@ -29,6 +33,7 @@ def open_engine(args: Namespace, concurrency: int = 1) -> "Engine":
             concurrency=concurrency,
             max_logit_rows=concurrency,
             step_rows=args.step_rows,
+            serving=ServingOptions(disk=disk),
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

@@ -34,6 +34,10 @@ class PageTier:
         """Return the key of a full page of `tokens` after the page `parent`."""
         return self.store.page_key(parent, tokens)
 
+    def has(self, key: bytes) -> bool:
+        """Whether the page of group 0 seems to be there; `get` may still say no."""
+        return self.store.has(key)
+
     def put(self, key: bytes, tokens: tuple[int, ...], pages: Sequence[int]) -> None:
         """Keep the bytes of `pages`, an id per group or LOST; those kept already are not read."""
         for group, page in enumerate(pages):
