@@ -24,6 +24,8 @@ from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.formats.gguf import GgufFile
 from tonnage.generation import Generation
 from tonnage.machine.host import read_machine
+from tonnage.machine.host_files import HostFiles
+from tonnage.machine.limits import memory_limits
 from tonnage.machine.memory_use import (
     anonymous_bytes,
     file_and_shared_bytes,
@@ -42,6 +44,7 @@ from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.job import Terms
 from tonnage.serving.stream import AnswerStream, Serving, failed
+from tonnage.serving.watch import Limits, LimitWatch
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -88,6 +91,8 @@ class Engine:
         self.tokenizer = tokenizer
         self.source = source
         self._serving = serving
+        self._allowed_bytes = plan.total_bytes
+        self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
 
@@ -213,14 +218,20 @@ class Engine:
         for a text that states no bytes, BudgetError when all else alone takes more.
         """
         num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
-        kv_bytes = self.plan.kv.nbytes
-        rest = self.plan.total_bytes - kv_bytes
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
         if num_bytes <= rest:
             raise BudgetError(
                 f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
                 "but KV pages; allow more or open the model with less."
             )
-        self._serving.set_kv_bytes(min(kv_bytes, num_bytes - rest))
+        self._allowed_bytes = num_bytes
+        self._serving.set_kv_bytes(num_bytes - rest)
+
+    def _follow_limits(self, process_bytes: int) -> None:
+        """Give KV pages up, or take them back, because a limit on the process has changed."""
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        allowed = min(self._allowed_bytes, process_bytes)
+        self._serving.loop.scheduler.set_budget(max(0, allowed - rest))
 
     def _begin(
         self,
@@ -331,6 +342,13 @@ def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
             f"{format_bytes(machine.memory_total_bytes)}; state at most that."
         )
     return Budget(stated, "were allowed")
+
+
+def read_limits() -> Limits:
+    """Return what cgroups and resource limits allow this process now."""
+    found = memory_limits(HostFiles())
+    left = rss_bytes() + found[0].free_bytes if found else 1 << 62
+    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
 
 
 def read_spec(source: ModelSource) -> ModelSpec:

@@ -100,33 +100,54 @@ class PageCache:
     def load(self, tokens: Sequence[int], salt: str, match: Match) -> Match:
         """Return `match` prolonged by whole pages that the store has; they are entered as cached.
 
-        Takes free pages only and leaves colder ones alone, so loading never evicts.
+        Colder prefixes make room, so the caller must have found room for all of `tokens`.
         """
         store, tree = self.tree.store, self.tree
         if store is None:
             return match
         parent = match.nodes[-1] if match.nodes else tree.root(salt)
-        found = len(match.nodes)
-        while (end := (found + 1) * PAGE_TOKENS) <= len(tokens) - 1:
-            page = tuple(tokens[end - PAGE_TOKENS : end])
-            if any(pool.num_free == 0 for pool in self.pools):
-                break
-            pages = [self.take(group) for group in range(len(self.pools))]
-            key = store.page_key(tree.key_of(parent), page)
+        found = self._stored(store, tree.key_of(parent), tokens, len(match.nodes))
+        if not found:
+            return match
+        tree.enter(parent)
+        end = (len(match.nodes) + len(found)) * PAGE_TOKENS
+        firsts = [first_seen(group.window_tokens, end) for group in self.groups]
+        for index, (key, page) in enumerate(found, len(match.nodes)):
+            wanted = [index >= first for first in firsts]
+            pages = [self.take(g) if want else LOST for g, want in enumerate(wanted)]
             loaded = store.get(key, page, pages)
             if loaded:
-                parent = tree.attach(parent, page, pages)
+                above, parent = parent, tree.attach(parent, page, pages)
+                tree.enter(parent)
+                tree.leave(above)
             for group, one in enumerate(pages):
-                self.pools[group].drop(one)
+                if one != LOST:
+                    self.pools[group].drop(one)
             if not loaded:
                 break
-            tree.rest(parent)
-            found += 1
-        return match if found == len(match.nodes) else tree.match(tokens, salt)
+        tree.leave(parent)
+        return tree.match(tokens, salt)
+
+    def _stored(
+        self, store: PageStore, key: bytes, tokens: Sequence[int], num_known: int
+    ) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Return keys and tokens of the pages after `num_known` that the store has."""
+        found = []
+        for end in range((num_known + 1) * PAGE_TOKENS, len(tokens), PAGE_TOKENS):
+            page = tuple(tokens[end - PAGE_TOKENS : end])
+            key = store.page_key(key, page)
+            if not store.has(key):
+                break
+            found.append((key, page))
+        return found
 
     def check(self) -> None:
         """Assert what must always hold; for tests."""
         for pool in self.pools:
             pool.check()
         self.tree.check()
-        assert LOST == -1
+
+
+def first_seen(window_tokens: int, position: int) -> int:
+    """Return the first page that a row at `position` looks at; 0 when it sees all."""
+    return max(0, position - window_tokens) // PAGE_TOKENS if window_tokens else 0

@@ -54,6 +54,9 @@ class PageStore(Protocol):
     def page_key(self, parent: bytes, tokens: tuple[int, ...]) -> bytes:
         """Return the key of a full page of `tokens` after the page `parent`."""
 
+    def has(self, key: bytes) -> bool:
+        """Whether there is likely a page of that key."""
+
     def put(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> None:
         """Keep the bytes of `pages` (an id or LOST per group) before they are overwritten."""
 
@@ -187,7 +190,8 @@ class PrefixTree:
     def leave(self, node: Node) -> None:
         """Take a sequence away that lay on `node`; its pages must be dropped already."""
         node.users -= 1
-        self.rest(node)
+        if node.parent is not None:
+            self.rest(node)
 
     def rest(self, node: Node) -> None:
         """Note that `node` was used just now, and may be evicted when nobody uses it."""

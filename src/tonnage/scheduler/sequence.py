@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.cache import PageCache, first_seen
 from tonnage.scheduler.prefix import LOST, Match, Node
 
 
@@ -147,7 +147,7 @@ class Sequence:
         """Lie on `node`; num_tokens: where the sequence will go on, for what windows need."""
         index = len(self.path)
         for group, table in enumerate(self.tables):
-            first = _first_seen(cache.groups[group].window_tokens, num_tokens)
+            first = first_seen(cache.groups[group].window_tokens, num_tokens)
             if index < first or node.pages[group] == LOST:
                 table.append(LOST)
             else:
@@ -175,15 +175,10 @@ class Sequence:
             if not spec.window_tokens:
                 continue
             table = self.tables[group]
-            end = min(_first_seen(spec.window_tokens, self.num_computed), len(self.path))
+            end = min(first_seen(spec.window_tokens, self.num_computed), len(self.path))
             for index in range(self._first[group], end):
                 if table[index] != LOST:
                     cache.pools[group].drop(table[index])
                     table[index] = LOST
                     cache.tree.rest(self.path[index])
             self._first[group] = max(self._first[group], end)
-
-
-def _first_seen(window_tokens: int, position: int) -> int:
-    """Return the first page that a row at `position` looks at."""
-    return max(0, position - window_tokens) // PAGE_TOKENS if window_tokens else 0

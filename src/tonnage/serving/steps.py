@@ -148,9 +148,9 @@ class StepLoop:
         if self._inbox:
             self._read_inbox()
         begin = perf_counter_ns()
+        self._torn = True
         if self.before_step is not None:
             self.before_step(begin)
-        self._torn = True
         parts = self.scheduler.next_step(begin)
         self._end_refused()
         self._torn = False
