@@ -86,6 +86,7 @@ def test_evicted_prefixes_come_back_from_disk(model, tmp_path):
         for _ in range(2):
             answers = [answer(engine, prompt) for prompt in prompts]
             assert [told(one) for one in answers] == cold
+        assert [one.num_cached_tokens for one in answers] == [256] * 4
 
 
 def test_other_weights_under_the_same_name_find_nothing(model, tmp_path):
