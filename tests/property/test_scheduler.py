@@ -13,9 +13,9 @@ from tonnage.scheduler.scheduler import Limits
 
 # Everything seen; a narrow and a wide window beside it; windows only (group 0 holds no layer).
 GROUPS = {
-    "full": (PageGroup(24, 1000),),
-    "windows": (PageGroup(24, 1000), PageGroup(16, 300, 70), PageGroup(20, 100, 200)),
-    "only windows": (PageGroup(24, 0), PageGroup(14, 500, 5)),
+    "full": (PageGroup(14, 1000),),
+    "windows": (PageGroup(16, 1000), PageGroup(8, 300, 70), PageGroup(12, 100, 200)),
+    "only windows": (PageGroup(16, 0), PageGroup(5, 500, 5)),
 }
 LIMITS = Limits(
     max_running=4, max_rows=48, max_logit_rows=4, context_tokens=400, max_waiting=6,

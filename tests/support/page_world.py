@@ -196,13 +196,13 @@ class World:
     def operate(self) -> None:
         """Do one random thing, then check everything."""
         kind = self.rng.random()
-        if kind < 0.12:
+        if kind < 0.2:
             self.submit()
-        elif kind < 0.15:
+        elif kind < 0.22:
             self.cancel()
-        elif kind < 0.2:
+        elif kind < 0.26:
             self.stall()
-        elif kind < 0.205:
+        elif kind < 0.265:
             self.set_budget(self.rng.choice((0.4, 0.67, 1.0, 1.0)))
         else:
             self.step()

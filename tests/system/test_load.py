@@ -27,7 +27,7 @@ VOCABULARY = 300
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = tiny_config("qwen2", max_position_embeddings=1 << 12)
+    config = tiny_config("llama", max_position_embeddings=1 << 12)
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
     return write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
 
@@ -120,7 +120,7 @@ def test_twice_the_load_and_a_shrinking_budget(
             )  # fmt: skip
         assert load.peak_rss_bytes <= engine.plan.total_bytes
         # What was given up is no longer resident, but for the ends of runs of pages.
-        assert kv.now_bytes <= engine.plan.kv.nbytes * 3 // 4
+        assert kv.now_bytes <= kv.planned_bytes - engine.plan.kv.nbytes // 3 + (64 << 10)
         for prompt, one, tokens in load.samples[:20]:
             assert engine.generate(prompt, one).complete().tokens == tokens
     assert load.outcomes["OverloadError"] > 0

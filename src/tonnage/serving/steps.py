@@ -46,6 +46,14 @@ class StepLoop:
         """End a request whose answer nobody wants; its pages are free before the next step."""
         self.call(lambda: self._leave(job))
 
+    def drop(self, job: Job) -> None:
+        """Cancel without waking anybody; safe where garbage is collected, in any thread.
+
+        Event.set takes a lock that the thread it interrupts may hold. A request that is being
+        served keeps the driver awake; one that is not gives way to others anyway.
+        """
+        self._inbox.append(lambda: self._leave(job))
+
     def taken(self, job: Job) -> None:
         """Let a request have rows again after its reader has taken pieces."""
         if job.stalled:

@@ -92,7 +92,7 @@ class Serving:
                     job.answer.resume(perf_counter_ns())
         finally:
             if not job.ended:
-                loop.cancel(job)
+                loop.drop(job)
                 loop.settle()
         if job.failure is not None:
             raise job.failure
@@ -134,7 +134,6 @@ class AnswerStream:
         """Wait for the next piece."""
         if not self._begun:
             self._begin()
-        assert self._arrived is not None
         job = self._job
         while not job.out:
             if job.ended:
@@ -142,6 +141,7 @@ class AnswerStream:
                     failure, job.failure = job.failure, None
                     raise failure
                 raise StopAsyncIteration
+            assert self._arrived is not None
             self._arrived.clear()
             # A piece may have come before the event was cleared.
             if not job.out and not job.ended:
@@ -177,7 +177,7 @@ class AnswerStream:
         """Cancel an answer that was dropped."""
         if self._begun and not self._job.ended:
             self._job.notify = None
-            self._loop.cancel(self._job)
+            self._loop.drop(self._job)
 
     def _begin(self) -> None:
         import asyncio
