@@ -67,15 +67,16 @@ TABLE: dict[str, Room] = {
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
     # Many answers at once: executes what the scheduler decides, and hands out what came of it.
-    "serving": Room(_names("core runtime text generation scheduler _native")),
+    # Its disk tier needs to know the model's files and keeps pages through `memory`.
+    "serving": Room(_names("core runtime text generation scheduler memory models _native")),
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
     "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
     "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
     "cli": Room(
         _names(
-            "tonnage core engine expectation headers generation server planner machine models "
-            "compress quality"
+            "tonnage core engine expectation headers generation server serving planner machine "
+            "models compress quality"
         ),
     ),
     # The package itself hands out the engine.

@@ -35,8 +35,9 @@ from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.job import Terms
-from tonnage.serving.stream import AnswerStream, failed
+from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
@@ -82,7 +83,7 @@ class Engine:
         spec: ModelSpec,
         start: "Start",
         choice: Choice,
-        serving: ServingOptions,
+        serving: Serving,
         expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
@@ -95,7 +96,7 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        self._serving = build_serving(runtime, tokenizer, serving)
+        self._serving = serving
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -140,6 +141,8 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        serving = serving or ServingOptions()
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
         logit_rows = max(max_logit_rows, concurrency)
         wishes = Wishes(
@@ -158,8 +161,9 @@ class Engine:
         expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
         expectation.loaded()
-        serving = serving or ServingOptions()
-        return cls(runtime, tokenizer, source, spec, start, choice, serving, expectation)
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, serving, store=store)
+        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
     def generate(
         self,
