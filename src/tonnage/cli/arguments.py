@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tonnage import __version__
-from tonnage.cli.notes import AUDIT_NOTES, BENCH_NOTES, PLAN_NOTES
+from tonnage.cli.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 
-COMMANDS = ("run", "plan", "pull", "list", "rm", "doctor", "bench", "audit")
+COMMANDS = ("run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -60,6 +60,7 @@ def _parser() -> ArgumentParser:
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
     _add_plan(command("plan", "say what a model takes, before anything is loaded", PLAN_NOTES))
+    _add_batch(command("batch", "answer a file of requests, many at once", BATCH_NOTES))
     _add_models(
         command("pull", "fetch a model"),
         command("list", "show the models that can be pulled, and those that are here"),
@@ -104,6 +105,14 @@ def _add_choice(parser: ArgumentParser) -> None:
         metavar="NAME|KLD",
         help=f"how far weights may lie from the file: {names}, or a mean KL divergence in nats "
         f"({DEFAULT_QUALITY})",
+    )
+
+
+def _add_page_cache(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--page-cache",
+        metavar="BYTES",
+        help="keep computed prompts on disk, at most so much of all models, such as 4GiB (nothing)",
     )
 
 
@@ -155,8 +164,23 @@ def _add_run(parser: ArgumentParser) -> None:
     add("--ledger", action="store_true", help="show what each item took, after the answer")
     _add_sizes(parser)
     _add_choice(parser)
+    _add_page_cache(parser)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+
+
+def _add_batch(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="requests, one JSON object per line")
+    add("output", metavar="OUTPUT", type=Path, help="results; made, or gone on with")
+    add("--model", metavar="MODEL", help=f"{_MODEL_HELP}; the catalog's default if left out")
+    add("--concurrency", type=int, metavar="N", default=8, help="sequences at once (8)")
+    add("--raw", action="store_true", help="no chat template for plain prompts")
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_page_cache(parser)
+    _add_engine(parser)
+    _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
 
 
 def _add_sampling(add: Callable[..., object]) -> None:
@@ -170,7 +194,7 @@ def _add_sampling(add: Callable[..., object]) -> None:
     add("--frequency-penalty", type=float, metavar="X", help="the same, for each time (0)")
     add("--seed", type=int, metavar="N", help="the same seed draws the same answer")
     add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--logprobs", type=int, metavar="N", help="with --json: log probabilities, and the N best")
+    add("--logprobs", type=int, metavar="N", help="with JSON: log probabilities, and the N best")
 
 
 def _add_bench(parser: ArgumentParser) -> None:

@@ -69,3 +69,20 @@ A machine file has the form of the shipped catalog, with one [device.NAME]:
   capacity_bytes = 68719476736
   bandwidth_bytes_per_s = 9.0e10
 """
+
+BATCH_NOTES = """\
+INPUT has one JSON object per line, either of OpenAI's Batch API
+
+  {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+   "body": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}}
+
+or plain, with the sampling options of `tonnage run` by their names in Python:
+
+  {"prompt": "Hi", "max_tokens": 20, "temperature": 0}
+  {"messages": [{"role": "user", "content": "Hi"}]}
+
+OUTPUT gets one line for each, in the same order and form; the options below hold where a line says
+nothing. A line that cannot be answered gets an error in its place, and the exit code stays 0. What
+is in OUTPUT already is kept when it belongs to the same lines, model and options: after Ctrl-C, a
+kill or a power cut the same command goes on.
+"""

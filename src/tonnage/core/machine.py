@@ -55,6 +55,14 @@ class NumaNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a process now: bytes per source of a limit, and what it may come to in all."""
+
+    by_source: Mapping[str, int]
+    process_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What a process really has.
 
