@@ -8,20 +8,18 @@ from time import perf_counter_ns
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tonnage.core.errors import (
-    BudgetError,
-    ContextLengthError,
-    RequestError,
-    TonnageError,
-)
+from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
+from tonnage.core.quality import quality_bound
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
-from tonnage.expectation import Expectation, OnFault, measured_rates
+from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
 from tonnage.generation import Generation
+from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
+from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
     anonymous_bytes,
     file_and_shared_bytes,
@@ -32,18 +30,19 @@ from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
-from tonnage.opening import choose_budget, read_limits, read_model, read_spec
-from tonnage.planner.fit import Wishes, choose_workload, require_fit
-from tonnage.planner.plan import make_plan
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.job import Terms
-from tonnage.serving.stream import AnswerStream, failed
+from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Message", "Span", "choose_budget", "read_model", "read_spec"]
+__all__ = ["Engine", "Message", "Span"]
 
 Message = Mapping[str, Any]
 
@@ -78,26 +77,27 @@ class Engine:
 
     def __init__(
         self,
-        plan: Plan,
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
-        serving: ServingOptions,
+        choice: Choice,
+        serving: Serving,
         expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
+        self.plan = choice.plan
+        self.choice = choice
         self.expectation = expectation
-        self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        self._serving = build_serving(runtime, tokenizer, serving)
-        self._allowed_bytes = plan.total_bytes
+        self._serving = serving
+        self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
@@ -113,49 +113,57 @@ class Engine:
         context: int | None = None,
         precision: str | None = None,
         formats: Mapping[str, str] | None = None,
+        kv_format: str | None = None,
+        quality: str | float | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
         serving: ServingOptions | None = None,
-        kv_format: str = "f16",
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
-        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
-        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
-        is an error. on_load is told the bytes of weights placed so far, and of all.
-        concurrency: answers at once; pages for so many full contexts are planned.
+        memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
+        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
+        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
+        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
+        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
+        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
+        model that is not here is an error. on_load is told the bytes of weights placed so far, and
+        of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        serving = serving or ServingOptions()
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
         logit_rows = max(max_logit_rows, concurrency)
         wishes = Wishes(
-            context, threads, precision, concurrency, logit_rows, step_rows, kv_format,
-            tuple(sorted((formats or {}).items())),
+            context, threads, precision, concurrency, logit_rows, step_rows,
+            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
         )  # fmt: skip
-        workload = replace(
-            choose_workload(spec, machine, wishes, start.resident_bytes),
-            beside_bytes=start.beside_bytes,
-        )
-        plan = make_plan(spec, workload)
-        budget = choose_budget(machine, memory)
-        require_fit(spec, workload, plan, budget)
+        budget = choose_budget(machine, memory, rss_bytes())
+        rates = measured_rates(machine)
+        choice = choose(
+            spec, machine, wishes, budget, predictor(rates),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        )  # fmt: skip
+        require_fit(choice, budget)
+        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
-        expectation = Expectation(plan, machine, measured_rates(machine))
+        expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
         expectation.loaded()
-        serving = serving or ServingOptions()
-        return cls(plan, runtime, tokenizer, source, spec, start, serving, expectation)
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, serving, store=store)
+        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
     def generate(
         self,

@@ -1,6 +1,7 @@
 """A limit that changes while an engine serves."""
 
-from tonnage.serving.watch import CHECK_EVERY_NS, Limits, LimitWatch
+from tonnage.core.machine import Limits
+from tonnage.serving.watch import CHECK_EVERY_NS, LimitWatch
 
 
 def test_only_a_changed_limit_counts_and_only_now_and_then() -> None:

@@ -9,6 +9,7 @@ from tonnage.scheduler.cache import PageCache
 from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.prefix import PageStore
 from tonnage.scheduler.scheduler import DEFAULT_STALL_NS, Limits, Scheduler
+from tonnage.serving.disk import DiskOptions
 from tonnage.serving.steps import StepLoop
 from tonnage.serving.stream import Serving
 from tonnage.text.tokenizer import Tokenizer
@@ -20,11 +21,13 @@ class ServingOptions:
 
     max_stall_ns: the longest that a running answer waits for a token while prompts are read.
     max_cached_bytes: of prefixes that nobody uses, None for as many as there are pages.
+    disk: where prefixes go that memory has no room for; None keeps them nowhere.
     """
 
     max_waiting: int = 1024
     max_stall_ns: int = DEFAULT_STALL_NS
     max_cached_bytes: int | None = None
+    disk: DiskOptions | None = None
 
 
 class ArenaPages:

@@ -97,7 +97,7 @@ class StepLoop:
             self._thread.start()
 
     def close(self) -> None:
-        """Cancel everything and stop the thread."""
+        """Cancel everything, stop the thread and keep all prefixes in the tier behind memory."""
         self._closed = True
         self._wake.set()
         if self._thread is not None:
@@ -108,6 +108,7 @@ class StepLoop:
         self.settle()
         for job in list(self._jobs.values()):
             self._fail(job, RequestError("The engine was closed before this answer ended."))
+        self.scheduler.cache.tree.flush()
 
     def _require_open(self) -> None:
         if self._closed:

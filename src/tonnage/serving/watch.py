@@ -1,17 +1,10 @@
 """Memory limits that change while an engine serves."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+
+from tonnage.core.machine import Limits
 
 CHECK_EVERY_NS = 2_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds this process now: bytes per source of a limit, and what it may come to in all."""
-
-    by_source: Mapping[str, int]
-    process_bytes: int
 
 
 class LimitWatch:

@@ -1,50 +1,20 @@
-"""What is read before there is a plan: headers, tokenizer, and what the process may come to."""
+"""A model's headers and tokenizer, whatever form it comes in; never its weights."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import BudgetError, FileFormatError
-from tonnage.core.machine import Machine
+from tonnage.core.errors import FileFormatError
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.core.units import format_bytes
 from tonnage.formats.gguf import GgufFile
-from tonnage.machine.host_files import HostFiles
-from tonnage.machine.limits import memory_limits
-from tonnage.machine.memory_use import rss_bytes
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource
-from tonnage.planner.fit import Budget
-from tonnage.serving.watch import Limits
 from tonnage.text.facts import facts_of_folder, facts_of_gguf
 from tonnage.text.tokenizer import Tokenizer
 
 _CONFIG_LIMIT_BYTES = 1 << 20
-
-
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
-
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
-
-
-def read_limits() -> Limits:
-    """Return what cgroups and resource limits allow this process now."""
-    found = memory_limits(HostFiles())
-    left = rss_bytes() + found[0].free_bytes if found else 1 << 62
-    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
 
 
 def read_spec(source: ModelSource) -> ModelSpec:
