@@ -20,7 +20,9 @@ END_TOKEN = 4
 
 
 def next_token(value: int) -> int:
-    """Draw from the hash of a prefix."""
+    """Draw from the hash of a prefix; one in forty ends an answer."""
+    if value % VOCABULARY == END_TOKEN and value // 1024 % 8:
+        return value // 8192 % END_TOKEN
     return value % VOCABULARY
 
 

@@ -181,6 +181,20 @@ def test_pace_is_on_the_safe_side() -> None:
     assert pace.step_ns(64) == 5000
 
 
+def test_one_slow_step_does_not_keep_chunks_short() -> None:
+    pace = Pace()
+    for rows in (4, 64, 128):
+        pace.observe(rows, 1000 * rows)
+    pace.observe(128, 900_000)
+    longest = 0
+    for _ in range(300):
+        rows = most_rows(pace.step_ns, 160_000, 12, 512)
+        assert rows * 1000 <= 200_000
+        longest = max(longest, rows)
+        pace.observe(rows, 1000 * rows)
+    assert longest >= 150
+
+
 def test_pace_never_falls_with_rows() -> None:
     rng, pace = random.Random(4), Pace()
     for _ in range(200):

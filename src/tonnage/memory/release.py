@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Iterator
 
 _MADV_DONTNEED = 4
+_MADV_NOHUGEPAGE = 15
 
 
 def release_pages(begin: int, stride: int, pages: list[int]) -> None:
@@ -22,6 +23,9 @@ def release_pages(begin: int, stride: int, pages: list[int]) -> None:
         if start >= end:
             continue
         address, size = ctypes.c_void_p(start), ctypes.c_size_t(end - start)
+        # Or the kernel's collector of huge pages would fill the holes again within seconds. It may
+        # refuse where it has no huge pages.
+        libc.madvise(address, size, _MADV_NOHUGEPAGE)
         if libc.madvise(address, size, _MADV_DONTNEED):
             number = ctypes.get_errno()
             raise OSError(number, f"madvise of {end - start:,} bytes failed")

@@ -114,6 +114,8 @@ class PageCache:
         firsts = [first_seen(group.window_tokens, end) for group in self.groups]
         for index, (key, page) in enumerate(found, len(match.nodes)):
             wanted = [index >= first for first in firsts]
+            if any(want and not self.num_available(g) for g, want in enumerate(wanted)):
+                break
             pages = [self.take(g) if want else LOST for g, want in enumerate(wanted)]
             loaded = store.get(key, page, pages)
             if loaded:

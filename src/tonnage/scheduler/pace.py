@@ -10,8 +10,9 @@ class Pace:
     """Predicts the time of a step from its rows, on the safe side.
 
     Per power of two of rows it keeps the slowest recent step, which fades by an eighth with each
-    faster one. Beyond the largest step seen, time grows in proportion to rows, which overestimates:
-    a part of every step does not depend on rows. So the first chunks are short and double.
+    faster one, and by a 64th with each shorter one: or one slow step would keep chunks short for
+    ever. Beyond the largest step seen, time grows in proportion to rows, which overestimates: a
+    part of every step does not depend on rows. So the first chunks are short and double.
     """
 
     def __init__(self) -> None:
@@ -21,8 +22,12 @@ class Pace:
     def observe(self, num_rows: int, elapsed_ns: int) -> None:
         """Learn from a step."""
         bucket = num_rows.bit_length()
-        _, before = self._seen.get(bucket, (0, 0))
+        rows, before = self._seen.get(bucket, (num_rows, 0))
+        before = before * min(rows, num_rows) // rows
         self._seen[bucket] = (num_rows, max(elapsed_ns, before - before // 8))
+        for larger, (rows, known) in self._seen.items():
+            if larger > bucket:
+                self._seen[larger] = (rows, max(elapsed_ns, known - known // 64))
 
     def step_ns(self, num_rows: int) -> int:
         """Return the expected time of a step of `num_rows`, 0 before anything was seen."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tonnage.core.errors import DeadlineError, TonnageError
-from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.cache import PageCache, first_seen
 from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
@@ -233,7 +233,8 @@ class Scheduler:
             return False
         match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
         for group, pool in enumerate(self.cache.pools):
-            shared = [node.pages[group] for node in match.nodes if node.pages[group] >= 0]
+            first = first_seen(self.cache.groups[group].window_tokens, match.num_tokens)
+            shared = [n.pages[group] for n in match.nodes[first:] if n.pages[group] >= 0]
             warmed = sum(pool.users(page) == 0 for page in shared)
             promised = sum(self._promised(one, group) for one in self._running)
             needed = self._most_held(len(sequence.tokens) + 1, group) - len(shared)
