@@ -11,7 +11,7 @@ from tonnage.machine.counters import CounterFiles
 from tonnage.machine.watch import Watch
 
 SECOND = 1_000_000_000
-ZERO = Counters(0, 0, 0, 0, 0, 0)
+ZERO = Counters(0, 0, 0, 0, 0, 0, 0)
 QUIET = replace(ZERO, clock_ns=SECOND)
 # One counter that moved, of one second with two threads on two CPUs, and what it means.
 MOVED = {
@@ -25,6 +25,7 @@ counters = st.builds(
     clock_ns=st.integers(1, 10 * SECOND),
     delay_ns=st.integers(0, 40 * SECOND),
     throttled_ns=st.integers(0, 40 * SECOND),
+    num_throttled=st.integers(0, 400),
     stolen_ns=st.integers(0, 40 * SECOND),
     major_faults=st.integers(0, 10**6),
     read_bytes=st.integers(0, 10**12),
@@ -73,6 +74,11 @@ def test_only_what_was_counted_between_matters(stretch, offset):
 def test_each_counter_names_its_cause_alone(cause):
     after = replace(QUIET, **MOVED[cause])
     assert causes(Stretch(ZERO, after, 2.0, 2, 2, clock=1.0)) == [cause]
+
+
+def test_a_period_that_has_not_ended_is_a_quota_too():
+    begun = replace(QUIET, num_throttled=1, delay_ns=SECOND)
+    assert causes(Stretch(ZERO, begun, 2.0, 2, 2)) == ["quota"]
 
 
 def test_what_is_left_is_clock_or_memory():

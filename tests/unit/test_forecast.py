@@ -11,6 +11,7 @@ from tonnage.core.errors import MachineError
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates
 from tonnage.formats.gguf import GgufFile
+from tonnage.machine.calibration import without_cached
 from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.forecast import forecast, prefill_s, step_s
 from tonnage.planner.plan import Workload, make_plan
@@ -108,6 +109,13 @@ def test_a_forecast_takes_less_than_a_millisecond(spec):
         forecast(work, RATES)
         times.append(time.perf_counter() - begin)
     assert min(times) < 1e-3
+
+
+def test_what_the_cache_gave_is_taken_out():
+    # Nine parts at 50 and one at 100, and then a cached rate that was disturbed.
+    mixed = 1 / (0.9 / 50 + 0.1 / 100)
+    assert without_cached(mixed, 100, 0.1) == pytest.approx(50)
+    assert without_cached(mixed, 1, 0.1) == mixed
 
 
 def test_rates_round_trip():

@@ -23,7 +23,8 @@ class Counters:
     """What the kernel has counted so far. All only grow.
 
     clock_ns: monotonic time. delay_ns: time in which threads of the process were ready and had no
-    CPU, over all threads. throttled_ns: time in which cgroups held the process back. stolen_ns:
+    CPU, over all threads. throttled_ns: time in which cgroups held the process back; num_throttled:
+    periods in which they did, which are counted as they begin, the time only as it ends. stolen_ns:
     time that the hypervisor gave to others, over all CPUs. major_faults: pages that came from a
     disk. read_bytes: of this process, from a disk.
     """
@@ -31,6 +32,7 @@ class Counters:
     clock_ns: int
     delay_ns: int
     throttled_ns: int
+    num_throttled: int
     stolen_ns: int
     major_faults: int
     read_bytes: int
@@ -101,11 +103,13 @@ def _elapsed(stretch: Stretch) -> int:
 
 def _quota(stretch: Stretch) -> Fault | None:
     share = (stretch.after.throttled_ns - stretch.before.throttled_ns) / _elapsed(stretch)
-    if share < _THROTTLED:
+    periods = stretch.after.num_throttled - stretch.before.num_throttled
+    if share < _THROTTLED and not periods:
         return None
     return Fault(
         "quota",
-        f"the CPU quota of its cgroup held it back for {min(share, 1.0):.0%} of the time",
+        f"the CPU quota of its cgroup was spent in {periods:,} periods, which held it back for "
+        f"{min(share, 1.0):.0%} of the time",
     )
 
 

@@ -224,8 +224,7 @@ class _Team:
         cached, mixed = rates((), _ROWS), rates(("fresh",), _FRESH_ROWS)
         # A little of what is called fresh comes from the cache.
         kept = min(0.5, cached_bytes / self._ground.num_bytes)
-        fresh = {n: min(cached[n], (1 - kept) / (1 / mixed[n] - kept / cached[n])) for n in mixed
-                 if 1 / mixed[n] > kept / cached[n]}  # fmt: skip
+        fresh = {n: min(cached[n], without_cached(mixed[n], cached[n], kept)) for n in mixed}
         weight_bytes = panel_bytes(form, _COLS) / (32 * _COLS)
         return ProductRate(
             form.name, weight_bytes * fresh[1], tuple(fresh.items()), tuple(cached.items())
@@ -247,6 +246,15 @@ class _Team:
         group = queries if queries < 16 else 3
         kv_heads = self._threads * max(1, 1024 // (dim * group * self._threads))
         return queries // group, (group * kv_heads, kv_heads)
+
+
+def without_cached(mixed: float, cached: float, kept: float) -> float:
+    """Return the rate of fresh weights, where a share `kept` of the mixed ones came at `cached`.
+
+    Rates that do not go together, because one was disturbed, leave the mixed one as it is.
+    """
+    rest = 1 / mixed - kept / cached
+    return (1 - kept) / rest if rest > 0 else mixed
 
 
 def run(executor: _native.Executor, trial: Trial) -> float:

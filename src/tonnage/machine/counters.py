@@ -35,10 +35,15 @@ class CounterFiles:
             clock_ns=time.monotonic_ns(),
             delay_ns=delay_ns(files),
             throttled_ns=max(map(self._throttled_ns, self._groups), default=0),
+            num_throttled=sum(map(self._num_throttled, self._groups)),
             stolen_ns=_TICK_NS * (whole_number(cpu[8]) or 0) if len(cpu) > 8 else 0,
             major_faults=usage.ru_majflt,
             read_bytes=whole_number(io.get("read_bytes", "")) or 0,
         )
+
+    def _num_throttled(self, path: str) -> int:
+        stat = self._files.fields(f"{path}/cpu.stat", " ")
+        return whole_number(stat.get("nr_throttled", "")) or 0
 
     def _throttled_ns(self, path: str) -> int:
         stat = self._files.fields(f"{path}/cpu.stat", " ")

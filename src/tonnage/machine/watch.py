@@ -36,13 +36,13 @@ class Watch:
         self._cpus = cpus
         self._before = sample()
         self._num_steps = 0
-        self._expected_s = self._measured_s = 0.0
+        self._measured_s = 0.0
         self.faults: list[Fault] = []
         self.slowness = 0.0
 
     def begin(self) -> None:
         """Begin an answer: a stretch that was not finished is dropped."""
-        self._num_steps, self._expected_s, self._measured_s = 0, 0.0, 0.0
+        self._num_steps, self._measured_s = 0, 0.0
 
     def step(self, position: int, seconds: float) -> tuple[Fault, ...]:
         """Take a token behind `position` others; return the causes that were not named before."""
@@ -50,14 +50,14 @@ class Watch:
             # What came before, a prompt or a pause, is not part of the stretch.
             self._before = self._sample()
         self._num_steps += 1
-        self._expected_s += self._forecast_s(position)
         self._measured_s += seconds
         if self._num_steps < STRETCH_TOKENS:
             return ()
-        return self._end_stretch()
+        return self._end_stretch(position - STRETCH_TOKENS // 2)
 
-    def _end_stretch(self) -> tuple[Fault, ...]:
-        slowness = self._measured_s / self._expected_s
+    def _end_stretch(self, middle: int) -> tuple[Fault, ...]:
+        # One forecast stands for all: it changes little from token to token, and takes time itself.
+        slowness = self._measured_s / (STRETCH_TOKENS * self._forecast_s(max(0, middle)))
         self.begin()
         self.slowness = max(self.slowness, slowness)
         if slowness < SLOW:
