@@ -126,7 +126,7 @@ def test_accepted_plans_hold_their_budget_and_others_are_refused(name, tmp_path,
 def test_a_small_grid_of_a_tiny_model(tmp_path):
     model = write_gguf(tmp_path / "tiny.gguf", tiny_model(tiny_config("gemma2"), seed=1))
     exact = plan_of(tmp_path, model, "--context", 200)["total_bytes"]
-    # A byte less makes the planner choose something smaller; half of it leaves no room for anything.
+    # A byte less makes the planner choose something smaller; half of it leaves room for nothing.
     for budget, fits in ((exact, True), (exact - 1, True), (exact // 2, False)):
         plan = plan_of(tmp_path, model, "--context", 200, "--memory", budget)
         point = Point(budget, 200, plan)
