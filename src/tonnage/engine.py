@@ -364,6 +364,8 @@ class Engine:
         self._closed = True
         self._opened.discard(self)
         self._serving.loop.close()
+        # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
+        self._serving.loop.before_step = None
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
