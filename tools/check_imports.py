@@ -63,7 +63,11 @@ TABLE: dict[str, Room] = {
     # Many answers at once: executes what the scheduler decides, and hands out what came of it.
     "serving": Room(_names("core runtime text generation scheduler _native")),
     "engine": Room(_INNER | _AROUND | _names("_native")),
-    "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP.
+    "server": Room(
+        _names("tonnage core engine generation serving text"),
+        packages=_names("uvicorn msgspec llguidance"),
+    ),
     "cli": Room(
         _names("tonnage core engine generation server planner machine models compress quality"),
     ),
@@ -75,7 +79,7 @@ TABLE: dict[str, Room] = {
 LATE = _names(
     "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
     "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
-    "tonnage.text.sandbox"
+    "tonnage.server tonnage.text.sandbox"
 )
 # Found by type checkers only.
 TYPING_PACKAGES = _names("typing_extensions")

@@ -40,6 +40,7 @@ from tonnage.planner.plan import make_plan
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.runtime.sequence import Sequence as CachedSequence
 from tonnage.serving import AnswerStream
+from tonnage.text.stranger import broken
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -81,6 +82,7 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
+        self._server_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -102,6 +104,7 @@ class Engine:
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
+        server_bytes: int = 0,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -109,7 +112,8 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. offline: a model that is
+        precision: `8bit` or `4bit` quantizes float weights while loading. server_bytes: planned for
+        a server in this process. offline: a model that is
         not here is an error. on_load is told the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
@@ -118,7 +122,9 @@ class Engine:
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
-        wishes = Wishes(context, threads, precision, concurrency, max_logit_rows, step_rows)
+        wishes = Wishes(
+            context, threads, precision, concurrency, max_logit_rows, step_rows, server_bytes
+        )
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)
         budget = choose_budget(machine, memory)
@@ -207,12 +213,12 @@ class Engine:
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
-                tokens = self._encode_chat([{"role": "user", "content": prompt}])
+                tokens = self.encode_chat([{"role": "user", "content": prompt}])
         elif all(isinstance(item, int) for item in prompt):
             tokens = [int(item) for item in prompt if isinstance(item, int)]
             self._check_ids(tokens)
         else:
-            tokens = self._encode_chat([item for item in prompt if not isinstance(item, int)])
+            tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
         if not tokens:
             raise RequestError("The prompt is empty; give it at least one token.")
         return tokens
@@ -224,19 +230,35 @@ class Engine:
                 f"Token id {wrong} is not in the vocabulary of {self.plan.vocab_size:,} tokens."
             )
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Return the token ids of `messages` in the model's chat template.
+
+        variables: more names for the template, such as `tools`. Control tokens that are written in
+        either are plain text. Raises ChatTemplateError, RequestError. One thread at a time.
+        """
         tokenizer = self.tokenizer
         before = None if self._template else anonymous_bytes()
         self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
-            messages,
+            broken(messages, tokenizer),
+            variables=broken(variables or {}, tokenizer),
             bos_token=_text_of(tokenizer, tokenizer.bos_id),
             eos_token=_text_of(tokenizer, end_id),
         )
         if before is not None:
             self._template_bytes = max(0, anonymous_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True)
+
+    def forget_prefix(self) -> None:
+        """Forget what is computed of earlier prompts; the next one starts from nothing."""
+        self._sequence.rewind_to([])
+
+    def note_server(self, num_bytes: int) -> None:
+        """Take note of what the server in this process has grown it by, for the ledger."""
+        self._server_bytes = num_bytes
 
     def ledger(self) -> Ledger:
         """Return every item planned, now and at its peak; docs/footprint.md says how each is found.
@@ -254,6 +276,7 @@ class Engine:
                 "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
+                "server": (self._server_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
             },
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tonnage import __version__
 
-COMMANDS = ("run", "plan", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
+COMMANDS = ("run", "serve", "plan", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -124,6 +124,7 @@ def _parser() -> ArgumentParser:
         )
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
+    _add_serve(command("serve", "answer over HTTP, as OpenAI's and Anthropic's servers do"))
     _add_plan(command("plan", "say what a model takes, before anything is loaded", _PLAN_NOTES))
     _add_models(
         command("pull", "fetch a model"),
@@ -194,6 +195,34 @@ def _add_run(parser: ArgumentParser) -> None:
     add("--ledger", action="store_true", help="show what each item took, after the answer")
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+
+
+def _add_serve(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{_MODEL_HELP}; the catalog's default if left out",
+    )
+    add(
+        "--host",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="address; others than 127.0.0.1 need keys",
+    )
+    add("--port", type=int, metavar="N", default=8000, help="port, 0 for any free one (8000)")
+    add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
+    add("--alias", metavar="NAME", action="append", help="one more name of the model")
+    add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB")
+    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
+    add("--concurrency", type=int, metavar="N", default=1, help="full contexts at once (1)")
+    add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
+    add("--connections", type=int, metavar="N", default=256, help="connections at once (256)")
+    add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
+    add("--max-body", type=int, metavar="KIB", default=2048, help="size of a request (2048)")
+    add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
+    _add_engine(parser)
 
 
 def _add_sampling(add: Callable[..., object]) -> None:

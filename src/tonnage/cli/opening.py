@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from tonnage.engine import Engine
 
 
-def open_engine(args: Namespace) -> "Engine":
-    """Return the engine for `tonnage run`; a load that takes long shows itself on a terminal."""
+def open_engine(args: Namespace, *, concurrency: int = 1, server_bytes: int = 0) -> "Engine":
+    """Return the engine that `args` ask for; a load that takes long shows itself on a terminal.
+
+    server_bytes: what the HTTP server in this process may come to.
+    """
     from tonnage.engine import Engine
 
     status = StatusLine(sys.stderr)
@@ -24,6 +27,8 @@ def open_engine(args: Namespace) -> "Engine":
             context=args.context,
             precision=args.precision,
             step_rows=args.step_rows,
+            concurrency=concurrency,
+            server_bytes=server_bytes,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

@@ -12,6 +12,10 @@ TOKENIZER_BYTES = 64 << 10
 TOKENIZER_TOKEN_BYTES = 40
 # The sampler's candidates: a logit and an id per token of the vocabulary.
 SAMPLER_TOKEN_BYTES = 8
+# The HTTP server: event loop, uvicorn, msgspec, our routes; and the first requests' caches.
+SERVER_BYTES = 20 * MIB
+# Buffers of one connection, its parser and its tasks.
+CONNECTION_BYTES = 48 << 10
 # The part of a worker's stack, and of its allocator, that it touches.
 THREAD_STACK_BYTES = 64 << 10
 

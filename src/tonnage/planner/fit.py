@@ -29,6 +29,7 @@ class Wishes:
     concurrency: int = 1
     max_logit_rows: int = 1
     step_rows: int | None = None
+    server_bytes: int = 0
 
 
 def choose_workload(
@@ -54,6 +55,7 @@ def choose_workload(
         max_logit_rows=wishes.max_logit_rows,
         precision=wishes.precision,
         resident_bytes=resident_bytes,
+        server_bytes=wishes.server_bytes,
     )
 
 

@@ -36,6 +36,7 @@ class Workload:
 
     precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
     loading. resident_bytes: what the process holds already, 0 for one that is to be started.
+    server_bytes: what an HTTP server in it may come to.
     """
 
     context_tokens: int
@@ -45,6 +46,7 @@ class Workload:
     max_logit_rows: int = 1
     precision: str | None = None
     resident_bytes: int = 0
+    server_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -167,6 +169,7 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
+    server = (Item("server", "host", workload.server_bytes),) if workload.server_bytes else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
@@ -177,6 +180,7 @@ def _items(
         Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
         Item("chat template", "host", TEMPLATE_BYTES),
         Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
+        *server,
     )
 
 
