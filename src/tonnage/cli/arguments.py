@@ -220,7 +220,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
     add("--connections", type=int, metavar="N", default=256, help="connections at once (256)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
-    add("--max-body", type=int, metavar="KIB", default=2048, help="size of a request (2048)")
+    add("--max-body", type=int, metavar="KIB", default=1024, help="size of a request (1024)")
     add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
     _add_engine(parser)
 

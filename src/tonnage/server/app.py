@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tonnage import __version__
 from tonnage.server import chat, completions, messages, overview, responses
-from tonnage.server.exchange import ClientGoneError, Exchange, Limits, Receive, Scope, Send
+from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
@@ -58,18 +58,21 @@ class App:
         self.service = service
         self._tenants = tenants
         self._limits = limits
+        self._intake = Intake()
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of ASGI."""
-        exchange = Exchange(scope, receive, send, self._limits)
+        exchange = Exchange(scope, receive, send, self._limits, self._intake)
         path = route_of(exchange.path)
         try:
             await self._answer(exchange, path)
         except (ClientGoneError, asyncio.CancelledError):
-            self.service.metrics.cancelled += 1
+            pass  # nobody is there to be answered
         except Exception as error:
             await self._fail(exchange, error)
+        finally:
+            exchange.release()
         self.service.metrics.answered(path if path in ROUTES else "other", exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
@@ -80,7 +83,7 @@ class App:
                 503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
             )
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
-        if exchange.method == "GET":
+        if exchange.method in ("GET", "HEAD"):
             await route.handler(self.service, exchange, tenant, b"")
             return
         body = await exchange.body()

@@ -25,12 +25,12 @@ _EVENT_STREAM = "text/event-stream; charset=utf-8"
 class Limits:
     """Bounds on what a client can take of the server.
 
-    body_bytes: of one request. body_s, header_s: seconds to send them. stall_s: seconds a reader
-    may take to make room in a full buffer. connections: at once. drain_s: seconds that answers get
-    to end after SIGTERM.
+    body_bytes: of one request; all that are being answered share four times as much. body_s,
+    header_s: seconds to send them. stall_s: seconds a reader may take to make room in a full
+    buffer. connections: at once. drain_s: seconds that answers get to end after SIGTERM.
     """
 
-    body_bytes: int = 2 << 20
+    body_bytes: int = 1 << 20
     body_s: float = 30.0
     stall_s: float = 60.0
     connections: int = 256
@@ -38,11 +38,23 @@ class Limits:
     drain_s: float = 30.0
 
 
-class Exchange:
-    """A request; `body` reads it, then `json` or `begin_events` and `event` answer it."""
+@dataclass(slots=True)
+class Intake:
+    """Bytes of the bodies of all requests that are being read or answered."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        """Take what ASGI hands over."""
+    held_bytes: int = 0
+
+
+class Exchange:
+    """A request; `body` reads it, then `json` or `begin_events` and `event` answer it.
+
+    `release` when it is over.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: Limits, intake: Intake
+    ) -> None:
+        """Take what ASGI hands over, and what this exchange shares with all others."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[str, str] = {
@@ -55,6 +67,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._limits = limits
+        self._intake = intake
+        self._held_bytes = 0
 
     async def body(self) -> bytes:
         """Return the whole body, which must be declared as JSON.
@@ -83,11 +97,28 @@ class Exchange:
                 raise ClientGoneError
             parts.append(event.get("body", b""))
             total += len(parts[-1])
+            self._hold(len(parts[-1]))
             if total > limit:
                 raise self._too_large(f"over {limit:,}")
             if not event.get("more_body"):
                 self.has_body = True
                 return b"".join(parts)
+
+    def _hold(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        self._intake.held_bytes += num_bytes
+        if self._intake.held_bytes > 4 * self._limits.body_bytes:
+            raise HttpError(
+                503,
+                "The requests in progress fill the memory meant for them; try again soon.",
+                code="busy",
+                headers={"retry-after": "1"},
+            )
+
+    def release(self) -> None:
+        """Give back what the body counted as."""
+        self._intake.held_bytes -= self._held_bytes
+        self._held_bytes = 0
 
     def _too_large(self, size: str) -> HttpError:
         limit = self._limits.body_bytes

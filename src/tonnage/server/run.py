@@ -97,7 +97,7 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        log_level="critical",
         access_log=False,
         proxy_headers=False,
         server_header=False,

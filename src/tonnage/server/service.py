@@ -132,7 +132,9 @@ class Service:
     def order(self, request: Sampling, tenant: Tenant) -> Order:
         """Return how a request is to be served; a tenant's own salt is always part of its salt."""
         salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
-        priority = tenant.priority + (request.priority or 0)
+        wish = request.priority or 0
+        # Whoever shares the server may step back, but not push ahead.
+        priority = tenant.priority + (min(wish, 0) if tenant.name else wish)
         return Order(tenant, priority, request.deadline_s, salt)
 
     @asynccontextmanager

@@ -19,7 +19,7 @@ _FIELDS = ("key", "key_sha256", "requests_per_minute", "tokens_per_minute", "pri
 
 @dataclass
 class Bucket:
-    """A quota: `per_minute` units flow in, at most that many lie ready (a token bucket)."""
+    """A quota: `per_minute` units flow in, at most that many lie ready, or 1 (a token bucket)."""
 
     per_minute: float
     _level: float = field(init=False)
@@ -27,15 +27,15 @@ class Bucket:
 
     def __post_init__(self) -> None:
         """Begin full."""
-        self._level = self.per_minute
+        self._capacity = max(1.0, self.per_minute)
+        self._level = self._capacity
 
     def wait_s(self, now_s: float) -> float:
-        """Return the seconds until something is there, 0 for now."""
-        self._level = min(
-            self.per_minute, self._level + (now_s - self._last_s) * self.per_minute / 60
-        )
+        """Return the seconds until a unit is there, 0 for now."""
+        grown = self._level + (now_s - self._last_s) * self.per_minute / 60
+        self._level = min(self._capacity, grown)
         self._last_s = now_s
-        return 0.0 if self._level > 0 else (1 - self._level) * 60 / self.per_minute
+        return max(0.0, (1 - self._level) * 60 / self.per_minute)
 
     def take(self, amount: float) -> None:
         """Take `amount`; the level may fall below 0, and later requests wait."""

@@ -65,7 +65,7 @@ class ToolParser:
         if self._inside:
             self._inside = False
             return self._calls_or_text(held, OPEN + held)
-        return [held] if held else []
+        return [held] if held and (held.strip() or not self.num_calls) else []
 
     def _tagged(self) -> Iterator[str | Call]:
         while True:
@@ -80,11 +80,11 @@ class ToolParser:
             self._inside = not self._inside
             self._held = after
         if not self._inside:
-            cut = len(self._held) - _num_undecided(self._held)
-            ready, self._held = self._held[:cut], self._held[cut:]
-            # White space between calls belongs to nothing.
-            if ready and (self.num_calls == 0 or ready.strip()):
-                yield ready
+            # White space before a call belongs to nothing, so it waits for what follows.
+            sure = self._held[: len(self._held) - _num_undecided(self._held)].rstrip()
+            self._held = self._held[len(sure) :]
+            if sure:
+                yield sure
 
     def _calls_or_text(self, body: str, text: str) -> list[str | Call]:
         calls = self._parsed(body)
