@@ -105,6 +105,7 @@ class Engine:
         max_logit_rows: int = 1,
         step_rows: int | None = None,
         server_bytes: int = 0,
+        server_token_bytes: int = 0,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -113,8 +114,9 @@ class Engine:
 
         memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
         precision: `8bit` or `4bit` quantizes float weights while loading. server_bytes: planned for
-        a server in this process. offline: a model that is
-        not here is an error. on_load is told the bytes of weights placed so far, and of all.
+        a server in this process, server_token_bytes for each token of the vocabulary. offline: a
+        model that is not here is an error. on_load is told the bytes of weights placed so far, and
+        of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         start = Start.now()
@@ -123,7 +125,14 @@ class Engine:
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         spec, tokenizer = read_model(source)
         wishes = Wishes(
-            context, threads, precision, concurrency, max_logit_rows, step_rows, server_bytes
+            context,
+            threads,
+            precision,
+            concurrency,
+            max_logit_rows,
+            step_rows,
+            server_bytes,
+            server_token_bytes,
         )
         workload = choose_workload(spec, machine, wishes, start.resident_bytes)
         plan = make_plan(spec, workload)

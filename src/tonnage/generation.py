@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.core.errors import TonnageError
-from tonnage.core.sampling import SamplingOptions
+from tonnage.core.sampling import Constraint, SamplingOptions
 from tonnage.runtime.executor import Runtime
 from tonnage.runtime.sequence import Sequence
 from tonnage.text.stream import Detokenizer
@@ -92,6 +92,7 @@ class Generator:
         sampler = Sampler(self._runtime.plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
             sampler.observe(token)
+        constraint = None if options.constraint is None else options.constraint()
         text = Detokenizer(self._tokenizer, options.stop)
         room = self._sequence.capacity_tokens - len(generation.prompt)
         limit = room if options.max_tokens is None else min(options.max_tokens, room)
@@ -101,7 +102,7 @@ class Generator:
         while len(generation.tokens) < limit:
             if pending:
                 self._sequence.extend(pending)
-            token = self._draw(generation, sampler)
+            token = self._draw(generation, sampler, constraint)
             if not generation.tokens:
                 generation.time_to_first_token_ns = time.perf_counter_ns() - begin
                 begin = time.perf_counter_ns()
@@ -134,9 +135,13 @@ class Generator:
         for begin in range(generation.num_cached_tokens, len(generation.prompt), chunk):
             self._sequence.extend(generation.prompt[begin : begin + chunk])
 
-    def _draw(self, generation: Generation, sampler: Sampler) -> int:
+    def _draw(self, generation: Generation, sampler: Sampler, constraint: Constraint | None) -> int:
         wanted = generation.options.logprobs
+        if constraint is not None:
+            sampler.set_mask(constraint.mask())
         drawn: Sampled = self._runtime.sample(sampler, 0, -1 if wanted is None else wanted)
+        if constraint is not None:
+            constraint.accept(drawn.token)
         if wanted is not None:
             generation.logprobs.append(TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top)))
         return drawn.token

@@ -63,9 +63,10 @@ def read_answer(sock: socket.socket) -> tuple[int, bytes]:
         seen += part
     head, _, body = seen.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
-    while length is None or len(body) < int(length.group(1)):
+    while not body.endswith(b"0\r\n\r\n") if length is None else len(body) < int(length[1]):
         part = sock.recv(65_536)
-        if not part or (length is None and part.endswith(b"0\r\n\r\n")):
+        if not part:
+            assert b"transfer-encoding" not in head.lower()
             break
         body += part
     return int(head.split()[1]), body

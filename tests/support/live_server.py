@@ -99,7 +99,7 @@ def live(
 ) -> Iterator[Live]:
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
     own = None if answers is not None else SerialEngine(engine, max_waiting=max_waiting)
-    service = Service(engine, answers if own is None else own, [NAME])
+    service = Service(engine, answers if own is None else own, [NAME], with_forms=True)
     bounds = replace(Limits(drain_s=3), **limits)
     app = App(service, tenants or Tenants({}), bounds)
     server = server_of(app, bounds)

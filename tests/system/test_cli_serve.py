@@ -68,6 +68,17 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     total = plain["total_bytes"]
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
     assert "server 32.0 MiB" in sentence
+    sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
+    assert "server 40.2 MiB" in sentence
+
+
+def test_without_forms_a_bound_answer_is_refused(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
+    with serving(tmp_path, model) as (_, url):
+        with pytest.raises(urllib.error.HTTPError, match="400") as caught:
+            fetched(f"{url}/v1/completions", body)
+        assert "started without --forms" in json.load(caught.value)["error"]["message"]
+        caught.value.close()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])

@@ -200,8 +200,8 @@ def test_the_middle_is_dropped_on_request_and_told(client):
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages",
         ),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [TOOL] * 200}, "tools"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
     ],
 )
 def test_a_wrong_request_is_a_bad_request_error(client, change, param):

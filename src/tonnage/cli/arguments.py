@@ -214,6 +214,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--port", type=int, metavar="N", default=8000, help="port, 0 for any free one (8000)")
     add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
     add("--alias", metavar="NAME", action="append", help="one more name of the model")
+    add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
     add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB")
     add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
     add("--concurrency", type=int, metavar="N", default=1, help="full contexts at once (1)")

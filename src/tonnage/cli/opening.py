@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from tonnage.engine import Engine
 
 
-def open_engine(args: Namespace, *, concurrency: int = 1, server_bytes: int = 0) -> "Engine":
+def open_engine(args: Namespace, **more: int) -> "Engine":
     """Return the engine that `args` ask for; a load that takes long shows itself on a terminal.
 
-    server_bytes: what the HTTP server in this process may come to.
+    more: other numbers that Engine.open takes.
     """
     from tonnage.engine import Engine
 
@@ -27,8 +27,7 @@ def open_engine(args: Namespace, *, concurrency: int = 1, server_bytes: int = 0)
             context=args.context,
             precision=args.precision,
             step_rows=args.step_rows,
-            concurrency=concurrency,
-            server_bytes=server_bytes,
+            **more,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

@@ -2,11 +2,12 @@
 
 import os
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 from tonnage.cli.opening import open_engine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
+from tonnage.core.footprint import CONNECTION_BYTES, FORMS_BYTES, FORMS_TOKEN_BYTES, SERVER_BYTES
 from tonnage.machine.memory_use import anonymous_bytes
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
@@ -16,7 +17,11 @@ def serve(args: Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     _check(args)
     server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    with open_engine(args, concurrency=args.concurrency, server_bytes=server_bytes) as engine:
+    needs = {"concurrency": args.concurrency, "server_bytes": server_bytes}
+    if args.forms:
+        needs["server_bytes"] += FORMS_BYTES
+        needs["server_token_bytes"] = FORMS_TOKEN_BYTES
+    with open_engine(args, **needs) as engine:
         before = anonymous_bytes()
         try:
             from tonnage.server.exchange import Limits
@@ -34,10 +39,15 @@ def serve(args: Namespace) -> int:
             body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
         )
         names = [_name(engine.source.name), *(args.alias or ())]
-        return run(engine, bound, Settings(names, tenants, limits, args.max_waiting))
+        settings = Settings(names, tenants, limits, args.max_waiting, args.forms)
+        return run(engine, bound, settings)
 
 
 def _check(args: Namespace) -> None:
+    if args.forms and find_spec("llguidance") is None:
+        raise RequestError(
+            "--forms needs llguidance; install it with pip install 'tonnage[grammar]'."
+        )
     for name, value, low, high in (
         ("--port", args.port, 0, 65_535),
         ("--connections", args.connections, 1, 65_536),

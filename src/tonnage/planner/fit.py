@@ -30,6 +30,7 @@ class Wishes:
     max_logit_rows: int = 1
     step_rows: int | None = None
     server_bytes: int = 0
+    server_token_bytes: int = 0
 
 
 def choose_workload(
@@ -56,6 +57,7 @@ def choose_workload(
         precision=wishes.precision,
         resident_bytes=resident_bytes,
         server_bytes=wishes.server_bytes,
+        server_token_bytes=wishes.server_token_bytes,
     )
 
 

@@ -36,7 +36,8 @@ class Workload:
 
     precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
     loading. resident_bytes: what the process holds already, 0 for one that is to be started.
-    server_bytes: what an HTTP server in it may come to.
+    server_bytes, server_token_bytes: what an HTTP server in it may come to, and that for each token
+    of the vocabulary.
     """
 
     context_tokens: int
@@ -47,6 +48,7 @@ class Workload:
     precision: str | None = None
     resident_bytes: int = 0
     server_bytes: int = 0
+    server_token_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -169,7 +171,8 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
-    server = (Item("server", "host", workload.server_bytes),) if workload.server_bytes else ()
+    server_bytes = workload.server_bytes + workload.server_token_bytes * spec.vocab_size
+    server = (Item("server", "host", server_bytes),) if server_bytes else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),

@@ -8,7 +8,7 @@ from tonnage.server.choices import Choice, Choices, chat_logprobs
 from tonnage.server.conversation import tool_dicts, turns_of
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import Exchange
-from tonnage.server.failures import HttpError
+from tonnage.server.forms import MakeConstraint
 from tonnage.server.openai_schema import ChatRequest, ToolChoice
 from tonnage.server.service import Prompt, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
@@ -26,7 +26,8 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
     )
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
-    options = options_of(request, max_tokens=max_tokens, logprobs=top)
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
     writer = _Writer(service, prompt, top)
     async with service.answering(
         [prompt],
@@ -44,24 +45,21 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
 
 
 def _tools(request: ChatRequest) -> list[dict[str, Any]]:
-    """Return the tools that may be called. Raises HttpError 400 for a choice that is not kept."""
-    if request.response_format is not None and request.response_format.type != "text":
-        raise unconstrained("response_format")
+    """Return the tools that may be called."""
     if request.tool_choice == "none" or not request.tools:
         return []
-    if request.tool_choice == "required" or isinstance(request.tool_choice, ToolChoice):
-        raise unconstrained("tool_choice")
     return tool_dicts(request.tools)
 
 
-def unconstrained(param: str) -> HttpError:
-    """Return the error for an answer whose form cannot be guaranteed."""
-    return HttpError(
-        400,
-        f"This server cannot force the form of an answer, so {param} is refused; leave it out.",
-        code="unsupported_parameter",
-        param=param,
-    )
+def _constraint(
+    service: Service, request: ChatRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    """Return what binds the answer. Raises HttpError 400 for a form that is not understood."""
+    choice = request.tool_choice
+    if tools and (choice == "required" or isinstance(choice, ToolChoice)):
+        name = choice.function.name if isinstance(choice, ToolChoice) else None
+        return service.forms.of_tools(tools, name)
+    return service.forms.of_format(request.response_format)
 
 
 def dropped_header(prompt: Prompt) -> dict[str, str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tonnage.server.chat import dropped_header, unconstrained
+from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices, text_logprobs
 from tonnage.server.conversation import turns_of
 from tonnage.server.decoding import decode
@@ -28,7 +28,13 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
         service.fit(await service.encode_text(one), request.truncation, request.max_tokens)
         for one in given
     ]
-    options = options_of(request, max_tokens=request.max_tokens, logprobs=request.logprobs)
+    constraint = await service.aside(lambda: service.forms.of_format(request.response_format))
+    options = options_of(
+        request,
+        max_tokens=request.max_tokens,
+        logprobs=request.logprobs,
+        constraint=constraint,
+    )
     echoes = [_text(service, one) if request.echo else "" for one in given]
     writer = _Writer(service, prompts, request.logprobs, echoes, request.n or 1)
     order = service.order(request, tenant)
@@ -42,8 +48,6 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
-    if request.response_format is not None and request.response_format.type != "text":
-        raise unconstrained("response_format")
     if request.suffix:
         raise HttpError(
             400, "suffix is not supported; put the whole prompt before.", param="suffix"

@@ -1,18 +1,20 @@
 """POST /v1/messages and /v1/messages/count_tokens, as Anthropic's clients speak."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from tonnage.core.sampling import SamplingOptions
 from tonnage.server.anthropic_schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
-from tonnage.server.chat import dropped_header, unconstrained
+from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice
 from tonnage.server.conversation import Turns
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import Exchange
 from tonnage.server.failures import HttpError
+from tonnage.server.forms import MakeConstraint
 from tonnage.server.service import Order, Prompt, Service
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
@@ -26,8 +28,10 @@ async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: b
     tokens = await service.encode_chat(_turns(request), tools)
     prompt = service.fit(tokens, None, request.max_tokens)
     order = Order(tenant, tenant.priority, None, tenant.salt)
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = replace(_options(request), constraint=constraint)
     async with service.answering(
-        [prompt], _options(request), order, tool_names=[tool["function"]["name"] for tool in tools]
+        [prompt], options, order, tool_names=[tool["function"]["name"] for tool in tools]
     ) as choices:
         writer = _Writer(service.name, prompt, choices.all[0])
         if not request.stream:
@@ -59,11 +63,18 @@ def _options(request: MessageRequest) -> SamplingOptions:
 
 def _tools(request: CountRequest) -> list[dict[str, Any]]:
     choice = request.tool_choice
-    if choice is not None and choice.type in ("any", "tool"):
-        raise unconstrained("tool_choice")
     if not request.tools or (choice is not None and choice.type == "none"):
         return []
     return [_tool(tool) for tool in request.tools]
+
+
+def _constraint(
+    service: Service, request: MessageRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    choice = request.tool_choice
+    if not tools or choice is None or choice.type not in ("any", "tool"):
+        return None
+    return service.forms.of_tools(tools, choice.name if choice.type == "tool" else None)
 
 
 def _tool(tool: AnthropicTool) -> dict[str, Any]:

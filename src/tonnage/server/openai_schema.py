@@ -109,7 +109,7 @@ class ToolChoice(Struct):
 class JsonSchema(Struct):
     """A JSON schema that the answer has to satisfy."""
 
-    schema: Raw | None = None
+    schema: Raw = field(default_factory=Raw)
     name: str | None = None
     strict: bool | None = None
 
@@ -191,7 +191,7 @@ class TextFormat(Struct):
     """The form of the answer, as /v1/responses writes it."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    schema: Raw | None = None
+    schema: Raw = field(default_factory=Raw)
     name: str | None = None
 
 

@@ -1,15 +1,23 @@
 """POST /v1/responses. Nothing is stored: every request brings its whole conversation."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from tonnage.server.chat import dropped_header, unconstrained
+from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice
 from tonnage.server.conversation import Turns, as_object, text_of
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import Exchange
 from tonnage.server.failures import HttpError
-from tonnage.server.openai_schema import ResponseItem, ResponseRequest, ResponseToolChoice
+from tonnage.server.forms import MakeConstraint
+from tonnage.server.openai_schema import (
+    JsonSchema,
+    ResponseFormat,
+    ResponseItem,
+    ResponseRequest,
+    ResponseToolChoice,
+)
 from tonnage.server.service import Prompt, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
@@ -29,7 +37,8 @@ async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: by
     tools = _tools(request)
     tokens = await service.encode_chat(_turns(request), tools)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
-    options = options_of(request, max_tokens=request.max_output_tokens)
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
     names = [tool["function"]["name"] for tool in tools]
     order = service.order(request, tenant)
     async with service.answering([prompt], options, order, tool_names=names) as choices:
@@ -49,13 +58,8 @@ async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: by
 
 
 def _tools(request: ResponseRequest) -> list[dict[str, Any]]:
-    form = request.text.format if request.text is not None else None
-    if form is not None and form.type != "text":
-        raise unconstrained("text")
     if request.tool_choice == "none" or not request.tools:
         return []
-    if request.tool_choice == "required" or isinstance(request.tool_choice, ResponseToolChoice):
-        raise unconstrained("tool_choice")
     return [
         {
             "type": "function",
@@ -67,6 +71,19 @@ def _tools(request: ResponseRequest) -> list[dict[str, Any]]:
         }
         for tool in request.tools
     ]
+
+
+def _constraint(
+    service: Service, request: ResponseRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    choice = request.tool_choice
+    if tools and (choice == "required" or isinstance(choice, ResponseToolChoice)):
+        name = choice.name if isinstance(choice, ResponseToolChoice) else None
+        return service.forms.of_tools(tools, name)
+    form = request.text.format if request.text is not None else None
+    if form is None:
+        return None
+    return service.forms.of_format(ResponseFormat(form.type, JsonSchema(form.schema)))
 
 
 def _turns(request: ResponseRequest) -> Turns:

@@ -23,12 +23,16 @@ from tonnage.server.tenants import Tenants
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a model is served. names: what it is called, the first in answers."""
+    """How a model is served. names: what it is called, the first in answers.
+
+    with_forms: answers may be bound to a form; the tables for that have been planned.
+    """
 
     names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
     max_waiting: int = 64
+    with_forms: bool = False
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -69,6 +73,14 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or ():
+            host, port = one.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            name = self.app.service.name
+            print(f"{name} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,11 +123,8 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
     answers = SerialEngine(engine, max_waiting=settings.max_waiting)
-    service = Service(engine, answers, settings.names)
+    service = Service(engine, answers, settings.names, with_forms=settings.with_forms)
     server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"{service.name} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:

@@ -16,6 +16,7 @@ from tonnage.server.answers import AsyncEngine
 from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns, without_tools
 from tonnage.server.failures import HttpError
+from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
 from tonnage.server.openai_schema import Sampling
 from tonnage.server.tenants import Tenant
@@ -48,10 +49,12 @@ class Order:
 class Service:
     """One model behind the interfaces."""
 
-    def __init__(self, engine: Engine, answers: AsyncEngine, names: Sequence[str]) -> None:
+    def __init__(
+        self, engine: Engine, answers: AsyncEngine, names: Sequence[str], *, with_forms: bool
+    ) -> None:
         """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
 
-        names: what the model is called, the first in answers.
+        names: what the model is called, the first in answers. with_forms: answers may be bound.
         """
         self.engine = engine
         self.names = tuple(names)
@@ -59,6 +62,7 @@ class Service:
         self.metrics = Metrics()
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.num_connections: Callable[[], int] = lambda: 0
+        self.forms = Forms(engine.tokenizer, enabled=with_forms)
         self._answers = answers
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
@@ -195,10 +199,15 @@ class Service:
 
 
 def options_of(
-    request: Sampling, *, max_tokens: int | None, logprobs: int | None = None
+    request: Sampling,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None = None,
+    constraint: MakeConstraint | None = None,
 ) -> SamplingOptions:
     """Return how an answer is drawn. Raises RequestError for what is out of range."""
     values: dict[str, Any] = {"max_tokens": max_tokens, "logprobs": logprobs}
+    values["constraint"] = constraint
     values |= {
         name: getattr(request, name) for name in _SAME_NAMES if getattr(request, name) is not None
     }
