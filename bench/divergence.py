@@ -40,12 +40,13 @@ def reference_logits(path: Path, tokens: list[int]) -> np.ndarray:
         return forward(spec, tensor, tokens)
 
 
-def our_logits(path: Path, tokens: list[int]) -> np.ndarray:
+def our_logits(path: Path, tokens: list[int], kv_format: str) -> np.ndarray:
     """Return the runtime's logits (len(tokens), vocab_size), float32."""
     rows = []
     context = -(-len(tokens) // 64) * 64
-    with Engine.open(str(path), context=context, max_logit_rows=LOGIT_ROWS) as engine:
-        pages = list(range(engine.plan.kv.num_pages))
+    sizes = {"context": context, "max_logit_rows": LOGIT_ROWS}
+    with Engine.open(str(path), **sizes, kv_format=kv_format) as engine:
+        pages = [list(range(group.num_pages)) for group in engine.plan.kv.groups]
         for begin in range(0, len(tokens), LOGIT_ROWS):
             part = tokens[begin : begin + LOGIT_ROWS]
             engine.runtime.step(part, [Span(pages, len(part), begin)], list(range(len(part))))
@@ -85,7 +86,8 @@ def main() -> None:
     reference = reference_logits(args.model, tokens)
     report = {
         "positions": len(tokens),
-        "tonnage": compare(reference, our_logits(args.model, tokens)),
+        "tonnage": compare(reference, our_logits(args.model, tokens, "f16")),
+        "tonnage, int8 pages": compare(reference, our_logits(args.model, tokens, "int8")),
     }
     if args.peer_logits:
         peer = np.load(args.peer_logits, mmap_mode="r")[: len(tokens)]

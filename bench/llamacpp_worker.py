@@ -2,7 +2,9 @@
 
 Run with an interpreter that has llama-cpp-python. Keys: decode [{rows, tokens_per_s}], prefill
 [{tokens, tokens_per_s}], peak_rss_bytes, build, system. With --one-token it loads, answers `Hi`
-with one token, and prints {token, peak_rss_bytes}: the caller times the process.
+with one token, and prints {token, peak_rss_bytes}: the caller times the process. With --fill N it
+fills a context of N tokens, the last 16 one by one, and prints {load_s, prefill_s, token_s,
+peak_rss_bytes}.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from llamacpp_session import Context, Model, api, system_info
 
 PROMPT_TOKENS = 16
+FILL_STEPS = 16
 
 
 def fixed_tokens(vocab_size: int) -> Iterator[int]:
@@ -72,6 +75,30 @@ def one_token(model: Model, threads: int) -> int:
         return max(range(model.vocab_size), key=logits.__getitem__)
 
 
+def fill(path: str, threads: int, num_tokens: int) -> dict[str, object]:
+    """Load the model, fill a context, and return what each part took; token_s is the median."""
+    begin = time.perf_counter()
+    model = Model(path)
+    load_s = time.perf_counter() - begin
+    tokens = fixed_tokens(model.vocab_size)
+    with Context(model, threads=threads, tokens_per_sequence=num_tokens) as context:
+        begin = time.perf_counter()
+        prompt = num_tokens - FILL_STEPS
+        context.run([(next(tokens), i, 0) for i in range(prompt)])
+        context.logits(prompt - 1)
+        prefill_s = time.perf_counter() - begin
+        spent = []
+        for position in range(prompt, num_tokens):
+            begin = time.perf_counter()
+            context.run([(next(tokens), position, 0)])
+            context.logits(0)
+            spent.append(time.perf_counter() - begin)
+    model.close()
+    token_s = statistics.median(spent)
+    times = {"load_s": load_s, "prefill_s": prefill_s, "token_s": token_s}
+    return {**times, "peak_rss_bytes": peak_rss_bytes()}
+
+
 def peak_rss_bytes() -> int:
     """Return the most resident memory this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -114,7 +141,11 @@ def main() -> None:
     parser.add_argument("--rows", type=numbers, default=[1, 8])
     parser.add_argument("--prefill", type=numbers, default=[128, 512, 2048])
     parser.add_argument("--one-token", action="store_true")
+    parser.add_argument("--fill", type=int, metavar="TOKENS")
     args = parser.parse_args()
+    if args.fill:
+        print(json.dumps(fill(args.model, args.threads, args.fill)))
+        return
     model = Model(args.model)
     if args.one_token:
         token = one_token(model, args.threads)

@@ -23,8 +23,8 @@ using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
 // Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
 // then come the ActMeta.
 using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
-// (base offset, bytes from a page to the next, heads, k_dim, v_dim)
-using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t>;
+// (base offset, bytes from a page to the next, heads, k_dim, v_dim, format: f16 or int8, group of pages)
+using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t, std::string, int32_t>;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -96,18 +96,23 @@ class Builder {
   }
 
   KvLayer kv(const KvArgs& args) const {
-    const auto& [base, page_bytes, heads, k_dim, v_dim] = args;
+    const auto& [base, page_bytes, heads, k_dim, v_dim, format, group] = args;
     size_of("the number of key/value heads", heads);
     for (int64_t dim : {k_dim, v_dim})
       if (size_of("a head dimension", dim, kMaxHeadDim) % 16)
         throw InputError("a head dimension is " + std::to_string(dim) + ", no multiple of 16");
-    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16))};
+    if (format != "f16" && format != "int8") throw InputError("pages of '" + format + "' are unknown, they are f16 or int8");
+    const auto num_groups = static_cast<int64_t>(program_.groups.size());
+    if (group < 0 || group >= num_groups)
+      throw InputError("the group of pages is " + std::to_string(group) + ", there are " + std::to_string(num_groups));
+    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16)),
+                     format == "int8" ? KvFormat::Int8 : KvFormat::F16, group};
     int64_t pool;
     if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
     if (layer.head_bytes() * heads > page_bytes)
       throw InputError("a page of " + std::to_string(page_bytes) + " bytes is too small for heads of " +
                        std::to_string(layer.head_bytes() * heads));
-    if (__builtin_mul_overflow(page_bytes, program_.num_pages, &pool)) throw InputError("the pages leave the arena");
+    if (__builtin_mul_overflow(page_bytes, program_.groups[group].num_pages, &pool)) throw InputError("the pages leave the arena");
     // The last page ends with its heads; what follows up to page_bytes is other layers'.
     if (pool > 0) pool -= page_bytes - layer.head_bytes() * heads;
     layer.base = bytes("the pages", base, pool);
@@ -208,15 +213,19 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
 }
 
 void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm, float eps,
-                float scale, int64_t table, int32_t pairs, bool interleaved) {
+                float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t still_from) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
   if (size_of("rotate: the number of pairs", pairs) * 2 > layer.k_dim)
     throw InputError("rotate: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
+  if (still_from < 0 || still_from > pairs)
+    throw InputError("rotate: still_from is " + std::to_string(still_from) + " of " + std::to_string(pairs) + " pairs");
+  if (k_bias >= 0 && layer.format != KvFormat::Int8) throw InputError("rotate: k_bias is for int8 pages");
   const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
   p.ops.push_back(RotateOp{b.floats("rotate: qkv", qkv, size), num_heads, layer, b.optional("rotate: q_norm", q_norm, layer.k_dim),
                            b.optional("rotate: k_norm", k_norm, layer.k_dim), eps, scale,
-                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved});
+                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved,
+                           b.optional("rotate: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), still_from});
 }
 
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
@@ -227,6 +236,9 @@ void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, in
     throw InputError("attend: " + std::to_string(num_heads) + " query heads do not share " + std::to_string(layer.num_heads) +
                      " key heads, at most " + std::to_string(kQueryTile) + " each");
   if (window < 0) throw InputError("attend: the window is " + std::to_string(window));
+  const int64_t kept = p.groups[layer.group].window;
+  if (kept > 0 && (window == 0 || window > kept))
+    throw InputError("attend: the window is " + std::to_string(window) + " over pages that keep " + std::to_string(kept));
   p.ops.push_back(AttendOp{b.floats("attend: qkv", qkv, size), num_heads, layer, window, softcap,
                            b.floats("attend: out", out, p.max_rows * num_heads * layer.v_dim)});
 }
@@ -237,9 +249,9 @@ void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
   p.ops.push_back(QuantizeOp{b.floats("quantize: x", x, p.max_rows * acts.cols), acts});
 }
 
-// spans: (pages, num_rows, position)
+// spans: (pages of each group, num_rows, position)
 void run(Executor& executor, const Program& program, const std::vector<int32_t>& tokens,
-         const std::vector<std::tuple<std::vector<int32_t>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows) {
+         const std::vector<std::tuple<std::vector<std::vector<int32_t>>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows) {
   std::vector<SpanInput> inputs;
   for (const auto& [pages, num_rows, position] : spans) inputs.push_back({pages, num_rows, position});
   nb::gil_scoped_release release;
@@ -248,9 +260,15 @@ void run(Executor& executor, const Program& program, const std::vector<int32_t>&
 
 void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
-  if (!Requantizer::can(static_cast<Layout>(source), w.layout)) throw InputError("load: these formats cannot be converted");
+  if (!Requantizer::can(static_cast<Layout>(source), w.layout, w.cols)) throw InputError("load: these formats cannot be converted");
   nb::gil_scoped_release release;
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
+}
+
+int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
+  const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
+  if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
+  return kPanelRows * source_row_bytes(from, cols) + Requantizer(scalar::kKernels, from, to, cols).nbytes();
 }
 
 Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
@@ -276,19 +294,26 @@ void bind_program(nb::module_& m) {
       }, nb::arg("offset"), nb::arg("data"), "Copy data to offset.");
 
   nb::class_<Program>(m, "Program", "A forward pass: fused steps over one arena, run in the order added.")
-      .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size, int64_t num_pages, int64_t max_rows) {
+      .def("__init__", [](Program* p, std::shared_ptr<Arena> arena, int64_t vocab_size,
+                          const std::vector<std::pair<int64_t, int64_t>>& groups, int64_t max_rows) {
         if (!arena) throw InputError("a program needs an arena");
         size_of("the most rows of a step", max_rows, kMaxRows);
         size_of("the vocabulary", vocab_size);
-        if (num_pages < 0 || num_pages > kMaxSize) throw InputError("the number of pages is " + std::to_string(num_pages));
-        new (p) Program{std::move(arena), {}, vocab_size, num_pages, max_rows};
-      }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("num_pages"), nb::arg("max_rows"))
+        std::vector<PageGroup> pools;
+        for (const auto& [num_pages, window] : groups) {
+          if (num_pages < 0 || num_pages > kMaxSize) throw InputError("the number of pages is " + std::to_string(num_pages));
+          if (window < 0) throw InputError("the window of a group is " + std::to_string(window));
+          pools.push_back({num_pages, window});
+        }
+        new (p) Program{std::move(arena), {}, vocab_size, std::move(pools), max_rows};
+      }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("groups"), nb::arg("max_rows"),
+           "groups: (number of pages, window or 0 for all) of each pool of pages.")
       .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
       .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"))
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
-      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"))
+      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("still_from") = 0)
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"));
 }
@@ -304,6 +329,8 @@ void bind_executor(nb::module_& m) {
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
       .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
+  m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
+        "Bytes that each thread holds while it loads rows of so many columns.");
   m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
   m.def("has_isa", &has_isa, nb::arg("isa"));
 }

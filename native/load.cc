@@ -49,7 +49,7 @@ void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Wei
   const std::lock_guard<std::mutex> lock(busy_);
   const int64_t row_bytes = source_row_bytes(source, target.cols);
   std::vector<Staging> stagings(
-      pool_.size(), {std::vector<uint8_t>(row_bytes * kPanelRows), Requantizer(source, target.layout, target.cols)});
+      pool_.size(), {std::vector<uint8_t>(row_bytes * kPanelRows), Requantizer(*kernels_, source, target.layout, target.cols)});
   std::atomic<int64_t> next{0};
   std::atomic<int64_t> bad_row{target.rows};
   std::atomic<bool> ended{false};
@@ -70,7 +70,7 @@ void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Wei
   if (ended) throw std::runtime_error("the file ended or could not be read while loading weights");
   if (bad_row < target.rows)
     throw InputError("load: row " + std::to_string(bad_row) + " holds values that are not finite or exceed the scale of " +
-                     (target.layout == Layout::Q8_0 ? "Q8_0" : "Q4_1") + "; keep the checkpoint's own precision");
+                     target_name(target.layout) + "; keep the checkpoint's own precision");
 }
 
 }  // namespace tonnage

@@ -102,17 +102,30 @@ Executor::Executor(const std::string& isa, int threads)
 
 namespace {
 
+// first: of the pages that the span's rows see; end: of the positions that it needs.
+void check_table(const PageGroup& group, const std::vector<int32_t>& pages, int64_t first, int64_t end) {
+  const int64_t needed = (end + kPageTokens - 1) / kPageTokens;
+  const auto given = static_cast<int64_t>(pages.size());
+  if (given < needed)
+    throw InputError("positions up to " + std::to_string(end) + " need " + std::to_string(needed) + " pages, the span has " +
+                     std::to_string(given));
+  for (int64_t i = 0; i < given; ++i)
+    if (i >= first || pages[i] != -1) check_range("a page id", pages[i], group.num_pages);
+}
+
 void check_span(const Program& program, const SpanInput& span) {
   if (span.num_rows < 1) throw InputError("a span has " + std::to_string(span.num_rows) + " rows, it needs at least 1");
   if (span.position < 0) throw InputError("a span starts at position " + std::to_string(span.position));
   const int64_t end = int64_t{span.position} + span.num_rows;
   if (end > INT32_MAX) reject("the last position of a span", end, INT32_MAX);
-  const int64_t needed = (end + kPageTokens - 1) / kPageTokens;
-  const auto given = static_cast<int64_t>(span.pages.size());
-  if (given < needed)
-    throw InputError("positions up to " + std::to_string(end) + " need " + std::to_string(needed) + " pages, the span has " +
-                     std::to_string(given));
-  for (int32_t page : span.pages) check_range("a page id", page, program.num_pages);
+  if (span.pages.size() != program.groups.size())
+    throw InputError("a span has pages of " + std::to_string(span.pages.size()) + " groups, the program " +
+                     std::to_string(program.groups.size()));
+  for (size_t g = 0; g < program.groups.size(); ++g) {
+    const int64_t window = program.groups[g].window;
+    const int64_t seen = window > 0 && span.position >= window ? span.position - window + 1 : 0;
+    check_table(program.groups[g], span.pages[g], seen / kPageTokens, end);
+  }
 }
 
 void check_logit_rows(const Program& program, const std::vector<int32_t>& logit_rows, int64_t rows) {
@@ -168,8 +181,12 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
   check_step(program, tokens, spans, logit_rows);
   std::vector<int32_t> positions;
   std::vector<Span> views;
+  std::vector<const int32_t*> tables;
+  tables.reserve(spans.size() * program.groups.size());
   for (const SpanInput& span : spans) {
-    views.push_back({span.pages.data(), static_cast<int32_t>(positions.size()), span.num_rows, span.position});
+    const auto* first = tables.data() + tables.size();
+    for (const std::vector<int32_t>& pages : span.pages) tables.push_back(pages.data());
+    views.push_back({first, static_cast<int32_t>(positions.size()), span.num_rows, span.position});
     for (int32_t i = 0; i < span.num_rows; ++i) positions.push_back(span.position + i);
   }
   const Step step = {static_cast<int32_t>(tokens.size()), tokens.data(),     positions.data(),

@@ -1,5 +1,6 @@
 // Row-wise steps: embedding, RMSNorm, rotary positions, quantization of activations.
 #include "kernels/formats.h"
+#include "kernels/hadamard.h"
 #include "kernels/quantize.h"
 #include "kernels/table.h"
 
@@ -124,6 +125,17 @@ void rotate_head(float* __restrict x, const float* __restrict cosines, const flo
   }
 }
 
+// x -= bias where a pair turns slowly, and where nothing turns.
+void subtract_still(const RotateOp& op, float* x, const float* bias) {
+  for (int p = op.still_from; p < op.pairs; ++p) {
+    const int i = op.interleaved ? 2 * p : p;
+    const int k = op.interleaved ? 2 * p + 1 : p + op.pairs;
+    x[i] -= bias[i];
+    x[k] -= bias[k];
+  }
+  for (int d = 2 * op.pairs; d < op.kv.k_dim; ++d) x[d] -= bias[d];
+}
+
 void scale_head(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set(factor)));
 }
@@ -131,7 +143,46 @@ void scale_head(float* x, int64_t n, float factor) {
 // Keeps what f16 cannot hold finite: an infinity would reach rows that do not even see it, as 0 * inf.
 F32 within_half(F32 x) { return max(min(x, set(65504.0f)), set(-65504.0f)); }
 
+// Returns 1 / scale after storing the scale of x[size] in f16: codes follow from what is stored, so that
+// its rounding is no error of theirs.
+float store_scale(uint16_t* scale, const float* x, int size) {
+  F32 best = zero_f();
+  for (int d = 0; d < size; d += 16) best = max(best, abs(within_half(load(x + d))));
+  *scale = float_to_half(reduce_max(best) / 127.0f);
+  const float stored = half_to_float(*scale);
+  return stored > 0 ? 1.0f / stored : 0.0f;
+}
+
+// Sixteen codes plus 128.
+void store_codes(uint8_t* codes, const float* x, float inverse) {
+  const F32 quotient = mul(within_half(load(x)), set(inverse));
+  // A subnormal scale may be too small by half.
+  store_s8(reinterpret_cast<int8_t*>(codes), round_i32(max(min(quotient, set(127.0f)), set(-127.0f))));
+  for (int i = 0; i < 16; ++i) codes[i] ^= 0x80;
+}
+
+void store_key_codes(uint8_t* keys, int slot, const float* x, int k_dim) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(keys) + slot, x, k_dim);
+  uint8_t* line = keys + kKvScaleBytes + slot / 16 * 16 * k_dim + slot % 16 * 4;
+  uint8_t codes[16];
+  for (int d = 0; d < k_dim; d += 16) {
+    store_codes(codes, x + d, inverse);
+    for (int i = 0; i < 16; i += 4) std::memcpy(line + (d + i) * 16, codes + i, 4);
+  }
+}
+
+void store_value_codes(uint8_t* values, int slot, const float* x, int v_dim, int v_pad) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(values) + slot, x, v_dim);
+  uint8_t* line = values + kKvScaleBytes + slot / 4 * 4 * v_pad + slot % 4;
+  uint8_t codes[16];
+  for (int d = 0; d < v_dim; d += 16) {
+    store_codes(codes, x + d, inverse);
+    for (int i = 0; i < 16; ++i) line[4 * (d + i)] = codes[i];
+  }
+}
+
 void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  if (kv.format == KvFormat::Int8) return store_key_codes(kv.keys(page, head), slot, x, kv.k_dim);
   auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
   uint16_t narrow[16];
   for (int d = 0; d < kv.k_dim; d += 16) {
@@ -141,6 +192,7 @@ void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float*
 }
 
 void store_value(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
+  if (kv.format == KvFormat::Int8) return store_value_codes(kv.values(page, head), slot, x, kv.v_dim, kv.v_pad);
   auto* values = reinterpret_cast<uint16_t*>(kv.values(page, head)) + slot * kv.v_pad;
   for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, within_half(load(x + d)));
 }
@@ -157,11 +209,16 @@ void rotate_row(const RotateOp& op, int64_t row, int head, int position, const i
   const float* table = op.table + 2 * row * op.pairs;
   if (op.interleaved) rotate_head<true>(x, table, table + op.pairs, op.pairs);
   else rotate_head<false>(x, table, table + op.pairs, op.pairs);
-  if (is_query) return scale_head(x, kv.k_dim, op.scale);
+  if (is_query) scale_head(x, kv.k_dim, op.scale);
+  if (!is_query && op.k_bias) subtract_still(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
+  if (kv.format == KvFormat::Int8) hadamard(x, kv.k_dim, is_query ? other_factor(kv.k_dim) : stored_factor(kv.k_dim));
+  if (is_query) return;
   const int kv_head = head - op.num_heads;
+  float* value = base + q_size + k_size + int64_t{kv_head} * kv.v_dim;
+  if (kv.format == KvFormat::Int8) hadamard(value, kv.v_dim, stored_factor(kv.v_dim));
   const int32_t page = pages[position / kPageTokens];
   store_key(kv, page, kv_head, position % kPageTokens, x);
-  store_value(kv, page, kv_head, position % kPageTokens, base + q_size + k_size + int64_t{kv_head} * kv.v_dim);
+  store_value(kv, page, kv_head, position % kPageTokens, value);
 }
 
 }  // namespace
@@ -176,7 +233,7 @@ void rotate(const RotateOp& op, const Step& step, Worker worker) {
     for (int64_t i = mine.begin > first ? mine.begin : first; i < mine.end && i < last; ++i) {
       const int64_t row = i / heads;
       const auto position = static_cast<int>(span.position + row - span.first_row);
-      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages);
+      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages[op.kv.group]);
     }
   }
 }

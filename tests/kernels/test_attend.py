@@ -5,11 +5,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+from kernel_bounds import (
+    GROWTH,
+    TINY,
+    U,
+    assert_same_bits,
+    assert_within,
+    scattered,
+    turned_bound,
+)
 
 from tonnage._native import Executor
 from tonnage.ops import attention, reference
-from tonnage.ops.attention import Heads, KvPages
+from tonnage.ops.attention import Heads, Int8Pages, KvPages, Pages
 from tonnage.ops.bench import Span
 
 Team = Callable[[int], Executor]
@@ -19,14 +27,22 @@ HEADS = (
     Heads(4, 4, 16, 48), Heads(2, 1, 256, 256), Heads(1, 1, 512, 512), Heads(14, 2, 80, 16),
     Heads(48, 1, 16, 16),
 )  # fmt: skip
+FORMATS = ("f16", "int8")
+SPLIT_MAX = 63 * 128  # the largest code of queries and weights over int8 pages
 CAPS_AND_WINDOWS = ((0.0, 0), (5.0, 0), (0.0, 7), (30.0, 64), (0.0, 65), (0.0, 1000))
 
 
-def random_pages(num_pages: int, heads: Heads, rng: np.random.Generator) -> KvPages:
+def random_pages(
+    num_pages: int, heads: Heads, rng: np.random.Generator, kv_format: str = "f16"
+) -> Pages:
     """Return pages full of values."""
     shape = (num_pages, heads.num_kv_heads, 64)
     keys, values = (rng.standard_normal((*shape, dim)) for dim in (heads.k_dim, heads.v_dim))
-    return KvPages(keys.astype(np.float16), values.astype(np.float16))
+    if kv_format == "f16":
+        return KvPages(keys.astype(np.float16), values.astype(np.float16))
+    return Int8Pages(
+        reference.kv_codes(keys.astype(np.float32)), reference.kv_codes(values.astype(np.float32))
+    )
 
 
 def random_queries(num_rows: int, heads: Heads, rng: np.random.Generator) -> np.ndarray:
@@ -36,19 +52,19 @@ def random_queries(num_rows: int, heads: Heads, rng: np.random.Generator) -> np.
 
 
 def attend_bound(
-    qkv: np.ndarray, heads: Heads, pages: KvPages, spans: list[Span], window: int, cap: float
+    qkv: np.ndarray, heads: Heads, pages: Pages, spans: list[Span], window: int, cap: float
 ) -> np.ndarray:
     """Return how far each output may lie from the exact one.
 
     A score has one rounding per element of the head, its cap 10 u cap; a weight adds the rounding
     of score - peak and 5 u of the exponential. Each page rounds the sum over its 64 weights and
-    values, and 8 times the total.
+    values, and 8 times the total. Int8 pages add what `code_bound` says, and eight roundings.
     """
     q = np.abs(heads.split(qkv)[0].astype(np.float64))
     out = []
     for span, first in zip(spans, np.cumsum([0, *(s.num_rows for s in spans)])[:-1], strict=True):
         keys, values = (np.abs(part.astype(np.float64)) for part in pages.of(span))
-        sums = (65 + 8) * (len(keys) / 64 + 1) + 2
+        sums = (65 + 8 + 8 * (pages.format == "int8")) * (len(keys) / 64 + 1) + 2
         for i in range(span.num_rows):
             end = span.position + i + 1
             seen = slice(max(0, end - window) if window else 0, end)
@@ -58,17 +74,61 @@ def attend_bound(
                 spread = 2 * (min(cap, size.max()) if cap else size.max())
                 relative = (heads.k_dim * size.max() + 10 * cap + spread + 5) * 2 + sums
                 out.append(U * relative * values[seen, group].max(axis=0))
+    if isinstance(pages, Int8Pages):
+        out = np.array(out) + code_bound(qkv, heads, pages, spans, window, cap)
+        exact = reference.attend(qkv, heads, pages, spans, window, cap).reshape(out.shape)
+        stored, other = reference.hadamard_factors(heads.v_dim)
+        before = stored * reference.hadamard(exact)
+        return GROWTH * turned_bound(out, before, other).reshape(len(qkv), -1) + TINY
     return GROWTH * np.array(out).reshape(len(qkv), -1) + TINY
+
+
+def code_bound(
+    qkv: np.ndarray, heads: Heads, pages: Int8Pages, spans: list[Span], window: int, cap: float
+) -> np.ndarray:
+    """Return how far codes of 14 bits move each output, (R * heads, v_dim).
+
+    A query's elements are off by half a step of its largest, which moves scores by `moved` at most
+    and weights by e^(2 moved). A page's weights times their scales are off by half a step of the
+    largest of them, each times the code of its value.
+    """
+    step = 0.5 / SPLIT_MAX
+    q = heads.split(qkv)[0].astype(np.float64)
+    value_scales = pages.values.scales.astype(np.float64)
+    out, row = [], 0
+    for span in spans:
+        keys, values = pages.of(span)
+        scales = value_scales[list(span.pages)].swapaxes(1, 2).reshape(-1, heads.num_kv_heads)
+        for end in range(span.position + 1, span.position + span.num_rows + 1):
+            begin = max(0, end - window) if window else 0
+            for head in range(heads.num_heads):
+                group = head // (heads.num_heads // heads.num_kv_heads)
+                scores = reference.softcap(keys[begin:end, group] @ q[row, head], cap)
+                weights = np.exp(scores - scores.max())
+                scaled = weights / weights.sum() * scales[begin:end, group]
+                codes = np.abs(values[begin:end, group]) / scales[begin:end, group, None]
+                largest_step = step * np.abs(q[row, head]).max()
+                moved = largest_step * np.abs(keys[begin:end, group]).sum(axis=1).max()
+                off = np.expm1(2 * moved) * np.abs(values[begin:end, group]).max(axis=0)
+                for page in range(begin // 64, -(-end // 64)):
+                    part = slice(max(0, 64 * page - begin), 64 * page + 64 - begin)
+                    off = off + step * np.exp(2 * moved) * scaled[part].max() * codes[part].sum(
+                        axis=0
+                    )
+                out.append(off)
+            row += 1
+    return np.array(out)
 
 
 @pytest.mark.parametrize(("cap", "window"), CAPS_AND_WINDOWS)
 @pytest.mark.parametrize("heads", HEADS, ids=str)
+@pytest.mark.parametrize("kv_format", FORMATS)
 def test_equals_twin(
-    team: Team, heads: Heads, cap: float, window: int, rng: np.random.Generator
+    team: Team, kv_format: str, heads: Heads, cap: float, window: int, rng: np.random.Generator
 ) -> None:
     spans = [Span(scattered(70, rng), 5, 65), Span([2], 3), Span(scattered(193, rng, 3), 1, 192)]
     qkv = random_queries(9, heads, rng)
-    pages = random_pages(7, heads, rng)
+    pages = random_pages(7, heads, rng, kv_format)
     out = attention.attend(
         team(1 + heads.k_dim // 16 % 3), qkv, heads, pages, spans, window=window, softcap=cap
     )
@@ -84,6 +144,17 @@ def test_scores_far_apart(team: Team, rng: np.random.Generator) -> None:
     out = attention.attend(team(2), qkv, heads, pages, spans)
     exact = reference.attend(qkv, heads, pages, spans, 0, 0.0)
     assert_within(out, exact, attend_bound(qkv, heads, pages, spans, 0, 0.0))
+
+
+def test_one_position_of_int8_returns_its_value(team: Team, rng: np.random.Generator) -> None:
+    heads = Heads(4, 2, 64, 48)
+    pages = random_pages(1, heads, rng, "int8")
+    out = attention.attend(team(1), random_queries(1, heads, rng), heads, pages, [Span([0], 1)])
+    # The one weight is the largest, so its code is exact; its scale is rounded twice.
+    stored = np.repeat(pages.values.elements()[0, :, 0], 2, axis=0)
+    factor = reference.hadamard_factors(48)[1]
+    bound = GROWTH * turned_bound(4 * U * np.abs(stored), stored, factor)
+    assert_within(out.reshape(4, 48), factor * reference.hadamard(stored), bound)
 
 
 def test_one_position_returns_its_value(team: Team, rng: np.random.Generator) -> None:
@@ -108,6 +179,22 @@ def test_what_a_page_held_before_does_not_matter(
     assert_same_bits(attention.attend(team(1), qkv, heads, pages, spans), expected, "stale page")
 
 
+@pytest.mark.parametrize("stale", [0, 0xFF, 0x76])
+def test_what_an_int8_page_held_before_does_not_matter(
+    team: Team, stale: int, rng: np.random.Generator
+) -> None:
+    # As scales: 0, NaN, and 26,000 or so.
+    heads = Heads(4, 2, 64, 48)
+    spans = [Span([0, 1], 3, 66)]
+    pages = random_pages(2, heads, rng, "int8")
+    qkv = random_queries(3, heads, rng)
+    expected = attention.attend(team(1), qkv, heads, pages, spans)
+    for part in (pages.keys, pages.values):
+        part.codes[1, :, 5:] = stale - 128
+        part.scales[1, :, 5:] = np.array(stale * 0x0101, np.uint16).view(np.float16)
+    assert_same_bits(attention.attend(team(1), qkv, heads, pages, spans), expected, "stale page")
+
+
 @pytest.mark.parametrize("unseen", [65504.0, -65504.0])
 @pytest.mark.parametrize("where", ["after", "before the window"])
 def test_what_a_row_does_not_see_does_not_matter(
@@ -126,12 +213,13 @@ def test_what_a_row_does_not_see_does_not_matter(
     assert_same_bits(out[kept], expected[kept], where)
 
 
+@pytest.mark.parametrize("kv_format", FORMATS)
 def test_bits_depend_on_nothing_but_the_sequence(
-    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+    isas: list[str], team_of: TeamOf, kv_format: str, rng: np.random.Generator
 ) -> None:
     heads = Heads(6, 2, 80, 48)
     qkv = random_queries(140, heads, rng)
-    pages = random_pages(8, heads, rng)
+    pages = random_pages(8, heads, rng, kv_format)
     whole = [Span([4, 1, 6], 140)]
     for window, cap in ((0, 0.0), (7, 0.0), (70, 5.0)):
         kind = {"window": window, "softcap": cap}
@@ -144,13 +232,14 @@ def test_bits_depend_on_nothing_but_the_sequence(
 
 
 def _assert_parts_agree(
-    team: Executor, qkv: np.ndarray, heads: Heads, pages: KvPages, expected: np.ndarray,
+    team: Executor, qkv: np.ndarray, heads: Heads, pages: Pages, expected: np.ndarray,
     kind: dict[str, float], rng: np.random.Generator,
 ) -> None:  # fmt: skip
     """Assert that rows have the same bits in several spans of one step, on pages of any order."""
     order = rng.permutation(8)
-    moved = KvPages(np.empty_like(pages.keys), np.empty_like(pages.values))
-    moved.keys[order], moved.values[order] = pages.keys, pages.values
+    size = len(pages.packed()) // len(pages)
+    raw = np.frombuffer(pages.packed(), np.uint8).reshape(-1, size)
+    moved = type(pages).unpack(raw[np.argsort(order)].tobytes(), len(pages), heads)
     new_pages = order[[4, 1, 6]].tolist()
     cuts = [0, *sorted(rng.choice(np.arange(1, 140), 6, replace=False).tolist()), 140]
     pieces = list(pairwise(cuts))

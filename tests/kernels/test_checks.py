@@ -14,7 +14,7 @@ ARENA_BYTES = 1 << 20
 Q8_MATRIX = (0, Q8_0.ggml_type, 64, 64, layout.panel_bytes(Q8_0, 64))
 CODES = (1 << 16, -1, 64)
 BOTH = (1 << 16, 1 << 17, 64)
-KV = (1 << 18, 1 << 14, 2, 32, 32)
+KV = (1 << 18, 1 << 14, 2, 32, 32, "f16", 0)
 OUT = 1 << 19
 
 NORM: dict[str, Any] = {
@@ -103,16 +103,28 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("rotate", {"table": -1}, "table is missing"),
     ("rotate", {"pairs": 17}, "17 pairs exceed a head of 32"),
     ("rotate", {"pairs": 1 << 30}, "pairs exceed"),
+    ("rotate", {"still_from": 17}, "still_from is 17 of 16 pairs"),
+    ("rotate", {"still_from": -1}, "still_from is -1"),
+    ("rotate", {"k_bias": 0}, "k_bias is for int8 pages"),
+    ("rotate", {"k_bias": ARENA_BYTES - 252, "kv": (*KV[:5], "int8", 0)}, "outside the arena"),
     ("rotate", {"num_heads": 0}, "query heads is 0"),
     ("rotate", {"num_heads": (1 << 31) - 1}, "queries, keys and values"),
-    ("rotate", {"kv": (1 << 18, 1 << 14, 2, 24, 32)}, "24, no multiple of 16"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32)}, "key/value heads is 0"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32)}, "a head dimension is 0"),
-    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 528)}, "a head dimension is 528"),
-    ("attend", {"kv": (1 << 18, (1 << 14) - 4, 2, 32, 32)}, "too small"),
-    ("attend", {"kv": (1 << 18, (1 << 14) + 2, 2, 32, 32)}, "no multiple of 4"),
-    ("attend", {"kv": (1 << 18, HUGE, 2, 32, 32)}, "leave the arena"),
-    ("attend", {"kv": (ARENA_BYTES - 3 * (1 << 14) + 4, 1 << 14, 2, 32, 32)}, "outside the arena"),
+    ("rotate", {"kv": (1 << 18, 1 << 14, 2, 24, 32, "f16", 0)}, "24, no multiple of 16"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32, "f16", 0)}, "key/value heads is 0"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32, "f16", 0)}, "a head dimension is 0"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 528, "f16", 0)}, "a head dimension is 528"),
+    ("attend", {"kv": (1 << 18, (1 << 14) - 4, 2, 32, 32, "f16", 0)}, "too small"),
+    ("attend", {"kv": (1 << 18, (1 << 14) + 2, 2, 32, 32, "f16", 0)}, "no multiple of 4"),
+    ("attend", {"kv": (1 << 18, HUGE, 2, 32, 32, "f16", 0)}, "leave the arena"),
+    ("attend", {"kv": (ARENA_BYTES - (3 << 14) + 4, 1 << 14, 2, 32, 32, "f16", 0)}, "outside the"),
+    ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 32, "int4", 0)}, "'int4' are unknown"),
+    (
+        "attend",
+        {"kv": (1 << 18, 8700, 2, 32, 32, "int8", 0)},
+        "8700 bytes is too small for heads of",
+    ),
+    ("attend", {"kv": (*KV[:6], 1)}, "group of pages is 1, there are 1"),
+    ("attend", {"kv": (*KV[:6], -1)}, "group of pages is -1"),
     ("attend", {"num_heads": 3}, "3 query heads do not share 2"),
     ("attend", {"num_heads": 98}, "98 query heads do not share 2"),
     ("attend", {"num_heads": -2}, "query heads is -2"),
@@ -124,13 +136,13 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.fixture
 def program() -> Program:
-    return Program(Arena(ARENA_BYTES, huge_pages=False), 50, 3, 4)
+    return Program(Arena(ARENA_BYTES, huge_pages=False), 50, [(3, 0)], 4)
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_the_unchanged_arguments_are_accepted(program: Program, op: str) -> None:
     getattr(program, op)(**OPS[op])
-    Executor(best_isa(), 2).run(program, [0] * 4, [([2], 4, 0)], [0, 3])
+    Executor(best_isa(), 2).run(program, [0] * 4, [([[2]], 4, 0)], [0, 3])
 
 
 @pytest.mark.parametrize(("op", "changes", "message"), CASES)
@@ -141,27 +153,27 @@ def test_bad_arguments_are_refused(
         getattr(program, op)(**{**OPS[op], **changes})
 
 
-STEPS: list[tuple[list[int], list[tuple[list[int], int, int]], list[int], str]] = [
-    ([0] * 5, [([0], 5, 0)], [], "rows in a step is 5, the limit is 4"),
-    ([50], [([0], 1, 0)], [], "token id is 50, the limit is 49"),
-    ([-1], [([0], 1, 0)], [], "token id is -1, below 0"),
-    ([0], [([3], 1, 0)], [], "page id is 3, the limit is 2"),
-    ([0], [([-1], 1, 0)], [], "page id is -1, below 0"),
-    ([0], [([0], 1, 64)], [], "positions up to 65 need 2 pages, the span has 1"),
-    ([0, 0], [([0], 2, 63)], [], "positions up to 65 need 2 pages"),
-    ([0], [([], 1, 0)], [], "need 1 pages, the span has 0"),
-    ([0], [([0], 1, -1)], [], "starts at position -1"),
-    ([0], [([0], 1, 2**31 - 1)], [], "last position of a span is 2147483648"),
-    ([0], [([0], 0, 0)], [], "0 rows, it needs at least 1"),
-    ([0], [([0], -1, 0)], [], "-1 rows, it needs at least 1"),
+STEPS: list[tuple[list[int], list[tuple[list[list[int]], int, int]], list[int], str]] = [
+    ([0] * 5, [([[0]], 5, 0)], [], "rows in a step is 5, the limit is 4"),
+    ([50], [([[0]], 1, 0)], [], "token id is 50, the limit is 49"),
+    ([-1], [([[0]], 1, 0)], [], "token id is -1, below 0"),
+    ([0], [([[3]], 1, 0)], [], "page id is 3, the limit is 2"),
+    ([0], [([[-1]], 1, 0)], [], "page id is -1, below 0"),
+    ([0], [([[0]], 1, 64)], [], "positions up to 65 need 2 pages, the span has 1"),
+    ([0, 0], [([[0]], 2, 63)], [], "positions up to 65 need 2 pages"),
+    ([0], [([[]], 1, 0)], [], "need 1 pages, the span has 0"),
+    ([0], [([[0]], 1, -1)], [], "starts at position -1"),
+    ([0], [([[0]], 1, 2**31 - 1)], [], "last position of a span is 2147483648"),
+    ([0], [([[0]], 0, 0)], [], "0 rows, it needs at least 1"),
+    ([0], [([[0]], -1, 0)], [], "-1 rows, it needs at least 1"),
     ([0], [], [], "the spans hold 0 rows, the step has 1 tokens"),
-    ([0, 0], [([0], 1, 0)], [], "the spans hold 1 rows, the step has 2 tokens"),
-    ([0], [([0], 1, 0), ([1], 1, 0)], [], "the spans hold 2 rows"),
-    ([0], [([0], 1, 0)], [1], "logit row is 1, the limit is 0"),
-    ([0], [([0], 1, 0)], [-1], "logit row is -1, below 0"),
-    ([0, 0], [([0], 2, 0)], [1, 0], "0 follows 1"),
-    ([0, 0], [([0], 2, 0)], [1, 1], "1 follows 1"),
-    ([0] * 4, [([0], 4, 0)], [0, 1, 2], "number of logit rows is 3, the limit is 2"),
+    ([0, 0], [([[0]], 1, 0)], [], "the spans hold 1 rows, the step has 2 tokens"),
+    ([0], [([[0]], 1, 0), ([[1]], 1, 0)], [], "the spans hold 2 rows"),
+    ([0], [([[0]], 1, 0)], [1], "logit row is 1, the limit is 0"),
+    ([0], [([[0]], 1, 0)], [-1], "logit row is -1, below 0"),
+    ([0, 0], [([[0]], 2, 0)], [1, 0], "0 follows 1"),
+    ([0, 0], [([[0]], 2, 0)], [1, 1], "1 follows 1"),
+    ([0] * 4, [([[0]], 4, 0)], [0, 1, 2], "number of logit rows is 3, the limit is 2"),
 ]
 
 
@@ -173,6 +185,46 @@ def test_bad_steps_are_refused(
     team = Executor(best_isa(), 2)
     with pytest.raises(InputError, match=message):
         team.run(program, tokens, spans, logit_rows)
+
+
+# Two groups: three pages of layers that see everything, two of layers that see 70 positions.
+WINDOWED: list[tuple[list[list[int]], int, str]] = [
+    ([[0]], 0, "pages of 1 groups, the program 2"),
+    ([[0], [0], [0]], 0, "pages of 3 groups, the program 2"),
+    ([[0, 1, 2], [-1, 0, 1]], 132, "page id is -1, below 0"),
+    ([[-1, 1, 2], [0, 0, 1]], 133, "page id is -1, below 0"),
+    ([[0, 1, 2], [-2, 0, 1]], 133, "page id is -2, below 0"),
+    ([[0, 1, 2], [2, 0, 1]], 133, "page id is 2, the limit is 1"),
+    ([[0, 1, 2], [-1, -1, 1]], 133, "page id is -1, below 0"),
+    ([[0, 1, 2], [-1, 0]], 133, "need 3 pages, the span has 2"),
+]
+
+
+@pytest.fixture
+def windowed() -> Program:
+    return Program(Arena(ARENA_BYTES, huge_pages=False), 50, [(3, 0), (2, 70)], 4)
+
+
+@pytest.mark.parametrize(("pages", "position", "message"), WINDOWED)
+def test_bad_tables_are_refused(
+    windowed: Program, pages: list[list[int]], position: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Executor(best_isa(), 1).run(windowed, [0], [(pages, 1, position)], [])
+
+
+def test_what_lies_behind_the_window_needs_no_page(windowed: Program) -> None:
+    kv = (*KV[:6], 1)
+    windowed.rotate(**{**ROTATE, "kv": kv})
+    windowed.attend(**{**ATTEND, "kv": kv, "window": 70})
+    # The row at 133 sees positions from 64 on.
+    Executor(best_isa(), 2).run(windowed, [0], [([[0, 1, 2], [-1, 0, 1]], 1, 133)], [])
+
+
+@pytest.mark.parametrize("window", [0, 71])
+def test_layers_do_not_see_further_than_their_pages(windowed: Program, window: int) -> None:
+    with pytest.raises(InputError, match=f"the window is {window} over pages that keep 70"):
+        windowed.attend(**{**ATTEND, "kv": (*KV[:6], 1), "window": window})
 
 
 def test_an_empty_step_does_nothing(program: Program) -> None:
@@ -192,12 +244,16 @@ def test_bad_teams_are_refused() -> None:
 
 def test_bad_programs_are_refused() -> None:
     arena = Arena(4096, huge_pages=False)
-    bad = [((0, 0, 1), "vocabulary is 0"), ((1, -1, 1), "pages is -1"), ((1, 0, 513), "is 513")]
+    none = [(0, 0)]
+    bad = [
+        ((0, none, 1), "vocabulary is 0"), ((1, [(-1, 0)], 1), "pages is -1"),
+        ((1, [(1, -1)], 1), "window of a group is -1"), ((1, none, 513), "is 513"),
+    ]  # fmt: skip
     for args, message in bad:
         with pytest.raises(InputError, match=message):
             Program(arena, *args)
     with pytest.raises((InputError, TypeError)):
-        Program(None, 1, 1, 1)  # type: ignore[arg-type]
+        Program(None, 1, none, 1)  # type: ignore[arg-type]
 
 
 def test_bad_arenas_are_refused() -> None:
@@ -246,7 +302,7 @@ def test_two_callers_take_turns(program: Program) -> None:
     def call() -> None:
         try:
             for _ in range(200):
-                team.run(program, [0] * 4, [([2], 4, 0)], [])
+                team.run(program, [0] * 4, [([[2]], 4, 0)], [])
         except BaseException as error:
             errors.append(error)
 

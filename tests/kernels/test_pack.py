@@ -123,5 +123,6 @@ def test_a_file_that_ends_early_is_an_error(team: Team) -> None:
 
 
 def test_other_conversions_are_refused(team: Team, rng: np.random.Generator) -> None:
-    with pytest.raises(InputError, match="cannot be converted"):
-        faces.packed_rows(team(1), random_matrix(bf.Q8_0, 1, 32, rng), bf.Q4_1)
+    for source, target in ((bf.Q8_0, bf.F16), (bf.F32, bf.BF16), (bf.Q4_K, bf.MXFP4)):
+        with pytest.raises(InputError, match="cannot be converted"):
+            faces.packed_rows(team(1), random_matrix(source, 1, 256, rng), target)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered
+from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered, turned_bound
 
 from tonnage._native import Executor
 from tonnage.core.model_spec import RopeSpec
@@ -134,19 +134,86 @@ def test_rotate(
         row += span.num_rows
 
 
-def test_rotate_writes_only_its_positions(team: Team, rng: np.random.Generator) -> None:
+def assert_turned(qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rotation) -> None:
+    """Assert that q, k and v are what int8 pages need, k without its bias.
+
+    An element of a rotated pair rounds 8 times, as in `test_rotate`, and k once with its bias.
+    """
+    exact = reference.rotate_int8(qkv, heads, rotation)
+    q, k, v = (np.abs(part) for part in reference.rotate(qkv, heads, rotation))
+    k_parts = k + np.abs(rotation.k_bias)
+    q_off, k_off = (8 * U * part.max(axis=2, keepdims=True) for part in (q, k))
+    (k_factor, q_factor), (v_factor, _) = map(
+        reference.hadamard_factors, (heads.k_dim, heads.v_dim)
+    )
+    bounds = (
+        turned_bound(q_off, q, q_factor),
+        turned_bound(k_off + U * k_parts, k_parts, k_factor),
+        turned_bound(0 * v, v, v_factor),
+    )
+    for new, right, bound in zip(heads.split(out), exact, bounds, strict=True):
+        assert_within(new, right, GROWTH * bound + TINY)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_rotate_stores_codes(
+    team: Team, heads: Heads, interleaved: bool, rng: np.random.Generator
+) -> None:
+    spans = spans_of([(0, 3), (62, 5), (200, 1)], rng)
+    pairs = heads.k_dim // 4 if heads.num_heads == 5 else heads.k_dim // 2
+    table = rng.uniform(-1, 1, (9, 2, pairs)).astype(np.float32)
+    qkv = rng.standard_normal((9, heads.qkv_cols)).astype(np.float32)
+    qkv *= 10.0 ** np.arange(-8, 10, 2)[:, None].astype(np.float32)
+    qkv[3] = 0
+    bias = 100 * rng.standard_normal((heads.num_kv_heads, heads.k_dim)).astype(np.float32)
+    still_from = int(rng.integers(0, table.shape[2] + 1))
+    rotation = Rotation(table, None, None, EPS, 0.3, interleaved, bias, still_from)
+    num_threads = 1 + heads.k_dim // 16 % 3
+    out, pages = attention.rotate(team(num_threads), qkv, heads, rotation, spans, "int8")
+    assert_turned(qkv, out, heads, rotation)
+    _, new_k, new_v = heads.split(out)
+    row = 0
+    for span in spans:
+        for part, new, got in zip(
+            (pages.keys, pages.values), (new_k, new_v), pages.of(span), strict=True
+        ):
+            mine = new[row : row + span.num_rows]
+            coded = reference.kv_codes(mine)
+            for i, at in enumerate(range(span.position, span.position + span.num_rows)):
+                page = span.pages[at // 64]
+                assert (part.codes[page, :, at % 64] == coded.codes[i]).all()
+                assert (part.scales[page, :, at % 64] == coded.scales[i]).all()
+            wide = np.clip(mine, -65504, 65504).astype(np.float64)
+            # Half a step where the scale is a normal float16; a subnormal one is off itself.
+            bound = coded.scales[..., None] * (0.5 + 1e-4) + 127 * 2.0**-25
+            assert_within(got[span.position :], wide, bound)
+        row += span.num_rows
+
+
+@pytest.mark.parametrize("kv_format", ["f16", "int8"])
+def test_rotate_writes_only_its_positions(
+    team: Team, kv_format: str, rng: np.random.Generator
+) -> None:
     heads = Heads(2, 1, 32, 48)
     spans = [Span([1], 2, 17), Span([2, 0], 1, 64)]
     table = np.stack([np.ones((3, 16)), np.zeros((3, 16))], axis=1).astype(np.float32)
     qkv = rng.uniform(1, 2, (3, heads.qkv_cols)).astype(np.float32)
-    _, pages = attention.rotate(team(2), qkv, heads, Rotation(table), spans)
-    written = np.argwhere(pages.keys.any(axis=(1, 3)))
-    assert written.tolist() == [[0, 0], [1, 17], [1, 18]]
-    assert (np.argwhere(pages.values.any(axis=(1, 3))) == written).all()
+    _, pages = attention.rotate(team(2), qkv, heads, Rotation(table), spans, kv_format)
+    if kv_format == "f16":
+        parts = [pages.keys != 0, pages.values != 0]
+    else:
+        # A page of zero bytes has codes of -128.
+        parts = [pages.keys.codes != -128, pages.values.codes != -128]
+        parts += [pages.keys.scales[..., None] != 0, pages.values.scales[..., None] != 0]
+    for part in parts:
+        written = np.argwhere(part.any(axis=(1, 3)))
+        assert written.tolist() == [[0, 0], [1, 17], [1, 18]]
 
 
+@pytest.mark.parametrize("kv_format", ["f16", "int8"])
 def test_rotate_bits_agree_on_all_instruction_sets(
-    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+    isas: list[str], team_of: TeamOf, kv_format: str, rng: np.random.Generator
 ) -> None:
     heads = Heads(5, 1, 128, 64)
     spans = spans_of([(0, 3), (62, 5)], rng)
@@ -157,9 +224,10 @@ def test_rotate_bits_agree_on_all_instruction_sets(
     table = rng.uniform(-1, 1, (8, 2, 64)).astype(np.float32)
     for norms in ((None, None), (gain, gain)):
         rotation = Rotation(table, *norms, EPS, 0.3)
-        expected, pages = attention.rotate(team_of(isas[0], 1), qkv, heads, rotation, spans)
+        args = (qkv, heads, rotation, spans, kv_format)
+        expected, pages = attention.rotate(team_of(isas[0], 1), *args)
         for isa in isas:
-            out, own = attention.rotate(team_of(isa, 2), qkv, heads, rotation, spans)
+            out, own = attention.rotate(team_of(isa, 2), *args)
             assert_same_bits(out, expected, isa)
             assert own.packed() == pages.packed(), isa
 

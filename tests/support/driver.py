@@ -5,22 +5,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.runtime.executor import Runtime, Span
+from tonnage.runtime.pages import PageTables
 
 MAX_ROWS = 48
 
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-    precision: str | None = None,
+    precision: str | None = None, kv_format: KvFormat = "f16", max_rows: int = MAX_ROWS,
+    formats: tuple[tuple[str, str], ...] = (),
 ) -> Runtime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
-        max_rows=MAX_ROWS, max_logit_rows=MAX_ROWS, precision=precision,
+        max_rows=max_rows, max_logit_rows=MAX_ROWS, precision=precision,
+        kv_format=kv_format, formats=formats,
     )  # fmt: skip
     return Runtime(make_plan(spec, workload), isa)
 
@@ -29,7 +32,7 @@ def open_runtime(
 class Fed:
     """A sequence: its pages, its next position, its logits so far."""
 
-    pages: list[int]
+    pages: PageTables
     position: int = 0
     logits: list[np.ndarray] = field(default_factory=list)
 
@@ -39,24 +42,35 @@ class Fed:
 
 
 class Driver:
-    """Feeds tokens to sequences; pages are handed out in the order of `page_order`."""
+    """Feeds tokens to sequences; pages are handed out in the order of `page_order`.
+
+    page_order: all pages of the first group; the others keep those of the ids they have.
+    """
 
     def __init__(self, runtime: Runtime, page_order: Sequence[int] | None = None) -> None:
-        order = range(runtime.plan.kv.num_pages) if page_order is None else page_order
+        groups = runtime.plan.kv.groups
+        order = range(groups[0].num_pages) if page_order is None else page_order
         self.runtime = runtime
-        self._free = list(order)
+        self._free = [[page for page in order if page < group.num_pages] for group in groups]
 
     def sequence(self) -> Fed:
         """Return a new sequence with pages for a whole context."""
-        count = -(-self.runtime.plan.context_tokens // PAGE_TOKENS)
-        pages, self._free = self._free[:count], self._free[count:]
-        assert len(pages) == count
-        return Fed(pages)
+        plan = self.runtime.plan
+        pages = []
+        for group, free in zip(plan.kv.groups, self._free, strict=True):
+            count = group.num_pages // plan.concurrency
+            pages.append(free[:count])
+            assert len(pages[-1]) == count
+            del free[:count]
+        return Fed(PageTables(plan.kv.groups, pages))
 
     def step(self, pieces: Sequence[tuple[Fed, Sequence[int]]]) -> None:
         """Run one step of several sequences' next tokens and keep the logits of every row."""
         tokens = [token for _, piece in pieces for token in piece]
-        spans = [Span(fed.pages, len(piece), fed.position) for fed, piece in pieces]
+        spans = [
+            Span(fed.pages.reach(fed.position, len(piece)), len(piece), fed.position)
+            for fed, piece in pieces
+        ]
         self.runtime.step(tokens, spans, list(range(len(tokens))))
         row = 0
         for fed, piece in pieces:

@@ -13,13 +13,12 @@ from support.checkpoints import tiny_config, tiny_model, write_hf
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.generation import Generation
-from tonnage.server.answers import SerialEngine
 from tonnage.server.app import App
 from tonnage.server.exchange import Limits
 from tonnage.server.run import bind, server_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
-from tonnage.serving import Piece
+from tonnage.serving.job import Piece
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|end|>{% endfor %}[assistant]"
 TOOL_TEMPLATE = "{% if tools %}[tools]{{ tools | tojson }}{% endif %}" + TEMPLATE
@@ -94,12 +93,10 @@ def live(
     answers: Any = None,
     *,
     tenants: Tenants | None = None,
-    max_waiting: int = 64,
     **limits: Any,
 ) -> Iterator[Live]:
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
-    own = None if answers is not None else SerialEngine(engine, max_waiting=max_waiting)
-    service = Service(engine, answers if own is None else own, [NAME], with_forms=True)
+    service = Service(engine, answers or engine, [NAME], with_forms=True)
     bounds = replace(Limits(drain_s=3), **limits)
     app = App(service, tenants or Tenants({}), bounds)
     server = server_of(app, bounds)
@@ -114,7 +111,5 @@ def live(
     finally:
         server.should_exit = True
         thread.join(20)
-        if own is not None:
-            own.close()
         service.close()
         assert not thread.is_alive()

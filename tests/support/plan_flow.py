@@ -39,7 +39,7 @@ def _acts(args: list[int], rows: int) -> tuple[Range, ...]:
 
 
 def _qkv(args: dict[str, object], rows: int) -> Range:
-    _, _, heads, k_dim, v_dim = args["kv"]
+    _, _, heads, k_dim, v_dim, _, _ = args["kv"]
     cols = (args["num_heads"] + heads) * k_dim + heads * v_dim
     return _floats(args["qkv"], rows * cols)
 
@@ -85,7 +85,9 @@ def permanent(plan: Plan) -> Iterator[tuple[str, Range]]:
     for rope in plan.ropes:
         yield "angles", _floats(rope.offset, len(rope.frequencies))
     for layer in plan.kv.layers:
-        size = 2 * PAGE_TOKENS * (layer.k_dim + -(-layer.v_dim // 16) * 16) * layer.num_heads
-        for page in range(plan.kv.num_pages):
+        elements = layer.k_dim + -(-layer.v_dim // 16) * 16
+        per_position = elements + 2 * 2 if plan.kv.format == "int8" else 2 * elements
+        size = PAGE_TOKENS * per_position * layer.num_heads
+        for page in range(plan.kv.groups[layer.group].num_pages):
             begin = layer.offset + page * layer.page_stride
             yield "pages", (begin, begin + size)

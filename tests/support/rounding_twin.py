@@ -1,7 +1,7 @@
 """The naive twin with the two roundings that the runtime makes on purpose.
 
-Inputs of quantized matrices are int8 with one scale per 32, keys and values are float16. What is
-left between it and the runtime is float32 arithmetic.
+Inputs of quantized matrices are int8 with one scale per 32, keys and values are float16, or int8
+with one scale per token and head. What is left between it and the runtime is float32 arithmetic.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ import pytest
 from support import naive_model
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.ops import reference
 
 Tensor = Callable[[str], np.ndarray]
@@ -40,8 +41,9 @@ class QuantizedInputs:
 
 
 def rounded_forward(
-    spec: ModelSpec, tensor: Tensor, formats: dict[str, str], tokens: Sequence[int]
-) -> np.ndarray:
+    spec: ModelSpec, tensor: Tensor, formats: dict[str, str], tokens: Sequence[int],
+    kv_format: KvFormat = "f16",
+) -> np.ndarray:  # fmt: skip
     """Return the logits of every position; formats: of matrices that differ from their file's."""
 
     def rounding(name: str) -> np.ndarray | QuantizedInputs:
@@ -50,9 +52,10 @@ def rounded_forward(
         return tensor(name) if is_plain else QuantizedInputs(tensor(name))
 
     head = naive_model._head
+    rounded = _to_codes if kv_format == "int8" else _to_half
 
     def rounded_head(attn: object, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-        return head(attn, q, _to_half(k), _to_half(v))
+        return head(attn, q, rounded(k), rounded(v))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(naive_model, "_head", rounded_head)
@@ -61,6 +64,10 @@ def rounded_forward(
 
 def _to_half(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32).astype(np.float16).astype(np.float64)
+
+
+def _to_codes(x: np.ndarray) -> np.ndarray:
+    return reference.kv_codes(x.astype(np.float32)).elements()
 
 
 def allowed_share(spec: ModelSpec, num_tokens: int, has_codes: bool) -> float:

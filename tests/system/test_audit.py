@@ -16,9 +16,10 @@ from support.command import COMMAND, environment, refused, tonnage
 from support.naive_model import forward
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import Estimate
-from tonnage.engine import Engine, Span, read_model
+from tonnage.engine import Engine, Span
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
+from tonnage.headers import read_model
 from tonnage.models.registry import spec_from_gguf
 from tonnage.models.source import ModelSource
 from tonnage.quality.audit import AuditText, Subject, prepare
@@ -62,7 +63,7 @@ def text_chunks(path: Path, text: str) -> list[list[int]]:
 def all_logits(path: Path, tokens: list[int]) -> np.ndarray:
     """Return float64 logits (T, vocab), computed token by token: the slow way round."""
     with Engine.open(str(path), context=CHUNK, threads=1) as engine:
-        pages = list(range(engine.plan.kv.num_pages))
+        pages = [list(range(group.num_pages)) for group in engine.plan.kv.groups]
         rows = []
         for position, token in enumerate(tokens):
             engine.runtime.step([token], [Span(pages, 1, position)], [0])
@@ -180,7 +181,8 @@ def test_json_and_the_cache(folder, tmp_path):
     assert first["model"] == str(folder / "q4.gguf")
     assert first["perplexity"].keys() == {"value", "low", "high"}
     assert first["comparison"].keys() == {
-        "reference", "reference_precision", "perplexity", "mean_kld", "kld_p999", "top1_agreement"
+        "reference", "reference_precision", "reference_kv_format", "perplexity", "mean_kld",
+        "kld_p999", "top1_agreement",
     }  # fmt: skip
     assert audit(tmp_path, *args) == {**first, "cached": True}
     # The same file by another name shows that name.
@@ -215,6 +217,16 @@ def test_only_the_precision_of_the_reference_compares_with_itself(folder, tmp_pa
     against = audit(tmp_path, *args)["comparison"]
     assert against["reference"] == str(folder / "hf")
     assert against["mean_kld"]["value"] > 0
+
+
+def test_pages_in_int8_compare_with_pages_in_f16(folder, tmp_path):
+    args = (folder / "f32.gguf", "--kv", "int8", "--reference-kv", "f16", "--chunks", 1)
+    found = audit(tmp_path, *args)
+    assert (found["kv_format"], found["comparison"]["reference_kv_format"]) == ("int8", "f16")
+    assert 0 < found["comparison"]["mean_kld"]["value"] < 0.1
+    lines = tonnage(tmp_path, "audit", *args).stdout.splitlines()
+    assert "f32.gguf with int8 pages on" in lines[0]
+    assert lines[2].endswith("f32.gguf)")
 
 
 def test_figures_outlive_a_cache_that_cannot_be_written(folder, tmp_path):

@@ -19,11 +19,15 @@ from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from tonnage._native import best_isa, has_isa
 from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
 from tonnage.runtime.executor import Runtime, Span
 
-KINDS = (("llama", "Q4_1"), ("qwen3", "BF16"), ("gemma2", "Q8_0"), ("gemma3_text", "Q5_0"))
+KINDS = (
+    ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),
+    ("gemma3_text", "Q5_0", "f16"), ("llama", "Q4_1", "int8"), ("gemma2", "Q8_0", "int8"),
+)  # fmt: skip
 MODEL = "smollm2-135m.gguf"
 
 
@@ -49,8 +53,9 @@ def opened(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ModelSpec, Runtime, np.ndarray]]:
     """A tiny model, its runtime, and the logits of 150 tokens fed one by one."""
-    spec = tiny_spec(tmp_path_factory.mktemp("tiny"), *request.param)
-    runtime = open_runtime(spec, best_isa(), 2)
+    *kind, kv_format = request.param
+    spec = tiny_spec(tmp_path_factory.mktemp("tiny"), *kind)
+    runtime = open_runtime(spec, best_isa(), 2, kv_format=kv_format)
     yield spec, runtime, chunked_logits(runtime, ids(spec, 150), [1] * 150)
     runtime.close()
 
@@ -105,18 +110,18 @@ def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.nda
     fed = driver.sequence()
     tokens = ids(spec, 150)
     driver.step([(fed, tokens[:40])])
-    runtime.step(tokens[40:80], [Span(fed.pages, 40, 40)], [0, 23, 39])
+    runtime.step(tokens[40:80], [Span(fed.pages.reach(40, 40), 40, 40)], [0, 23, 39])
     got = [np.frombuffer(runtime.logits(i), np.float32) for i in range(3)]
     assert_equal(np.array(got), expected[[40, 63, 79]])
-    runtime.step(tokens[80:120], [Span(fed.pages, 40, 80)], [])
-    runtime.step(tokens[120:121], [Span(fed.pages, 1, 120)], [0])
+    runtime.step(tokens[80:120], [Span(fed.pages.reach(80, 40), 40, 80)], [])
+    runtime.step(tokens[120:121], [Span(fed.pages.reach(120, 1), 1, 120)], [0])
     assert_equal(np.frombuffer(runtime.logits(0), np.float32)[None], expected[120:121])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_any_number_of_threads(opened: tuple[ModelSpec, Runtime, np.ndarray], threads: int) -> None:
-    spec, _, expected = opened
-    runtime = open_runtime(spec, best_isa(), threads)
+    spec, like, expected = opened
+    runtime = open_runtime(spec, best_isa(), threads, kv_format=like.plan.kv.format)
     for sizes in ([], [1, 5, 2, 17]):
         assert_equal(chunked_logits(runtime, ids(spec, 150), sizes), expected)
     runtime.close()
@@ -126,15 +131,16 @@ def test_any_number_of_threads(opened: tuple[ModelSpec, Runtime, np.ndarray], th
 def test_every_instruction_set(opened: tuple[ModelSpec, Runtime, np.ndarray], isa: str) -> None:
     if not has_isa(isa):
         pytest.skip(f"{isa} kernels were not run: not built, or not for this CPU")
-    spec, _, expected = opened
-    runtime = open_runtime(spec, isa, 2)
+    spec, like, expected = opened
+    runtime = open_runtime(spec, isa, 2, kv_format=like.plan.kv.format)
     for sizes in ([], [1, 5, 2, 17]):
         assert_equal(chunked_logits(runtime, ids(spec, 150), sizes), expected)
     runtime.close()
 
 
 @pytest.mark.slow
-def test_a_real_model() -> None:
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
+def test_a_real_model(kv_format: KvFormat) -> None:
     folder = os.environ.get("TONNAGE_TEST_MODELS")
     path = Path(folder or ".") / MODEL
     if folder is None or not path.exists():
@@ -142,7 +148,7 @@ def test_a_real_model() -> None:
     with GgufFile.open(path) as file:
         spec = spec_from_gguf(file.metadata, file.catalog)
     tokens = ids(spec, 150)
-    runtime = open_runtime(spec, best_isa(), 2)
+    runtime = open_runtime(spec, best_isa(), 2, kv_format=kv_format)
     expected = chunked_logits(runtime, tokens, [])
     rng = np.random.default_rng(1)
     for _ in range(3):
@@ -154,7 +160,7 @@ def test_a_real_model() -> None:
     runtime.close()
     for isa, threads in ((best_isa(), 1), (best_isa(), 3), ("avx2", 2)):
         if has_isa(isa):
-            other = open_runtime(spec, isa, threads)
+            other = open_runtime(spec, isa, threads, kv_format=kv_format)
             assert_equal(chunked_logits(other, tokens[:100], [1, 5, 33]), expected[:100])
             other.close()
 

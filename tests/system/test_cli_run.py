@@ -130,6 +130,7 @@ def test_a_folder_is_quantized_on_request(chat_folder, tmp_path):
         (("--context", "99999999"), ("99,999,999", "65,536")),
         (("--threads", "0"), ("0 threads", "256")),
         (("--precision", "3bit"), ("3bit", "8bit", "4bit")),
+        (("--kv", "int4"), ("int4", "f16", "int8")),
         (("--memory", "10KiB"), ("10.0 KiB", "short", "--context")),
         (("--memory", "7 apples"), ("apples",)),
         (("--stop", ""), ("stop string", "empty")),

@@ -42,3 +42,16 @@ def test_what_the_process_holds_already_counts(model):
     assert before + LATE_LIBRARY_BYTES > INTERPRETER_BYTES  # pytest and numpy are here
     with pytest.raises(BudgetError, match="short"):
         Engine.open(str(model), total - before, context=64, threads=1)
+
+
+def test_engines_of_one_process_share_its_budget(model):
+    with Engine.open(str(model), context=64, threads=1) as one:
+        alone_bytes = one.plan.total_bytes
+        with Engine.open(str(model), context=64, threads=1) as two:
+            items = {item.name: item.planned_bytes for item in two.plan.items}
+            assert items["other engines"] == one.planned_bytes
+            assert one.ledger().items[-1].planned_bytes == two.planned_bytes
+        with pytest.raises(BudgetError, match="other engines"):
+            Engine.open(str(model), alone_bytes, context=64, threads=1)
+    with Engine.open(str(model), context=64, threads=1) as three:
+        assert "other engines" not in {item.name for item in three.plan.items}

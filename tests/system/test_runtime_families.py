@@ -1,5 +1,6 @@
 """The whole runtime on tiny random checkpoints of every family, against the naive twin."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -27,11 +28,13 @@ from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KvFormat
 from tonnage.formats.codec import dequantize, random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
 from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.precision import TARGETS
 from tonnage.runtime.executor import Runtime, Span
 
 NUM_TOKENS = 150
@@ -45,17 +48,22 @@ def config_of(family: str, **changes: object) -> dict[str, object]:
     return tiny_config(family, **{**WIDE.get(family, {}), **changes})
 
 
-def assert_parity(spec: ModelSpec, tensor: object = None, precision: str | None = None) -> None:
+def assert_parity(
+    spec: ModelSpec, tensor: object = None, precision: str | None = None,
+    kv_format: KvFormat = "f16", formats: tuple[tuple[str, str], ...] = (),
+) -> None:  # fmt: skip
     """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
-    runtime = open_runtime(spec, best_isa(), 2, precision=precision)
-    formats = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
+    runtime = open_runtime(
+        spec, best_isa(), 2, precision=precision, kv_format=kv_format, formats=formats
+    )
+    held = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
     tensor = tensor or weights_of(spec)
     ours = chunked_logits(runtime, tokens, CHUNKS)
     runtime.close()
-    rounded = rounded_forward(spec, tensor, formats, tokens)
+    rounded = rounded_forward(spec, tensor, held, tokens, kv_format)
     exact = forward(spec, tensor, tokens)
-    has_codes = any(name not in FLOAT_FORMATS for name in formats.values())
+    has_codes = kv_format == "int8" or not FLOAT_FORMATS.issuperset(held.values())
     deliberate = rms(rounded - exact)
     allowed = allowed_share(spec, NUM_TOKENS, has_codes)
     share = rms(ours - rounded) / deliberate
@@ -99,6 +107,13 @@ def test_mixed_formats_in_one_layer(tmp_path: Path) -> None:
 
     path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of("qwen2")), choose)
     assert_parity(spec_from_gguf(*read_gguf(path)))
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keys_and_values_in_int8(family: str, kind: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)), matrices(kind))
+    assert_parity(spec_from_gguf(*read_gguf(path)), kv_format="int8")
 
 
 SIZES = {
@@ -149,9 +164,14 @@ def test_quantizing_while_loading(family: str, precision: str, tmp_path: Path) -
     folder = write_hf(tmp_path, tiny_model(config_of(family)), dtype="BF16")
     spec = spec_from_hf(*read_hf(folder))
     plan = make_plan(spec, Workload(context_tokens=64, threads=1, precision=precision))
+    formats = {matrix.name: matrix.format for matrix in plan.matrices}
+    assert not FLOAT_FORMATS & set(formats.values())
+    assert_parity(spec, requantized(spec, formats), precision)
+
+
+def requantized(spec: ModelSpec, formats: dict[str, str]) -> Callable[[str], np.ndarray]:
+    """Return name -> values, of the matrices in `formats` those that panels hold."""
     plain = weights_of(spec)
-    formats = {matrix.name: BY_NAME[matrix.format] for matrix in plan.matrices}
-    assert all(fmt.name not in FLOAT_FORMATS for fmt in formats.values())
     team = Executor(best_isa(), 1)
 
     def tensor(name: str) -> np.ndarray:
@@ -160,9 +180,27 @@ def test_quantizing_while_loading(family: str, precision: str, tmp_path: Path) -
         entry = spec.weights[name]
         data = Path(entry.file).read_bytes()[entry.offset : entry.offset + entry.nbytes]
         matrix = Matrix(entry.format, data, entry.shape)
-        return faces.packed_rows(team, matrix, formats[name]).astype(np.float64)
+        return faces.packed_rows(team, matrix, BY_NAME[formats[name]]).astype(np.float64)
 
-    assert_parity(spec, tensor, precision)
+    return tensor
+
+
+def test_a_mix_of_every_target(tmp_path: Path) -> None:
+    config = tiny_config("qwen3", hidden_size=256, intermediate_size=512, head_dim=64)
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config), matrices("Q8_0"))
+    spec = spec_from_gguf(*read_gguf(path))
+    names = sorted(name for name, entry in spec.weights.items() if len(entry.shape) == 2)
+    formats = dict(zip(names, cycle(TARGETS), strict=False))
+    assert set(formats.values()) == set(TARGETS)
+    assert_parity(spec, requantized(spec, formats), formats=tuple(formats.items()))
+
+
+def test_a_tied_table_is_one_matrix(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of("gemma3_text")), matrices("Q8_0"))
+    spec = spec_from_gguf(*read_gguf(path))
+    assert spec.tied_head
+    formats = {"embed": "IQ4_NL"}
+    assert_parity(spec, requantized(spec, formats), formats=tuple(formats.items()))
 
 
 def every_format(spec: ModelSpec, path: Path) -> ModelSpec:
@@ -225,6 +263,6 @@ def test_damaged_weights_end_in_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(data)
     plan = make_plan(spec, Workload(context_tokens=64, threads=1))
     runtime = Runtime(plan, best_isa())
-    runtime.step([1], [Span([0], 1, 0)], [0])
+    runtime.step([1], [Span([[0]], 1, 0)], [0])
     with pytest.raises(LogitsError, match="not finite"):
         runtime.sample(Sampler(spec.vocab_size, SamplingParams()), 0)

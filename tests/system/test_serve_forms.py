@@ -22,7 +22,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TOOL = {"name": "paint", "description": "", "parameters": SCHEMA}
-OTHER = {"name": "wash", "description": "", "parameters": {"type": "object", "properties": {}}}
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+OTHER = {"name": "wash", "description": "", "parameters": NOTHING}
 
 
 @pytest.fixture(scope="module")

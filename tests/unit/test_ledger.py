@@ -3,7 +3,7 @@
 import pytest
 
 from tonnage._native import Arena
-from tonnage.core.footprint import interpreter_bytes, tokenizer_bytes
+from tonnage.core.footprint import TextFacts, interpreter_bytes, sampler_bytes, text_facts
 from tonnage.core.ledger import Entry, Ledger
 from tonnage.memory import residency
 
@@ -43,8 +43,9 @@ def test_what_no_item_explains_is_unaccounted() -> None:
 
 
 def test_constants_grow_with_what_they_stand_for() -> None:
-    assert interpreter_bytes(0) == interpreter_bytes(20 * MIB) == 24 * MIB
-    assert interpreter_bytes(100 * MIB) == 104 * MIB
-    # Measured: 1,855,187 bytes for 49,152 tokens, 5,683,060 for 151,936, 6,826,602 for 262,144.
-    for vocab_size, nbytes in ((49_152, 1_855_187), (151_936, 5_683_060), (262_144, 6_826_602)):
-        assert nbytes <= tokenizer_bytes(vocab_size) < nbytes + 4 * MIB
+    plain, chatting = TextFacts(10, 0, 10), text_facts(10)
+    assert interpreter_bytes(0, plain) == interpreter_bytes(20 * MIB, plain) == 21 * MIB
+    assert interpreter_bytes(100 * MIB, plain) == 101 * MIB
+    assert interpreter_bytes(100 * MIB, chatting) == 102 * MIB
+    assert sampler_bytes(1024) == 2 * 8 * 1024
+    assert sampler_bytes(1025) == 2 * 8 * 2048

@@ -10,10 +10,15 @@ from support.plan_flow import Access, Range, accesses, permanent
 from tonnage.core.block_format import ALL_FORMATS, F32, BlockFormat
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import UnsupportedModelError
-from tonnage.core.footprint import THREAD_STACK_BYTES
+from tonnage.core.footprint import (
+    THREAD_STACK_BYTES,
+    sampler_bytes,
+    text_facts,
+    tokenizer_bytes,
+)
 from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.planner.scratch import Need, share_bytes
 
@@ -80,6 +85,7 @@ WORKLOADS = st.builds(
     Workload, context_tokens=st.integers(1, 300), threads=st.integers(1, 3),
     concurrency=st.integers(1, 3), max_rows=st.sampled_from([1, 5, 64, 512]),
     max_logit_rows=st.sampled_from([1, 5, 64]), precision=st.sampled_from([None, "8bit", "4bit"]),
+    kv_format=st.sampled_from(KV_FORMATS),
 )  # fmt: skip
 
 
@@ -135,8 +141,9 @@ def test_the_ledger_adds_up(spec: ModelSpec, workload: Workload) -> None:
     threads = workload.threads
     assert sizes["thread scratch"] == threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)
     assert sizes["load buffers"] > 0
-    assert sizes["sampler"] == 8 * spec.vocab_size * workload.concurrency
-    tokens = plan.kv.num_pages * PAGE_TOKENS
+    assert sizes["sampler"] == sampler_bytes(spec.vocab_size) * workload.concurrency
+    assert sizes["tokenizer"] == tokenizer_bytes(text_facts(spec.vocab_size))
+    tokens = plan.kv.groups[0].num_pages * PAGE_TOKENS
     assert tokens >= workload.context_tokens * workload.concurrency
     held = {m.name for m in plan.matrices} | {v.name for v in plan.vectors}
     assert held == set(spec.weights)

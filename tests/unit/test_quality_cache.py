@@ -66,7 +66,8 @@ def test_the_audit_of_most_tokens_comes_first(key, environ):
 @pytest.mark.parametrize(
     "change",
     [{"precision": "4bit"}, {"reference_precision": None}, {"text_sha256": "cd"},
-     {"num_chunks": 3}, {"reference": None}],
+     {"num_chunks": 3}, {"reference": None}, {"kv_format": "int8"},
+     {"reference_kv_format": "int8"}],
 )  # fmt: skip
 def test_another_question_is_a_miss(key, environ, change):
     store(key, RESULT, environ)

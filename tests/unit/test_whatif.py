@@ -162,7 +162,9 @@ def test_attention_of_a_whole_context_by_hand(name):
     attends = [step.args for step in plan.steps if step.op == "attend"]
     for args, layer in zip(attends, plan.kv.layers, strict=True):
         seen = min(plan.context_tokens, args["window"] or plan.context_tokens)
-        expected_bytes += 2 * layer.num_heads * (layer.k_dim + layer.v_dim) * seen
+        elements = layer.k_dim + layer.v_dim
+        per_head = elements + 4 if plan.kv.format == "int8" else 2 * elements
+        expected_bytes += layer.num_heads * per_head * seen
         expected_macs += args["num_heads"] * (layer.k_dim + layer.v_dim) * seen
     demand = demand_of(plan)
     found = demand.decode.read_bytes - plan.weight_bytes_per_token

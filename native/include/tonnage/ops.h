@@ -37,9 +37,9 @@ struct Weight {
   TONNAGE_INLINE int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
-// Consecutive positions of one sequence. pages[i] holds positions 64 i .. 64 i + 63.
+// Consecutive positions of one sequence. pages[g][i] is the page of group g with positions 64 i .. 64 i + 63.
 struct Span {
-  const int32_t* pages;
+  const int32_t* const* pages;
   int32_t first_row;
   int32_t num_rows;
   int32_t position;
@@ -122,7 +122,13 @@ struct GatedOp {
   bool gelu;  // else SiLU
 };
 
-// Where one layer's keys and values lie: per page and head, K as [4][k_dim][16 tokens], V as [64][v_pad], f16.
+enum class KvFormat : int32_t { F16 = 0, Int8 = 1 };
+constexpr int kKvScaleBytes = 2 * kPageTokens;  // of the keys, or the values, of one head in one page
+
+// Where one layer's keys and values lie, per page and head.
+// F16: K as [4][k_dim][16 tokens], V as [64][v_pad].
+// Int8: a scale of f16 for each of 64 tokens, then K as bytes [4][k_dim / 4][16 tokens][4]; the same scales of
+// V, then V as [16][v_pad][4 tokens]. A byte is code + 128, |code| <= 127, and its value scale * code.
 struct KvLayer {
   uint8_t* base;
   int64_t page_bytes;  // from one page to the next, all layers in it
@@ -130,12 +136,21 @@ struct KvLayer {
   int32_t k_dim;
   int32_t v_dim;
   int32_t v_pad;
-  TONNAGE_INLINE int64_t head_bytes() const { return int64_t{2} * kPageTokens * (k_dim + v_pad); }
+  KvFormat format;
+  int32_t group;  // whose tables of pages count
+  TONNAGE_INLINE int64_t part_bytes(int64_t size) const {
+    return format == KvFormat::Int8 ? kPageTokens * size + kKvScaleBytes : 2 * kPageTokens * size;
+  }
+  TONNAGE_INLINE int64_t key_bytes() const { return part_bytes(k_dim); }
+  TONNAGE_INLINE int64_t head_bytes() const { return part_bytes(k_dim) + part_bytes(v_pad); }
   TONNAGE_INLINE uint8_t* keys(int32_t page, int32_t head) const { return base + page * page_bytes + head * head_bytes(); }
-  TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + int64_t{2} * kPageTokens * k_dim; }
+  TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + key_bytes(); }
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
+// For Int8 pages all three are then turned (kernels/hadamard.h), after the keys lost what `k_bias` adds to
+// pairs from `still_from` on: those turn so slowly that it is about the same at every position, where it adds
+// the same to all scores of a query and softmax does not see it. It may be many times the rest of a key.
 struct RotateOp {
   float* qkv;  // [R][H k_dim + K k_dim + K v_dim]
   int32_t num_heads;
@@ -147,6 +162,8 @@ struct RotateOp {
   const float* table;  // of RopeTableOp
   int32_t pairs;
   bool interleaved;
+  const float* k_bias;  // [K k_dim] or null
+  int32_t still_from;   // 0 to pairs
 };
 
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
@@ -165,6 +182,16 @@ struct QuantizeOp {
   Acts out;
 };
 
+// A packed panel that is to become rows of another format.
+struct Requantization {
+  Layout source;  // of the panel
+  Layout target;
+  const uint8_t* panel;
+  int64_t rows;  // up to 32
+  int64_t cols;
+};
+constexpr int64_t kRequantizeFloats = 16 * 256;
+
 struct Kernels {
   const char* isa;
   void (*embed)(const EmbedOp&, const Step&, Worker);
@@ -177,6 +204,10 @@ struct Kernels {
   void (*quantize)(const QuantizeOp&, const Step&, Worker);
   // Lays `rows` <= 32 checkpoint rows of `cols` elements into one panel, missing rows as zero.
   void (*pack)(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
+  // Writes the panel's rows to `out` as blocks of the target, quantized from what the panel decodes to;
+  // tile: room for kRequantizeFloats. Returns a row whose values are not finite or exceed what
+  // the target's scales hold, or -1.
+  int64_t (*requantize)(const Requantization&, float* tile, uint8_t* out);
 };
 
 namespace scalar { extern const Kernels kKernels; }

@@ -43,18 +43,25 @@ class Arena {
 
 using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, AttendOp, QuantizeOp>;
 
+// Pages whose ids are below num_pages. window: how many last positions are seen at most, 0 for all.
+struct PageGroup {
+  int64_t num_pages;
+  int64_t window;
+};
+
 struct Program {
   std::shared_ptr<Arena> arena;
   std::vector<Op> ops;
   int64_t vocab_size = 0;  // tokens are below it
-  int64_t num_pages = 0;   // page ids are below it
+  std::vector<PageGroup> groups;
   int64_t max_rows = 0;
   int64_t max_logit_rows = kMaxRows;  // what every gathering op has room for
 };
 
-// A step as its caller states it; positions follow from the spans.
+// A step as its caller states it; positions follow from the spans. pages: a table per group; pages entirely
+// behind its window at the span's first row may be -1.
 struct SpanInput {
-  std::vector<int32_t> pages;
+  std::vector<std::vector<int32_t>> pages;
   int32_t num_rows;
   int32_t position;
 };

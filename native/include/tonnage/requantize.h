@@ -1,32 +1,40 @@
-// Quantizing while loading: rows of floats become rows of Q8_0 or Q4_1 blocks.
+// Re-quantizing while loading: rows of any format become rows of one that takes fewer bits.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "tonnage/layout.h"
+#include "tonnage/ops.h"
 
 namespace tonnage {
 
 class Requantizer {
  public:
-  // source == target passes rows through; otherwise source is F32, F16 or BF16 and target Q8_0 or Q4_1.
-  Requantizer(Layout source, Layout target, int64_t cols);
+  // source == target passes rows through.
+  Requantizer(const Kernels& kernels, Layout source, Layout target, int64_t cols);
 
   // Returns `count` rows in the target format, valid until the next call, or null when values of a row
   // (bad_row) are not finite or too large for the target's scale.
   const uint8_t* convert(const uint8_t* rows, int64_t count);
   int64_t bad_row() const { return bad_row_; }
+  // Bytes that it holds.
+  int64_t nbytes() const;
 
-  static bool can(Layout source, Layout target);
+  // Whether rows of `cols` elements can go from one to the other.
+  static bool can(Layout source, Layout target, int64_t cols);
 
  private:
+  const Kernels* kernels_;
   Layout source_;
   Layout target_;
   int64_t cols_;
   int64_t bad_row_ = -1;
-  std::vector<float> floats_;
+  std::vector<uint8_t> panel_;  // the rows as read, packed
+  std::vector<float> tile_;
   std::vector<uint8_t> blocks_;
 };
+
+// ggml's name of a layout that loading can quantize to, null for others.
+const char* target_name(Layout layout);
 
 }  // namespace tonnage

@@ -104,6 +104,8 @@ inline I32 repeat4(const int8_t* p) {
 }
 // acc + the sum of four products of unsigned bytes and signed bytes, per lane, exact.
 inline I32 dot4(I32 acc, U8 u, I32 s) { return _mm512_dpbusd_epi32(acc, u, s); }
+// The same for signed bytes of -64 to 64, which is quicker where products saturate at 16 bits.
+inline I32 dot4_small(I32 acc, U8 u, I32 s) { return dot4(acc, u, s); }
 
 #elif defined(TONNAGE_ISA_avx2)
 
@@ -235,6 +237,11 @@ inline __m256i dot4_half(__m256i acc, __m256i u, __m256i s) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(top, s), ones));
 }
 inline I32 dot4(I32 acc, U8 u, I32 s) { return {dot4_half(acc.lo, u.lo, s.lo), dot4_half(acc.hi, u.hi, s.hi)}; }
+inline I32 dot4_small(I32 acc, U8 u, I32 s) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(_mm256_maddubs_epi16(u.lo, s.lo), ones)),
+          _mm256_add_epi32(acc.hi, _mm256_madd_epi16(_mm256_maddubs_epi16(u.hi, s.hi), ones))};
+}
 
 #else  // scalar
 
@@ -344,6 +351,7 @@ inline I32 dot4(I32 acc, U8 u, I32 s) {
     return sum;
   });
 }
+inline I32 dot4_small(I32 acc, U8 u, I32 s) { return dot4(acc, u, s); }
 
 #endif
 

@@ -24,10 +24,13 @@ def audit(args: Namespace) -> int:
     try:
         status.show("reading")
         ready = prepare(
-            Subject(source, args.precision), _reference(args, source), text, args.chunks
+            Subject(source, args.precision, args.kv or "f16"),
+            _reference(args, source),
+            text,
+            args.chunks,
         )
         cached = None if args.fresh else find(ready.key)
-        result = ready.named(cached or _measure(ready, args.threads, status))
+        result = ready.named(cached or _measure(ready, args, status))
     finally:
         status.close()
     if args.json:
@@ -39,14 +42,17 @@ def audit(args: Namespace) -> int:
 
 def render(result: AuditResult) -> str:
     """Return the result as lines for a reader."""
+    name = _named(result.model, result.precision, result.kv_format)
     lines = [
-        f"{_named(result.model, result.precision)} on {result.text}: {result.num_scored:,} tokens "
+        f"{name} on {result.text}: {result.num_scored:,} tokens "
         f"in {result.num_chunks} chunk{'s' if result.num_chunks > 1 else ''}",
         f"perplexity           {_figure(result.perplexity, '.4f')}",
     ]
     against = result.comparison
     if against is not None:
-        reference = _named(against.reference, against.reference_precision)
+        reference = _named(
+            against.reference, against.reference_precision, against.reference_kv_format
+        )
         lines += [
             f"  of the reference   {_figure(against.perplexity, '.4f')}   ({reference})",
             f"mean KL divergence   {_figure(against.mean_kld, '.6f')} nats",
@@ -56,11 +62,11 @@ def render(result: AuditResult) -> str:
     return "\n".join(lines)
 
 
-def _measure(ready: Audit, threads: int | None, status: StatusLine) -> AuditResult:
+def _measure(ready: Audit, args: Namespace, status: StatusLine) -> AuditResult:
     def on_chunk(done: int, total: int, perplexity: float) -> None:
         status.show(f"chunk {done} of {total}, perplexity {perplexity:.2f}")
 
-    result = ready.run(threads, Progress(on_load(status), on_chunk))
+    result = ready.run(args.threads, Progress(on_load(status), on_chunk), args.memory)
     try:
         store(ready.key, result)
     except CacheError as error:
@@ -71,10 +77,10 @@ def _measure(ready: Audit, threads: int | None, status: StatusLine) -> AuditResu
 
 
 def _reference(args: Namespace, model: ModelSource) -> Subject | None:
-    if args.reference is None and args.reference_precision is None:
+    if args.reference is None and args.reference_precision is None and args.reference_kv is None:
         return None
     source = model if args.reference is None else _resolve(args, args.reference)
-    return Subject(source, args.reference_precision)
+    return Subject(source, args.reference_precision, args.reference_kv or "f16")
 
 
 def _resolve(args: Namespace, name: str | None) -> ModelSource:
@@ -83,8 +89,9 @@ def _resolve(args: Namespace, name: str | None) -> ModelSource:
     return resolve(name, catalogs=catalogs, offline=args.offline, progress=progress)
 
 
-def _named(model: str, precision: str | None) -> str:
-    return model if precision is None else f"{model} at {precision}"
+def _named(model: str, precision: str | None, kv_format: str) -> str:
+    name = model if precision is None else f"{model} at {precision}"
+    return name if kv_format == "f16" else f"{name} with {kv_format} pages"
 
 
 def _figure(estimate: Estimate, form: str) -> str:

@@ -11,6 +11,7 @@ from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
 
 if TYPE_CHECKING:
+    from tonnage.core.slowdown import Fault
     from tonnage.engine import Engine
     from tonnage.generation import Generation
 
@@ -32,17 +33,50 @@ def run(args: Namespace) -> int:
             from tonnage.cli.chat import Chat
 
             return Chat(engine, options, system=args.system, raw=args.raw).loop()
-        answer = engine.generate(_messages(args.system, prompt), options, raw=args.raw)
+        answer = engine.generate(
+            _messages(args.system, prompt), options, raw=args.raw, on_fault=report_fault
+        )
         if args.json:
             answer.complete()
             _print_json(result(engine, answer, load_ns), engine if args.ledger else None)
         else:
             stream_out(answer)
             if args.ledger:
-                from tonnage.cli.plan_table import render_ledger
-
-                print("\n" + render_ledger(engine.ledger()))
+                print("\n" + _after(engine, answer))
     return 0
+
+
+def report_fault(fault: "Fault") -> None:
+    """Say on stderr why this machine is slower than it was measured to be."""
+    begin = "\n" if sys.stderr.isatty() else ""
+    print(
+        f"{begin}tonnage: This machine is slower than it was measured: {fault.sentence}.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _after(engine: "Engine", answer: "Generation") -> str:
+    """Return the ledger, the share of the bandwidth, and forecast beside fact."""
+    from tonnage.cli.forecast_lines import render_comparison
+    from tonnage.cli.plan_table import render_ledger
+
+    lines = [render_ledger(engine.ledger()), ""]
+    speed = answer.decode_tokens_per_s
+    share = engine.expectation.bandwidth_share(speed, _middle(answer))
+    if share is not None and speed:
+        lines.append(f"{'bandwidth share':26} {share:11.0%}  bytes touched per token over the best")
+    expected = engine.expectation.forecast(_computed(answer), _middle(answer))
+    lines.append(render_comparison(expected, answer.time_to_first_token_ns, speed))
+    return "\n".join(lines)
+
+
+def _computed(answer: "Generation") -> int:
+    return len(answer.prompt) - answer.num_cached_tokens
+
+
+def _middle(answer: "Generation") -> int:
+    return len(answer.prompt) + len(answer.tokens) // 2
 
 
 def sampling_options(args: Namespace) -> SamplingOptions:
@@ -105,6 +139,7 @@ def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, An
     tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
     from its start. logprobs (when asked for): one entry per token, natural logarithms.
     """
+    from tonnage.cli.forecast_lines import fault_values, forecast_values
     from tonnage.machine.memory_use import peak_rss_bytes
 
     values: dict[str, Any] = {
@@ -122,6 +157,13 @@ def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, An
         "time_to_first_token_ns": answer.time_to_first_token_ns,
         "decode_tokens_per_s": answer.decode_tokens_per_s,
         "peak_rss_bytes": peak_rss_bytes(),
+        "bandwidth_share": engine.expectation.bandwidth_share(
+            answer.decode_tokens_per_s, _middle(answer)
+        ),
+        "forecast": forecast_values(
+            engine.expectation.forecast(_computed(answer), _middle(answer))
+        ),
+        "slowdown": fault_values(engine.expectation.faults),
     }
     if answer.options.logprobs is not None:
         values["logprobs"] = [

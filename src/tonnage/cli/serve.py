@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,12 +17,17 @@ _KEY_VARIABLE = "TONNAGE_API_KEY"
 def serve(args: Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     _check(args)
+    from tonnage.serving.build import ServingOptions
+
     server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    needs = {"concurrency": args.concurrency, "server_bytes": server_bytes}
+    options = ServingOptions(args.max_waiting, server_bytes=server_bytes)
     if args.forms:
-        needs["server_bytes"] += FORMS_BYTES
-        needs["server_token_bytes"] = FORMS_TOKEN_BYTES
-    with open_engine(args, **needs) as engine:
+        options = replace(
+            options,
+            server_bytes=server_bytes + FORMS_BYTES,
+            server_token_bytes=FORMS_TOKEN_BYTES,
+        )
+    with open_engine(args, args.concurrency, options) as engine:
         before = anonymous_bytes()
         try:
             from tonnage.server.exchange import Limits
@@ -32,14 +38,14 @@ def serve(args: Namespace) -> int:
             raise RequestError(
                 f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
             ) from None
-        engine.note_server(anonymous_bytes() - before)
+        engine.server_bytes = anonymous_bytes() - before
         tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
         bound = bind(args.host, args.port, need_keys=tenants.need_keys)
         limits = Limits(
             body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
         )
         names = [_name(engine.source.name), *(args.alias or ())]
-        settings = Settings(names, tenants, limits, args.max_waiting, args.forms)
+        settings = Settings(names, tenants, limits, args.forms)
         return run(engine, bound, settings)
 
 

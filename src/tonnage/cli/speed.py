@@ -158,7 +158,7 @@ class Bench:
         return self._median_seconds(10, step)
 
     def _prefill_seconds(self, tokens: int) -> float:
-        pages = list(range(-(-tokens // self._plan.kv.page_tokens)))
+        pages = self._tables(0, -(-tokens // self._plan.kv.page_tokens))
         prompt = self._tokens(tokens, 0)
         chunk = self._plan.max_rows
 
@@ -176,9 +176,13 @@ class Bench:
             span = Span(self._pages(row), PROMPT_TOKENS, 0)
             self._runtime.step(self._tokens(PROMPT_TOKENS, row), [span], [])
 
-    def _pages(self, sequence: int) -> list[int]:
+    def _pages(self, sequence: int) -> list[list[int]]:
         each = SEQUENCE_TOKENS // self._plan.kv.page_tokens
-        return list(range(sequence * each, (sequence + 1) * each))
+        return self._tables(sequence * each, each)
+
+    def _tables(self, first: int, count: int) -> list[list[int]]:
+        # A window and a whole step take more pages than SEQUENCE_TOKENS, so each group has all.
+        return [list(range(first, first + count)) for _ in self._plan.kv.groups]
 
     def _tokens(self, count: int, salt: int) -> list[int]:
         """Return ids spread over the vocabulary; which ones is of no matter."""

@@ -99,3 +99,7 @@ class ProbeError(TonnageError):
 
 class AuditError(TonnageError):
     """A quality cannot be measured: models that do not compare, or a text that does not do."""
+
+
+class BatchError(TonnageError):
+    """A file of requests and one of results that do not belong together, or are in use."""

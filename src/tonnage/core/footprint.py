@@ -1,15 +1,19 @@
 """What a process weighs beside its arena; docs/footprint.md has the measurements."""
 
+from dataclasses import dataclass
+
 MIB = 1 << 20
-# Interpreter, libraries and their pages of files, all commands and kernels in use: 22.5 measured.
-INTERPRETER_BYTES = 24 * MIB
-# Of those, what is read from files only after a model was opened: kernels, the template engine.
-LATE_LIBRARY_BYTES = 4 * MIB
-# The template engine's own objects and one compiled template: 3.5 measured.
+# Interpreter, libraries and their pages of files, kernels in use: 20.4 measured before opening; and
+# what no item explains, 0.3 to 1.4: a plan's objects, prompts, gaps of the allocator.
+INTERPRETER_BYTES = 22 * MIB
+# Of those, what is read from files only after a model was opened: kernels.
+LATE_LIBRARY_BYTES = 1 * MIB
+# Pages of the files that the template engine brings along: 0.7 measured.
+TEMPLATE_LIBRARY_BYTES = 1 * MIB
+# The template engine's own objects and one compiled template: 2.7 measured.
 TEMPLATE_BYTES = 4 * MIB
-# Native vocabulary and merges: 26 to 38 bytes per token measured.
+# A vocabulary's own object, patterns, and 8 bytes per special token for up to 6,000 of them.
 TOKENIZER_BYTES = 64 << 10
-TOKENIZER_TOKEN_BYTES = 40
 # The sampler's candidates: a logit and an id per token of the vocabulary.
 SAMPLER_TOKEN_BYTES = 8
 # The HTTP server: event loop, uvicorn, msgspec, our routes; and the first requests' caches.
@@ -24,15 +28,58 @@ CONNECTION_BYTES = 48 << 10
 THREAD_STACK_BYTES = 64 << 10
 
 
-def interpreter_bytes(resident_bytes: int) -> int:
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """What a model's headers tell of its tokenizer.
+
+    text_bytes: of all tokens as they are stored. scored: merged by a score per token, not by
+    merges. growing: tokens may be added behind those that were counted. has_template: it comes with
+    a chat template.
+    """
+
+    num_tokens: int
+    num_merges: int
+    text_bytes: int
+    scored: bool = False
+    growing: bool = False
+    has_template: bool = False
+
+
+def text_facts(vocab_size: int) -> TextFacts:
+    """Return what is assumed of a model of `vocab_size` tokens that tells nothing."""
+    return TextFacts(vocab_size, vocab_size, 8 * vocab_size, growing=True, has_template=True)
+
+
+def interpreter_bytes(resident_bytes: int, facts: TextFacts) -> int:
     """Return what to plan for a process that has `resident_bytes` before it opens a model.
 
     A process of the command line gets the same figure everywhere; one that has loaded more of its
     own pays for that.
     """
-    return max(INTERPRETER_BYTES, resident_bytes + LATE_LIBRARY_BYTES)
+    process_bytes = max(INTERPRETER_BYTES, resident_bytes + LATE_LIBRARY_BYTES)
+    return process_bytes + (TEMPLATE_LIBRARY_BYTES if facts.has_template else 0)
 
 
-def tokenizer_bytes(vocab_size: int) -> int:
-    """Return what a native tokenizer of `vocab_size` tokens is expected to hold."""
-    return TOKENIZER_BYTES + TOKENIZER_TOKEN_BYTES * vocab_size
+def template_bytes(facts: TextFacts) -> int:
+    """Return what rendering a chat takes, nothing for a model without a template."""
+    return TEMPLATE_BYTES if facts.has_template else 0
+
+
+def tokenizer_bytes(facts: TextFacts) -> int:
+    """Return what the tables of native/text/vocabulary.h hold, at most.
+
+    Per token a start, a length and a kind; per token and merge one and a half slots of four bytes
+    and eight more; three ids per merge. Arrays that grow may be twice as long as what they hold.
+    """
+    per_token = (4 + 2 + 1) * (2 if facts.growing else 1) + (4 if facts.scored else 0)
+    tables = facts.num_tokens * per_token + 3 * 4 * facts.num_merges
+    slots = sum(4 * (count + count // 2 + 8) for count in (facts.num_tokens, facts.num_merges))
+    return TOKENIZER_BYTES + tables + slots + facts.text_bytes
+
+
+def sampler_bytes(vocab_size: int) -> int:
+    """Return the most that drawing from `vocab_size` logits takes.
+
+    Its array grows by doubling, and the allocator keeps the shorter ones before it.
+    """
+    return 2 * SAMPLER_TOKEN_BYTES << (vocab_size - 1).bit_length()

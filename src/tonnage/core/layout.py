@@ -22,6 +22,18 @@ def panel_bytes(fmt: BlockFormat, cols: int) -> int:
     return cols // fmt.block_elems * per_block * PANEL_ROWS
 
 
+def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> int:
+    """Return what each thread holds while it loads: 32 rows as read, and to convert them more.
+
+    That is a panel of the source, a tile of 256 columns of 16 rows in float32, and 32 rows of the
+    target.
+    """
+    rows = PANEL_ROWS * source.nbytes((cols,))
+    if source == target:
+        return rows
+    return rows + panel_bytes(source, cols) + 4 * 256 * 16 + PANEL_ROWS * target.nbytes((cols,))
+
+
 def acts_bytes(rows: int, cols: int) -> int:
     """Return the bytes of quantized activations: padded rows of codes, then 20 bytes per 32."""
     return round_up(rows * (cols + 64), 64) + rows * (cols // BLOCK_COLS) * 20

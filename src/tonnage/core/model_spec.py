@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tonnage.core.checkpoint import TensorEntry
+from tonnage.core.footprint import TextFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class ModelSpec:
     layer i `layers.i.` + attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, o, o_bias,
     post_attn_norm, mlp_norm, gate, up, down, post_mlp_norm. Matrices are (out, in).
     norm_offset is added to every norm weight while loading (1.0 for Gemma in Hugging Face form).
+    text: how large its tokenizer is, None where nobody looked; no part of what the model is.
     """
 
     family: str
@@ -101,6 +103,7 @@ class ModelSpec:
     final_softcap: float = 0.0
     norm_offset: float = 0.0
     weights: dict[str, TensorEntry] = field(default_factory=dict)
+    text: TextFacts | None = field(default=None, compare=False)
 
     @property
     def tied_head(self) -> bool:

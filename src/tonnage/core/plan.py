@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["weight", "kv", "scratch", "host", "load"]
+KvFormat = Literal["f16", "int8"]
+KV_FORMATS: tuple[KvFormat, ...] = ("f16", "int8")
+OTHER_ENGINES = "other engines"
+# Items that belong to the process, not to one engine.
+SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES, "server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,12 @@ class RopePlan:
 
 @dataclass(frozen=True, slots=True)
 class KvLayerPlan:
-    """One layer's part of every page: K and V of 64 positions of its heads.
+    """One layer's part of every page of its group: K and V of 64 positions of its heads.
 
-    Page p's part lies at offset + p * page_stride; a page holds the parts of all layers.
+    Page p's part lies at offset + p * page_stride; a page holds the parts of its group's layers.
     """
 
+    group: int
     offset: int
     page_stride: int
     num_heads: int
@@ -67,13 +73,35 @@ class KvLayerPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class KvPlan:
-    """The KV cache: pages of `page_tokens` positions; ids 0..num_pages-1 hold in every layer."""
+class KvGroupPlan:
+    """A pool of pages, page_stride bytes each from `offset` on, for layers that see equally far.
 
-    format: str
-    page_tokens: int
+    Ids 0..num_pages-1 hold in all of its layers. window: how many last positions its layers see
+    at most, so that pages entirely before them may go; 0: they see everything.
+    """
+
+    window: int
     num_pages: int
+    page_stride: int
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pages."""
+        return self.num_pages * self.page_stride
+
+
+@dataclass(frozen=True, slots=True)
+class KvPlan:
+    """The KV cache: pages of `page_tokens` positions in groups; a sequence has a table for each.
+
+    groups[0] has window 0; layers: in the model's order.
+    """
+
+    format: KvFormat
+    page_tokens: int
     nbytes: int
+    groups: tuple[KvGroupPlan, ...]
     layers: tuple[KvLayerPlan, ...]
 
 
@@ -178,7 +206,8 @@ class Plan:
             RopePlan(tuple(r["frequencies"]), r["offset"], r["factors"]) for r in raw["ropes"]
         )
         layers = tuple(KvLayerPlan(**layer) for layer in raw["kv"].pop("layers"))
-        raw["kv"] = KvPlan(**raw["kv"], layers=layers)
+        groups = tuple(KvGroupPlan(**group) for group in raw["kv"].pop("groups"))
+        raw["kv"] = KvPlan(**raw["kv"], groups=groups, layers=layers)
         raw["buffers"] = tuple(Buffer(**b) for b in raw["buffers"])
         raw["steps"] = tuple(StepPlan(s["op"], s["args"]) for s in raw["steps"])
         raw["items"] = tuple(Item(**i) for i in raw["items"])

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tonnage._native import Executor
 from tonnage.core.layout import PAGE_TOKENS, round_up
+from tonnage.core.plan import KvFormat
 from tonnage.ops.bench import Bench, Floats, Span
 
 Halves = npt.NDArray[np.float16]
+Doubles = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.int8]
+Element = TypeVar("Element", np.float16, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,11 @@ class Heads:
         """Columns of queries, keys and values side by side."""
         return (self.num_heads + self.num_kv_heads) * self.k_dim + self.num_kv_heads * self.v_dim
 
-    @property
-    def page_bytes(self) -> int:
-        """Bytes of a page of all heads."""
-        return 2 * PAGE_TOKENS * self.num_kv_heads * (self.k_dim + round_up(self.v_dim, 16))
+    def page_bytes(self, kv_format: KvFormat) -> int:
+        """Return the bytes of a page of all heads."""
+        elements = PAGE_TOKENS * (self.k_dim + round_up(self.v_dim, 16))
+        per_head = elements + 4 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
+        return self.num_kv_heads * per_head
 
     def split(self, qkv: Floats) -> tuple[Floats, Floats, Floats]:
         """Return q (R, heads, k_dim), k (R, kv heads, k_dim), v (R, kv heads, v_dim)."""
@@ -50,6 +56,11 @@ class KvPages:
 
     keys: Halves
     values: Halves
+    format: ClassVar[KvFormat] = "f16"
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return len(self.keys)
 
     def packed(self) -> bytes:
         """Return the bytes of the pages as the kernels lay them out."""
@@ -72,11 +83,76 @@ class KvPages:
 
     def of(self, span: Span) -> tuple[Halves, Halves]:
         """Return keys and values up to the span's last row, (positions, kv heads, size)."""
-        end = span.position + span.num_rows
-        pages = list(span.pages)
-        keys = self.keys[pages].swapaxes(1, 2).reshape(-1, *self.keys.shape[1::2])
-        values = self.values[pages].swapaxes(1, 2).reshape(-1, *self.values.shape[1::2])
-        return keys[:end], values[:end]
+        return _in_order(self.keys, span), _in_order(self.values, span)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Elements (pages, kv heads, 64, size): scales (pages, kv heads, 64) times codes."""
+
+    codes: Bytes
+    scales: Halves
+
+    def elements(self) -> Doubles:
+        """Return what the codes stand for."""
+        return self.codes.astype(np.float64) * self.scales[..., None].astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Pages:
+    """Keys and values in int8 with one scale per token and head."""
+
+    keys: Coded
+    values: Coded
+    format: ClassVar[KvFormat] = "int8"
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return len(self.keys.codes)
+
+    def packed(self) -> bytes:
+        """Return the bytes of the pages as the kernels lay them out."""
+        pages, heads, _, k_dim = self.keys.codes.shape
+        keys = self.keys.codes.reshape(pages, heads, 4, 16, k_dim // 4, 4).swapaxes(3, 4)
+        values = self.values.codes.reshape(pages, heads, 16, 4, -1).swapaxes(3, 4)
+        parts = []
+        for coded, codes in ((self.keys, keys), (self.values, values)):
+            raw = (codes.reshape(pages, heads, -1).astype(np.int16) + 128).astype(np.uint8)
+            parts += [np.ascontiguousarray(coded.scales).view(np.uint8), raw]
+        return np.concatenate(parts, axis=2).tobytes()
+
+    @classmethod
+    def unpack(cls, raw: bytes, num_pages: int, heads: Heads) -> "Int8Pages":
+        """Return the pages that `packed` wrote."""
+        flat = np.frombuffer(raw, np.uint8).reshape(num_pages, heads.num_kv_heads, -1)
+        scale_bytes = 2 * PAGE_TOKENS
+        middle = scale_bytes + PAGE_TOKENS * heads.k_dim
+        parts = []
+        for part in (flat[..., :middle], flat[..., middle:]):
+            scales = np.ascontiguousarray(part[..., :scale_bytes]).view(np.float16)
+            codes = (part[..., scale_bytes:].astype(np.int16) - 128).astype(np.int8)
+            parts.append((codes, scales))
+        (keys, key_scales), (values, value_scales) = parts
+        shape = (num_pages, heads.num_kv_heads)
+        keys = keys.reshape(*shape, 4, heads.k_dim // 4, 16, 4).swapaxes(3, 4)
+        values = values.reshape(*shape, 16, -1, 4).swapaxes(3, 4)
+        return cls(
+            Coded(keys.reshape(*shape, PAGE_TOKENS, heads.k_dim), key_scales),
+            Coded(values.reshape(*shape, PAGE_TOKENS, -1), value_scales),
+        )
+
+    def of(self, span: Span) -> tuple[Doubles, Doubles]:
+        """Return keys and values up to the span's last row, (positions, kv heads, size)."""
+        return _in_order(self.keys.elements(), span), _in_order(self.values.elements(), span)
+
+
+Pages = KvPages | Int8Pages
+
+
+def _in_order(part: npt.NDArray[Element], span: Span) -> npt.NDArray[Element]:
+    """Return (positions, kv heads, size) of (pages, kv heads, 64, size), for a span's pages."""
+    ordered = part[list(span.pages)].swapaxes(1, 2)
+    return ordered.reshape(-1, *part.shape[1::2])[: span.position + span.num_rows]
 
 
 def rope_table(team: Executor, frequencies: Floats, spans: Sequence[Span]) -> Floats:
@@ -94,7 +170,8 @@ def rope_table(team: Executor, frequencies: Floats, spans: Sequence[Span]) -> Fl
 class Rotation:
     """What happens to queries and keys: norms (weights or None), angles, the queries' scale.
 
-    table: of `rope_table`, (R, 2, pairs).
+    table: of `rope_table`, (R, 2, pairs). k_bias (kv heads, k_dim): what int8 keys leave out of
+    pairs from `still_from` on, and of elements that are in no pair.
     """
 
     table: Floats
@@ -103,40 +180,45 @@ class Rotation:
     eps: float = 1e-6
     scale: float = 1.0
     interleaved: bool = False
+    k_bias: Floats | None = None
+    still_from: int = 0
 
 
 def rotate(
-    team: Executor, qkv: Floats, heads: Heads, rotation: Rotation, spans: Sequence[Span]
-) -> tuple[Floats, KvPages]:
+    team: Executor, qkv: Floats, heads: Heads, rotation: Rotation, spans: Sequence[Span],
+    kv_format: KvFormat = "f16",
+) -> tuple[Floats, Pages]:  # fmt: skip
     """Return qkv (R, qkv_cols) with queries and keys rotated, and pages with the new K, V."""
     num_pages = _num_pages(spans)
     bench = Bench(team, max_rows=len(qkv), num_pages=num_pages)
-    kv = bench.space(num_pages * heads.page_bytes)
+    page_bytes = heads.page_bytes(kv_format)
+    kv = bench.space(num_pages * page_bytes)
     at = bench.place(qkv)
     bench.program.rotate(
-        qkv=at, num_heads=heads.num_heads, kv=_kv_args(kv, heads),
+        qkv=at, num_heads=heads.num_heads, kv=_kv_args(kv, heads, kv_format),
         q_norm=bench.place(rotation.q_norm), k_norm=bench.place(rotation.k_norm), eps=rotation.eps,
         scale=rotation.scale, table=bench.place(rotation.table), pairs=rotation.table.shape[2],
-        interleaved=rotation.interleaved,
+        interleaved=rotation.interleaved, k_bias=bench.place(rotation.k_bias),
+        still_from=rotation.still_from,
     )  # fmt: skip
     bench.run(len(qkv), spans=spans)
-    raw = bench.arena.read(kv, num_pages * heads.page_bytes)
-    return bench.floats(at, qkv.shape), KvPages.unpack(raw, num_pages, heads)
+    raw = bench.arena.read(kv, num_pages * page_bytes)
+    pages = Int8Pages if kv_format == "int8" else KvPages
+    return bench.floats(at, qkv.shape), pages.unpack(raw, num_pages, heads)
 
 
 def attend(
-    team: Executor, qkv: Floats, heads: Heads, pages: KvPages, spans: Sequence[Span], *,
+    team: Executor, qkv: Floats, heads: Heads, pages: Pages, spans: Sequence[Span], *,
     window: int = 0, softcap: float = 0.0,
 ) -> Floats:  # fmt: skip
     """Return softmax(cap(q · K)) · V of each row over its window, (R, heads * v_dim)."""
-    num_pages = len(pages.keys)
-    bench = Bench(team, max_rows=len(qkv), num_pages=num_pages)
-    kv = bench.space(num_pages * heads.page_bytes)
+    bench = Bench(team, max_rows=len(qkv), num_pages=len(pages))
+    kv = bench.space(len(pages) * heads.page_bytes(pages.format))
     bench.arena.write(kv, pages.packed())
     out = bench.space(4 * len(qkv) * heads.num_heads * heads.v_dim)
     bench.program.attend(
-        qkv=bench.place(qkv), num_heads=heads.num_heads, kv=_kv_args(kv, heads), window=window,
-        softcap=softcap, out=out,
+        qkv=bench.place(qkv), num_heads=heads.num_heads, kv=_kv_args(kv, heads, pages.format),
+        window=window, softcap=softcap, out=out,
     )  # fmt: skip
     bench.run(len(qkv), spans=spans)
     return bench.floats(out, (len(qkv), heads.num_heads * heads.v_dim))
@@ -146,5 +228,8 @@ def _num_pages(spans: Sequence[Span]) -> int:
     return 1 + max((page for span in spans for page in span.pages), default=0)
 
 
-def _kv_args(offset: int, heads: Heads) -> tuple[int, int, int, int, int]:
-    return (offset, heads.page_bytes, heads.num_kv_heads, heads.k_dim, heads.v_dim)
+def _kv_args(
+    offset: int, heads: Heads, kv_format: KvFormat
+) -> tuple[int, int, int, int, int, str, int]:
+    stride = heads.page_bytes(kv_format)
+    return (offset, stride, heads.num_kv_heads, heads.k_dim, heads.v_dim, kv_format, 0)

@@ -67,7 +67,7 @@ class Bench:
         self.team = team
         self.max_rows = max_rows
         self.arena = Arena(num_bytes, huge_pages=False)
-        self.program = Program(self.arena, vocab_size, num_pages, max_rows)
+        self.program = Program(self.arena, vocab_size, [(num_pages, 0)], max_rows)
         self._next = 0
         self._guards: list[int] = []
         self._add_guard()
@@ -167,7 +167,7 @@ class Bench:
         if spans is None:
             num_pages = round_up(num_rows, PAGE_TOKENS) // PAGE_TOKENS
             spans = [Span([0] * num_pages, num_rows)] if num_rows else []
-        triples = [(list(span.pages), span.num_rows, span.position) for span in spans]
+        triples = [([list(span.pages)], span.num_rows, span.position) for span in spans]
         self.team.run(self.program, list(tokens or [0] * num_rows), triples, list(logit_rows))
         self.check_guards()
 

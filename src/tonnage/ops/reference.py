@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tonnage.formats.codec import dequantize
-from tonnage.ops.attention import Heads, KvPages, Rotation
+from tonnage.ops.attention import Coded, Heads, Pages, Rotation
 from tonnage.ops.bench import Activations, Floats, Matrix, Span
 
 Array = npt.NDArray[np.float64]
@@ -96,6 +96,45 @@ def rotate(
     return rotation.scale * _turn(q, rotation), _turn(k, rotation), v
 
 
+def rotate_int8(
+    qkv: Floats, heads: Heads, rotation: Rotation
+) -> tuple[Array, Array, npt.NDArray[np.float64]]:
+    """Return q, k and v as `rotate` does, then turned as int8 pages hold them.
+
+    k loses its bias first. Turning by Hadamard's matrix of the largest power of two that divides a
+    head; the factors of q and k, and of v and what is attended, are powers of two.
+    """
+    q, k, v = rotate(qkv, heads, rotation)
+    if rotation.k_bias is not None:
+        k = k - np.where(_still(heads.k_dim, rotation), rotation.k_bias, 0)
+    stored, other = hadamard_factors(heads.k_dim)
+    v_stored, _ = hadamard_factors(heads.v_dim)
+    return other * hadamard(q), stored * hadamard(k), v_stored * hadamard(v)
+
+
+def _still(k_dim: int, rotation: Rotation) -> npt.NDArray[np.bool_]:
+    pairs = rotation.table.shape[2]
+    element = np.arange(k_dim)
+    pair = element // 2 if rotation.interleaved else element % pairs
+    still: npt.NDArray[np.bool_] = (pair >= rotation.still_from) | (element >= 2 * pairs)
+    return still
+
+
+def hadamard(x: Array) -> Array:
+    """Return x (..., size) with each run of a power of two times Hadamard's matrix of 1 and -1."""
+    size = x.shape[-1] & -x.shape[-1]
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return (x.reshape(*x.shape[:-1], -1, size) @ matrix).reshape(x.shape)
+
+
+def hadamard_factors(size: int) -> tuple[float, float]:
+    """Return two powers of two, for what is stored and for the other side, that undo H H."""
+    log = (size & -size).bit_length() - 1
+    return 2.0 ** -(log // 2), 2.0 ** -(log - log // 2)
+
+
 def _turn(x: Array, rotation: Rotation) -> Array:
     pairs = rotation.table.shape[2]
     cos, sin = rotation.table[:, None, 0], rotation.table[:, None, 1]
@@ -107,10 +146,24 @@ def _turn(x: Array, rotation: Rotation) -> Array:
     return out
 
 
+def kv_codes(values: Floats) -> Coded:
+    """Return keys or values (..., size) as int8 pages hold them, bit for bit.
+
+    One scale of largest / 127 per vector, rounded to float16, and codes of what is then divided by
+    it, half to even.
+    """
+    within = np.clip(values, np.float32(-65504), np.float32(65504))
+    scales = (np.abs(within).max(axis=-1) / np.float32(127)).astype(np.float16)
+    wide = scales.astype(np.float32)
+    inverse = np.divide(np.float32(1), wide, out=np.zeros_like(wide), where=wide > 0)
+    codes = np.rint(np.clip(within * inverse[..., None], -127, 127))
+    return Coded(codes.astype(np.int8), scales)
+
+
 def attend(
-    qkv: Floats, heads: Heads, pages: KvPages, spans: Sequence[Span], window: int, cap: float
+    qkv: Floats, heads: Heads, pages: Pages, spans: Sequence[Span], window: int, cap: float
 ) -> Array:
-    """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim)."""
+    """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim); int8 V is turned back."""
     q = heads.split(qkv)[0].astype(np.float64)
     out = np.empty((len(qkv), heads.num_heads, heads.v_dim))
     row = 0
@@ -124,4 +177,6 @@ def attend(
                 weights = np.exp(scores - scores.max())
                 out[row, head] = weights @ vals[seen, group] / weights.sum()
             row += 1
+    if pages.format == "int8":
+        out = hadamard_factors(heads.v_dim)[1] * hadamard(out)
     return out.reshape(len(qkv), -1)

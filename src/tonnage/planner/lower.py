@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tonnage.core.layout import FLOAT_FORMATS
-from tonnage.core.model_spec import LayerSpec, ModelSpec
+from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
 from tonnage.core.plan import KvPlan, RopePlan, StepPlan
 from tonnage.planner.place import WeightPlacer
+
+# Radians per position; pairs below it turn by less than one in 4,096.
+STILL_FREQUENCY = 1 / 4096
 
 
 @dataclass
@@ -94,7 +97,9 @@ class Lowering:
         qkv = self.buffers["qkv"]
         rope = self.ropes[a.rope]
         kv = self.kv.layers[i]
-        kv_args = [kv.offset, kv.page_stride, kv.num_heads, kv.k_dim, kv.v_dim]
+        kv_args = [
+            *(kv.offset, kv.page_stride, kv.num_heads, kv.k_dim, kv.v_dim), self.kv.format, kv.group
+        ]  # fmt: skip
         out_dim = a.num_heads * a.v_dim
         attended = self.buffers["attended_values"]
         steps = [
@@ -114,6 +119,7 @@ class Lowering:
                     "table": self.buffers[f"rope{a.rope}"],
                     "pairs": len(rope.frequencies),
                     "interleaved": self.spec.ropes[a.rope].style == "interleaved",
+                    **self._still_bias(prefix, a, rope),
                 },
             ),
             StepPlan(
@@ -137,6 +143,16 @@ class Lowering:
             [prefix + "o", bias, 0], source, prefix + "mlp_norm", mlp_inputs,
             prefix + "post_attn_norm" if layer.post_norms else "",
         )  # fmt: skip
+
+    def _still_bias(self, prefix: str, a: AttentionSpec, rope: RopePlan) -> dict[str, int]:
+        """Return which bias int8 keys leave out: softmax must see it as it is, without norm or cap.
+
+        The border is the same for every workload, as logits depend on tokens alone.
+        """
+        if self.kv.format != "int8" or not a.bias or a.qk_norm or a.softcap:
+            return {"k_bias": -1, "still_from": 0}
+        turning = sum(frequency >= STILL_FREQUENCY for frequency in rope.frequencies)
+        return {"k_bias": self._vector(prefix + "k_bias"), "still_from": turning}
 
     def _mlp(self, i: int, layer: LayerSpec) -> list[StepPlan]:
         prefix = f"layers.{i}."

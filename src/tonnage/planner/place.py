@@ -6,9 +6,19 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
-from tonnage.core.plan import KvLayerPlan, KvPlan, MatrixPlan, Source, VectorPlan
+from tonnage.core.plan import (
+    KvFormat,
+    KvGroupPlan,
+    KvLayerPlan,
+    KvPlan,
+    MatrixPlan,
+    RopePlan,
+    Source,
+    VectorPlan,
+)
 
 LINE_BYTES = 64
+HUGE_PAGE_BYTES = 2 << 20
 
 
 def source_of(entry: TensorEntry) -> Source:
@@ -114,18 +124,70 @@ def _place_layer(placer: WeightPlacer, prefix: str, layer: LayerSpec) -> None:
         placer.vector(prefix + "post_mlp_norm", add)
 
 
-def kv_head_bytes(attention: AttentionSpec) -> int:
-    """Return the bytes of K and V of one key head in one page, f16."""
-    return 2 * PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
+def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
+    """Place the angles of every rotary embedding."""
+    ropes = []
+    for i, rope in enumerate(spec.ropes):
+        frequencies = rope.inverse_frequencies()
+        factors = "rope_factors" if i == 0 and "rope_factors" in spec.weights else None
+        ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
+    return tuple(ropes)
 
 
-def place_kv(spec: ModelSpec, num_pages: int, cursor: Cursor) -> KvPlan:
-    """Place a pool of f16 pages, each with all layers, so that memory is touched as tokens come."""
-    parts = [kv_head_bytes(layer.attention) * layer.attention.num_kv_heads for layer in spec.layers]
-    offset = cursor.take(sum(parts) * num_pages)
-    layers = []
-    for layer, nbytes in zip(spec.layers, parts, strict=True):
-        a = layer.attention
-        layers.append(KvLayerPlan(offset, sum(parts), a.num_kv_heads, a.k_dim, a.v_dim))
-        offset += nbytes
-    return KvPlan("F16", PAGE_TOKENS, num_pages, sum(parts) * num_pages, tuple(layers))
+def kv_head_bytes(attention: AttentionSpec, kv_format: KvFormat) -> int:
+    """Return the bytes of K and V of one key head in one page.
+
+    int8: a byte per element, and per position a scale in f16 for K and one for V.
+    """
+    elements = PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
+    return elements + 2 * 2 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
+
+
+@dataclass(frozen=True, slots=True)
+class KvNeed:
+    """Sequences at once, positions of each, rows that a step may add to one, the pages' format."""
+
+    concurrency: int
+    context_tokens: int
+    max_rows: int
+    format: KvFormat
+
+    def sequence_pages(self, window: int) -> int:
+        """Return the pages that a sequence holds at most; window: 0 for layers that see all.
+
+        Before a step the last `window` positions stay, and its rows follow; neither begins with a
+        page.
+        """
+        whole = round_up(self.context_tokens, PAGE_TOKENS) // PAGE_TOKENS
+        if not window:
+            return whole
+        return min(whole, round_up(window + self.max_rows, PAGE_TOKENS) // PAGE_TOKENS + 1)
+
+    def kept(self, window: int) -> int:
+        """Return the window, or 0 where it saves no page."""
+        return window if self.sequence_pages(window) < self.sequence_pages(0) else 0
+
+
+def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
+    """Place a pool of pages for each window, the one of layers that see everything first.
+
+    A page holds all layers of its group, so that memory is touched as tokens come. The first group
+    may have no layer; its pages then take no bytes.
+    """
+    attentions = [layer.attention for layer in spec.layers]
+    windows = [need.kept(a.window) for a in attentions]
+    parts = [kv_head_bytes(a, need.format) * a.num_kv_heads for a in attentions]
+    groups, layers = [], dict[int, KvLayerPlan]()
+    for number, window in enumerate(sorted({0, *windows})):
+        members = [i for i, own in enumerate(windows) if own == window]
+        stride = sum(parts[i] for i in members)
+        num_pages = need.concurrency * need.sequence_pages(window)
+        offset = cursor.take(stride * num_pages)
+        groups.append(KvGroupPlan(window, num_pages, stride, offset))
+        for i in members:
+            a = attentions[i]
+            layers[i] = KvLayerPlan(number, offset, stride, a.num_kv_heads, a.k_dim, a.v_dim)
+            offset += parts[i]
+    nbytes = sum(group.nbytes for group in groups)
+    in_order = tuple(layers[i] for i in range(len(attentions)))
+    return KvPlan(need.format, PAGE_TOKENS, nbytes, tuple(groups), in_order)

@@ -5,39 +5,46 @@ from dataclasses import dataclass
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
-    SAMPLER_TOKEN_BYTES,
-    TEMPLATE_BYTES,
     THREAD_STACK_BYTES,
     interpreter_bytes,
+    sampler_bytes,
+    template_bytes,
+    text_facts,
     tokenizer_bytes,
 )
 from tonnage.core.layout import (
     FLOAT_FORMATS,
     MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
-    PAGE_TOKENS,
-    PANEL_ROWS,
     WORKER_SCRATCH_BYTES,
     acts_bytes,
-    round_up,
+    load_staging_bytes,
 )
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Item, Plan, RopePlan
+from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
 from tonnage.planner.lower import Lowering
-from tonnage.planner.place import Cursor, WeightPlacer, place_kv, place_weights
+from tonnage.planner.place import (
+    HUGE_PAGE_BYTES,
+    Cursor,
+    KvNeed,
+    WeightPlacer,
+    place_kv,
+    place_ropes,
+    place_weights,
+)
+from tonnage.planner.precision import Formats, check_formats, precision_formats
 from tonnage.planner.scratch import Need, share_bytes
-
-HUGE_PAGE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
-    precision: None keeps the checkpoint's formats, `8bit` and `4bit` quantize float matrices while
-    loading. resident_bytes: what the process holds already, 0 for one that is to be started.
-    server_bytes, server_token_bytes: what an HTTP server in it may come to, and that for each token
-    of the vocabulary.
+    formats: canonical names of matrices and what they become while loading; the others stay as
+    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
+    resident_bytes: what the process holds already, 0 for one that is to be started, and
+    beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
+    the pages of K and V. server_bytes: what an HTTP server in the process may come to.
     """
 
     context_tokens: int
@@ -47,25 +54,27 @@ class Workload:
     max_logit_rows: int = 1
     precision: str | None = None
     resident_bytes: int = 0
+    kv_format: KvFormat = "f16"
+    beside_bytes: int = 0
+    formats: Formats = ()
     server_bytes: int = 0
-    server_token_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     """Return the plan of `spec` for `workload`.
 
-    Raises UnsupportedModelError when the model's sizes have no kernel.
+    Raises UnsupportedModelError when the model's sizes have no kernel, RequestError for formats
+    that it cannot take.
     """
     check_sizes(spec)
     cursor = Cursor()
-    placer = WeightPlacer(spec, _formats(spec, workload.precision), cursor)
+    placer = WeightPlacer(spec, formats_of(spec, workload), cursor)
     place_weights(placer)
-    ropes = _place_ropes(spec, cursor)
+    ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
-    pages = workload.concurrency * (round_up(workload.context_tokens, PAGE_TOKENS) // PAGE_TOKENS)
-    kv = place_kv(spec, pages, cursor)
+    kv = place_kv(spec, kv_need(workload), cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
-    buffers = share_bytes(_needs(spec, workload), kv_end)
+    buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
     offsets = {b.name: b.offset for b in buffers}
     lowering = Lowering(spec, placer, kv, ropes, offsets, workload.max_logit_rows)
@@ -90,6 +99,13 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     )
 
 
+def kv_need(workload: Workload) -> KvNeed:
+    """Return what `workload` asks of the pools of pages."""
+    return KvNeed(
+        workload.concurrency, workload.context_tokens, workload.max_rows, workload.kv_format
+    )
+
+
 def check_sizes(spec: ModelSpec) -> None:
     """Raise UnsupportedModelError, naming every size that the kernels cannot handle."""
     wrong = []
@@ -111,25 +127,14 @@ def check_sizes(spec: ModelSpec) -> None:
         raise UnsupportedModelError("No kernel fits this model: " + "; ".join(wrong[:8]) + ".")
 
 
-def _formats(spec: ModelSpec, precision: str | None) -> dict[str, str]:
-    if precision is None:
-        return {}
-    small = {"8bit": "Q8_0", "4bit": "Q4_1"}[precision]
-    formats = {}
-    for name, entry in spec.weights.items():
-        if len(entry.shape) == 2 and entry.format.name in FLOAT_FORMATS:
-            # Embedding and head are the most sensitive to 4 bits.
-            formats[name] = "Q8_0" if name in ("embed", "head") else small
-    return formats
+def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
+    """Return the matrices that are not loaded in their own format, and what each becomes.
 
-
-def _place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
-    ropes = []
-    for i, rope in enumerate(spec.ropes):
-        frequencies = rope.inverse_frequencies()
-        factors = "rope_factors" if i == 0 and "rope_factors" in spec.weights else None
-        ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
-    return tuple(ropes)
+    Raises RequestError for a precision, name or format that `spec` does not take.
+    """
+    check_formats(spec, workload.formats)
+    wished = (*precision_formats(spec, workload.precision), *workload.formats)
+    return {name: fmt for name, fmt in wished if fmt != spec.weights[name].format.name}
 
 
 # The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize,
@@ -137,15 +142,13 @@ def _place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
 _ALWAYS = (0, 10)
 
 
-def _needs(spec: ModelSpec, workload: Workload) -> list[Need]:
+def _needs(spec: ModelSpec, workload: Workload, placer: WeightPlacer) -> list[Need]:
     rows = workload.max_rows
     attentions = [layer.attention for layer in spec.layers]
     qkv = max(a.num_heads * a.k_dim + a.num_kv_heads * (a.k_dim + a.v_dim) for a in attentions)
     attended = max(a.num_heads * a.v_dim for a in attentions)
     hidden = max(layer.mlp.hidden for layer in spec.layers)
-    floats = any(
-        len(w.shape) == 2 and w.format.name in FLOAT_FORMATS for w in spec.weights.values()
-    ) and workload.precision is None  # fmt: skip
+    floats = any(matrix.format in FLOAT_FORMATS for matrix in placer.matrices.values())
     needs = [
         Need("x", 4 * rows * spec.d_model, *_ALWAYS),
         Need("normed_codes", acts_bytes(rows, spec.d_model), *_ALWAYS),
@@ -171,30 +174,33 @@ def _items(
     """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
     weights_end, kv_end, arena_end = ends
     threads = workload.threads
-    server_bytes = workload.server_bytes + workload.server_token_bytes * spec.vocab_size
-    server = (Item("server", "host", server_bytes),) if server_bytes else ()
+    facts = spec.text or text_facts(spec.vocab_size)
+    beside = workload.beside_bytes
+    num_bytes = workload.server_bytes
+    server = (Item("server", "host", num_bytes),) if num_bytes else ()
+    others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
         Item("step scratch", "scratch", arena_end - kv_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
-        Item("tokenizer", "host", tokenizer_bytes(spec.vocab_size)),
-        Item("sampler", "host", SAMPLER_TOKEN_BYTES * spec.vocab_size * workload.concurrency),
-        Item("chat template", "host", TEMPLATE_BYTES),
-        Item("interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes)),
+        Item("tokenizer", "host", tokenizer_bytes(facts)),
+        Item("sampler", "host", sampler_bytes(spec.vocab_size) * workload.concurrency),
+        Item("chat template", "host", template_bytes(facts)),
+        Item(
+            "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
+        ),
+        *others,
         *server,
     )
 
 
 def _load_bytes(placer: WeightPlacer, threads: int) -> int:
-    """Return the most that loading one matrix takes: 32 rows per thread, and those they copy."""
+    """Return the most that loading one matrix takes: staging per thread, and what they copy."""
     most = 0
     for matrix in placer.matrices.values():
         source, target = BY_NAME[matrix.source.format], BY_NAME[matrix.format]
-        staging = PANEL_ROWS * source.nbytes((matrix.cols,))
-        if source != target:
-            staging += 4 * matrix.cols + PANEL_ROWS * target.nbytes((matrix.cols,))
-        most = max(most, staging)
+        most = max(most, load_staging_bytes(source, target, matrix.cols))
     # Every vector is held as read and as float32 before it is written.
     return (threads + 1) * most + 2 * sum(v.nbytes for v in placer.vectors.values())

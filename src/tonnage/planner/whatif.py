@@ -97,6 +97,31 @@ class Forecast:
     unknown: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceSpeed:
+    """The answer in the words of a forecast; None is what the facts do not give."""
+
+    decode_tokens_per_s: float
+    prefill_tokens_per_s: float | None
+    time_to_first_token_ns: int | None
+    bottleneck: str
+
+
+def speed_on(plan: Plan, device: Device, prior: Prior) -> DeviceSpeed | None:
+    """Return how fast `plan` runs on `device`, or None without a tier that holds it."""
+    answer = forecast(demand_of(plan), device, prior)
+    if answer.decode is None:
+        return None
+    prefill = answer.prefill.tokens_per_s if answer.prefill else None
+    prompt = min(PROMPT_TOKENS, plan.context_tokens)
+    return DeviceSpeed(
+        answer.decode.tokens_per_s,
+        prefill,
+        None if prefill is None else round(1e9 * prompt / prefill),
+        answer.decode.bottleneck,
+    )
+
+
 def demand_of(plan: Plan) -> Demand:
     """Return what `plan` asks of a device: decode at its whole context, prefill of 512 tokens."""
     prompt = min(PROMPT_TOKENS, plan.context_tokens)
@@ -171,7 +196,7 @@ def _per_layer(plan: Plan, seen: Callable[[int], int]) -> list[tuple[int, int, i
     layers = []
     for step in plan.steps:
         if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim = step.args["kv"]
+            _, _, kv_heads, k_dim, v_dim, _, _ = step.args["kv"]
             heads = step.args["num_heads"]
             layers.append(
                 (heads // kv_heads, kv_heads * (k_dim + v_dim), seen(step.args["window"]))
@@ -184,7 +209,8 @@ def _kv_bytes(plan: Plan, positions: int) -> float:
     layers = _per_layer(plan, lambda window: min(positions, window or positions))
     elements = sum(per_position for _, per_position, _ in layers)
     # From the plan's own bytes, so that the format of the pages does not matter here.
-    element_bytes = plan.kv.nbytes / (plan.kv.num_pages * plan.kv.page_tokens * elements)
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
     return element_bytes * sum(per_position * seen for _, per_position, seen in layers)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import AuditResult, Comparison
-from tonnage.engine import Engine, read_model
+from tonnage.engine import Engine
+from tonnage.headers import read_model
 from tonnage.models.source import ModelSource
 from tonnage.quality.cache import AuditKey
 from tonnage.quality.chunks import (
@@ -34,10 +35,14 @@ _TEXT_LIMIT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model on this machine, and the precision to load its float weights at (None: as stored)."""
+    """A model on this machine, and how to load it.
+
+    precision: of its float weights, None: as stored. kv_format: of its pages, f16 or int8.
+    """
 
     source: ModelSource
     precision: str | None = None
+    kv_format: str = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +112,24 @@ class Audit:
     chunks: list[list[int]]
     key: AuditKey
 
-    def run(self, threads: int | None = None, progress: Progress | None = None) -> AuditResult:
-        """Load the model and its reference and measure. Raises what Engine.open raises."""
+    def run(
+        self,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        memory: str | int | None = None,
+    ) -> AuditResult:
+        """Load the model and its reference and measure.
+
+        memory: bytes for the whole process, both models. Raises what Engine.open raises.
+        """
         progress = progress or Progress()
         begin = time.perf_counter()
         scores: list[ChunkScores] = []
         with ExitStack() as stack:
             reference = None
             if self.reference is not None:
-                reference = stack.enter_context(_open(self.reference, threads, progress))
-            engine = stack.enter_context(_open(self.model, threads, progress))
+                reference = stack.enter_context(_open(self.reference, threads, progress, memory))
+            engine = stack.enter_context(_open(self.model, threads, progress, memory))
             for number, chunk in enumerate(self.chunks, 1):
                 scores.append(
                     score_against(engine, reference, chunk) if reference else score(engine, chunk)
@@ -151,6 +164,7 @@ class Audit:
             comparison=None if self.reference is None else _compare(self.reference, scores),
             isa=isa,
             seconds=seconds,
+            kv_format=self.model.kv_format,
         )
 
 
@@ -172,6 +186,8 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
         reference_precision=None if reference is None else reference.precision,
         text_sha256=digest,
         num_chunks=len(chunks),
+        kv_format=model.kv_format,
+        reference_kv_format=None if reference is None else reference.kv_format,
     )
     return Audit(model, reference, text, chunks, key)
 
@@ -210,12 +226,17 @@ def _require_numpy() -> None:
         ) from None
 
 
-def _open(subject: Subject, threads: int | None, progress: Progress) -> Engine:
+def _open(
+    subject: Subject, threads: int | None, progress: Progress, memory: str | int | None
+) -> Engine:
     return Engine.open(
         os.path.abspath(subject.source.path),
+        memory,
         threads=threads,
         context=CONTEXT_TOKENS,
         precision=subject.precision,
+        quality="lossless",
+        kv_format=subject.kv_format,
         max_logit_rows=LOGIT_ROWS,
         offline=True,
         on_load=progress.on_load,
@@ -237,4 +258,5 @@ def _compare(reference: Subject, scores: list[ChunkScores]) -> Comparison:
         mean_kld=mean_interval([_mean(chunk.divergences) for chunk in scores]),
         kld_p999=quantile(divergences, 0.999),
         top1_agreement=sum(agreements) / len(agreements),
+        reference_kv_format=reference.kv_format,
     )

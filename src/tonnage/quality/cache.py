@@ -16,6 +16,7 @@ from typing import Any
 from tonnage import __version__
 from tonnage.core.quality import AuditResult, Comparison, Estimate
 from tonnage.models.cache import cache_errors, models_folder, write_whole
+from tonnage.models.identity import checked_sha256, model_files
 
 # Raise it when the same models and text would give other figures through Python's part of the work.
 METHOD_VERSION = 1
@@ -24,7 +25,7 @@ _LIMIT_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class AuditKey:
-    """What an audit depends on: paths and precisions of both models, the text, how many chunks."""
+    """What an audit depends on: both models, how they are loaded, the text, how many chunks."""
 
     model: Path
     precision: str | None
@@ -32,12 +33,15 @@ class AuditKey:
     reference_precision: str | None
     text_sha256: str
     num_chunks: int
+    kv_format: str = "f16"
+    reference_kv_format: str | None = None
 
     def file_name(self) -> str:
         """Return the name of the audit's file. Raises OSError when a model is gone."""
         reference = "" if self.reference is None else identity(self.reference)
         rest = (
-            self.precision, reference, self.reference_precision, self.text_sha256, self.num_chunks
+            self.precision, reference, self.reference_precision, self.text_sha256, self.num_chunks,
+            self.kv_format, self.reference_kv_format,
         )  # fmt: skip
         return f"{_model_digest(self.model)}-{_digest(rest)}.json"
 
@@ -55,18 +59,10 @@ def identity(model: Path) -> str:
     Raises OSError.
     """
     model = model.resolve()
-    if model.is_dir():
-        files = sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
-        return " ".join(_stamp(file) for file in files)
-    record = model.with_name(model.name + ".sha256")
-    try:
-        with record.open("rb") as stream:
-            known = stream.read(256).split(b" ", 1)[0].decode("ascii", "replace")
-    except OSError:
-        return _stamp(model)
-    # Whoever writes over a pulled file changes its time; its record is then the older one.
-    stale = record.stat().st_mtime_ns < model.stat().st_mtime_ns
-    return _stamp(model) if stale or len(known) != 64 else f"sha256:{known}"
+    known = None if model.is_dir() else checked_sha256(model)
+    if known is not None:
+        return f"sha256:{known}"
+    return " ".join(_stamp(file) for file in model_files(model))
 
 
 def find(key: AuditKey, environ: Mapping[str, str] = os.environ) -> AuditResult | None:

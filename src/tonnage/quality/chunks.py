@@ -70,7 +70,7 @@ def _rows(engine: Engine, tokens: list[int]) -> Iterator["Row"]:
     from tonnage.quality.rows import Row
 
     plan, runtime = engine.plan, engine.runtime
-    pages = list(range(plan.kv.num_pages))
+    pages = [list(range(group.num_pages)) for group in plan.kv.groups]
     for begin in range(0, FIRST_SCORED, plan.max_rows):
         part = tokens[begin : min(begin + plan.max_rows, FIRST_SCORED)]
         runtime.step(part, [Span(pages, len(part), begin)], [])

@@ -7,13 +7,18 @@ from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampl
 from tonnage.core.errors import LogitsError
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
+from tonnage.memory.release import release_pages
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Rows of one sequence: its pages in order, how many rows, the position of the first."""
+    """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
 
-    pages: list[int]
+    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63, or -1 where all of
+    them are behind the group's window at `position`, that of the first row.
+    """
+
+    pages: list[list[int]]
     num_rows: int
     position: int
 
@@ -60,6 +65,29 @@ class Runtime:
         except InputError as error:
             raise LogitsError(f"{self.plan.family}: {error}; download the model again.") from error
 
+    def read_page(self, group: int, page: int) -> bytes:
+        """Return the bytes of a KV page of `group`."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        return self._arena.read(kv.offset + page * kv.page_stride, kv.page_stride)
+
+    def write_page(self, group: int, page: int, data: bytes) -> None:
+        """Replace a KV page of `group` by what `read_page` gave."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        assert len(data) == kv.page_stride
+        self._arena.write(kv.offset + page * kv.page_stride, data)
+
+    def copy_page(self, group: int, source: int, target: int) -> None:
+        """Copy a KV page of `group`."""
+        self.write_page(group, target, self.read_page(group, source))
+
+    def release_pages(self, group: int, pages: list[int]) -> None:
+        """Give the memory of KV pages back to the system; they read as zero afterwards."""
+        kv = self.plan.kv.groups[group]
+        begin = self.arena_address + kv.offset
+        release_pages(begin, kv.page_stride, pages)
+
     @property
     def isa(self) -> str:
         """The instruction set whose kernels run."""
@@ -81,7 +109,8 @@ class Runtime:
 
 def build_program(plan: Plan, arena: Arena) -> Program:
     """Return the native program of the plan's steps."""
-    program = Program(arena, plan.vocab_size, plan.kv.num_pages, plan.max_rows)
+    groups = [(group.num_pages, group.window) for group in plan.kv.groups]
+    program = Program(arena, plan.vocab_size, groups, plan.max_rows)
     weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
     for step in plan.steps:
         getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))

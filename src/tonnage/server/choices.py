@@ -7,7 +7,7 @@ from typing import Any
 from tonnage.generation import TokenLogprob
 from tonnage.server.answers import Answer
 from tonnage.server.tool_calls import Call, ToolParser
-from tonnage.serving import Piece
+from tonnage.serving.job import Piece
 from tonnage.text.tokenizer import Tokenizer
 
 # What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.

@@ -13,7 +13,6 @@ import uvicorn
 
 from tonnage.core.errors import RequestError
 from tonnage.engine import Engine
-from tonnage.server.answers import SerialEngine
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
 from tonnage.server.exchange import Limits
@@ -31,7 +30,6 @@ class Settings:
     names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
-    max_waiting: int = 64
     with_forms: bool = False
 
 
@@ -122,12 +120,10 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 
 def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
-    answers = SerialEngine(engine, max_waiting=settings.max_waiting)
-    service = Service(engine, answers, settings.names, with_forms=settings.with_forms)
+    service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
     server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
-        answers.close()
         service.close()
     return 130 if server.force_exit else 0

@@ -181,6 +181,11 @@ def _chat_template(folder: str, config: _JsonParts | None) -> str | None:
     return value
 
 
+def has_chat_template(folder: str) -> bool:
+    """Whether `folder` holds a chat template; raises TokenizerError for a malformed file."""
+    return _chat_template(folder, _optional_parts(folder, "tokenizer_config.json")) is not None
+
+
 def _read_template(path: str) -> str:
     with open(path, "rb") as file:
         data = file.read(_MAX_CONFIG_BYTES + 1)

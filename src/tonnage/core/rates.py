@@ -1,0 +1,227 @@
+"""What this machine was measured to do: the constants of the forecast, as plain values."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tonnage.core.errors import MachineError
+from tonnage.core.machine import ISAS, Isa
+from tonnage.core.plan import KV_FORMATS
+
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRate:
+    """How fast matrices of one format are multiplied.
+
+    bytes_per_s: weights read from memory for a single token row. fresh, cached: by ascending rows
+    from 1, (rows, multiply-adds per second) when so many rows share the pass over weights that
+    come from memory, or from the last cache. The first holds the slower of both terms,
+    bytes over bandwidth and multiply-adds over rate, and what of them does not overlap.
+    """
+
+    format: str
+    bytes_per_s: float
+    fresh: Curve
+    cached: Curve
+
+    def weight_s(self, rows: int, cached: float) -> float:
+        """Return the seconds per weight of a pass that `rows` share; cached: its share of bytes."""
+        fresh_s, cached_s = _pass_s(self.fresh, rows), _pass_s(self.cached, rows)
+        return cached * min(cached_s, fresh_s) + (1 - cached) * fresh_s
+
+
+def _pass_s(curve: Curve, rows: int) -> float:
+    low_rows, low = 0, 0.0
+    for at, rate in curve:
+        each = at / rate
+        if rows <= at:
+            return low + (each - low) * (rows - low_rows) / (at - low_rows)
+        low_rows, low = at, each
+    return low * rows / low_rows
+
+
+@dataclass(frozen=True, slots=True)
+class AttendRate:
+    """Attention when so many query vectors share a pass over pages of one format.
+
+    pair_s: seconds per query and position seen; mac_s: per multiply-add with keys or values.
+    """
+
+    kv_format: str
+    queries: int
+    pair_s: float
+    mac_s: float
+
+    def towards(self, other: "AttendRate", queries: float) -> "AttendRate":
+        """Return the rate between this one and `other`, which has more queries or is the same."""
+        span = other.queries - self.queries
+        share = min(max((queries - self.queries) / span, 0.0), 1.0) if span else 1.0
+        return AttendRate(
+            self.kv_format,
+            round(queries),
+            self.pair_s + (other.pair_s - self.pair_s) * share,
+            self.mac_s + (other.mac_s - self.mac_s) * share,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRates:
+    """What `threads` threads do together.
+
+    read_bytes_per_s: of memory, at best. cached_bytes: what the last cache keeps of weights that
+    are read over and over, however many they are. call_s: a step without operations, its threads
+    woken from the pause between two tokens. op_s: an operation that does nothing, with its barrier.
+    product_s: what a product takes beside that, its bytes and its multiply-adds.
+    element_s: (operation, seconds per element of a row on one of the threads; of a product, per
+    element it writes). attend: by ascending queries, for every format of pages.
+    """
+
+    threads: int
+    read_bytes_per_s: float
+    cached_bytes: int
+    call_s: float
+    op_s: float
+    product_s: float
+    element_s: tuple[tuple[str, float], ...]
+    attend: tuple[AttendRate, ...]
+    products: tuple[ProductRate, ...]
+
+    def element(self, op: str) -> float:
+        """Return the seconds per element of `op`, 0 for one that was not measured."""
+        return next((seconds for name, seconds in self.element_s if name == op), 0.0)
+
+    def attend_at(self, kv_format: str, queries: float) -> AttendRate:
+        """Return the rate for pages of one format and any number of queries that share a pass."""
+        rates = [rate for rate in self.attend if rate.kv_format == kv_format]
+        below = rates[0]
+        for rate in rates:
+            if queries <= rate.queries:
+                return below.towards(rate, queries)
+            below = rate
+        return below
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one machine does, per number of threads (ascending).
+
+    key: of machine and kernels, see tonnage.machine.calibration. spin_s: a fixed piece of work in
+    registers, for telling whether the clock is what it was. call_s: one call of the native program.
+    logit_s: sampling, per entry of the vocabulary.
+    """
+
+    key: str
+    isa: Isa
+    clock_ops_per_s: float
+    logit_s: float
+    teams: tuple[TeamRates, ...]
+
+    def read_bytes_per_s(self, threads: int) -> float:
+        """Return what the memory gives to the largest team of at most `threads` threads."""
+        fitting = [team for team in self.teams if team.threads <= threads] or self.teams[:1]
+        return fitting[-1].read_bytes_per_s
+
+    def to_json(self) -> str:
+        """Return the rates as JSON; `from_json` restores an equal value."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Rates":
+        """Return the rates that `to_json` wrote. Raises MachineError for anything else."""
+        try:
+            return _rates(json.loads(text))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise MachineError(
+                f"The measured rates cannot be read ({error}); measure again with "
+                "`tonnage doctor --measure`."
+            ) from None
+
+
+def _rates(raw: Mapping[str, Any]) -> Rates:
+    teams = tuple(_team(team) for team in raw["teams"])
+    if not teams or [t.threads for t in teams] != sorted({t.threads for t in teams}):
+        raise ValueError("teams are missing or out of order")
+    return Rates(
+        str(raw["key"]),
+        _isa(raw["isa"]),
+        _positive(raw["clock_ops_per_s"]),
+        _positive(raw["logit_s"]),
+        teams,
+    )
+
+
+def _isa(value: Any) -> Isa:
+    for isa in ISAS:
+        if isa == value:
+            return isa
+    raise ValueError(f"{value!r} is not an instruction set")
+
+
+def _team(raw: Mapping[str, Any]) -> TeamRates:
+    return TeamRates(
+        threads=_count(raw["threads"]),
+        read_bytes_per_s=_positive(raw["read_bytes_per_s"]),
+        cached_bytes=int(_not_negative(raw["cached_bytes"])),
+        call_s=_positive(raw["call_s"]),
+        op_s=_positive(raw["op_s"]),
+        product_s=_not_negative(raw["product_s"]),
+        element_s=tuple((str(op), _not_negative(value)) for op, value in raw["element_s"]),
+        attend=_attend(raw["attend"]),
+        products=tuple(
+            ProductRate(
+                str(p["format"]),
+                _positive(p["bytes_per_s"]),
+                _curve(p["fresh"]),
+                _curve(p["cached"]),
+            )
+            for p in raw["products"]
+        ),
+    )
+
+
+def _attend(raw: Sequence[Mapping[str, Any]]) -> tuple[AttendRate, ...]:
+    rates = tuple(
+        AttendRate(
+            str(r["kv_format"]),
+            _count(r["queries"]),
+            _not_negative(r["pair_s"]),
+            _positive(r["mac_s"]),
+        )
+        for r in raw
+    )
+    for wanted in KV_FORMATS:
+        queries = [rate.queries for rate in rates if rate.kv_format == wanted]
+        if not queries or queries != sorted(set(queries)):
+            raise ValueError(f"attention over {wanted} pages is missing or out of order")
+    return rates
+
+
+def _curve(points: Sequence[Sequence[Any]]) -> Curve:
+    curve = tuple((_count(at), _positive(rate)) for at, rate in points)
+    if not curve or [at for at, _ in curve] != sorted({at for at, _ in curve}):
+        raise ValueError("a curve is empty or out of order")
+    return curve
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is not a number from 1")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if _not_negative(value) == 0:
+        raise ValueError("a rate is 0")
+    return float(value)
+
+
+def _not_negative(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} is not a rate")
+    return float(value)

@@ -1,0 +1,150 @@
+"""Why a machine is slower than it was measured to be, from counters before and after."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal["quota", "threads", "tenant", "page cache", "frequency", "memory"]
+
+# A stretch of steps is slow from so many times its forecast on; the forecast's own worst error is
+# within 1.2.
+SLOW = 1.3
+# Shares of the time from which a counter explains something.
+_THROTTLED = 0.02
+_WAITED = 0.08
+_STOLEN = 0.05
+_CLOCK = 0.9
+_FAULTS_PER_S = 50
+_COLD = 0.25
+_OWN_WAITING: frozenset[Cause] = frozenset({"quota", "threads"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the kernel has counted so far. All only grow.
+
+    clock_ns: monotonic time. delay_ns: time in which threads of the process were ready and had no
+    CPU, over all threads. throttled_ns: time in which cgroups held the process back; num_throttled:
+    periods in which they did, which are counted as they begin, the time only as it ends. stolen_ns:
+    time that the hypervisor gave to others, over all CPUs. major_faults: pages that came from a
+    disk. read_bytes: of this process, from a disk.
+    """
+
+    clock_ns: int
+    delay_ns: int
+    throttled_ns: int
+    num_throttled: int
+    stolen_ns: int
+    major_faults: int
+    read_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some consecutive steps, and what was counted around them.
+
+    slowness: measured time over forecast time. cpus: how many the process may use at once without
+    sharing a core. clock: speed of the clock over what was measured, None when not looked at.
+    """
+
+    before: Counters
+    after: Counters
+    slowness: float
+    threads: int
+    cpus: int
+    clock: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One reason, and a sentence about it with its figures."""
+
+    cause: Cause
+    sentence: str
+
+
+def faults_of(stretch: Stretch) -> tuple[Fault, ...]:
+    """Return why a stretch was slow, what is best founded first; nothing for one that was not.
+
+    What is left when no counter moved is the memory: others use its bandwidth, or it is no longer
+    what was measured.
+    """
+    if stretch.slowness < SLOW:
+        return ()
+    found = [f for f in (_quota(stretch), _threads(stretch), _disk(stretch)) if f is not None]
+    tenant = _tenant(stretch, {fault.cause for fault in found})
+    # Who has to share a CPU cannot tell its clock.
+    shared = tenant is not None or any(fault.cause in _OWN_WAITING for fault in found)
+    clock = None if shared else _clock(stretch)
+    found += [fault for fault in (tenant, clock) if fault is not None]
+    if not found:
+        found.append(
+            Fault(
+                "memory",
+                "its memory is slower than measured though this process has its CPUs: something "
+                "else reads or writes much, or the measurement is out of date",
+            )
+        )
+    return tuple(found)
+
+
+def cold_load(read_bytes: int, weight_bytes: int) -> Fault | None:
+    """Return the fault of a load that read a quarter of its weights or more from a disk."""
+    if read_bytes < _COLD * weight_bytes:
+        return None
+    return Fault(
+        "page cache",
+        f"the page cache was cold: {read_bytes / 2**20:,.0f} MiB of the model came from the disk",
+    )
+
+
+def _elapsed(stretch: Stretch) -> int:
+    return max(1, stretch.after.clock_ns - stretch.before.clock_ns)
+
+
+def _quota(stretch: Stretch) -> Fault | None:
+    share = (stretch.after.throttled_ns - stretch.before.throttled_ns) / _elapsed(stretch)
+    periods = stretch.after.num_throttled - stretch.before.num_throttled
+    if share < _THROTTLED and not periods:
+        return None
+    return Fault(
+        "quota",
+        f"the CPU quota of its cgroup was spent in {periods:,} periods, which held it back for "
+        f"{min(share, 1.0):.0%} of the time",
+    )
+
+
+def _threads(stretch: Stretch) -> Fault | None:
+    if stretch.threads <= stretch.cpus:
+        return None
+    return Fault(
+        "threads",
+        f"{stretch.threads} threads share {stretch.cpus} cores; use --threads {stretch.cpus}",
+    )
+
+
+def _disk(stretch: Stretch) -> Fault | None:
+    faults = stretch.after.major_faults - stretch.before.major_faults
+    if faults < max(2.0, _FAULTS_PER_S * _elapsed(stretch) / 1e9):
+        return None
+    return Fault("page cache", f"the page cache was cold: {faults:,} pages came from the disk")
+
+
+def _clock(stretch: Stretch) -> Fault | None:
+    if stretch.clock is None or stretch.clock >= _CLOCK:
+        return None
+    return Fault("frequency", f"the CPU's clock is at {stretch.clock:.0%} of what was measured")
+
+
+def _tenant(stretch: Stretch, known: set[Cause]) -> Fault | None:
+    """Return the fault of others that run on the same CPUs; waiting that is our own counts not."""
+    elapsed = _elapsed(stretch)
+    stolen = (stretch.after.stolen_ns - stretch.before.stolen_ns) / (elapsed * stretch.cpus)
+    waited = (stretch.after.delay_ns - stretch.before.delay_ns) / (elapsed * stretch.threads)
+    if stolen >= _STOLEN:
+        return Fault("tenant", f"the host gave {stolen:.0%} of its CPUs to other machines")
+    if waited < _WAITED or known & _OWN_WAITING:
+        return None
+    return Fault(
+        "tenant",
+        f"other processes use its CPUs: its threads waited for one {waited:.0%} of the time",
+    )

@@ -1,0 +1,148 @@
+"""Small programs of one operation each, over memory that no cache holds, to be timed.
+
+One arena larger than the caches is filled once and read as matrices and pages of any format: what
+the values are does not matter to the time. A fresh program takes the window that was read longest
+ago, so that its weights come from memory; others take the first window, which a first run caches.
+"""
+
+from dataclasses import dataclass
+
+from tonnage import _native
+from tonnage.core.block_format import BY_NAME, BlockFormat
+from tonnage.core.errors import ProbeError
+from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, panel_bytes, round_up
+from tonnage.core.machine import Machine
+from tonnage.core.units import format_bytes
+
+_MIB = 1 << 20
+WINDOW_BYTES = 8 * _MIB
+VOCAB = 32768
+_LEAST_BYTES = 256 * _MIB
+_SCRATCH_BYTES = 64 * _MIB
+_CHUNK_BYTES = 4 * _MIB
+_WEIGHTS, _VALUES = b"\x11", b"\x3c"  # neither NaN nor subnormal in any format
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A program to run with `rows` rows of one sequence from `position` on."""
+
+    program: _native.Program
+    rows: int
+    position: int = 0
+
+
+class Ground:
+    """The arena: `num_bytes` read as weights and pages, and scratch behind them."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Allocate and fill it. Raises ProbeError when there is not enough memory."""
+        wanted = max(_LEAST_BYTES, 8 * machine.last_level_cache_bytes)
+        least = max(4 * WINDOW_BYTES, 2 * machine.last_level_cache_bytes)
+        self.num_bytes = max(least, min(wanted, machine.usable_memory_bytes // 4))
+        needed = self.num_bytes + _SCRATCH_BYTES
+        if needed > machine.usable_memory_bytes:
+            raise ProbeError(
+                f"Measuring this machine needs {format_bytes(needed)} of memory, and "
+                f"{format_bytes(machine.usable_memory_bytes)} may be taken; free some."
+            )
+        self.arena = _native.Arena(needed, huge_pages=True)
+        for begin in range(0, needed, _CHUNK_BYTES):
+            filling = _WEIGHTS if begin < self.num_bytes else _VALUES
+            self.arena.write(begin, filling * min(_CHUNK_BYTES, needed - begin))
+        self.input = self.num_bytes
+        self.output = self.num_bytes + _SCRATCH_BYTES // 2
+        self._next = WINDOW_BYTES
+
+    def _window(self, num_bytes: int, *, fresh: bool = False) -> int:
+        """Return the offset of `num_bytes`: of those read longest ago, or of the first window."""
+        if not fresh:
+            return 0
+        if self._next + num_bytes > self.num_bytes:
+            self._next = 2 * WINDOW_BYTES
+        begin = self._next
+        self._next += round_up(num_bytes, 64)
+        return begin
+
+    def _program(self, rows: int, positions: int = 0) -> _native.Program:
+        num_pages = round_up(max(rows, positions), PAGE_TOKENS) // PAGE_TOKENS
+        return _native.Program(self.arena, VOCAB, [(num_pages, 0)], rows)
+
+    def _acts(self, cols: int, *, values: bool = False) -> tuple[int, int, int]:
+        return (-1, self.input, cols) if values else (self.input, -1, cols)
+
+    def products(
+        self, form: BlockFormat, rows: int, shape: tuple[int, int], ops: int, *, fresh: bool = False
+    ) -> Trial:
+        """Return `ops` products with matrices (rows out, columns) of `shape`."""
+        out_rows, cols = shape
+        stride = panel_bytes(form, cols)
+        nbytes = stride * (out_rows // 32)
+        begin = self._window(ops * nbytes, fresh=fresh)
+        program = self._program(rows)
+        acts = self._acts(cols, values=form.name in FLOAT_FORMATS)
+        for index in range(ops):
+            weight = (begin + index * nbytes, form.ggml_type, out_rows, cols, stride)
+            program.matmul(
+                parts=[(weight, -1, 0)], input=acts, out=self.output, out_stride=out_rows,
+                out_rows=rows, cap=0.0, accumulate=False, gather=False,
+            )  # fmt: skip
+        return Trial(program, rows)
+
+    def gated(self, rows: int, hidden: int) -> Trial:
+        """Return one gated product whose matrices have a single block per row."""
+        form = BY_NAME["Q8_0"]
+        stride = panel_bytes(form, 32)
+        nbytes = stride * (hidden // 32)
+        begin = self._window(2 * nbytes)
+        program = self._program(rows)
+        gate, up = ((begin + at, form.ggml_type, hidden, 32, stride) for at in (0, nbytes))
+        out = (self.output, -1, hidden)
+        program.gated(gate=gate, up=up, input=self._acts(32), out=out, gelu=False)
+        return Trial(program, rows)
+
+    def norm(self, rows: int, cols: int) -> Trial:
+        """Return one norm of rows into codes."""
+        program = self._program(rows)
+        program.norm(
+            x=self.input, weight=self.input, added=-1, added_weight=-1, eps=1e-6,
+            out=(self.output, -1, cols), gather=False,
+        )  # fmt: skip
+        return Trial(program, rows)
+
+    def quantize(self, rows: int, cols: int, ops: int = 1) -> Trial:
+        """Return `ops` quantizations of the same rows."""
+        program = self._program(rows)
+        for _ in range(ops):
+            program.quantize(x=self.input, out=(self.output, -1, cols))
+        return Trial(program, rows)
+
+    def rotate(self, rows: int, heads: int, dim: int) -> Trial:
+        """Return one rotation of `heads` query heads and as many of keys and of values."""
+        program = self._program(rows)
+        kv = self._pages(heads, dim, rows, "f16")
+        program.rotate(
+            qkv=self.output, num_heads=heads, kv=kv, q_norm=-1, k_norm=-1, eps=1e-6, scale=1.0,
+            table=self.input, pairs=dim // 2, interleaved=False,
+        )  # fmt: skip
+        return Trial(program, rows)
+
+    def attend(
+        self, rows: int, position: int, heads: tuple[int, int], dim: int, kv_format: str
+    ) -> Trial:
+        """Return one attention; heads: of queries, of keys and values."""
+        query_heads, kv_heads = heads
+        program = self._program(rows, position + rows)
+        kv = self._pages(kv_heads, dim, position + rows, kv_format)
+        program.attend(
+            qkv=self.input, num_heads=query_heads, kv=kv, window=0, softcap=0.0, out=self.output
+        )
+        return Trial(program, rows, position)
+
+    def _pages(
+        self, heads: int, dim: int, positions: int, kv_format: str
+    ) -> tuple[int, int, int, int, int, str, int]:
+        # Those of int8 with their scales are smaller than this.
+        page = 2 * 2 * PAGE_TOKENS * dim * heads
+        begin = self._window(page * (round_up(positions, PAGE_TOKENS) // PAGE_TOKENS))
+        return begin, page, heads, dim, dim, kv_format, 0

@@ -1,0 +1,173 @@
+"""How fast a plan runs on this machine: two terms per product, and what a step takes beside them.
+
+    product = max(bytes / bandwidth, rows * multiply-adds / rate(rows))
+    step    = call + operations * barrier + products + attention + elements
+
+The maximum is measured as one curve over rows, since reading and multiplying overlap in part; the
+share of a step's bytes that the last cache still holds from the step before costs the second term.
+
+All constants are measured on this machine (`Rates`, tonnage.machine.calibration); hardware that is
+not here is `tonnage.planner.whatif`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tonnage.core.plan import Plan
+from tonnage.core.rates import Rates, TeamRates
+from tonnage.planner.whatif import PROMPT_TOKENS
+from tonnage.planner.work import Attention, Work, attend_shares, work_of
+
+Bottleneck = Literal["memory", "compute", "overhead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What to expect of a plan.
+
+    decode_tokens_per_s: of all rows together, sampling included, `position` tokens before each.
+    prefill_tokens_per_s, time_to_first_token_ns: of a fresh prompt of `prompt_tokens`; the latter
+    with its first draw. bottleneck: what takes most of a decode step: reading at the memory's own
+    speed, multiplying at the best rate of the kernels, or all that is neither.
+    """
+
+    decode_tokens_per_s: float
+    prefill_tokens_per_s: float
+    time_to_first_token_ns: int
+    bottleneck: Bottleneck
+    rows: int
+    position: int
+    prompt_tokens: int
+
+
+def forecast(
+    plan: Plan,
+    rates: Rates,
+    *,
+    rows: int = 1,
+    position: int | None = None,
+    prompt_tokens: int = PROMPT_TOKENS,
+) -> Forecast:
+    """Return how fast `plan` decodes `rows` sequences and reads a prompt.
+
+    position: tokens before each decoded one; those of the prompt by default. Prompt and position
+    are cut to what the context holds.
+    """
+    return forecast_work(
+        work_of(plan), rates, rows=rows, position=position, prompt_tokens=prompt_tokens
+    )
+
+
+def forecast_work(
+    work: Work,
+    rates: Rates,
+    *,
+    rows: int = 1,
+    position: int | None = None,
+    prompt_tokens: int = PROMPT_TOKENS,
+) -> Forecast:
+    """Return the forecast of the plan whose sums are `work`: what takes time is summing."""
+    prompt = max(1, min(prompt_tokens, work.context_tokens - 1))
+    at = min(prompt if position is None else position, work.context_tokens - 1)
+    draw = rates.logit_s * work.vocab_size
+    first = prefill_s(work, rates, prompt) + draw
+    return Forecast(
+        decode_tokens_per_s=rows / (step_s(work, rates, rows, at) + rows * draw),
+        prefill_tokens_per_s=prompt / (first - draw),
+        time_to_first_token_ns=round(first * 1e9),
+        bottleneck=bottleneck(work, rates, rows, at),
+        rows=rows,
+        position=at,
+        prompt_tokens=prompt,
+    )
+
+
+def prefill_s(work: Work, rates: Rates, tokens: int, position: int = 0) -> float:
+    """Return the seconds of computing `tokens` of one sequence behind `position` others."""
+    total = 0.0
+    for begin in range(0, tokens, work.max_rows):
+        rows = min(work.max_rows, tokens - begin)
+        total += step_s(work, rates, rows, position + begin, sequences=1, logit_rows=1)
+    return total
+
+
+def step_s(
+    work: Work,
+    rates: Rates,
+    rows: int,
+    position: int,
+    *,
+    sequences: int | None = None,
+    logit_rows: int | None = None,
+) -> float:
+    """Return the seconds of a step of `rows` token rows, each sequence's first at `position`.
+
+    Rows are of as many sequences, and all with logits, unless said otherwise.
+    """
+    sequences = rows if sequences is None else sequences
+    wanted = rows if logit_rows is None else logit_rows
+    lower, upper = _teams(rates, work.threads)
+    low = _step_of(work, lower, rows, position, sequences, wanted)
+    if lower is upper:
+        return low
+    high = _step_of(work, upper, rows, position, sequences, wanted)
+    share = (work.threads - lower.threads) / (upper.threads - lower.threads)
+    return 1 / (1 / low + (1 / high - 1 / low) * share)
+
+
+def bottleneck(work: Work, rates: Rates, rows: int, position: int) -> Bottleneck:
+    """Return what most of a decode step goes to."""
+    team = _teams(rates, work.threads)[1]
+    reading = (work.read_bytes + rows * work.kv_bytes(position)) / team.read_bytes_per_s
+    best = max(rate for product in team.products for _, rate in product.cached)
+    computing = rows * sum(p.weights for p in work.products) / best
+    terms: dict[Bottleneck, float] = {
+        "memory": reading,
+        "compute": computing,
+        "overhead": step_s(work, rates, rows, position) - max(reading, computing),
+    }
+    return max(terms, key=lambda name: terms[name])
+
+
+def _teams(rates: Rates, threads: int) -> tuple[TeamRates, TeamRates]:
+    """Return the measured teams around `threads`; the nearest one twice outside of all."""
+    lower = [team for team in rates.teams if team.threads <= threads]
+    upper = [team for team in rates.teams if team.threads >= threads]
+    return (lower or upper[:1])[-1], (upper or lower[-1:])[0]
+
+
+def _step_of(
+    work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
+) -> float:
+    products = {product.format: product for product in team.products}
+    total = team.call_s + team.product_s * work.num_products
+    read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
+    cached = min(1.0, team.cached_bytes / read_bytes)
+    for part in work.products:
+        rate = products[part.format]
+        at = logit_rows if part.head else rows
+        if not at:
+            continue
+        total += part.weights * rate.weight_s(at, cached)
+    for op, count, per_row in work.elements:
+        # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
+        share = -(-rows // team.threads) if op in ("norm", "embed") else rows / team.threads
+        total += count * team.op_s + share * per_row * team.element(op)
+    total += logit_rows / team.threads * work.vocab_size * team.element("matmul")
+    each = rows // sequences
+    return total + sum(
+        _attend_s(a, team, work.kv_format, each, position, sequences) for a in work.attention
+    )
+
+
+def _attend_s(
+    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int
+) -> float:
+    """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
+    last = position + rows - 1
+    pairs = a.num_heads * sequences * rows * (a.seen(position) + a.seen(last)) / 2
+    queries, slack = attend_shares(a, rows, sequences, team.threads)
+    rate = team.attend_at(kv_format, queries)
+    computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
+    reading = sequences * a.position_bytes * a.seen(last) / team.read_bytes_per_s
+    return a.count * max(computing, reading)

@@ -1,0 +1,101 @@
+"""What quality a choice of formats is predicted to cost, from errors of formats and sensitivities.
+
+Quantizing a matrix adds noise to its products. To first order the mean divergence is the sum over
+all matrices of the squared relative error of the new format times how much that kind of matrix
+matters; each of L layers adds its share of the residual stream, and wider models average noise out.
+Any change at all rounds all activations anew, which costs something by itself.
+
+The constants are measured: `bench/quality_estimator.py`, figures in docs/log.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tonnage.core.model_spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class QualityEstimate:
+    """A predicted mean Kullback-Leibler divergence from the file as it stands, in nats.
+
+    factor: how far off the estimator is known to be: of models that it was not fitted to, nine of
+    ten measured divergences lay between mean_kld / factor and mean_kld * factor.
+    """
+
+    mean_kld: float
+    factor: float
+
+
+# Squared relative error of each format (mean square error over mean square of the weights): the
+# median over the matrices of four models, from the formats that their files have; Q8_0 and Q6_K,
+# which none of these matrices can go down to, on random normal values.
+SQUARED_ERROR = {
+    "Q8_0": 2.9e-5, "Q6_K": 2.98e-4, "Q5_K": 1.33e-3, "Q5_1": 1.39e-3, "Q5_0": 1.98e-3,
+    "Q4_1": 5.39e-3, "Q4_K": 5.44e-3, "IQ4_NL": 5.83e-3, "IQ4_XS": 5.8e-3, "Q3_K": 2.15e-2,
+    "Q2_K": 7.08e-2,
+}  # fmt: skip
+# Sixteen steps of a file fall on steps of the new format more often than any values would.
+SQUARED_ERROR_FROM = {
+    ("Q4_1", "Q4_K"): 1.63e-4, ("Q4_1", "IQ4_NL"): 4.2e-3, ("Q4_1", "IQ4_XS"): 4.3e-3,
+    ("Q4_K", "IQ4_XS"): 4.3e-3,
+}  # fmt: skip
+
+# Divergence per squared relative error at REFERENCE_WIDTH, of all layers' matrices of a kind
+# together; a table that is both embedding and head counts twice.
+SENSITIVITY = {
+    "embed": 2.51, "head": 2.51, "q": 1.46, "k": 1.46, "v": 1.46, "o": 1.41, "gate": 1.93,
+    "up": 1.93, "down": 2.83,
+}  # fmt: skip
+ANY_CHANGE = 1.75e-3
+# Of KV pages in int8, at REFERENCE_WIDTH; keys with a bias have elements far larger than the rest.
+KV_INT8 = 3.1e-3
+KV_INT8_BIASED = 2.0e-2
+REFERENCE_WIDTH = 1024
+WIDTH_EXPONENT = 1.0
+KNOWN_FACTOR = 2.4
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a matrix: `down` of `layers.3.down`."""
+    return name.rsplit(".", 1)[-1]
+
+
+def squared_error(own: str, fmt: str) -> float:
+    """Return what a matrix of format `own` loses as `fmt`, over its mean square."""
+    if own == fmt:
+        return 0.0
+    return SQUARED_ERROR_FROM.get((own, fmt), SQUARED_ERROR[fmt])
+
+
+def share_of(spec: ModelSpec, name: str) -> float:
+    """Return how much one matrix counts among its kind."""
+    if name.startswith("layers."):
+        return 1 / len(spec.layers)
+    return 2.0 if spec.tied_head else 1.0
+
+
+def loss_of(spec: ModelSpec, name: str, fmt: str) -> float:
+    """Return what matrix `name` adds to the divergence as `fmt`; 0 in its own format."""
+    error = squared_error(spec.weights[name].format.name, fmt)
+    return SENSITIVITY[kind_of(name)] * share_of(spec, name) * error * width_factor(spec.d_model)
+
+
+def width_factor(d_model: int) -> float:
+    """Return how much more a model of that width suffers than one of REFERENCE_WIDTH."""
+    return float((REFERENCE_WIDTH / d_model) ** WIDTH_EXPONENT)
+
+
+def estimate(
+    spec: ModelSpec, formats: Iterable[tuple[str, str]], kv_format: str = "f16"
+) -> QualityEstimate:
+    """Return the predicted divergence of `spec` with `formats` (name, format) from the file.
+
+    kv_format: `f16` costs nothing.
+    """
+    loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
+    if loss > 0:
+        loss += ANY_CHANGE * width_factor(spec.d_model)
+    if kv_format == "int8":
+        biased = any(layer.attention.bias for layer in spec.layers)
+        loss += (KV_INT8_BIASED if biased else KV_INT8) * width_factor(spec.d_model)
+    return QualityEstimate(loss, KNOWN_FACTOR)

@@ -1,0 +1,164 @@
+"""What a step of a plan has to do, as sums: bytes, multiply-adds, elements."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tonnage.core.layout import MAX_GROUP_HEADS, PANEL_ROWS, round_up
+from tonnage.core.plan import MatrixPlan, Plan, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Matrices of one format that a step multiplies with: their bytes and weights.
+
+    Both count the panels of the busiest thread as if all had as many. head: only rows whose
+    logits are wanted run through them.
+    """
+
+    format: str
+    head: bool
+    read_bytes: float
+    weights: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """`count` layers of one shape; position_bytes: K and V of one position of all heads."""
+
+    count: int
+    num_heads: int
+    num_kv_heads: int
+    head_elements: int
+    position_bytes: float
+    window: int
+
+    def seen(self, position: int) -> int:
+        """Return how many positions the token at `position` attends, its own included."""
+        return min(position + 1, self.window or position + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the steps of a plan do for any number of rows.
+
+    num_products: operations that multiply. elements: (operation, how many of it, elements per row
+    of all of them together).
+    """
+
+    products: tuple[Products, ...]
+    num_products: int
+    elements: tuple[tuple[str, int, float], ...]
+    attention: tuple[Attention, ...]
+    kv_format: str
+    vocab_size: int
+    threads: int
+    max_rows: int
+    context_tokens: int
+
+    @property
+    def macs_per_row(self) -> float:
+        """Multiply-adds of all matrices but the head, for one row."""
+        return sum(p.weights for p in self.products if not p.head)
+
+    @property
+    def read_bytes(self) -> float:
+        """Bytes of all matrices, which a step with logits reads once."""
+        return sum(p.read_bytes for p in self.products)
+
+    def kv_bytes(self, position: int) -> float:
+        """Return the bytes of keys and values that the token at `position` reads."""
+        return sum(a.count * a.position_bytes * a.seen(position) for a in self.attention)
+
+
+def work_of(plan: Plan) -> Work:
+    """Return the sums of `plan`."""
+    matrices = {matrix.name: matrix for matrix in plan.matrices}
+    sums: dict[tuple[str, bool], list[float]] = {}
+    elements: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for step in plan.steps:
+        counts[step.op] += 1
+        elements[step.op] += _elements(step, plan, matrices)
+        _add_products(sums, step, matrices, plan.threads)
+    return Work(
+        products=tuple(Products(*key, *pair) for key, pair in sorted(sums.items())),
+        num_products=counts["matmul"] + counts["gated"],
+        elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
+        attention=_attention(plan),
+        kv_format=plan.kv.format,
+        vocab_size=plan.vocab_size,
+        threads=plan.threads,
+        max_rows=plan.max_rows,
+        context_tokens=plan.context_tokens,
+    )
+
+
+def _add_products(
+    sums: dict[tuple[str, bool], list[float]],
+    step: StepPlan,
+    matrices: dict[str, MatrixPlan],
+    threads: int,
+) -> None:
+    if step.op == "matmul":
+        parts = [matrices[part[0]] for part in step.args["parts"]]
+        panels = sum(_panels(part) for part in parts)
+    elif step.op == "gated":
+        parts = [matrices[step.args["gate"]], matrices[step.args["up"]]]
+        panels = _panels(parts[0])
+    else:
+        return
+    slack = -(-panels // threads) * threads / panels
+    for part in parts:
+        pair = sums.setdefault((part.format, bool(step.args.get("gather"))), [0.0, 0.0])
+        pair[0] += part.nbytes * slack
+        pair[1] += _panels(part) * PANEL_ROWS * part.cols * slack
+
+
+def _panels(matrix: MatrixPlan) -> int:
+    return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
+
+
+def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> int:
+    """Return the elements of a row that a step goes over, or writes; attention counts apart."""
+    args: dict[str, Any] = step.args
+    if step.op == "embed":
+        return plan.d_model
+    if step.op in ("norm", "quantize", "gated"):
+        return int(args["out"][2])
+    if step.op == "matmul":
+        # Those of the head are the vocabulary, for rows with logits only.
+        names = [] if args["gather"] else [part[0] for part in args["parts"]]
+        return sum(matrices[name].rows for name in names)
+    if step.op == "rotate":
+        _, _, kv_heads, k_dim, v_dim, *_ = args["kv"]
+        return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
+    return 0
+
+
+def _attention(plan: Plan) -> tuple[Attention, ...]:
+    layers: Counter[tuple[int, int, int, int]] = Counter()
+    for step in plan.steps:
+        if step.op == "attend":
+            _, _, kv_heads, k_dim, v_dim, *_ = step.args["kv"]
+            layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"]] += 1
+    elements = sum(n * kv_heads * head for (_, kv_heads, head, _), n in layers.items())
+    # From the plan's own bytes, so that the format of the pages does not matter here.
+    strides = sum(group.page_stride for group in plan.kv.groups)
+    element_bytes = strides / (plan.kv.page_tokens * elements)
+    return tuple(
+        Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window)
+        for (heads, kv_heads, head, window), n in layers.items()
+    )
+
+
+def attend_shares(a: Attention, rows: int, sequences: int, threads: int) -> tuple[float, float]:
+    """Return (query vectors that share a pass, the busiest thread's work over the mean).
+
+    rows: of each sequence. Threads take whole heads of whole tiles of rows.
+    """
+    group = a.num_heads // a.num_kv_heads
+    tile_rows = min(rows, MAX_GROUP_HEADS // group)
+    units = a.num_heads * -(-rows // tile_rows) * sequences
+    busiest = -(-units // threads)
+    return min(group, busiest) * tile_rows, busiest * threads / units

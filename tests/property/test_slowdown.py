@@ -1,0 +1,137 @@
+"""Naming why a machine is slow: for any counters, and token by token."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tonnage.core.slowdown import SLOW, Counters, Stretch, cold_load, faults_of
+from tonnage.machine.counters import CounterFiles
+from tonnage.machine.watch import Watch
+
+SECOND = 1_000_000_000
+ZERO = Counters(0, 0, 0, 0, 0, 0, 0)
+QUIET = replace(ZERO, clock_ns=SECOND)
+# One counter that moved, of one second with two threads on two CPUs, and what it means.
+MOVED = {
+    "quota": {"throttled_ns": SECOND // 2},
+    "tenant": {"delay_ns": SECOND // 2},
+    "page cache": {"major_faults": 500},
+}
+
+counters = st.builds(
+    Counters,
+    clock_ns=st.integers(1, 10 * SECOND),
+    delay_ns=st.integers(0, 40 * SECOND),
+    throttled_ns=st.integers(0, 40 * SECOND),
+    num_throttled=st.integers(0, 400),
+    stolen_ns=st.integers(0, 40 * SECOND),
+    major_faults=st.integers(0, 10**6),
+    read_bytes=st.integers(0, 10**12),
+)
+stretches = st.builds(
+    Stretch,
+    before=st.just(ZERO),
+    after=counters,
+    slowness=st.floats(0.1, 100),
+    threads=st.integers(1, 64),
+    cpus=st.integers(1, 64),
+    clock=st.none() | st.floats(0.01, 2),
+)
+
+
+def causes(stretch: Stretch) -> list[str]:
+    return [fault.cause for fault in faults_of(stretch)]
+
+
+@given(stretches)
+def test_slow_stretches_have_causes_and_others_have_none(stretch):
+    found = faults_of(stretch)
+    assert bool(found) == (stretch.slowness >= SLOW)
+    named = [fault.cause for fault in found]
+    assert len(set(named)) == len(named)
+    assert ("memory" in named) <= (named == ["memory"])
+    assert all(fault.sentence and "%" not in fault.sentence[:1] for fault in found)
+
+
+@given(stretches)
+def test_more_threads_than_cores_are_always_named_when_slow(stretch):
+    slow = replace(stretch, slowness=max(stretch.slowness, SLOW), threads=stretch.cpus + 1)
+    assert "threads" in causes(slow)
+
+
+@given(stretches, st.integers(0, 10**15))
+def test_only_what_was_counted_between_matters(stretch, offset):
+    def later(counted: Counters) -> Counters:
+        return Counters(*(getattr(counted, name) + offset for name in Counters.__slots__))
+
+    moved = replace(stretch, before=later(stretch.before), after=later(stretch.after))
+    assert causes(moved) == causes(stretch)
+
+
+@pytest.mark.parametrize("cause", MOVED)
+def test_each_counter_names_its_cause_alone(cause):
+    after = replace(QUIET, **MOVED[cause])
+    assert causes(Stretch(ZERO, after, 2.0, 2, 2, clock=1.0)) == [cause]
+
+
+def test_a_period_that_has_not_ended_is_a_quota_too():
+    begun = replace(QUIET, num_throttled=1, delay_ns=SECOND)
+    assert causes(Stretch(ZERO, begun, 2.0, 2, 2)) == ["quota"]
+
+
+def test_what_is_left_is_clock_or_memory():
+    assert causes(Stretch(ZERO, QUIET, 2.0, 2, 2, clock=0.5)) == ["frequency"]
+    assert causes(Stretch(ZERO, QUIET, 2.0, 2, 2, clock=1.0)) == ["memory"]
+
+
+def test_waiting_of_ones_own_is_no_tenant():
+    waiting = replace(QUIET, delay_ns=SECOND, throttled_ns=SECOND)
+    assert causes(Stretch(ZERO, waiting, 2.0, 2, 2, clock=0.5)) == ["quota"]
+
+
+def test_a_load_from_disk_is_told_from_one_out_of_the_cache():
+    assert cold_load(0, 100 << 20) is None
+    fault = cold_load(90 << 20, 100 << 20)
+    assert fault is not None
+    assert (fault.cause, "90 MiB" in fault.sentence) == ("page cache", True)
+
+
+class Slow:
+    """A machine whose steps take `times` their forecast, and whose counters move with them."""
+
+    def __init__(self, times: float, **per_step: int) -> None:
+        self.now = QUIET
+        self._per_step = {"clock_ns": 1_000_000} | per_step
+        self.watch = Watch(lambda _: 1e-3, lambda: self.now, lambda: 1.0, threads=2, cpus=2)
+        self._times = times
+
+    def named_after(self, num_tokens: int) -> dict[str, int]:
+        """Return cause -> the number of the token at which it was named."""
+        named = {}
+        self.watch.begin()
+        for token in range(1, num_tokens + 1):
+            found = self.watch.step(token, 1e-3 * self._times)
+            named.update({fault.cause: token for fault in found})
+            changes = {name: getattr(self.now, name) + add for name, add in self._per_step.items()}
+            self.now = replace(self.now, **changes)
+        return named
+
+
+def test_a_cause_is_named_within_fifty_tokens_and_once():
+    slow = Slow(2.0, throttled_ns=500_000)
+    named = slow.named_after(50)
+    assert set(named) == {"quota"}
+    assert slow.named_after(500) == {}
+
+
+def test_a_healthy_answer_names_nothing():
+    assert Slow(1.0, delay_ns=500_000).named_after(500) == {}
+
+
+def test_the_counters_of_this_process_only_grow():
+    files = CounterFiles()
+    first, second = files.read(), files.read()
+    assert all(getattr(first, n) <= getattr(second, n) for n in Counters.__slots__)
+    assert second.clock_ns > first.clock_ns

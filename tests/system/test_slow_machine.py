@@ -1,0 +1,156 @@
+"""Faults put into a real run, one at a time: each is named within fifty tokens."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.command import COMMAND, environment, tonnage
+from support.cpu_group import NoCpuGroupError, cpu_group
+from tonnage.machine.host import read_machine
+
+MODEL = "smollm2-135m"
+PROMPT = "Tell me a long story about the sea."
+CPUS = min(len(read_machine().affinity), read_machine().num_cores)
+# Reads 256 MiB again and again on one CPU.
+STREAM = """
+import time
+from tonnage import _native
+from tonnage.machine.host import read_machine
+print("up", flush=True)
+_native.probe_read(read_machine().isa, 1, 256 << 20, 120.0)
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    folder = os.environ.get("TONNAGE_TEST_MODELS")
+    path = Path(folder or ".") / f"{MODEL}.gguf"
+    if folder is None or not path.exists():
+        pytest.skip(f"no {MODEL}.gguf in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    done = tonnage(folder, "doctor", "--measure")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def answered(home: Path, model: Path, *args: object, before: Sequence[str] = ()) -> dict:
+    """Return the answer of fifty tokens; before: what leads its command."""
+    command = [*before, *COMMAND, "run", model, PROMPT, "--max-tokens", 50, "--temperature", 0]
+    done = subprocess.run(
+        [str(part) for part in (*command, "--context", 512, "--json", *args)],
+        capture_output=True, text=True, env=environment(home), timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["num_generated_tokens"] == 50
+    named = [line for line in done.stderr.splitlines() if "slower than it was measured" in line]
+    loading = sum("came from the disk" in fault["sentence"] for fault in result["slowdown"])
+    assert len(named) == len(result["slowdown"]) - loading
+    return result
+
+
+def causes(result: dict) -> set[str]:
+    return {fault["cause"] for fault in result["slowdown"]}
+
+
+def others_share() -> float:
+    """Return the share of all CPUs that is in use now, this process being idle."""
+    before = _busy_and_all()
+    time.sleep(0.5)
+    busy, total = (b - a for a, b in zip(before, _busy_and_all(), strict=True))
+    return busy / max(1, total)
+
+
+def _busy_and_all() -> tuple[int, int]:
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+@contextmanager
+def neighbours(num: int) -> Iterator[None]:
+    """Let `num` processes stream memory."""
+    streams = [
+        subprocess.Popen([sys.executable, "-c", STREAM], stdout=subprocess.PIPE, text=True)
+        for _ in range(num)
+    ]
+    try:
+        for stream in streams:
+            assert stream.stdout is not None
+            assert stream.stdout.readline() == "up\n"
+        yield
+    finally:
+        for stream in streams:
+            stream.kill()
+            stream.communicate()
+
+
+def test_a_healthy_run_names_nothing(home, model):
+    busy = 0.0
+    for _ in range(5):
+        busy = max(others_share(), busy)
+        result = answered(home, model)
+        if not causes(result):
+            break
+    else:
+        if busy > 0.05:
+            pytest.skip(f"others use {busy:.0%} of the CPUs, so that no run here is healthy")
+        pytest.fail(f"a healthy run was blamed: {result['slowdown']}")
+    assert result["forecast"]["decode_tokens_per_s"] > 0
+    assert 0 < result["bandwidth_share"] < 2
+
+
+def test_a_halved_quota_is_named(home, model):
+    busy = others_share()
+    # Where others take CPUs too, half of them may be more than is left: then a smaller share.
+    for share in (0.5, 0.25, 0.125):
+        try:
+            with cpu_group(CPUS * share) as group:
+                result = answered(home, model, "--threads", CPUS, before=group.join)
+                num_throttled = group.num_throttled
+        except NoCpuGroupError as error:
+            pytest.skip(f"no CPU cgroup of our own ({error}): the quota was not checked")
+        if num_throttled >= 5:
+            break
+    else:
+        pytest.skip("others left less of the CPUs than any quota, so that none was reached")
+    assert "quota" in causes(result), (share, num_throttled, result["slowdown"])
+    # A stretch before the quota is spent may truly have met others.
+    assert busy > 0.05 or "tenant" not in causes(result)
+
+
+def test_doubled_threads_are_named(home, model):
+    result = answered(home, model, "--threads", 2 * CPUS)
+    assert "threads" in causes(result)
+    assert "tenant" not in causes(result)
+
+
+def test_a_cold_page_cache_is_named(home, model, tmp_path):
+    copy = tmp_path / "cold.gguf"
+    shutil.copyfile(model, copy)
+    with copy.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert "page cache" in causes(answered(home, copy))
+    assert "page cache" not in causes(answered(home, copy)), "the second load is warm"
+
+
+def test_neighbours_that_stream_memory_are_named(home, model):
+    with neighbours(CPUS):
+        result = answered(home, model, "--threads", CPUS)
+    assert causes(result) & {"tenant", "memory"}
+    assert not causes(result) & {"quota", "threads", "page cache"}

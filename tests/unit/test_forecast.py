@@ -1,0 +1,142 @@
+"""The forecast: two terms per product, and what a step takes beside them."""
+
+import json
+import time
+
+import pytest
+
+from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
+from support.rates import BYTES_PER_S, MACS_PER_S, made_up_rates
+from tonnage.core.errors import MachineError
+from tonnage.core.plan import Plan
+from tonnage.core.rates import Rates
+from tonnage.formats.gguf import GgufFile
+from tonnage.machine.calibration import without_cached
+from tonnage.models.registry import spec_from_gguf
+from tonnage.planner.forecast import forecast, prefill_s, step_s
+from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.work import work_of
+
+RATES = made_up_rates()
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    config = tiny_config("gemma2", hidden_size=256, max_position_embeddings=4096)
+    path = tmp_path_factory.mktemp("forecast") / "tiny.gguf"
+    write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
+    with GgufFile.open(str(path)) as file:
+        return spec_from_gguf(file.metadata, file.catalog)
+
+
+def planned(spec, threads: int = 1, **workload) -> Plan:
+    return make_plan(spec, Workload(**{"context_tokens": 2048, "threads": threads} | workload))
+
+
+def test_the_sums_are_those_of_the_plan(spec):
+    plan = planned(spec)
+    work = work_of(plan)
+    vectors = sum(vector.nbytes for vector in plan.vectors)
+    assert work.macs_per_row == plan.macs_per_row
+    assert work.read_bytes == plan.weight_bytes_per_token - vectors
+    assert work.num_products == sum(step.op in ("matmul", "gated") for step in plan.steps)
+    # f16 keys and values of every layer that sees all positions, of the window for the others.
+    seen = sum(
+        min(100, step.args["window"] or 100) * step.args["kv"][2] * sum(step.args["kv"][3:5])
+        for step in plan.steps
+        if step.op == "attend"
+    )
+    assert work.kv_bytes(99) == pytest.approx(2 * seen)
+
+
+def test_one_row_waits_for_the_memory_and_many_for_the_multipliers(spec):
+    work = work_of(planned(spec))
+    reading = work.read_bytes / BYTES_PER_S
+    one = step_s(work, RATES, 1, 0)
+    assert reading < one
+    many = prefill_s(work, RATES, 512)
+    assert 512 * work.macs_per_row / MACS_PER_S < many < 512 * one / 4
+
+
+def test_a_cache_saves_the_reading(spec):
+    work = work_of(planned(spec))
+    all_cached = made_up_rates(cached_bytes=round(10 * work.read_bytes))
+    half_cached = made_up_rates(cached_bytes=round(0.5 * work.read_bytes))
+    times = [step_s(work, rates, 1, 0) for rates in (RATES, half_cached, all_cached)]
+    assert times == sorted(times, reverse=True)
+    saved = work.read_bytes / BYTES_PER_S - sum(p.weights for p in work.products) / MACS_PER_S
+    assert times[0] - times[2] == pytest.approx(saved, rel=1e-6)
+
+
+def test_speed_grows_with_rows_and_threads_and_falls_with_positions(spec):
+    for rows in (1, 2, 4, 8):
+        one, two = (forecast(planned(spec, n), RATES, rows=rows) for n in (1, 2))
+        assert one.decode_tokens_per_s < two.decode_tokens_per_s
+    speeds = [forecast(planned(spec), RATES, rows=n).decode_tokens_per_s for n in range(1, 9)]
+    assert speeds == sorted(speeds)
+    far = [forecast(planned(spec), RATES, position=at).decode_tokens_per_s for at in (0, 500, 2000)]
+    assert far == sorted(far, reverse=True)
+
+
+def test_more_threads_than_were_measured_forecast_no_more_speed(spec):
+    two, nine = (forecast(planned(spec, n), RATES).decode_tokens_per_s for n in (2, 9))
+    assert nine <= two * 1.01
+
+
+def test_a_prompt_in_chunks_takes_a_little_longer(spec):
+    whole, chunks = (prefill_s(work_of(planned(spec, max_rows=n)), RATES, 512) for n in (512, 64))
+    assert whole < chunks < 2 * whole
+
+
+def test_a_prompt_is_cut_to_the_context(spec):
+    expected = forecast(planned(spec, context_tokens=100), RATES, prompt_tokens=512, position=4000)
+    assert (expected.prompt_tokens, expected.position) == (99, 99)
+    assert expected.time_to_first_token_ns > 1e9 * 99 / expected.prefill_tokens_per_s
+
+
+def test_the_bottleneck_is_named(spec):
+    plan = planned(spec)
+    assert forecast(plan, RATES, rows=1).bottleneck in ("memory", "overhead")
+    assert forecast(plan, RATES, rows=500, position=0).bottleneck in ("compute", "overhead")
+
+
+def test_a_forecast_takes_less_than_a_millisecond(spec):
+    work = planned(spec)
+    forecast(work, RATES)
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        forecast(work, RATES)
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 1e-3
+
+
+def test_what_the_cache_gave_is_taken_out():
+    # Nine parts at 50 and one at 100, and then a cached rate that was disturbed.
+    mixed = 1 / (0.9 / 50 + 0.1 / 100)
+    assert without_cached(mixed, 100, 0.1) == pytest.approx(50)
+    assert without_cached(mixed, 1, 0.1) == mixed
+
+
+def test_rates_round_trip():
+    assert Rates.from_json(RATES.to_json()) == RATES
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"teams": []},
+        {"logit_s": -1},
+        {"logit_s": "x"},
+        {"isa": "mmx"},
+        {"clock_ops_per_s": 0},
+        {"teams": None},
+    ],
+    ids=str,
+)
+def test_damaged_rates_are_one_sentence(change):
+    raw = json.loads(RATES.to_json())
+    with pytest.raises(MachineError, match="doctor --measure"):
+        Rates.from_json(json.dumps({**raw, **change}))
+    with pytest.raises(MachineError):
+        Rates.from_json("[" * 100_000)
