@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,8 @@ def main() -> None:
     parser.add_argument("--peer-python", help="an interpreter that has llama-cpp-python")
     parser.add_argument("--peer-smallest", action="store_true", help="bisect its limits too")
     args = parser.parse_args()
+    # An end from outside removes the group and the copy too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     contexts = [int(part) for part in args.contexts.split(",")]
     for model in args.models:
         measure(model, contexts, args)

@@ -354,6 +354,10 @@ void bind_sampler(nb::module_& m) {
   nb::class_<Sampler>(m, "Sampler")
       .def(nb::init<int32_t, SamplingParams>(), nb::arg("vocab_size"), nb::arg("params"))
       .def("observe", &Sampler::observe, nb::arg("token"))
+      .def(
+          "set_mask",
+          [](Sampler& sampler, const nb::bytes& mask) { sampler.set_mask({mask.c_str(), mask.size()}); },
+          nb::arg("mask"))
       .def("sample", &sample, nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("num_top"));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 
 #include "tonnage/program.h"
@@ -105,6 +106,30 @@ void Sampler::adjust(float* logits) const {
     logits[token] -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
 }
 
+void Sampler::set_mask(std::string_view mask) {
+  const auto vocab = static_cast<size_t>(vocab_size_);
+  mask_.assign((vocab + 63) / 64, 0);
+  std::memcpy(mask_.data(), mask.data(), std::min(mask.size(), 8 * mask_.size()));
+  if (vocab % 64 != 0) mask_.back() &= (uint64_t{1} << vocab % 64) - 1;
+  if (std::all_of(mask_.begin(), mask_.end(), [](uint64_t word) { return word == 0; })) {
+    mask_.clear();
+    throw InputError("the mask allows no token at all");
+  }
+}
+
+// Takes the mask's tokens out. Words of 64 tokens that are allowed or forbidden as a whole, which most are, cost no test
+// per token.
+void Sampler::forbid(float* logits) {
+  for (size_t w = 0; w < mask_.size(); ++w) {
+    const uint64_t word = mask_[w];
+    if (word == ~uint64_t{0}) continue;
+    const size_t begin = 64 * w, end = std::min(begin + 64, static_cast<size_t>(vocab_size_));
+    for (size_t i = begin; i < end; ++i)
+      if ((word >> (i - begin) & 1) == 0) logits[i] = -INFINITY;
+  }
+  mask_.clear();
+}
+
 // Lets candidates_ hold the logits from `floor` on, at most top_k of them. With a small top_k the floor
 // rises to the worst of the best so far, which nearly every later logit misses.
 void Sampler::gather(const float* logits, float floor) {
@@ -189,6 +214,7 @@ Sampled Sampler::sample(float* logits, int32_t num_top) {
     remember(generated_);
   }
   adjust(logits);
+  forbid(logits);
   out.token = draw(logits);
   float own = logits[out.token];
   for (const auto& [token, value] : raw)

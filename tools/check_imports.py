@@ -72,7 +72,11 @@ TABLE: dict[str, Room] = {
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
     "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
-    "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP.
+    "server": Room(
+        _names("tonnage core engine generation serving text"),
+        packages=_names("uvicorn msgspec llguidance"),
+    ),
     "cli": Room(
         _names(
             "tonnage core engine expectation headers generation server serving planner machine "
@@ -87,7 +91,7 @@ TABLE: dict[str, Room] = {
 LATE = _names(
     "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
     "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
-    "tonnage.text.sandbox"
+    "tonnage.server tonnage.text.sandbox"
 )
 # Found by type checkers only.
 TYPING_PACKAGES = _names("typing_extensions")

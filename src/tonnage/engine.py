@@ -39,6 +39,7 @@ from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.job import Terms
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
+from tonnage.text.stranger import broken
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
@@ -93,6 +94,7 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
+        self.server_bytes = 0  # what a server has grown the process by; it says so itself
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -144,10 +146,10 @@ class Engine:
         serving = serving or ServingOptions()
         noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
-        logit_rows = max(max_logit_rows, concurrency)
         wishes = Wishes(
-            context, threads, precision, concurrency, logit_rows, step_rows,
+            context, threads, precision, concurrency, max(max_logit_rows, concurrency), step_rows,
             tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
+            serving.server_bytes + serving.server_token_bytes * spec.vocab_size,
         )  # fmt: skip
         budget = choose_budget(machine, memory, rss_bytes())
         rates = measured_rates(machine)
@@ -288,12 +290,12 @@ class Engine:
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
-                tokens = self._encode_chat([{"role": "user", "content": prompt}])
+                tokens = self.encode_chat([{"role": "user", "content": prompt}])
         elif all(isinstance(item, int) for item in prompt):
             tokens = [int(item) for item in prompt if isinstance(item, int)]
             self._check_ids(tokens)
         else:
-            tokens = self._encode_chat([item for item in prompt if not isinstance(item, int)])
+            tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
         if not tokens:
             raise RequestError("The prompt is empty; give it at least one token.")
         return tokens
@@ -305,13 +307,21 @@ class Engine:
                 f"Token id {wrong} is not in the vocabulary of {self.plan.vocab_size:,} tokens."
             )
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Return the token ids of `messages` in the model's chat template; one thread at a time.
+
+        variables: more names for the template, such as `tools`. Control tokens that are written in
+        either are plain text. Raises ChatTemplateError, RequestError.
+        """
         tokenizer = self.tokenizer
         before = None if self._template else anonymous_bytes()
         self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
-            messages,
+            broken(messages, tokenizer),
+            variables=broken(variables or {}, tokenizer),
             bos_token=_text_of(tokenizer, tokenizer.bos_id),
             eos_token=_text_of(tokenizer, end_id),
         )
@@ -327,7 +337,9 @@ class Engine:
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
         process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
-        items = self._measure({"interpreter and libraries": (process_bytes, "pages")})
+        server: tuple[int, Measure] = (self.server_bytes, "growth")
+        process: tuple[int, Measure] = (process_bytes, "pages")
+        items = self._measure({"interpreter and libraries": process, "server": server})
         others = [engine for engine in self._opened if engine is not self]
         if others:
             planned = sum(engine.planned_bytes for engine in others)
@@ -364,6 +376,8 @@ class Engine:
         self._closed = True
         self._opened.discard(self)
         self._serving.loop.close()
+        # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
+        self._serving.loop.before_step = None
         self.runtime.close()
 
     def __enter__(self) -> "Engine":

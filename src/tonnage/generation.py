@@ -81,6 +81,7 @@ class Answer:
         self.sampler = Sampler(plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
             self.sampler.observe(token)
+        self._constraint = None if options.constraint is None else options.constraint()
         self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
         self._text = Detokenizer(tokenizer, options.stop)
         room = plan.context_tokens - len(generation.prompt)
@@ -94,7 +95,11 @@ class Answer:
     def draw(self, runtime: Runtime, index: int) -> int:
         """Return the next token, drawn from the `index`-th row of logits. Raises LogitsError."""
         wanted = self.generation.options.logprobs
+        if self._constraint is not None:
+            self.sampler.set_mask(self._constraint.mask())
         drawn: Sampled = runtime.sample(self.sampler, index, -1 if wanted is None else wanted)
+        if self._constraint is not None:
+            self._constraint.accept(drawn.token)
         if wanted is not None:
             one = TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top))
             self.generation.logprobs.append(one)

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 _NUMBERS = count()
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The shell joins the group and then becomes the command, so that every page of it is counted.
 _JOIN = 'echo $$ > "$0" && exec "$@"'
 
@@ -48,7 +49,11 @@ class MemoryGroup:
     path: Path
 
     def limit(self, limit_bytes: int) -> None:
-        """Let the group hold at most `limit_bytes`, none swapped out where that can be set."""
+        """Let the group hold `limit_bytes`, to the next page; none swapped out if that can be set.
+
+        The kernel rounds down by itself, to a limit below the budget.
+        """
+        limit_bytes = -(-limit_bytes // _PAGE_BYTES) * _PAGE_BYTES
         if self.version == 1:
             self._write("memory.limit_in_bytes", limit_bytes)
             with suppress(OSError):

@@ -40,7 +40,9 @@ def model(tmp_path_factory, config) -> Path:
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory) -> Path:
     """A model whose weights fill several huge pages."""
-    config = tiny_config("llama", hidden_size=512, num_hidden_layers=6)
+    config = tiny_config(
+        "llama", hidden_size=512, num_hidden_layers=6, max_position_embeddings=1 << 14
+    )
     path = tmp_path_factory.mktemp("plan") / "larger.gguf"
     return write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
 
@@ -162,10 +164,12 @@ def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(larger, tmp
     assert_kept(plan, json.loads(done.stdout))
 
 
-def test_int8_pages_are_taken_before_the_context_shrinks(model, tmp_path):
-    whole = planned(tmp_path, model, "--memory", "1GiB")
+def test_int8_pages_are_taken_before_the_context_shrinks(larger, tmp_path):
+    model = larger
+    whole = planned(tmp_path, model, "--memory", "1GiB", "--step-rows", 16)
     pages = next(i["planned_bytes"] for i in whole["items"] if i["kind"] == "kv")
-    args = "--memory", whole["total_bytes"] - pages // 3, "--quality", "1000"
+    budget = whole["total_bytes"] - pages // 3
+    args = "--memory", budget, "--quality", "1000", "--step-rows", 16
     plan = planned(tmp_path, model, *args)
     assert (plan["kv_format"], plan["context_tokens"]) == ("int8", whole["context_tokens"])
     run = tonnage(tmp_path, "run", model, "Hello", "--max-tokens", 2, *args)

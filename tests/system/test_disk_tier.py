@@ -45,11 +45,30 @@ def test_a_restart_finds_the_prefix_and_the_same_bits(model, tmp_path):
     with opened(model, tmp_path) as engine:
         assert told(answer(engine, PROMPT)) == told(cold)
     assert page_paths(tmp_path)
-    for more in ({"threads": 1}, {"step_rows": 32}, {"context": 384}):
+    for more in ({"threads": 1}, {"context": 384}):
         with opened(model, tmp_path, **more) as engine:
             warm = answer(engine, PROMPT)
         assert warm.num_cached_tokens >= 256
         assert told(warm) == told(cold)
+
+
+@pytest.mark.parametrize("more", [{"step_rows": 32}, {"kv_format": "int8"}])
+def test_pages_of_another_form_are_other_pages(model, tmp_path, more):
+    with opened(model, tmp_path) as engine:
+        answer(engine, PROMPT)
+        plain = engine.plan.kv.groups
+    with opened(model, None, **more) as engine:
+        cold = answer(engine, PROMPT)
+    with opened(model, tmp_path, **more) as engine:
+        first = answer(engine, PROMPT)
+        pages = engine.plan.kv.groups
+    # Few rows a step split windowed layers off into pages of their own.
+    same = [group.page_stride for group in plain] == [group.page_stride for group in pages]
+    assert (first.num_cached_tokens >= 256) == same
+    with opened(model, tmp_path, **more) as engine:
+        second = answer(engine, PROMPT)
+    assert second.num_cached_tokens >= 256
+    assert told(first) == told(second) == told(cold)
 
 
 def test_another_prompt_uses_what_is_equal_to_its_own(model, tmp_path):

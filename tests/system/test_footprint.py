@@ -130,3 +130,13 @@ def test_opening_and_closing_a_real_model_leaves_nothing():
     if not path.exists():
         pytest.skip("smollm2-135m.gguf is not in TONNAGE_TEST_MODELS")
     check_cycles(path, 50)
+
+
+def test_a_run_plans_what_the_plan_does(tmp_path):
+    """A process that outgrew its item would plan more, and refuse what `tonnage plan` accepted."""
+    model = write_gguf(tmp_path / "tiny.gguf", tiny_model(tiny_config("gemma2"), seed=1))
+    command = [sys.executable, "-m", "tonnage"]
+    options = (str(model), "--json", "--context", "200")
+    planned = run_json([*command, "plan", *options])["total_bytes"]
+    told = run_json([*command, "run", options[0], "Hi", *options[1:], "--ledger", "--raw"])
+    assert told["total_bytes"] == planned

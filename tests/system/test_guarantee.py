@@ -22,6 +22,7 @@ from support.own_process import program, program_env
 from text_support import MODELS
 
 MIB = 1 << 20
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CONTEXTS = (256, 1024, 2048)
 SMALL = "smollm2-135m"
 # Mixed load in all, shared by the accepted plans of one model.
@@ -125,10 +126,11 @@ def test_accepted_plans_hold_their_budget_and_others_are_refused(name, tmp_path,
 def test_a_small_grid_of_a_tiny_model(tmp_path):
     model = write_gguf(tmp_path / "tiny.gguf", tiny_model(tiny_config("gemma2"), seed=1))
     exact = plan_of(tmp_path, model, "--context", 200)["total_bytes"]
-    for budget in (exact, exact - 1):
+    # A byte less makes the planner choose something smaller; half of it leaves room for nothing.
+    for budget, fits in ((exact, True), (exact - 1, True), (exact // 2, False)):
         plan = plan_of(tmp_path, model, "--context", 200, "--memory", budget)
         point = Point(budget, 200, plan)
-        assert plan["accepted"] == (budget == exact)
+        assert plan["accepted"] == fits
         if plan["accepted"]:
             check_served(point, serve(model, point, 0.5))
         else:
@@ -168,7 +170,7 @@ def test_the_page_cache_of_a_cold_file_does_not_slow_a_load(tmp_path):
         load_s.setdefault(point.budget_bytes, []).append(told["load_s"])
         usage[point.budget_bytes] = done.max_usage_bytes
     # The file and the weights fill the narrow group, and go into the wide one side by side.
-    assert usage[tight.budget_bytes] <= tight.budget_bytes
+    assert usage[tight.budget_bytes] < tight.budget_bytes + PAGE_BYTES
     assert usage[wide.budget_bytes] > tight.budget_bytes
     # A thrashing load reads the file again and again; twice is what a busy disk may take.
     assert min(load_s[tight.budget_bytes]) < 2 * min(load_s[wide.budget_bytes]) + 0.5

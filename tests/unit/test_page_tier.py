@@ -8,7 +8,7 @@ from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.pages import PAGE_BYTES, chain, page_paths, pages_of, small_store
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
-from tonnage.engine import read_spec
+from tonnage.headers import read_spec
 from tonnage.memory.page_identity import page_identity
 from tonnage.memory.page_tier import LOST, PageTier
 from tonnage.models.source import ModelSource

@@ -240,3 +240,54 @@ def test_any_finite_logits_give_a_token(
     sample = draw(make(len(logits), **params), logits)
     assert 0 <= sample.token < len(logits)
     assert sample.logprob <= 0
+
+
+def bits(allowed: set[int], vocab: int) -> bytes:
+    """Return a mask: token i is bit i % 8 of byte i / 8."""
+    rows = np.isin(np.arange(vocab), list(allowed))
+    return np.packbits(rows, bitorder="little").tobytes()
+
+
+@given(
+    vocab=st.integers(1, 300),
+    seed=st.integers(0, 1 << 32),
+    data=st.data(),
+)
+def test_a_mask_draws_as_if_the_others_did_not_exist(vocab: int, seed: int, data: Any) -> None:
+    allowed = data.draw(st.sets(st.integers(0, vocab - 1), min_size=1))
+    row = np.random.default_rng(seed).standard_normal(vocab).astype(np.float32)
+    masked, plain = make(vocab, seed=seed), make(vocab, seed=seed)
+    masked.set_mask(bits(allowed, vocab))
+    only = np.where(np.isin(np.arange(vocab), list(allowed)), row, -np.inf)
+    first = draw(masked, row).token
+    assert first == draw(plain, only).token
+    assert first in allowed
+    # The next draw is free again.
+    assert draw(masked, row).token == draw(plain, row).token
+
+
+def test_a_mask_may_be_short_and_its_surplus_is_ignored() -> None:
+    row = np.zeros(70, np.float32)
+    sampler = make(70, temperature=0.0)
+    sampler.set_mask(b"\x00\x04")
+    assert draw(sampler, row).token == 10
+    sampler.set_mask(bytes(8) + b"\x20" + b"\xff" * 9)
+    assert draw(sampler, row).token == 69
+
+
+@pytest.mark.parametrize("mask", [b"", bytes(100), bytes(8) + b"\xc0"])
+def test_a_mask_that_allows_nothing_is_refused(mask: bytes) -> None:
+    sampler = make(70, temperature=0.0)
+    with pytest.raises(InputError, match="allows no token"):
+        sampler.set_mask(mask)
+    assert draw(sampler, np.arange(70, dtype=np.float32)).token == 69
+
+
+def test_the_log_probability_is_the_models_own_under_a_mask() -> None:
+    row = np.arange(10, dtype=np.float32)
+    sampler = make(10, temperature=0.0)
+    sampler.set_mask(bits({2}, 10))
+    drawn = draw(sampler, row, 1)
+    assert drawn.token == 2
+    assert drawn.logprob == pytest.approx(float(np.log(softmax(row)[2])), rel=8 * EPS)
+    assert drawn.top[0][0] == 9

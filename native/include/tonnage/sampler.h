@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -37,14 +38,19 @@ class Sampler {
   // Counts a token of the prompt towards the repetition penalty. Throws InputError outside the vocabulary.
   void observe(int32_t token);
 
+  // Allows, in the next draw alone, the tokens whose bits are set: token i is bit i % 8 of byte i / 8. A mask that is
+  // shorter than the vocabulary forbids the rest. Throws InputError when it allows nothing.
+  void set_mask(std::string_view mask);
+
   // Draws one token and counts it. num_top: -1 for no log probabilities (they cost a pass of exponentials),
   // else how many of the best to report beside the drawn one. logits is overwritten. The draw depends on the seed and on how many
-  // were drawn before, on nothing else. Order: bias, penalties, temperature, top-k, top-p, min-p. Throws
+  // were drawn before, on nothing else. Order: bias, penalties, mask, temperature, top-k, top-p, min-p. Throws
   // InputError when the logits hold NaN or infinity instead of a distribution.
   Sampled sample(float* logits, int32_t num_top);
 
  private:
   void adjust(float* logits) const;
+  void forbid(float* logits);
   void gather(const float* logits, float floor);
   size_t num_left(float peak, double total);
   int32_t draw(const float* logits);
@@ -54,6 +60,7 @@ class Sampler {
   int32_t vocab_size_;
   SamplingParams params_;
   uint64_t drawn_ = 0;
+  std::vector<uint64_t> mask_;  // empty: every token is allowed
   std::unordered_map<int32_t, int32_t> generated_;
   std::unordered_map<int32_t, int32_t> prompt_;
   std::vector<std::pair<float, int32_t>> candidates_;

@@ -1,4 +1,4 @@
-"""The command line: run, plan, batch, pull, list, rm, doctor, bench, audit.
+"""The command line: run, serve, plan, batch, pull, list, rm, doctor, bench, audit.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -42,6 +42,10 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.run import run
 
             return run(args)
+        case "serve":
+            from tonnage.cli.serve import serve
+
+            return serve(args)
         case "plan":
             from tonnage.cli.plan import plan
 

@@ -9,7 +9,7 @@ from tonnage import __version__
 from tonnage.cli.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 
-COMMANDS = ("run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit")
+COMMANDS = ("run", "serve", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -59,6 +59,7 @@ def _parser() -> ArgumentParser:
         )
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
+    _add_serve(command("serve", "answer over HTTP, as OpenAI's and Anthropic's servers do"))
     _add_plan(command("plan", "say what a model takes, before anything is loaded", PLAN_NOTES))
     _add_batch(command("batch", "answer a file of requests, many at once", BATCH_NOTES))
     _add_models(
@@ -167,6 +168,25 @@ def _add_run(parser: ArgumentParser) -> None:
     _add_page_cache(parser)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+
+
+def _add_serve(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    _add_model(parser)
+    add("--host", default="127.0.0.1", help="address; others than 127.0.0.1 need keys")
+    add("--port", type=int, metavar="N", default=8000, help="port, 0 for any free one (8000)")
+    add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
+    add("--alias", metavar="NAME", action="append", help="one more name of the model")
+    add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
+    add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
+    add("--connections", type=int, metavar="N", default=256, help="connections at once (256)")
+    add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
+    add("--max-body", type=int, metavar="KIB", default=1024, help="size of a request (1024)")
+    add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_page_cache(parser)
+    _add_engine(parser)
 
 
 def _add_batch(parser: ArgumentParser) -> None:

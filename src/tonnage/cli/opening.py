@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tonnage.cli.terminal import LateProgress, StatusLine
@@ -10,12 +11,16 @@ from tonnage.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from tonnage.engine import Engine
+    from tonnage.serving.build import ServingOptions
 
 
-def open_engine(args: Namespace, concurrency: int = 1) -> "Engine":
+def open_engine(
+    args: Namespace, concurrency: int = 1, serving: "ServingOptions | None" = None
+) -> "Engine":
     """Return the engine for the options of `tonnage run`, for so many sequences at once.
 
-    A load that takes long shows itself on a terminal.
+    serving: more about how they are served; where pages go on disk is in `args`. A load that takes
+    long shows itself on a terminal.
     """
     from tonnage.engine import Engine
     from tonnage.serving.build import ServingOptions
@@ -34,7 +39,7 @@ def open_engine(args: Namespace, concurrency: int = 1) -> "Engine":
             quality=args.quality,
             concurrency=concurrency,
             step_rows=args.step_rows,
-            serving=ServingOptions(disk=disk),
+            serving=replace(serving or ServingOptions(), disk=disk),
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),

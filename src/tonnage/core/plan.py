@@ -10,7 +10,7 @@ KvFormat = Literal["f16", "int8"]
 KV_FORMATS: tuple[KvFormat, ...] = ("f16", "int8")
 OTHER_ENGINES = "other engines"
 # Items that belong to the process, not to one engine.
-SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES)
+SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES, "server")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,21 @@
 """How an answer is drawn and where it ends."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tonnage.core.errors import RequestError
+
+
+class Constraint(Protocol):
+    """Decides, draw by draw, which tokens an answer may take."""
+
+    def mask(self) -> bytes:
+        """Return what may come next: token i is bit i % 8 of byte i / 8, at least one is set."""
+
+    def accept(self, token_id: int) -> None:
+        """Take the token that was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +24,7 @@ class SamplingOptions:
 
     max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 keeps all.
     seed None draws a fresh one. logprobs: None for none, n for the chosen token and the n best.
+    constraint: makes what decides for one answer, None leaves it free.
     """
 
     max_tokens: int | None = None
@@ -28,6 +40,7 @@ class SamplingOptions:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None
     ignore_eos: bool = False
+    constraint: Callable[[], Constraint] | None = None
 
     def __post_init__(self) -> None:
         """Check every value. Raises RequestError naming the first that is outside its range."""

@@ -18,7 +18,8 @@ def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) 
     model: tells its weights from all others. tokenizer: tells its vocabulary; with the template it
     changes no page, but what it makes of a text. Of the plan: formats of weights and pages, where
     layers lie in a page, and the arithmetic of the steps; not sizes of pools, rows or threads,
-    since logits do not depend on them (docs/kernels.md).
+    since logits do not depend on them (docs/kernels.md). Rows may still decide how layers are
+    grouped into pages, and pages of another form are other pages.
     """
     parts = {
         "method": _METHOD_VERSION,

@@ -8,6 +8,7 @@ and smaller weights; only then a shorter context.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError
 from tonnage.core.layout import MAX_STEP_ROWS
@@ -17,12 +18,14 @@ from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.budget import Budget
-from tonnage.planner.concessions import Concession, binding_item, concessions, way_out
 from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
-from tonnage.planner.neighbours import Limits, Neighbour, neighbours_of
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
 from tonnage.planner.precision import allocate, menus
+
+if TYPE_CHECKING:
+    from tonnage.planner.concessions import Concession
+    from tonnage.planner.neighbours import Neighbour
 
 SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
 USUAL_STEP_ROWS = (512, 256, 128)
@@ -47,8 +50,8 @@ class Choice:
     quality: PlanQuality
     usual_context_tokens: int
     accepted: bool
-    rejected: tuple[Neighbour, ...] = ()
-    concessions: tuple[Concession, ...] = ()
+    rejected: "tuple[Neighbour, ...]" = ()
+    concessions: "tuple[Concession, ...]" = ()
 
 
 def require_fit(choice: Choice, budget: Budget) -> None:
@@ -58,6 +61,8 @@ def require_fit(choice: Choice, budget: Budget) -> None:
     """
     if choice.accepted:
         return
+    from tonnage.planner.concessions import binding_item, way_out
+
     plan = choice.plan
     lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in plan.items)
     raise BudgetError(
@@ -101,11 +106,18 @@ def choose(
     usual = asked.context_tokens
     plan = judge.plan(chosen.workload)
     values = (wishes, chosen.workload, plan, chosen.forecast, chosen.quality, usual)
+    # Both only where they are asked for: a run carries neither.
     if found is None:
+        from tonnage.planner.concessions import concessions
+
         ways = concessions(judge, chosen, wishes, budget.num_bytes)
         return Choice(*values, accepted=False, concessions=ways)
+    if not compare:
+        return Choice(*values, accepted=True)
+    from tonnage.planner.neighbours import Limits, neighbours_of
+
     limits = Limits(budget.num_bytes, max_kld)
-    beside = neighbours_of(judge, found, wishes, limits) if compare else ()
+    beside = neighbours_of(judge, found, wishes, limits)
     return Choice(*values, accepted=True, rejected=beside)
 
 

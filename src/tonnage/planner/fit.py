@@ -22,7 +22,8 @@ class Wishes:
     """What the user asked for; None leaves the choice to the planner.
 
     precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
-    divergence from the file, in nats, that a choice may cost.
+    divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
+    this process may come to.
     """
 
     context: int | None = None
@@ -34,6 +35,7 @@ class Wishes:
     formats: Formats = ()
     kv_format: str | None = None
     max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
+    server_bytes: int = 0
 
     @property
     def weights_open(self) -> bool:
@@ -63,6 +65,7 @@ def choose_workload(
         formats=tuple(sorted(stated.items())),
         kv_format=_kv_format(wishes.kv_format),
         resident_bytes=resident_bytes,
+        server_bytes=wishes.server_bytes,
     )
 
 

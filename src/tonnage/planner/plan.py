@@ -44,7 +44,7 @@ class Workload:
     they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
     resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
-    the pages of K and V.
+    the pages of K and V. server_bytes: what an HTTP server in the process may come to.
     """
 
     context_tokens: int
@@ -57,6 +57,7 @@ class Workload:
     kv_format: KvFormat = "f16"
     beside_bytes: int = 0
     formats: Formats = ()
+    server_bytes: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -175,6 +176,8 @@ def _items(
     threads = workload.threads
     facts = spec.text or text_facts(spec.vocab_size)
     beside = workload.beside_bytes
+    num_bytes = workload.server_bytes
+    server = (Item("server", "host", num_bytes),) if num_bytes else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
@@ -189,6 +192,7 @@ def _items(
             "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
         ),
         *others,
+        *server,
     )
 
 

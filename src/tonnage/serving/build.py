@@ -21,13 +21,17 @@ class ServingOptions:
 
     max_stall_ns: the longest that a running answer waits for a token while prompts are read.
     max_cached_bytes: of prefixes that nobody uses, None for as many as there are pages.
-    disk: where prefixes go that memory has no room for; None keeps them nowhere.
+    disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes,
+    server_token_bytes: what an HTTP server in this process may come to, and what it takes for each
+    token of the vocabulary.
     """
 
     max_waiting: int = 1024
     max_stall_ns: int = DEFAULT_STALL_NS
     max_cached_bytes: int | None = None
     disk: DiskOptions | None = None
+    server_bytes: int = 0
+    server_token_bytes: int = 0
 
 
 class ArenaPages:

@@ -10,6 +10,10 @@ from tonnage.core.errors import TokenizerError
 if TYPE_CHECKING:
     from tonnage._native import TokenizerCore
 
+# Breaks a control token in a text that is encoded with control tokens parsed; see `stranger`. A
+# noncharacter, which no text that is exchanged holds (Unicode, section 23.7).
+MARK = "\ufdd0"
+_MARK_BYTES = MARK.encode()
 CONTROL = 3  # token type of GGUF
 _UNKNOWN = 2
 
@@ -86,8 +90,9 @@ class Tokenizer:
         """Return the token ids of `text`.
 
         add_special: put the beginning and end tokens round it that the model was trained with.
-        parse_special: control tokens written in the text become those tokens; otherwise they are
-        plain text, as the words of a stranger must be. Lone surrogates count as U+FFFD.
+        parse_special: control tokens written in the text become those tokens, unless MARK parts
+        them, which is left out; otherwise they are plain text, as the words of a stranger must be.
+        Lone surrogates count as U+FFFD.
         """
         ids = self._encode_text(text, parse_special=parse_special)
         if add_special and (self._special.prefix or self._special.suffix):
@@ -97,20 +102,39 @@ class Tokenizer:
     def _encode_text(self, text: str, *, parse_special: bool) -> list[int]:
         data = _utf8(text)
         form = self._special.normal_form
-        if form is None or text.isascii():
+        marked = parse_special and MARK in text
+        if not marked and (form is None or text.isascii()):
             return self._core.encode(data, parse_special)
         from tonnage.text.normal_form import is_normalized, normalize
 
-        if is_normalized(text, form):
+        if not marked and form is not None and is_normalized(text, form):
             return self._core.encode(data, parse_special)
         ids: list[int] = []
         for begin, end, token_id in self._core.split(data, parse_special):
             if token_id >= 0:
                 ids.append(token_id)
                 continue
-            part = normalize(data[begin:end].decode(), form).encode()
+            part = data[begin:end].replace(_MARK_BYTES, b"") if marked else data[begin:end]
+            if form is not None:
+                part = normalize(part.decode(), form).encode()
             ids += self._core.encode_plain(part, begin == 0)
         return ids
+
+    def control_texts(self, text: str) -> list[tuple[int, str]]:
+        """Return where control tokens are written in `text`: (index of the first letter, token)."""
+        data, parse_special = _utf8(text), True
+        found = []
+        num_chars, done = 0, 0
+        for begin, end, token_id in self._core.split(data, parse_special):
+            if token_id < 0 or not self.is_control(token_id):
+                continue
+            # A stretch may include the space that the token swallows.
+            token = self.token_bytes(token_id)
+            at = data.index(token, begin, end)
+            num_chars += len(data[done:at].decode("utf-8"))
+            done = at
+            found.append((num_chars, token.decode("utf-8", "replace")))
+        return found
 
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
         """Return the text of `ids`; control tokens are left out unless kept.

@@ -1,0 +1,44 @@
+"""What the server needs of an engine: `tonnage.engine.Engine` has it, and so have stand-ins."""
+
+from typing import Protocol, Self
+
+from tonnage.core.sampling import SamplingOptions
+from tonnage.generation import Generation
+from tonnage.serving.job import Piece
+
+
+class Answer(Protocol):
+    """Text as it is generated; `generation` tells the rest, its finish_reason once it has ended."""
+
+    @property
+    def generation(self) -> Generation:
+        """The answer so far."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+
+    async def __anext__(self) -> Piece:
+        """Return more text, which may be of several tokens."""
+
+    async def aclose(self) -> None:
+        """Stop; the engine computes nothing more for it."""
+
+
+class AsyncEngine(Protocol):
+    """An engine for an event loop."""
+
+    def stream(
+        self,
+        prompt: list[int],
+        options: SamplingOptions,
+        *,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        tenant: str = "",
+        cache_salt: str = "",
+    ) -> Answer:
+        """Return an answer; OverloadError, from here or from iterating, refuses it.
+
+        deadline_s: from now on; later the answer ends as it is, or with DeadlineError. tenant:
+        whose turn it counts as. cache_salt: prefixes are shared between equal ones only.
+        """

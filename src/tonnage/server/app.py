@@ -1,0 +1,155 @@
+"""The ASGI application: routes, who may use them, and one place where errors become answers."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tonnage import __version__
+from tonnage.server import chat, completions, messages, overview, responses
+from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
+from tonnage.server.failures import HttpError, failure_of
+from tonnage.server.service import Service
+from tonnage.server.tenants import Tenant, Tenants
+
+Handler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers a method and path; is_open: without a key."""
+
+    handler: Handler
+    is_open: bool = False
+
+
+async def _openapi(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Tell what may be asked, for tools that read OpenAPI."""
+    from tonnage.server.openapi import document
+
+    methods = {path: list(routes) for path, routes in ROUTES.items()}
+    await exchange.json(document(methods, __version__, with_keys=bool(tenant.name)))
+
+
+ROUTES: dict[str, dict[str, Route]] = {
+    "/health": {"GET": Route(overview.health, is_open=True)},
+    "/ready": {"GET": Route(overview.health, is_open=True)},
+    "/openapi.json": {"GET": Route(_openapi)},
+    "/metrics": {"GET": Route(overview.metrics)},
+    "/memory": {"GET": Route(overview.memory)},
+    "/v1/models": {"GET": Route(overview.models)},
+    "/v1/models/{model}": {"GET": Route(overview.model)},
+    "/v1/chat/completions": {"POST": Route(chat.chat)},
+    "/v1/completions": {"POST": Route(completions.complete)},
+    "/v1/responses": {"POST": Route(responses.respond)},
+    "/v1/messages": {"POST": Route(messages.messages)},
+    "/v1/messages/count_tokens": {"POST": Route(messages.count_tokens)},
+    "/tokenize": {"POST": Route(completions.tokenize)},
+    "/detokenize": {"POST": Route(completions.detokenize)},
+}
+_LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
+
+
+class App:
+    """Serves one Service to all comers."""
+
+    def __init__(self, service: Service, tenants: Tenants, limits: Limits) -> None:
+        """tenants: who may ask. limits: what one of them can take."""
+        self.service = service
+        self._tenants = tenants
+        self._limits = limits
+        self._intake = Intake()
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of ASGI."""
+        exchange = Exchange(scope, receive, send, self._limits, self._intake)
+        path = route_of(exchange.path)
+        try:
+            await self._answer(exchange, path)
+        except (ClientGoneError, asyncio.CancelledError):
+            pass  # nobody is there to be answered
+        except Exception as error:
+            await self._fail(exchange, error)
+        finally:
+            exchange.release()
+        self.service.metrics.answered(path if path in ROUTES else "other", exchange.status)
+
+    async def _answer(self, exchange: Exchange, path: str) -> None:
+        route = _route(path, exchange.method)
+        self._require_known_host(exchange)
+        if self.draining:
+            raise HttpError(
+                503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
+            )
+        tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
+        if exchange.method in ("GET", "HEAD"):
+            await route.handler(self.service, exchange, tenant, b"")
+            return
+        body = await exchange.body()
+        work = asyncio.ensure_future(route.handler(self.service, exchange, tenant, body))
+        gone = asyncio.ensure_future(exchange.until_gone())
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+        await work
+
+    def _require_known_host(self, exchange: Exchange) -> None:
+        """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
+        if self._tenants.need_keys:
+            return
+        host = exchange.headers.get("host", "localhost").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name not in _LOOPBACK:
+            raise HttpError(
+                403,
+                f"The host {name[:80]!r} is not this machine; without keys only localhost is "
+                "served.",
+                code="unknown_host",
+            )
+
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with an error, in the words of the interface that was used."""
+        failure = failure_of(error)
+        if failure.status >= 500:
+            _report(exchange, error)
+        in_anthropic = exchange.path.startswith("/v1/messages")
+        told = failure.anthropic() if in_anthropic else failure.openai()
+        if not exchange.started:
+            await exchange.json(told, failure.status, failure.headers)
+            return
+        await exchange.event(told, "error" if in_anthropic else None)
+        await exchange.end_events()
+
+
+def route_of(path: str) -> str:
+    """Return the path as ROUTES writes it."""
+    if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
+        return "/v1/models/{model}"
+    return path
+
+
+def _route(path: str, method: str) -> Route:
+    methods = ROUTES.get(path)
+    if methods is None:
+        raise HttpError(404, f"There is no {path[:80]}; see /openapi.json.", code="not_found")
+    route = methods.get("GET" if method == "HEAD" else method)
+    if route is None:
+        allowed = ", ".join(methods)
+        raise HttpError(
+            405, f"{path} takes {allowed}.", code="method_not_allowed", headers={"allow": allowed}
+        )
+    return route
+
+
+def _report(exchange: Exchange, error: Exception) -> None:
+    """Tell the operator where it failed; neither the message nor the request is shown."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code if trace is not None else None
+    where = f"{code.co_filename}:{trace.tb_lineno}" if trace is not None and code else "unknown"
+    print(f"tonnage: {exchange.path}: {type(error).__name__} at {where}", file=sys.stderr)

@@ -1,0 +1,182 @@
+"""One request and its answer over ASGI, with bounds on sizes and on waiting.
+
+Specification: asgi.readthedocs.io (HTTP), html.spec.whatwg.org (server-sent events).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tonnage.server.failures import HttpError
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+JSON = "application/json"
+_EVENT_STREAM = "text/event-stream; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a client can take of the server.
+
+    body_bytes: of one request; all that are being answered share four times as much. body_s,
+    header_s: seconds to send them. stall_s: seconds a reader may take to make room in a full
+    buffer. connections: at once. drain_s: seconds that answers get to end after SIGTERM.
+    """
+
+    body_bytes: int = 1 << 20
+    body_s: float = 30.0
+    stall_s: float = 60.0
+    connections: int = 256
+    header_s: float = 15.0
+    drain_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Intake:
+    """Bytes of the bodies of all requests that are being read or answered."""
+
+    held_bytes: int = 0
+
+
+class Exchange:
+    """A request; `body` reads it, then `json` or `begin_events` and `event` answer it.
+
+    `release` when it is over.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: Limits, intake: Intake
+    ) -> None:
+        """Take what ASGI hands over, and what this exchange shares with all others."""
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[str, str] = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        self.started = False
+        self.has_body = False
+        self.status = 0
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._intake = intake
+        self._held_bytes = 0
+
+    async def body(self) -> bytes:
+        """Return the whole body, which must be declared as JSON.
+
+        Raises HttpError: 415 for another type, 413 for one beyond the limit, 408 for a slow one.
+        """
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise HttpError(415, f"The Content-Type is {kind[:80]!r}; send {JSON}.")
+        limit = self._limits.body_bytes
+        declared = self.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise self._too_large(f"{int(declared[:20]):,}")
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await self._read(limit)
+        except TimeoutError:
+            raise HttpError(408, f"The body took over {self._limits.body_s:g} s.") from None
+
+    async def _read(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        total = 0
+        while True:
+            event = await self._receive()
+            if event["type"] != "http.request":
+                raise ClientGoneError
+            parts.append(event.get("body", b""))
+            total += len(parts[-1])
+            self._hold(len(parts[-1]))
+            if total > limit:
+                raise self._too_large(f"over {limit:,}")
+            if not event.get("more_body"):
+                self.has_body = True
+                return b"".join(parts)
+
+    def _hold(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        self._intake.held_bytes += num_bytes
+        if self._intake.held_bytes > 4 * self._limits.body_bytes:
+            raise HttpError(
+                503,
+                "The requests in progress fill the memory meant for them; try again soon.",
+                code="busy",
+                headers={"retry-after": "1"},
+            )
+
+    def release(self) -> None:
+        """Give back what the body counted as."""
+        self._intake.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    def _too_large(self, size: str) -> HttpError:
+        limit = self._limits.body_bytes
+        sentence = f"The body has {size} bytes; at most {limit:,} are accepted (--max-body)."
+        return HttpError(413, sentence, code="request_too_large")
+
+    async def until_gone(self) -> None:
+        """Return when the client has closed the connection; to be used after `body`."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def json(
+        self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer with `value` as JSON."""
+        await self.whole(msgspec.json.encode(value), JSON, status, headers)
+
+    async def whole(
+        self, body: bytes, kind: str, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer with `body`, whose Content-Type is `kind`."""
+        fields = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
+        await self._start(status, fields)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of server-sent events."""
+        fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}
+        await self._start(200, fields)
+
+    async def event(self, value: Any, name: str | None = None) -> None:
+        """Send one event: `value` as JSON, under `name` if there is one."""
+        lead = b"data: " if name is None else b"event: " + name.encode() + b"\ndata: "
+        await self._more(lead + msgspec.json.encode(value) + b"\n\n")
+
+    async def done(self) -> None:
+        """Send OpenAI's mark for the end of a stream."""
+        await self._more(b"data: [DONE]\n\n")
+
+    async def end_events(self) -> None:
+        """End the stream."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _more(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _start(self, status: int, fields: Mapping[str, str]) -> None:
+        self.started = True
+        self.status = status
+        pairs = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()
+        ]
+        pairs.append((b"x-content-type-options", b"nosniff"))
+        if self.method == "POST" and not self.has_body:
+            # What is left of the body is not worth reading.
+            pairs.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+class ClientGoneError(Exception):
+    """Nobody reads the answer any more."""

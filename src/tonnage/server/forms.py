@@ -1,0 +1,174 @@
+"""Answers of a guaranteed form: JSON, a JSON schema, a regular expression, a grammar.
+
+llguidance decides which tokens may follow (the extra `grammar`); the sampler draws among those.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tonnage.core.sampling import Constraint
+from tonnage.server.failures import HttpError
+from tonnage.server.openai_schema import ResponseFormat
+from tonnage.server.tool_calls import CLOSE, OPEN
+from tonnage.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
+
+MakeConstraint = Callable[[], Constraint]
+_ANY_OBJECT = '{"type": "object"}'
+_MAX_SCHEMA_BYTES = 65_536
+# A small model that may write spaces anywhere writes little else.
+_ONE_SPACE: "JsonCompileOptions" = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+
+
+class _Vocabulary:
+    """A tokenizer as llguidance wants it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.eos_token_id = min(tokenizer.eos_ids)
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        self.special_token_ids = [i for i in range(tokenizer.vocab_size) if tokenizer.is_control(i)]
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return self._tokenizer.encode(words, add_special=False, parse_special=False)
+
+
+class FormConstraint:
+    """Allows what keeps an answer within its grammar; one answer's own."""
+
+    def __init__(self, matcher: "LLMatcher") -> None:
+        """Take a fresh matcher."""
+        self._matcher = matcher
+
+    def mask(self) -> bytes:
+        """Return the tokens that may come next: token i is bit i % 8 of byte i / 8."""
+        return self._matcher.compute_bitmask()
+
+    def accept(self, token_id: int) -> None:
+        """Take the token that was drawn."""
+        self._matcher.consume_token(token_id)
+
+
+class Forms:
+    """Makes constraints for one tokenizer; what it needs is built with the first of them."""
+
+    def __init__(self, tokenizer: Tokenizer, *, enabled: bool) -> None:
+        """Take the tokenizer of the model. enabled: whether memory was planned for the tables."""
+        self._enabled = enabled
+        self._tokenizer = tokenizer
+        self._native: LLTokenizer | None = None
+
+    def of_format(self, form: ResponseFormat | None) -> MakeConstraint | None:
+        """Return the constraint of a response_format, None where text is free.
+
+        Raises HttpError 400 for a form that is broken, too large, or cannot be forced here.
+        """
+        if form is None or form.type == "text":
+            return None
+        guide = self._guide()
+        match form.type:
+            case "json_object":
+                grammar = guide.grammar_from_json_schema(_ANY_OBJECT, _ONE_SPACE)
+            case "json_schema":
+                schema = b"" if form.json_schema is None else bytes(form.json_schema.schema)
+                grammar = _schema_grammar(guide, schema)
+            case "regex":
+                grammar = guide.grammar_from_regex(_required(form.regex, "regex"))
+            case "grammar":
+                grammar = guide.grammar_from_lark(_required(form.grammar, "grammar"))
+        return self._maker(guide, grammar)
+
+    def of_tools(self, tools: Sequence[dict[str, Any]], name: str | None) -> MakeConstraint:
+        """Return the constraint of an answer that is one call: of `name`, or of any tool.
+
+        Raises HttpError 400 for a name that is none of theirs, or a broken schema.
+        """
+        chosen = [tool["function"] for tool in tools if name in (None, tool["function"]["name"])]
+        if not chosen:
+            raise HttpError(400, f"tool_choice names {name!r}, no tool.", param="tool_choice")
+        calls = [
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": function["name"]},
+                    "arguments": function["parameters"],
+                },
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+            for function in chosen
+        ]
+        schema = msgspec.json.encode({"anyOf": calls, "x-guidance": _ONE_SPACE}).decode()
+        guide = self._guide()
+        lark = f'start: "{OPEN}\\n" call "\\n{CLOSE}"\ncall: %json {schema}\n'
+        return self._maker(guide, guide.grammar_from_lark(lark))
+
+    def _maker(self, guide: "type[LLMatcher]", grammar: str) -> MakeConstraint:
+        tokenizer = self._tables()
+        wrong = guide.validate_grammar(grammar, tokenizer)
+        if wrong and not wrong.startswith("WARNING"):
+            raise HttpError(
+                400, f"The form of the answer is not understood: {wrong[:300]}", param="form"
+            )
+        return lambda: FormConstraint(guide(tokenizer, grammar, log_level=0))
+
+    def _guide(self) -> "type[LLMatcher]":
+        if not self._enabled:
+            raise HttpError(
+                400,
+                "This server was started without --forms, so no answer can be bound to a form.",
+                code="unsupported_parameter",
+            )
+        from llguidance import LLMatcher
+
+        return LLMatcher
+
+    def _tables(self) -> "LLTokenizer":
+        if self._native is None:
+            from llguidance import LLTokenizer, TokenizerWrapper
+
+            tokenizer = self._tokenizer
+            if not tokenizer.eos_ids:
+                raise HttpError(400, "The model has no end token, so no form can be forced.")
+            vocabulary = _Vocabulary(tokenizer)
+            wrapped = TokenizerWrapper(vocabulary)
+            self._native = LLTokenizer(
+                wrapped, tokenizer.vocab_size, eos_token=sorted(tokenizer.eos_ids)
+            )
+            # Its own tables hold them now.
+            wrapped.tokens = vocabulary.tokens = []
+        return self._native
+
+
+def _required(text: str | None, name: str) -> str:
+    if not text:
+        raise HttpError(400, f"response_format of type {name} needs {name}.", param=name)
+    return text
+
+
+def _schema_grammar(guide: "type[LLMatcher]", schema: bytes) -> str:
+    if schema in (b"", b"null"):
+        raise HttpError(400, "response_format needs json_schema.schema.", param="response_format")
+    if len(schema) > _MAX_SCHEMA_BYTES:
+        raise HttpError(
+            400,
+            f"The schema has {len(schema):,} bytes; at most {_MAX_SCHEMA_BYTES:,} are taken.",
+            param="response_format",
+        )
+    try:
+        return guide.grammar_from_json_schema(schema.decode(), _ONE_SPACE)
+    except ValueError as error:
+        raise HttpError(
+            400, f"The schema is not understood: {str(error)[:300]}", param="response_format"
+        ) from None

@@ -1,0 +1,232 @@
+"""What OpenAI's clients send, as far as it means something here; unknown fields are ignored.
+
+Specification: platform.openai.com/docs/api-reference. Fields below "ours" are not OpenAI's.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct, field
+
+Count = Annotated[int, Meta(ge=1, le=1 << 31)]
+Choices = Annotated[int, Meta(ge=1, le=16)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Temperature = Annotated[float, Meta(ge=0, le=10)]
+Stops = str | Annotated[list[str], Meta(max_length=16)]
+Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Sampling(Struct, kw_only=True):
+    """How the answer is drawn; what is left out stays as `tonnage run` has it."""
+
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    n: Choices | None = None
+    stop: Stops | None = None
+    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Bias | None = None
+    # Ours.
+    top_k: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    ignore_eos: bool | None = None
+    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
+    priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
+    deadline_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    truncation: Literal["disabled", "middle", "auto"] | None = None
+
+
+class StreamOptions(Struct):
+    """include_usage: the last event of a stream tells the usage."""
+
+    include_usage: bool | None = None
+
+
+class Part(Struct):
+    """A part of a message's content; only parts of text are understood."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(Struct):
+    """A call in the history: arguments as JSON text, or as an object from tolerant clients."""
+
+    name: str
+    arguments: Any = ""
+
+
+class ToolCall(Struct):
+    """A tool call that the model made earlier."""
+
+    function: CalledFunction
+    id: str | None = None
+    type: str | None = None
+
+
+class ChatMessage(Struct):
+    """One message of a conversation, with what clients send back of earlier answers."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class Function(Struct):
+    """A function that the model may call; parameters is a JSON schema."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Struct):
+    """A tool that the model may call; only functions are known."""
+
+    function: Function
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(Struct):
+    """The function that has to be called."""
+
+    name: str
+
+
+class ToolChoice(Struct):
+    """The tool that has to be called."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class JsonSchema(Struct):
+    """A JSON schema that the answer has to satisfy."""
+
+    schema: Raw = field(default_factory=Raw)
+    name: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct):
+    """The form that the answer has to have; `regex` and `grammar` are ours."""
+
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+    json_schema: JsonSchema | None = None
+    regex: Annotated[str, Meta(max_length=16_384)] | None = None
+    grammar: Annotated[str, Meta(max_length=65_536)] | None = None
+
+
+Tools = Annotated[list[Tool], Meta(max_length=128)]
+ToolChoices = Literal["none", "auto", "required"] | ToolChoice
+
+
+class ChatRequest(Sampling, kw_only=True):
+    """POST /v1/chat/completions."""
+
+    model: Name
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoices | None = None
+    response_format: ResponseFormat | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class CompletionRequest(Sampling, kw_only=True):
+    """POST /v1/completions; prompt: text, token ids, or a list of either."""
+
+    model: Name
+    prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=0, le=1 << 31)] | None = 16
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    suffix: str | None = None
+    response_format: ResponseFormat | None = None
+
+
+class ResponseItem(Struct, kw_only=True):
+    """An item of the input of a response: a message, a call that was made, or its result."""
+
+    type: str | None = None
+    role: Literal["system", "developer", "user", "assistant"] | None = None
+    content: str | list[Part] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[Part] | None = None
+
+
+class ResponseTool(Struct):
+    """A function that the model may call, as /v1/responses writes it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    type: Literal["function"] = "function"
+
+
+class ResponseToolChoice(Struct):
+    """The function that has to be called."""
+
+    name: str
+    type: Literal["function"] = "function"
+
+
+class TextFormat(Struct):
+    """The form of the answer, as /v1/responses writes it."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    schema: Raw = field(default_factory=Raw)
+    name: str | None = None
+
+
+class TextSettings(Struct):
+    """Settings of the answer's text."""
+
+    format: TextFormat | None = None
+
+
+class ResponseRequest(Sampling, kw_only=True):
+    """POST /v1/responses; nothing is stored, so previous_response_id is refused."""
+
+    model: Name
+    input: str | Annotated[list[ResponseItem], Meta(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    stream: bool | None = None
+    tools: Annotated[list[ResponseTool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
+    text: TextSettings | None = None
+    previous_response_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TokenizeRequest(Struct, kw_only=True):
+    """POST /tokenize: a text, or messages in the model's chat template."""
+
+    content: str | None = None
+    messages: list[ChatMessage] | None = None
+    add_special: bool = False
+    parse_special: bool = False
+    with_pieces: bool = False
+
+
+class DetokenizeRequest(Struct, kw_only=True):
+    """POST /detokenize."""
+
+    tokens: list[int] = field(default_factory=list)

@@ -1,0 +1,129 @@
+"""Running the server: a socket, an event loop, and an end that lets answers finish."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from tonnage.core.errors import RequestError
+from tonnage.engine import Engine
+from tonnage.server.app import App
+from tonnage.server.connection import bounded
+from tonnage.server.exchange import Limits
+from tonnage.server.service import Service
+from tonnage.server.tenants import Tenants
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is served. names: what it is called, the first in answers.
+
+    with_forms: answers may be bound to a form; the tables for that have been planned.
+    """
+
+    names: Sequence[str]
+    tenants: Tenants
+    limits: Limits = field(default_factory=Limits)
+    with_forms: bool = False
+
+
+def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
+    """Return a socket that is bound and does not listen yet; port 0 takes a free one.
+
+    Raises RequestError for an address that others reach when no key protects it, and for one that
+    cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise RequestError(f"The host {host!r} is unknown ({error}).") from None
+    family, kind, protocol, _, address = found[0]
+    if not need_keys and not _is_loopback(str(address[0])):
+        raise RequestError(
+            f"{host} can be reached by others; serve it with --keys FILE or TONNAGE_API_KEY, or "
+            "stay on 127.0.0.1."
+        )
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise RequestError(
+            f"{host}:{port} cannot be served ({error.strerror}); choose another --port."
+        ) from None
+    return bound
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
+class _Server(uvicorn.Server):
+    """Ends after SIGTERM or Ctrl-C with the answers that run; a second Ctrl-C cuts them off."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self.app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or ():
+            host, port = one.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            name = self.app.service.name
+            print(f"{name} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        in_main = threading.current_thread() is threading.main_thread()
+        kinds = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.app.draining = True
+        super().handle_exit(sig, None)
+
+
+def server_of(app: App, limits: Limits) -> uvicorn.Server:
+    """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
+    connection = bounded(limits)
+    app.service.num_connections = lambda: len(connection.open)
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=128,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(limits.drain_s),
+    )
+    return _Server(config, app)
+
+
+def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
+    """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
+    service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
+    server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
+    try:
+        asyncio.run(server.serve(sockets=[bound]))
+    finally:
+        service.close()
+    return 130 if server.force_exit else 0

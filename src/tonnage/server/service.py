@@ -1,0 +1,245 @@
+"""What every interface needs: prompts out of messages, answers from the engine, what they cost."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.core.ledger import Ledger
+from tonnage.core.sampling import SamplingOptions
+from tonnage.engine import Engine
+from tonnage.server.answers import AsyncEngine
+from tonnage.server.choices import Choice, Choices
+from tonnage.server.conversation import Turns, without_tools
+from tonnage.server.failures import HttpError
+from tonnage.server.forms import Forms, MakeConstraint
+from tonnage.server.metrics import Metrics
+from tonnage.server.openai_schema import Sampling
+from tonnage.server.tenants import Tenant
+
+Result = TypeVar("Result")
+_SAME_NAMES = (
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p",
+    "repetition_penalty", "ignore_eos",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids of a prompt, and how many were dropped from its middle because it was asked for."""
+
+    tokens: list[int]
+    dropped_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a request is to be served."""
+
+    tenant: Tenant
+    priority: int = 0
+    deadline_s: float | None = None
+    cache_salt: str = ""
+
+
+class Service:
+    """One model behind the interfaces."""
+
+    def __init__(
+        self, engine: Engine, answers: AsyncEngine, names: Sequence[str], *, with_forms: bool
+    ) -> None:
+        """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
+
+        names: what the model is called, the first in answers. with_forms: answers may be bound.
+        """
+        self.engine = engine
+        self.names = tuple(names)
+        self.created_s = int(time.time())
+        self.metrics = Metrics()
+        self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
+        self.num_connections: Callable[[], int] = lambda: 0
+        self.forms = Forms(engine.tokenizer, enabled=with_forms)
+        self._answers = answers
+        # One thread: templates and the memory they may take are one request's at a time.
+        self._worker = ThreadPoolExecutor(1, "prompts")
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.names[0]
+
+    @property
+    def context_tokens(self) -> int:
+        """Positions of a prompt and its answer."""
+        return self.engine.plan.context_tokens
+
+    def require_model(self, name: str) -> None:
+        """Raise HttpError 404 unless `name` is this server's model."""
+        if name not in self.names:
+            raise HttpError(
+                404,
+                f"There is no model {name[:80]!r} here; this server has {', '.join(self.names)}.",
+                code="model_not_found",
+                param="model",
+            )
+
+    async def aside(self, work: Callable[[], Result]) -> Result:
+        """Return what `work` does in another thread, so that the answers go on."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def encode_chat(
+        self,
+        turns: Turns,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return the token ids of a conversation, with the tools where there are any.
+
+        variables: more names for the template. Raises ChatTemplateError, RequestError.
+        """
+        names = {key: value for key, value in (variables or {}).items() if key != "messages"}
+        if not self.knows_tools:
+            turns, tools = without_tools(turns, tools), ()
+        if tools:
+            names["tools"] = list(tools)
+        return await self.aside(lambda: self.engine.encode_chat(turns, names))
+
+    async def encode_text(self, prompt: str | list[int]) -> list[int]:
+        """Return the token ids of a plain prompt. Raises RequestError."""
+        return await self.aside(lambda: self.engine.encode_prompt(prompt, raw=True))
+
+    def fit(self, tokens: list[int], truncation: str | None, max_tokens: int | None) -> Prompt:
+        """Return a prompt that leaves room for an answer.
+
+        truncation: None or `disabled` refuses what is too long, ContextLengthError; `middle` and
+        `auto` drop tokens from the middle, so that max_tokens (256 if None, at most half of the
+        context) fit behind.
+        """
+        context = self.context_tokens
+        if len(tokens) < context:
+            return Prompt(tokens)
+        if truncation not in ("middle", "auto"):
+            raise ContextLengthError(
+                f"The prompt has {len(tokens):,} tokens and the context holds {context:,}, one of "
+                "them for the answer; shorten it, or ask for truncation 'middle'."
+            )
+        kept = context - min(max_tokens or 256, context // 2)
+        head = kept // 2
+        dropped = len(tokens) - kept
+        self.metrics.dropped_tokens += dropped
+        return Prompt(tokens[:head] + tokens[len(tokens) - (kept - head) :], dropped)
+
+    def order(self, request: Sampling, tenant: Tenant) -> Order:
+        """Return how a request is to be served; a tenant's own salt is always part of its salt."""
+        salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
+        wish = request.priority or 0
+        # Whoever shares the server may step back, but not push ahead.
+        priority = tenant.priority + (min(wish, 0) if tenant.name else wish)
+        return Order(tenant, priority, request.deadline_s, salt)
+
+    @asynccontextmanager
+    async def answering(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        order: Order,
+        *,
+        num_each: int = 1,
+        tool_names: Sequence[str] = (),
+    ) -> AsyncIterator[Choices]:
+        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it."""
+        order.tenant.admit(time.monotonic())
+        seed = options.resolved_seed()
+        end_ids = self.engine.tokenizer.eos_ids
+        choices = Choices([])
+        self.metrics.in_progress += 1
+        try:
+            for index in range(num_each * len(prompts)):
+                answer = self._answers.stream(
+                    prompts[index // num_each].tokens,
+                    replace(options, seed=(seed + index % num_each) % (1 << 64)),
+                    priority=order.priority,
+                    deadline_s=order.deadline_s,
+                    tenant=order.tenant.name,
+                    cache_salt=order.cache_salt,
+                )
+                choices.all.append(Choice(answer, tool_names, end_ids))
+            yield choices
+        finally:
+            await choices.close()
+            self.metrics.in_progress -= 1
+            self._count(choices, order.tenant)
+
+    def _count(self, choices: Choices, tenant: Tenant) -> None:
+        metrics = self.metrics
+        for choice in choices.all:
+            one = choice.answer.generation
+            metrics.prompt_tokens += len(one.prompt)
+            metrics.cached_tokens += one.num_cached_tokens
+            metrics.generated_tokens += len(one.tokens)
+            tenant.spend(len(one.prompt) + len(one.tokens))
+            if one.tokens:
+                metrics.first_token.add(one.time_to_first_token_ns * 1e-9)
+            if len(one.tokens) > 1:
+                metrics.per_token.add(one.decode_ns * 1e-9 / (len(one.tokens) - 1))
+            if one.finish_reason is None:
+                metrics.cancelled += 1
+
+    async def ledger(self) -> Ledger:
+        """Return the engine's ledger."""
+        return await self.aside(self.engine.ledger)
+
+    def close(self) -> None:
+        """End the thread of prompts."""
+        self._worker.shutdown(cancel_futures=True)
+
+
+def options_of(
+    request: Sampling,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None = None,
+    constraint: MakeConstraint | None = None,
+) -> SamplingOptions:
+    """Return how an answer is drawn. Raises RequestError for what is out of range."""
+    values: dict[str, Any] = {"max_tokens": max_tokens, "logprobs": logprobs}
+    values["constraint"] = constraint
+    values |= {
+        name: getattr(request, name) for name in _SAME_NAMES if getattr(request, name) is not None
+    }
+    if request.stop is not None:
+        stops = [request.stop] if isinstance(request.stop, str) else request.stop
+        values["stop"] = tuple(stops)
+    if request.seed is not None:
+        values["seed"] = request.seed % (1 << 64)
+    if request.logit_bias:
+        values["logit_bias"] = {_token_id(key): v for key, v in request.logit_bias.items()}
+    return SamplingOptions(**values)
+
+
+def _token_id(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > 9:
+        raise RequestError(f"logit_bias names {text[:40]!r}; its keys are token ids.")
+    return int(text)
+
+
+def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
+    """Return OpenAI's `usage`; dropped_tokens is ours."""
+    num_prompt = sum(len(prompt.tokens) for prompt in prompts)
+    generations = [choice.answer.generation for choice in choices.all]
+    num_generated = sum(len(one.tokens) for one in generations)
+    cached = generations[0].num_cached_tokens if generations else 0
+    details = {"cached_tokens": cached}
+    dropped = sum(prompt.dropped_tokens for prompt in prompts)
+    if dropped:
+        details["dropped_tokens"] = dropped
+    return {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_generated,
+        "total_tokens": num_prompt + num_generated,
+        "prompt_tokens_details": details,
+    }

@@ -1,0 +1,76 @@
+// Calls to the server. Every function rejects with an ApiError whose message is a sentence for people.
+
+export class ApiError extends Error {
+  constructor(message, status, retryAfterS) {
+    super(message);
+    this.status = status;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+function headers(key) {
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
+async function failure(response) {
+  let message = `The server answered with status ${response.status}.`;
+  try {
+    const body = await response.json();
+    message = body?.error?.message ?? message;
+  } catch {
+    // Not JSON: the status has to do.
+  }
+  return new ApiError(message, response.status, Number(response.headers.get("retry-after")) || null);
+}
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The server cannot be reached; is it still running?", 0, null);
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+export async function getJson(path, key) {
+  return (await request(path, { headers: headers(key), cache: "no-store" })).json();
+}
+
+// Splits a byte stream into the data of its server-sent events.
+export async function* eventsOf(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    rest += value;
+    const blocks = rest.split(/\r?\n\r?\n/);
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+      if (data.length) yield data.map((line) => line.slice(5).trimStart()).join("\n");
+    }
+  }
+}
+
+// Yields {text} as the answer comes, and once {usage} and {finish}.
+export async function* chat(body, key, signal) {
+  const response = await request("/v1/chat/completions", {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers(key) },
+    body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
+    signal,
+  });
+  for await (const data of eventsOf(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ApiError(chunk.error.message, 500, null);
+    const choice = chunk.choices?.[0];
+    if (choice?.delta?.content) yield { text: choice.delta.content };
+    if (choice?.finish_reason) yield { finish: choice.finish_reason };
+    if (chunk.usage) yield { usage: chunk.usage };
+  }
+}

@@ -1,0 +1,107 @@
+// The live memory view: budget, items, pages, prefix tree, speed over time, what the pressure ladder did.
+import { html, useEffect, useState } from "/static/vendor/htm-preact.js";
+import { getJson } from "./api.js";
+import { bytes, number, percent, seconds } from "./format.js";
+import { Budget } from "./budget.js";
+import { Pages } from "./pages.js";
+import { PrefixTree } from "./prefix.js";
+import { Speed } from "./speed.js";
+
+const PERIOD_MS = 1000;
+const MOST_SAMPLES = 300;
+
+function sampleOf(state) {
+  const speed = state.speed ?? {};
+  return {
+    at: Date.now() / 1000,
+    rate: speed.decode_tokens_per_s ?? null,
+    forecast: speed.forecast_tokens_per_s ?? null,
+    share: speed.bandwidth_share ?? null,
+    rss: state.rss_bytes,
+  };
+}
+
+// Asks once a period while the page is seen; the last state stays on the page when the server does not answer.
+function useMemory(apiKey) {
+  const [state, setState] = useState(null);
+  const [history, setHistory] = useState([]);
+  const [problem, setProblem] = useState(null);
+  useEffect(() => {
+    let timer = null;
+    let ended = false;
+    const ask = async () => {
+      if (!document.hidden) {
+        try {
+          const next = await getJson("/memory", apiKey);
+          if (ended) return;
+          setState(next);
+          setHistory((all) => [...all.slice(1 - MOST_SAMPLES), sampleOf(next)]);
+          setProblem(null);
+        } catch (error) {
+          if (!ended) setProblem(error);
+        }
+      }
+      if (!ended) timer = setTimeout(ask, PERIOD_MS);
+    };
+    ask();
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
+  }, [apiKey]);
+  return [state, history, problem];
+}
+
+function Ladder({ events }) {
+  if (!events.length) return html`<p class="empty">Memory was never short.</p>`;
+  return html`<ol class="ladder" reversed>
+    ${[...events].reverse().map(
+      (event) => html`<li><span class="when">${seconds(event.age_s)} ago</span> ${event.text}</li>`,
+    )}
+  </ol>`;
+}
+
+function Items({ items }) {
+  return html`<table>
+    <caption class="hidden">Items of the process, planned beside measured</caption>
+    <thead><tr><th scope="col">item</th><th scope="col">planned</th><th scope="col">now</th><th scope="col">peak</th></tr></thead>
+    <tbody>
+      ${items.map(
+        (item) => html`<tr>
+          <th scope="row"><span class=${`swatch kind-${item.kind}`}></span> ${item.name}</th>
+          <td>${bytes(item.planned_bytes)}</td>
+          <td>${bytes(item.now_bytes)}</td>
+          <td>${bytes(item.peak_bytes)}</td>
+        </tr>`,
+      )}
+    </tbody>
+  </table>`;
+}
+
+function Panel({ title, children }) {
+  return html`<section class="panel" aria-label=${title}><h3>${title}</h3>${children}</section>`;
+}
+
+export function Memory({ apiKey }) {
+  const [state, history, problem] = useMemory(apiKey);
+  return html`
+    <section class="memory" aria-label="Memory">
+      ${problem && html`<p class="problem" role="status">${problem.message}</p>`}
+      ${state &&
+      html`
+        <${Panel} title="Budget"><${Budget} state=${state} /><//>
+        <${Panel} title="Speed">
+          <p class="figures">
+            <b>${number(state.speed?.decode_tokens_per_s, 1)}</b> tokens/s, forecast ${number(state.speed?.forecast_tokens_per_s, 1)},
+            <b> ${percent(state.speed?.bandwidth_share)}</b> of what the memory can give
+          </p>
+          <${Speed} history=${history} />
+        <//>
+        ${state.pages?.total > 0 && html`<${Panel} title="Pages"><${Pages} pages=${state.pages} /><//>`}
+        ${state.prefix && html`<${Panel} title="Shared prefixes"><${PrefixTree} prefix=${state.prefix} /><//>`}
+        <${Panel} title="Items"><${Items} items=${state.items} /><//>
+        ${state.ladder && html`<${Panel} title="When memory ran short"><${Ladder} events=${state.ladder} /><//>`}
+      `}
+    </section>
+  `;
+}

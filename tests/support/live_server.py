@@ -1,0 +1,115 @@
+"""A server in this process: a tiny model or scripted answers behind real sockets."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from support.checkpoints import tiny_config, tiny_model, write_hf
+from tonnage.core.sampling import SamplingOptions
+from tonnage.engine import Engine
+from tonnage.generation import Generation
+from tonnage.server.app import App
+from tonnage.server.exchange import Limits
+from tonnage.server.run import bind, server_of
+from tonnage.server.service import Service
+from tonnage.server.tenants import Tenants
+from tonnage.serving.job import Piece
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|end|>{% endfor %}[assistant]"
+TOOL_TEMPLATE = "{% if tools %}[tools]{{ tools | tojson }}{% endif %}" + TEMPLATE
+NAME = "tiny"
+
+
+def write_chat_model(folder: Path, template: str = TEMPLATE, **changes: object) -> Path:
+    """Write a tiny model with a chat template; its greedy answers never end by themselves."""
+    changes = {"max_position_embeddings": 1 << 16, **changes}
+    write_hf(folder, tiny_model(tiny_config("gemma2", **changes), seed=1))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@dataclass
+class ScriptedAnswer:
+    """An answer whose pieces are known beforehand; `error` is raised in their place."""
+
+    generation: Generation
+    pieces: list[str]
+    error: Exception | None = None
+    closed: bool = False
+
+    def __aiter__(self) -> "ScriptedAnswer":
+        return self
+
+    async def __anext__(self) -> Piece:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        if not self.pieces:
+            self.generation.finish_reason = "stop"
+            raise StopAsyncIteration
+        text = self.pieces.pop(0)
+        self.generation.text += text
+        self.generation.tokens.append(0)
+        return Piece(text, (0,), ())
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class ScriptedEngine:
+    """Answers every request with the same pieces, or an error, and remembers what was asked."""
+
+    pieces: Sequence[str] = ("Hello", " there")
+    error: Exception | None = None
+    asked: list[tuple[list[int], SamplingOptions, dict[str, Any]]] = field(default_factory=list)
+
+    def stream(self, prompt: list[int], options: SamplingOptions, **order: Any) -> ScriptedAnswer:
+        self.asked.append((prompt, options, order))
+        generation = Generation(prompt, options, options.seed or 0)
+        return ScriptedAnswer(generation, list(self.pieces), self.error)
+
+
+@dataclass
+class Live:
+    """A running server."""
+
+    url: str
+    port: int
+    service: Service
+    app: App
+
+
+@contextlib.contextmanager
+def live(
+    engine: Engine,
+    answers: Any = None,
+    *,
+    tenants: Tenants | None = None,
+    **limits: Any,
+) -> Iterator[Live]:
+    """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
+    service = Service(engine, answers or engine, [NAME], with_forms=True)
+    bounds = replace(Limits(drain_s=3), **limits)
+    app = App(service, tenants or Tenants({}), bounds)
+    server = server_of(app, bounds)
+    bound = bind("127.0.0.1", 0, need_keys=False)
+    port = bound.getsockname()[1]
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[bound]),))
+    thread.start()
+    try:
+        while not server.started:
+            threading.Event().wait(0.01)
+        yield Live(f"http://127.0.0.1:{port}", port, service, app)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        service.close()
+        assert not thread.is_alive()

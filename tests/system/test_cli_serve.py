@@ -1,0 +1,127 @@
+"""`tonnage serve` as a process: start, plan, signals, refusals."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command import COMMAND, environment, refused, tonnage
+from support.live_server import write_chat_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_chat_model(tmp_path_factory.mktemp("model") / "hf")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *args: object, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `tonnage serve ARGS` on a free port; yield the process and its address."""
+    command = [*COMMAND, "serve", *map(str, args), "--port", "0"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment(folder, **env)
+    ) as process:
+        try:
+            line = process.stderr.readline()
+            assert " at http://" in line, line + process.stderr.read()
+            yield process, line.split(" at ")[1].split()[0]
+        finally:
+            process.kill()
+
+
+def fetched(url: str, body: object = None, **headers: str) -> dict:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", **headers}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=20) as answer:
+        return json.load(answer)
+
+
+def test_it_tells_its_memory_and_its_interface(model, tmp_path):
+    with serving(tmp_path, model, "--memory", "120MiB", "--alias", "gpt-4o") as (_, url):
+        names = [one["id"] for one in fetched(f"{url}/v1/models")["data"]]
+        assert names == ["hf", "gpt-4o"]
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+        assert fetched(f"{url}/v1/chat/completions", body)["usage"]["completion_tokens"] == 3
+        memory = fetched(f"{url}/memory")
+        items = {item["name"]: item for item in memory["items"]}
+        assert 0 < items["server"]["now_bytes"] < items["server"]["planned_bytes"]
+        assert memory["budget_bytes"] == 120 << 20
+        assert memory["peak_rss_bytes"] < memory["total_bytes"] <= memory["budget_bytes"]
+        paths = fetched(f"{url}/openapi.json")["paths"]
+        assert {"/v1/chat/completions", "/v1/messages", "/memory", "/health"} <= paths.keys()
+        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        assert 'tonnage_requests_total{path="/v1/chat/completions",status="200"} 1' in text
+        assert "tonnage_generated_tokens_total 3" in text
+        assert 'tonnage_memory_planned_bytes{item="server",kind="host"}' in text
+
+
+def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
+    plain = json.loads(tonnage(tmp_path, "plan", model, "--json").stdout)
+    total = plain["total_bytes"]
+    sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
+    assert "server 32.0 MiB" in sentence
+    sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
+    assert "server 40.2 MiB" in sentence
+
+
+def test_without_forms_a_bound_answer_is_refused(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
+    with serving(tmp_path, model) as (_, url):
+        with pytest.raises(urllib.error.HTTPError, match="400") as caught:
+            fetched(f"{url}/v1/completions", body)
+        assert "started without --forms" in json.load(caught.value)["error"]["message"]
+        caught.value.close()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_answer_finish(model, tmp_path, kind):
+    body = {"model": "hf", "prompt": "x", "max_tokens": 300, "temperature": 0, "stream": True}
+    with serving(tmp_path, model) as (process, url):
+        data = json.dumps(body).encode()
+        asked = urllib.request.Request(
+            f"{url}/v1/completions", data, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            first = answer.readline()
+            process.send_signal(kind)
+            rest = answer.read()
+        assert first.startswith(b"data: ")
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert b'"finish_reason":"length"' in rest
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_others_are_served_with_a_key_only(model, tmp_path):
+    sentence = refused(tonnage(tmp_path, "serve", model, "--host", "0.0.0.0", "--port", 0))
+    assert "can be reached by others" in sentence
+    key = "key-0123456789abcdef"
+    with serving(tmp_path, model, "--host", "0.0.0.0", TONNAGE_API_KEY=key) as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert fetched(f"{url}/health") == {"status": "ok"}
+        assert fetched(f"{url}/v1/models", Authorization=f"Bearer {key}")["object"] == "list"
+        with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+            fetched(f"{url}/v1/models", Authorization="Bearer guess")
+        caught.value.close()
+
+
+def test_a_taken_port_and_other_mistakes_are_sentences(model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "choose another --port" in refused(tonnage(tmp_path, "serve", model, "--port", port))
+    for args, words in (
+        (("--port", 70_000), "--port is 70000"),
+        (("--host", "no.such.host.invalid"), "is unknown"),
+        (("--keys", tmp_path / "none.toml"), "No such file"),
+        (("--max-body", 0), "--max-body is 0"),
+    ):
+        assert words in refused(tonnage(tmp_path, "serve", model, "--port", 0, *args))
+    assert os.listdir(tmp_path) in ([], ["cache"])
