@@ -140,7 +140,7 @@ def _step_of(
     work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
 ) -> float:
     products = {product.format: product for product in team.products}
-    total = team.call_s + team.product_s * work.num_products
+    total = team.call_s + team.product_overhead_s(rows) * work.num_products
     read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
     cached = min(1.0, team.cached_bytes / read_bytes)
     for part in work.products:
