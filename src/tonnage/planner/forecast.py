@@ -165,7 +165,7 @@ def _attend_s(
 ) -> float:
     """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
     last = position + rows - 1
-    pairs = a.num_heads * sequences * rows * (a.seen(position) + a.seen(last)) / 2
+    pairs = a.num_heads * sequences * rows * (a.scored(position) + a.scored(last)) / 2
     queries, slack = attend_shares(a, rows, sequences, team.threads)
     rate = team.attend_at(kv_format, queries)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
