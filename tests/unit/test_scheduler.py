@@ -192,7 +192,17 @@ def test_one_slow_step_does_not_keep_chunks_short() -> None:
         assert rows * 1000 <= 200_000
         longest = max(longest, rows)
         pace.observe(rows, 1000 * rows)
+        pace.observe(12, 12_000)
     assert longest >= 150
+
+
+def test_short_steps_do_not_make_long_ones_look_short() -> None:
+    pace = Pace()
+    pace.observe(256, 264_000)
+    for _ in range(200):
+        pace.observe(4, 20_000)
+    assert pace.step_ns(256) == 264_000
+    assert most_rows(pace.step_ns, 160_000, 12, 512) < 160
 
 
 def test_pace_never_falls_with_rows() -> None:

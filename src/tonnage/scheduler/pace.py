@@ -10,9 +10,9 @@ class Pace:
     """Predicts the time of a step from its rows, on the safe side.
 
     Per power of two of rows it keeps the slowest recent step, which fades by an eighth with each
-    faster one, and by a 64th with each shorter one: or one slow step would keep chunks short for
-    ever. Beyond the largest step seen, time grows in proportion to rows, which overestimates: a
-    part of every step does not depend on rows. So the first chunks are short and double.
+    faster one. A row takes no longer among more rows, since a part of every step does not depend on
+    them: so beyond the largest step seen time grows in proportion, and a short step bounds what is
+    believed of longer ones, or one slow step would keep chunks short for ever.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Pace:
         self._seen[bucket] = (num_rows, max(elapsed_ns, before - before // 8))
         for larger, (rows, known) in self._seen.items():
             if larger > bucket:
-                self._seen[larger] = (rows, max(elapsed_ns, known - known // 64))
+                self._seen[larger] = (rows, min(known, elapsed_ns * rows // num_rows))
 
     def step_ns(self, num_rows: int) -> int:
         """Return the expected time of a step of `num_rows`, 0 before anything was seen."""
