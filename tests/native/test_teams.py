@@ -44,7 +44,7 @@ def test_fifty_cycles_give_memory_and_threads_back() -> None:
         arena = Arena(size, huge_pages=False)
         arena.write(0, b"\1" * size)
         team = Executor(best_isa(), 4)
-        team.run(Program(arena, 1, 1, 1), [0], [([0], 1, 0)], [])
+        team.run(Program(arena, 1, [(1, 0)], 1), [0], [([[0]], 1, 0)], [])
         del arena, team
         held.append(resident_bytes())
     assert num_threads() == before_threads
@@ -54,10 +54,10 @@ def test_fifty_cycles_give_memory_and_threads_back() -> None:
 
 def test_a_program_keeps_its_arena() -> None:
     arena = Arena(1 << 16, huge_pages=False)
-    program = Program(arena, 1, 1, 4)
+    program = Program(arena, 1, [(1, 0)], 4)
     program.rope_table(frequencies=0, pairs=16, table=1024)
     del arena
-    Executor(best_isa(), 2).run(program, [0] * 4, [([0], 4, 0)], [])
+    Executor(best_isa(), 2).run(program, [0] * 4, [([[0]], 4, 0)], [])
 
 
 def test_teams_of_several_threads_at_once() -> None:
@@ -65,12 +65,12 @@ def test_teams_of_several_threads_at_once() -> None:
 
     def work() -> None:
         arena = Arena(1 << 16, huge_pages=False)
-        program = Program(arena, 1, 2, 64)
+        program = Program(arena, 1, [(2, 0)], 64)
         program.rope_table(frequencies=0, pairs=16, table=1024)
         arena.write(0, np.linspace(0.1, 1, 16, dtype=np.float32).tobytes())
         team = Executor(best_isa(), 3)
         for _ in range(50):
-            team.run(program, [0] * 64, [([0, 1], 64, 3)], [])
+            team.run(program, [0] * 64, [([[0, 1]], 64, 3)], [])
         results.append(arena.read(1024, 64 * 2 * 16 * 4))
 
     callers = [threading.Thread(target=work) for _ in range(4)]
@@ -84,9 +84,9 @@ def test_teams_of_several_threads_at_once() -> None:
 
 def test_more_threads_than_work() -> None:
     arena = Arena(1 << 16, huge_pages=False)
-    program = Program(arena, 1, 1, 4)
+    program = Program(arena, 1, [(1, 0)], 4)
     program.rope_table(frequencies=0, pairs=1, table=1024)
-    Executor(best_isa(), 32).run(program, [0], [([0], 1, 0)], [])
+    Executor(best_isa(), 32).run(program, [0], [([[0]], 1, 0)], [])
 
 
 @pytest.mark.parametrize("isa", ISAS)

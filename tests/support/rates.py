@@ -26,6 +26,7 @@ def _team(threads: int, cached_bytes: int) -> TeamRates:
         call_s=1e-6,
         op_s=1e-7 * threads,
         product_s=0.0,
+        product_row_s=0.0,
         element_s=(("norm", 1e-10), ("quantize", 1e-10)),
         attend=attend,
         products=tuple(_product(form, threads) for form in ALL_FORMATS),

@@ -19,7 +19,7 @@ from support.command import COMMAND, environment, refused, tonnage
 KEYS = {
     "text", "tokens", "num_prompt_tokens", "num_generated_tokens", "time_to_first_token_ns",
     "decode_tokens_per_s", "peak_rss_bytes", "model", "finish_reason", "seed", "isa", "threads",
-    "num_cached_tokens", "load_ns",
+    "num_cached_tokens", "load_ns", "forecast", "bandwidth_share", "slowdown",
 }  # fmt: skip
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[answer]"
 

@@ -212,7 +212,8 @@ def test_a_cancelled_task_frees_its_pages(engine: Engine) -> None:
 
     async def cancel() -> None:
         task = asyncio.create_task(consume())
-        await asyncio.sleep(0.02)
+        while used_pages(engine) == 0:
+            await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

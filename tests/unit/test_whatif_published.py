@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from support.published_rates import PUBLISHED, Published
-from tonnage.cli import arguments
+from tonnage.cli import notes
 from tonnage.core.hardware import Device, Hardware, Prior
 from tonnage.machine.hardware import load_shipped
 from tonnage.planner.whatif import CHECKED_STEP_S, Demand, Work, forecast
@@ -95,7 +95,7 @@ def test_errors_are_what_is_stated(catalog, capsys):
 
 def test_help_and_log_state_these_figures():
     log = Path(__file__).parents[2] / "docs" / "log.md"
-    for text in (arguments._WHATIF_NOTES, log.read_text("utf-8")):
+    for text in (notes.PLAN_NOTES, log.read_text("utf-8")):
         flat = " ".join(text.split())
         assert f"{len(PUBLISHED)} of them" in flat
         assert f"median error is {BLIND_MEDIAN:.0%} and the worst {BLIND_WORST:.0%}" in flat

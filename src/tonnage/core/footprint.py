@@ -25,6 +25,11 @@ FORMS_BYTES = 8 * MIB
 FORMS_TOKEN_BYTES = 560
 # Buffers of one connection, its parser and its tasks.
 CONNECTION_BYTES = 48 << 10
+# Many answers at once: what the allocator keeps for the thread that steps, the objects of each
+# answer, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
+REQUESTS_BYTES = 2560 << 10
+REQUEST_BYTES = 400 << 10
+REQUEST_TOKEN_BYTES = 64
 # The part of a worker's stack, and of its allocator, that it touches.
 THREAD_STACK_BYTES = 64 << 10
 
@@ -76,6 +81,12 @@ def tokenizer_bytes(facts: TextFacts) -> int:
     tables = facts.num_tokens * per_token + 3 * 4 * facts.num_merges
     slots = sum(4 * (count + count // 2 + 8) for count in (facts.num_tokens, facts.num_merges))
     return TOKENIZER_BYTES + tables + slots + facts.text_bytes
+
+
+def requests_bytes(concurrency: int, context_tokens: int) -> int:
+    """Return what answers take beside pages and samplers; one alone is part of the interpreter."""
+    each = REQUEST_BYTES + REQUEST_TOKEN_BYTES * context_tokens
+    return REQUESTS_BYTES + concurrency * each if concurrency > 1 else 0
 
 
 def sampler_bytes(vocab_size: int) -> int:

@@ -11,6 +11,7 @@ from tonnage.core.machine import ISAS, Isa
 from tonnage.core.plan import KV_FORMATS
 
 Curve = tuple[tuple[int, float], ...]
+PRODUCT_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class TeamRates:
     read_bytes_per_s: of memory, at best. cached_bytes: what the last cache keeps of weights that
     are read over and over, however many they are. call_s: a step without operations, its threads
     woken from the pause between two tokens. op_s: an operation that does nothing, with its barrier.
-    product_s: what a product takes beside that, its bytes and its multiply-adds.
+    product_s: what a product takes beside that, its bytes and its multiply-adds, and product_row_s
+    what each row more adds to it, up to PRODUCT_ROWS of them.
     element_s: (operation, seconds per element of a row on one of the threads; of a product, per
     element it writes). attend: by ascending queries, for every format of pages.
     """
@@ -86,9 +88,14 @@ class TeamRates:
     call_s: float
     op_s: float
     product_s: float
+    product_row_s: float
     element_s: tuple[tuple[str, float], ...]
     attend: tuple[AttendRate, ...]
     products: tuple[ProductRate, ...]
+
+    def product_overhead_s(self, rows: int) -> float:
+        """Return the seconds of a product of so many rows beside its weights."""
+        return self.product_s + self.product_row_s * (min(rows, PRODUCT_ROWS) - 1)
 
     def element(self, op: str) -> float:
         """Return the seconds per element of `op`, 0 for one that was not measured."""
@@ -169,6 +176,7 @@ def _team(raw: Mapping[str, Any]) -> TeamRates:
         call_s=_positive(raw["call_s"]),
         op_s=_positive(raw["op_s"]),
         product_s=_not_negative(raw["product_s"]),
+        product_row_s=_not_negative(raw["product_row_s"]),
         element_s=tuple((str(op), _not_negative(value)) for op, value in raw["element_s"]),
         attend=_attend(raw["attend"]),
         products=tuple(

@@ -140,7 +140,7 @@ def _step_of(
     work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
 ) -> float:
     products = {product.format: product for product in team.products}
-    total = team.call_s + team.product_s * work.num_products
+    total = team.call_s + team.product_overhead_s(rows) * work.num_products
     read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
     cached = min(1.0, team.cached_bytes / read_bytes)
     for part in work.products:
@@ -165,7 +165,7 @@ def _attend_s(
 ) -> float:
     """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
     last = position + rows - 1
-    pairs = a.num_heads * sequences * rows * (a.seen(position) + a.seen(last)) / 2
+    pairs = a.num_heads * sequences * rows * (a.scored(position) + a.scored(last)) / 2
     queries, slack = attend_shares(a, rows, sequences, team.threads)
     rate = team.attend_at(kv_format, queries)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)

@@ -7,6 +7,7 @@ from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
     THREAD_STACK_BYTES,
     interpreter_bytes,
+    requests_bytes,
     sampler_bytes,
     template_bytes,
     text_facts,
@@ -178,6 +179,8 @@ def _items(
     beside = workload.beside_bytes
     num_bytes = workload.server_bytes
     server = (Item("server", "host", num_bytes),) if num_bytes else ()
+    asked = requests_bytes(workload.concurrency, workload.context_tokens)
+    requests = (Item("requests", "host", asked),) if asked else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
@@ -192,6 +195,7 @@ def _items(
             "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
         ),
         *others,
+        *requests,
         *server,
     )
 

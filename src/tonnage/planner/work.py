@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tonnage.core.layout import MAX_GROUP_HEADS, PANEL_ROWS, round_up
+from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
 from tonnage.core.plan import MatrixPlan, Plan, StepPlan
 
 
@@ -36,6 +36,12 @@ class Attention:
     def seen(self, position: int) -> int:
         """Return how many positions the token at `position` attends, its own included."""
         return min(position + 1, self.window or position + 1)
+
+    def scored(self, position: int) -> int:
+        """Return how many positions are computed for them: 16, 32 or 64 of the last page."""
+        pages, rest = divmod(self.seen(position), PAGE_TOKENS)
+        last = next((size for size in (16, 32) if rest <= size), PAGE_TOKENS) if rest else 0
+        return pages * PAGE_TOKENS + last
 
 
 @dataclass(frozen=True, slots=True)
