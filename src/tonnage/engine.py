@@ -99,6 +99,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.source = source
         self._serving = serving
+        self.look = serving.look  # what it is doing now
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None

@@ -62,14 +62,23 @@ class Expectation:
             self._work, self._rates, prompt_tokens=prompt_tokens, position=position
         )
 
-    def bandwidth_share(self, tokens_per_s: float, position: int) -> float | None:
+    def decode_tokens_per_s(self, rows: int, position: int) -> float | None:
+        """Return what to expect of `rows` answers together, each behind `position` tokens."""
+        if self._rates is None:
+            return None
+        return forecast_work(
+            self._work, self._rates, rows=rows, position=position, prompt_tokens=1
+        ).decode_tokens_per_s
+
+    def bandwidth_share(self, tokens_per_s: float, position: int, rows: float = 1) -> float | None:
         """Return the bytes that tokens behind `position` others touch over what the memory gives.
 
-        Above 1 where caches held a part of them; None where this machine was not measured.
+        rows: tokens of one step, which read the weights once together. Above 1 where caches held a
+        part of them; None where this machine was not measured.
         """
         if self._rates is None:
             return None
-        touched = self._work.read_bytes + self._work.kv_bytes(position)
+        touched = self._work.read_bytes / rows + self._work.kv_bytes(position)
         return tokens_per_s * touched / self._rates.read_bytes_per_s(self._plan.threads)
 
     def watcher(self, on_fault: OnFault | None) -> Callable[[int, float], None] | None:

@@ -23,12 +23,13 @@ MAX_LOOKED_AT = 32
 class Node:
     """One page of tokens after its parent's; `pages` has an id or LOST for each group.
 
-    users: sequences that lie on the node. key: what the page store calls it, made when needed.
+    users: sequences that lie on the node. stamp, rested_ns: when it was used last, by the count of
+    uses and by the clock. key: what the page store calls it, made when needed.
     """
 
     __slots__ = (
-        "alive", "children", "key", "pages", "parent", "partials", "salt", "stamp", "tokens",
-        "users",
+        "alive", "children", "key", "pages", "parent", "partials", "rested_ns", "salt", "stamp",
+        "tokens", "users",
     )  # fmt: skip
 
     def __init__(self, parent: "Node | None", tokens: tuple[int, ...], pages: list[int]) -> None:
@@ -41,6 +42,7 @@ class Node:
         self.salt = ""
         self.users = 0
         self.stamp = 0
+        self.rested_ns = 0
         self.key: bytes | None = None
         self.alive = True
 
@@ -90,6 +92,7 @@ class PrefixTree:
         self.store = store
         self._roots: dict[str, Node] = {}
         self._clock = 0
+        self.now_ns = 0  # of the step; for onlookers alone
         self._num_made = 0
         self.num_nodes = 0
         self.num_evicted = 0
@@ -102,6 +105,10 @@ class PrefixTree:
         """Bytes of pages that are kept and that nobody uses."""
         pairs = zip(self._groups, self._pools, strict=True)
         return sum(group.page_bytes * pool.num_cached for group, pool in pairs)
+
+    def roots(self) -> tuple[Node, ...]:
+        """Return where prompts begin, of all salts."""
+        return tuple(self._roots.values())
 
     def root(self, salt: str) -> Node:
         """Return the node that prompts with `salt` begin at."""
@@ -196,7 +203,7 @@ class PrefixTree:
     def rest(self, node: Node) -> None:
         """Note that `node` was used just now, and may be evicted when nobody uses it."""
         self._clock += 1
-        node.stamp = self._clock
+        node.stamp, node.rested_ns = self._clock, self.now_ns
         if _is_free_leaf(node):
             self._push(self._leaves, node)
         for group, page in enumerate(node.pages):

@@ -5,11 +5,12 @@ with Sarathi-Serve" (Agrawal et al., 2024): rows of running answers first, then 
 that keeps the step within the longest gap an answer may have.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tonnage.core.errors import DeadlineError, TonnageError
 from tonnage.scheduler.cache import PageCache, first_seen
+from tonnage.scheduler.events import Events
 from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
@@ -87,8 +88,8 @@ class Scheduler:
         self.limits = limits
         self.pace = Pace()
         self._step_ns = step_ns or self.pace.step_ns
-        self._log = log or (lambda line: None)
-        self.ladder = Ladder(cache, self._preempt, self._log)
+        self.events = Events(log)
+        self.ladder = Ladder(cache, self._preempt, self.events.say)
         self._order = FairOrder()
         self._all: dict[int, Sequence] = {}
         self._waiting: list[Sequence] = []
@@ -97,6 +98,7 @@ class Scheduler:
         self._deadlines = 0
         self._num_steps = 0
         self._blocked = False
+        self._num_evicted = 0
 
     @property
     def num_waiting(self) -> int:
@@ -107,6 +109,14 @@ class Scheduler:
     def num_running(self) -> int:
         """Requests that hold pages."""
         return len(self._running)
+
+    def sequences(self) -> Iterable[Sequence]:
+        """Return all requests, those that hold pages first."""
+        return (*self._running, *self._waiting)
+
+    def set_time(self, now_ns: int) -> None:
+        """Tell the time to what only onlookers see; `next_step` does too."""
+        self.events.now_ns = self.cache.tree.now_ns = now_ns
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises OverloadError when it can never fit, or the queue is full."""
@@ -156,7 +166,7 @@ class Scheduler:
         planned = sum(group.page_bytes * group.num_pages for group in self.cache.groups)
         share = (min(num_bytes, planned), planned) if planned else (1, 1)
         totals = [max(0, group.num_pages * share[0] // share[1]) for group in self.cache.groups]
-        self._log(f"KV pages may take {num_bytes:,} bytes: {totals} pages of the groups.")
+        self.events.say(f"KV pages may take {num_bytes:,} bytes: {totals} pages of the groups.")
         while not self.cache.set_total(totals):
             self.ladder.shrink(len(self._running))
             self.ladder.preempt(max(self._running, key=lambda s: (s.stalled, seniority(s))))
@@ -167,6 +177,7 @@ class Scheduler:
 
     def next_step(self, now_ns: int) -> list[Part]:
         """Return the rows of the next step, none when nothing can run."""
+        self.set_time(now_ns)
         if self._deadlines:
             self._expire(now_ns)
         if self._waiting and not self._blocked:
@@ -199,6 +210,10 @@ class Scheduler:
                 if token is not None:
                     sequence.tokens.append(token)
         self.pace.observe(num_rows, elapsed_ns)
+        num_evicted = self.cache.tree.num_evicted
+        if num_evicted != self._num_evicted:
+            self.events.evicted(num_evicted - self._num_evicted)
+            self._num_evicted = num_evicted
 
     def take_ended(self) -> list[Ended]:
         """Return the requests that the scheduler ended since the last call."""

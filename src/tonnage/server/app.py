@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tonnage import __version__
-from tonnage.server import chat, completions, messages, overview, responses
+from tonnage.server import chat, completions, messages, overview, page, responses
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
 from tonnage.server.service import Service
@@ -17,21 +17,29 @@ Handler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What answers a method and path; is_open: without a key."""
+    """What answers a method and path; is_open: without a key. in_api: is told of as interface."""
 
     handler: Handler
     is_open: bool = False
+    in_api: bool = True
 
 
 async def _openapi(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Tell what may be asked, for tools that read OpenAPI."""
     from tonnage.server.openapi import document
 
-    methods = {path: list(routes) for path, routes in ROUTES.items()}
+    methods = {
+        path: [method for method, route in routes.items() if route.in_api]
+        for path, routes in ROUTES.items()
+    }
+    methods = {path: told for path, told in methods.items() if told}
     await exchange.json(document(methods, __version__, with_keys=bool(tenant.name)))
 
 
+_PAGE = Route(page.page, is_open=True, in_api=False)
 ROUTES: dict[str, dict[str, Route]] = {
+    "/": {"GET": _PAGE},
+    page.STATIC: {"GET": _PAGE},
     "/health": {"GET": Route(overview.health, is_open=True)},
     "/ready": {"GET": Route(overview.health, is_open=True)},
     "/openapi.json": {"GET": Route(_openapi)},
@@ -129,7 +137,7 @@ def route_of(path: str) -> str:
     """Return the path as ROUTES writes it."""
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
         return "/v1/models/{model}"
-    return path
+    return page.STATIC if path.startswith("/static/") else path
 
 
 def _route(path: str, method: str) -> Route:

@@ -144,6 +144,11 @@ class Exchange:
         await self._start(status, fields)
         await self._send({"type": "http.response.body", "body": body})
 
+    async def empty(self, status: int, headers: Mapping[str, str]) -> None:
+        """Answer without a body, as a 304 has to."""
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": b""})
+
     async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events."""
         fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}

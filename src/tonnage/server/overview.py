@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tonnage.server.activity import gauges, rung_lines, shown
 from tonnage.server.exchange import Exchange
 from tonnage.server.metrics import KIND
 from tonnage.server.service import Service
@@ -39,11 +40,22 @@ async def health(service: Service, exchange: Exchange, tenant: Tenant, body: byt
 async def metrics(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Tell counters and bytes to Prometheus."""
     ledger = await service.ledger()
-    gauges = {"connections": service.num_connections(), "context_tokens": service.context_tokens}
-    await exchange.whole(service.metrics.text(gauges, ledger).encode(), KIND)
+    activity = await service.onlooker.look()
+    now = {
+        "connections": service.num_connections(),
+        "context_tokens": service.context_tokens,
+        **gauges(activity, service.onlooker.speed(activity)),
+    }
+    text = service.metrics.text(now, ledger) + "\n".join([*rung_lines(activity), ""])
+    await exchange.whole(text.encode(), KIND)
 
 
 async def memory(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
-    """Tell every item of the plan beside what it takes, now and at its peak."""
+    """Tell every item of the plan beside what it takes, now and at its peak, and what is going on.
+
+    Of requests and prefixes only shapes are told: they may be another tenant's.
+    """
+    activity = await service.onlooker.look()
+    told = {"speed": service.onlooker.speed(activity), **shown(activity)}
     ledger = await service.ledger()
-    await exchange.json({"model": service.name, **ledger.to_dict()})
+    await exchange.json({"model": service.name, **ledger.to_dict(), **told})

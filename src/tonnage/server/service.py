@@ -12,6 +12,7 @@ from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.ledger import Ledger
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
+from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
 from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns, without_tools
@@ -60,6 +61,7 @@ class Service:
         self.names = tuple(names)
         self.created_s = int(time.time())
         self.metrics = Metrics()
+        self.onlooker = Onlooker(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine.tokenizer, enabled=with_forms)

@@ -14,6 +14,7 @@ from tonnage.core.errors import LogitsError, RequestError, TonnageError
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.scheduler.scheduler import Part, Scheduler
 from tonnage.scheduler.sequence import Request
+from tonnage.serving.activity import Tempo
 from tonnage.serving.job import Job
 
 _IDLE_S = 0.001
@@ -27,6 +28,7 @@ class StepLoop:
         self._runtime = runtime
         self._make_scheduler = make_scheduler
         self.scheduler = make_scheduler()
+        self.tempo = Tempo()
         self._jobs: dict[int, Job] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._turn = threading.Condition()
@@ -154,6 +156,7 @@ class StepLoop:
 
     def _step(self) -> bool:
         if self._inbox:
+            self.scheduler.set_time(perf_counter_ns())
             self._read_inbox()
         begin = perf_counter_ns()
         self._torn = True
@@ -188,6 +191,7 @@ class StepLoop:
             self._torn = True
             now = perf_counter_ns()
             self.scheduler.commit(parts, drawn, now - begin_ns)
+            self.tempo.note(parts, begin_ns, now)
             for job, error in failed:
                 self._fail(job, error)
             for request_id, token in drawn.items():

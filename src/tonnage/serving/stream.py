@@ -16,6 +16,9 @@ from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
+
+    from tonnage.serving.activity import Activity
 
 __all__ = ["AnswerStream", "Piece", "Serving"]
 
@@ -80,6 +83,30 @@ class Serving:
         """Let KV pages take `num_bytes` from the next step on."""
         self.loop.call(lambda: self.loop.scheduler.set_budget(num_bytes))
         self.loop.settle()
+
+    def look(self) -> "Future[Activity]":
+        """Return what is going on, as of the end of the step that runs now.
+
+        For servers: a thread takes over driving. Raises RequestError when closed.
+        """
+        from concurrent.futures import Future
+
+        from tonnage.scheduler.view import view_of
+        from tonnage.serving.activity import Activity
+
+        seen: Future[Activity] = Future()
+
+        def see() -> None:
+            now_ns = perf_counter_ns()
+            try:
+                view = view_of(self.loop.scheduler, now_ns)
+                seen.set_result(Activity(view, self.loop.tempo.decoding(now_ns)))
+            except Exception as error:  # Looking on must not end anybody's answer.
+                seen.set_exception(error)
+
+        self.loop.start_thread()
+        self.loop.call(see)
+        return seen
 
     def _job(self, generation: Generation, terms: Terms, ahead: int | None) -> Job:
         answer = Answer(generation, self._tokenizer, self._plan)

@@ -42,7 +42,7 @@ function Message({ message }) {
   const who = message.role === "user" ? "You" : "Model";
   return html`
     <article class=${`message ${message.role}`} aria-label=${who}>
-      <h3>${who}</h3>
+      <h2>${who}</h2>
       ${message.role === "user"
         ? html`<p class="plain">${message.content}</p>`
         : html`<${Markdown} text=${message.content} />`}
@@ -124,7 +124,7 @@ export function Chat({ model, settings, apiKey }) {
 
   return html`
     <section class="chat" aria-label="Chat">
-      <div class="log" role="log" aria-live="polite" aria-busy=${running !== null} ref=${log} onScroll=${onScroll} tabindex="0">
+      <div class="log" role="log" aria-label="Conversation" aria-live="polite" aria-busy=${running !== null} ref=${log} onScroll=${onScroll} tabindex="0">
         ${messages.length === 0 &&
         html`<p class="empty">Ask ${model ?? "a model"} something. What it takes in memory shows in the memory view.</p>`}
         ${messages.map((message, i) => html`<${Message} key=${i} message=${message} />`)}

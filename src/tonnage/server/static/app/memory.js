@@ -79,7 +79,7 @@ function Items({ items }) {
 }
 
 function Panel({ title, children }) {
-  return html`<section class="panel" aria-label=${title}><h3>${title}</h3>${children}</section>`;
+  return html`<section class="panel" aria-label=${title}><h2>${title}</h2>${children}</section>`;
 }
 
 export function Memory({ apiKey }) {

@@ -8,7 +8,7 @@ function Cells({ pages }) {
   const scale = Math.max(1, Math.ceil(pages.total / MOST_CELLS));
   const cells = (count) => Math.ceil(count / scale);
   const runs = [
-    ...pages.sequences.map((one, i) => ({ name: `sequence ${one.id}`, count: one.pages, style: `seq seq-${i % 6}` })),
+    ...pages.sequences.map((one, i) => ({ name: `sequence ${one.id}`, count: one.pages - one.shared_pages, style: `seq seq-${i % 6}` })),
     { name: "cached prefixes", count: pages.cached, style: "cached" },
     { name: "free", count: pages.free, style: "free" },
   ];
