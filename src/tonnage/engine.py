@@ -328,7 +328,7 @@ class Engine:
         )
         if before is not None:
             self._template_bytes = max(0, anonymous_bytes() - before)
-        return tokenizer.encode(prompt, add_special=False, parse_special=True)
+        return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
 
     def ledger(self) -> Ledger:
         """Return every item planned, now and at its peak; docs/footprint.md says how each is found.

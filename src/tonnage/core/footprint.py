@@ -12,7 +12,7 @@ LATE_LIBRARY_BYTES = 1 * MIB
 # Pages of the files that the template engine brings along: 0.7 measured.
 TEMPLATE_LIBRARY_BYTES = 1 * MIB
 # The template engine's own objects and one compiled template: 2.7 measured.
-TEMPLATE_BYTES = 4 * MIB
+TEMPLATE_BYTES = 3584 << 10
 # A vocabulary's own object, patterns, and 8 bytes per special token for up to 6,000 of them.
 TOKENIZER_BYTES = 64 << 10
 # The sampler's candidates: a logit and an id per token of the vocabulary.

@@ -86,23 +86,26 @@ class Tokenizer:
         """Native bytes held."""
         return self._core.nbytes
 
-    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def encode(
+        self, text: str, *, add_special: bool, parse_special: bool, has_marks: bool = False
+    ) -> list[int]:
         """Return the token ids of `text`.
 
         add_special: put the beginning and end tokens round it that the model was trained with.
-        parse_special: control tokens written in the text become those tokens, unless MARK parts
-        them, which is left out; otherwise they are plain text, as the words of a stranger must be.
-        Lone surrogates count as U+FFFD.
+        parse_special: control tokens written in the text become those tokens; otherwise they are
+        plain text, as the words of a stranger must be. has_marks: MARK, which parts what is not to
+        become a control token, is left out. Lone surrogates count as U+FFFD.
         """
-        ids = self._encode_text(text, parse_special=parse_special)
+        ids = self._encode_text(
+            text, parse_special=parse_special, marked=has_marks and MARK in text
+        )
         if add_special and (self._special.prefix or self._special.suffix):
             return [*self._special.prefix, *ids, *self._special.suffix]
         return ids
 
-    def _encode_text(self, text: str, *, parse_special: bool) -> list[int]:
+    def _encode_text(self, text: str, *, parse_special: bool, marked: bool) -> list[int]:
         data = _utf8(text)
         form = self._special.normal_form
-        marked = parse_special and MARK in text
         if not marked and (form is None or text.isascii()):
             return self._core.encode(data, parse_special)
         from tonnage.text.normal_form import is_normalized, normalize
