@@ -158,7 +158,7 @@ def test_light_and_dark_follow_the_system_and_the_setting(browser, server):
         page.get_by_role("button", name="Settings").click()
         page.get_by_label("Appearance").select_option("light")
         page.get_by_role("button", name="Apply").click()
-        page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        expect(page.locator("html")).to_have_attribute("data-theme", "light")
         light = page.evaluate(ground)
     brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (dark, light)]
     assert brightness[0] < 3 * 60
