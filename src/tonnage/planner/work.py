@@ -131,7 +131,7 @@ def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> in
         names = [] if args["gather"] else [part[0] for part in args["parts"]]
         return sum(matrices[name].rows for name in names)
     if step.op == "rotate":
-        _, _, kv_heads, k_dim, v_dim, _ = args["kv"]
+        _, _, kv_heads, k_dim, v_dim, *_ = args["kv"]
         return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
     return 0
 
@@ -140,7 +140,7 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     layers: Counter[tuple[int, int, int, int]] = Counter()
     for step in plan.steps:
         if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim, _ = step.args["kv"]
+            _, _, kv_heads, k_dim, v_dim, *_ = step.args["kv"]
             layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"]] += 1
     elements = sum(n * kv_heads * head for (_, kv_heads, head, _), n in layers.items())
     # From the plan's own bytes, so that the format of the pages does not matter here.
