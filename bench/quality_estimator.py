@@ -23,9 +23,10 @@ import numpy as np
 from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
-from tonnage.engine import Engine, Span, read_model
+from tonnage.engine import Engine, Span
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
+from tonnage.headers import read_model
 from tonnage.models.registry import spec_from_gguf
 from tonnage.models.source import ModelSource
 from tonnage.ops import faces

@@ -37,7 +37,9 @@ _CLOCK = _names("time datetime")
 _OUTSIDE = _CLOCK | _names(
     "os sys io pathlib logging random secrets subprocess socket tempfile open"
 )
-_INNER = _names("core formats models machine planner ops memory runtime text generation")
+_INNER = _names(
+    "core formats models machine planner ops memory runtime text headers generation serving"
+)
 _AROUND = _names("scheduler compress quality")
 
 TABLE: dict[str, Room] = {
@@ -57,17 +59,24 @@ TABLE: dict[str, Room] = {
     "compress": Room(_names("core formats ops _native"), packages=_names("numpy")),
     # Measures through the engine, on models that `models` has found; keeps figures in its cache.
     # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.
-    "quality": Room(_names("tonnage core engine models text _native"), packages=_names("numpy")),
+    "quality": Room(
+        _names("tonnage core engine headers models text _native"), packages=_names("numpy")
+    ),
+    # From a model's file or folder to its specification and tokenizer: what plans are made of.
+    "headers": Room(_names("core formats models text")),
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
+    # Many answers at once: executes what the scheduler decides, and hands out what came of it.
+    # Its disk tier needs to know the model's files and keeps pages through `memory`.
+    "serving": Room(_names("core runtime text generation scheduler memory models _native")),
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
     "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
-    "server": Room(_names("core engine generation"), packages=_names("starlette uvicorn")),
+    "server": Room(_names("core engine generation serving"), packages=_names("starlette uvicorn")),
     "cli": Room(
         _names(
-            "tonnage core engine expectation generation server planner machine models compress "
-            "quality"
+            "tonnage core engine expectation headers generation server serving planner machine "
+            "models compress quality"
         ),
     ),
     # The package itself hands out the engine.

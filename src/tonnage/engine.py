@@ -1,24 +1,25 @@
 """The composition root: the only module that knows every room."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tonnage.core.errors import BudgetError, ContextLengthError, FileFormatError, RequestError
+from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure
-from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
+from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
+from tonnage.core.quality import quality_bound
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
-from tonnage.expectation import Expectation, OnFault, measured_rates
-from tonnage.formats.gguf import GgufFile
-from tonnage.generation import Generation, Generator
+from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
+from tonnage.generation import Generation
+from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
+from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
     anonymous_bytes,
     file_and_shared_bytes,
@@ -28,19 +29,20 @@ from tonnage.machine.memory_use import (
 from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
-from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.models.source import ModelSource, resolve
-from tonnage.planner.fit import Budget, Wishes, choose_workload, require_fit
-from tonnage.planner.plan import make_plan
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
-from tonnage.runtime.sequence import Sequence as CachedSequence
-from tonnage.text.facts import facts_of_folder, facts_of_gguf
+from tonnage.serving.build import ServingOptions, build_serving
+from tonnage.serving.disk import note_model, open_tier
+from tonnage.serving.job import Terms
+from tonnage.serving.stream import AnswerStream, Serving, failed
+from tonnage.serving.watch import LimitWatch
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
-
-_CONFIG_LIMIT_BYTES = 1 << 20
 
 Message = Mapping[str, Any]
 
@@ -75,25 +77,28 @@ class Engine:
 
     def __init__(
         self,
-        plan: Plan,
         runtime: Runtime,
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
         start: "Start",
+        choice: Choice,
+        serving: Serving,
         expectation: Expectation,
     ) -> None:
         """Take what `open` built; start: how the process stood before."""
+        self.plan = choice.plan
+        self.choice = choice
         self.expectation = expectation
-        self.plan = plan
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
-        pages = [list(range(group.num_pages // plan.concurrency)) for group in plan.kv.groups]
-        self._sequence = CachedSequence(runtime, pages)
+        self._serving = serving
+        self._allowed_bytes = self.plan.total_bytes
+        self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
         self._opened.add(self)
@@ -108,45 +113,57 @@ class Engine:
         context: int | None = None,
         precision: str | None = None,
         formats: Mapping[str, str] | None = None,
+        kv_format: str | None = None,
+        quality: str | float | None = None,
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
         step_rows: int | None = None,
-        kv_format: str = "f16",
+        serving: ServingOptions | None = None,
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
-        memory: bytes for the whole process (`700MiB` or a number); a plan beyond them is refused.
-        precision: `8bit` or `4bit` quantizes float weights while loading. formats: what single
-        matrices become, by canonical name (`layers.0.down`: `Q4_K`), before any precision.
-        kv_format: `f16`, or `int8` for half the bytes of K and V. offline: a model that is not here
-        is an error. on_load is told the bytes of weights placed so far, and of all.
+        memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
+        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
+        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
+        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
+        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
+        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
+        model that is not here is an error. on_load is told the bytes of weights placed so far, and
+        of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        serving = serving or ServingOptions()
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
+        logit_rows = max(max_logit_rows, concurrency)
         wishes = Wishes(
-            context, threads, precision, concurrency, max_logit_rows, step_rows, kv_format,
-            tuple(sorted((formats or {}).items())),
+            context, threads, precision, concurrency, logit_rows, step_rows,
+            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
         )  # fmt: skip
-        workload = replace(
-            choose_workload(spec, machine, wishes, start.resident_bytes),
-            beside_bytes=start.beside_bytes,
-        )
-        plan = make_plan(spec, workload)
-        budget = choose_budget(machine, memory)
-        require_fit(spec, workload, plan, budget)
+        budget = choose_budget(machine, memory, rss_bytes())
+        rates = measured_rates(machine)
+        choice = choose(
+            spec, machine, wishes, budget, predictor(rates),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        )  # fmt: skip
+        require_fit(choice, budget)
+        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
-        expectation = Expectation(plan, machine, measured_rates(machine))
+        expectation = Expectation(plan, machine, rates)
         runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
         expectation.loaded()
-        return cls(plan, runtime, tokenizer, source, spec, start, expectation)
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, serving, store=store)
+        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
     def generate(
         self,
@@ -166,6 +183,93 @@ class Engine:
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
         """
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        return self._serving.start(generation, Terms(), self.expectation.watcher(on_fault))
+
+    def stream(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        options: SamplingOptions | None = None,
+        *,
+        raw: bool = False,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        tenant: str = "",
+        cache_salt: str = "",
+        **overrides: Any,
+    ) -> AnswerStream:
+        """Return the answer as an asynchronous iterator of pieces; closing it cancels.
+
+        prompt, options, raw, overrides: as in `generate`. priority: higher goes first. deadline_s:
+        from now on; after that the answer ends as it is. tenant: whose fair share it counts to.
+        cache_salt: prefixes are shared between equal salts only. Raises like `generate`; what the
+        scheduler refuses is raised from the iteration.
+        """
+        generation = self._begin(prompt, options, raw=raw, **overrides)
+        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
+        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int] | Sequence[Message]],
+        options: SamplingOptions | Sequence[SamplingOptions] | None = None,
+        *,
+        raw: bool = False,
+        on_done: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Answer all prompts, as many at once as memory allows; return the answers in their order.
+
+        options: one for all, or one per prompt. on_done is told each index with its answer as it
+        ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
+        """
+        many = list(options) if isinstance(options, Sequence) else [options] * len(prompts)
+        all_, sound = [], []
+        for prompt, one in zip(prompts, many, strict=True):
+            try:
+                all_.append(self._begin(prompt, one, raw=raw))
+                sound.append(len(all_) - 1)
+            except TonnageError as error:
+                all_.append(failed(one or SamplingOptions(), error))
+                if on_done is not None:
+                    on_done(len(all_) - 1, all_[-1])
+        self._serving.run_batch(
+            [all_[index] for index in sound],
+            2 * self.plan.concurrency,
+            lambda i: on_done(sound[i], all_[sound[i]]) if on_done is not None else None,
+        )
+        return all_
+
+    def set_budget(self, memory: str | int) -> None:
+        """Keep the whole process within `memory` from now on, by giving up KV pages.
+
+        Takes effect before the next step; docs/scheduling.md says in which order. Raises UnitError
+        for a text that states no bytes, BudgetError when all else alone takes more.
+        """
+        num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        if num_bytes <= rest:
+            raise BudgetError(
+                f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
+                "but KV pages; allow more or open the model with less."
+            )
+        self._allowed_bytes = num_bytes
+        self._serving.set_kv_bytes(num_bytes - rest)
+
+    def _follow_limits(self, process_bytes: int) -> None:
+        """Give KV pages up, or take them back, because a limit on the process has changed."""
+        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        allowed = min(self._allowed_bytes, process_bytes)
+        self._serving.loop.scheduler.set_budget(max(0, allowed - rest))
+
+    def _begin(
+        self,
+        prompt: str | Sequence[int] | Sequence[Message],
+        options: SamplingOptions | None,
+        *,
+        raw: bool,
+        **overrides: Any,
+    ) -> Generation:
+        """Return the answer to `prompt` before its first token."""
         tokens = self.encode_prompt(prompt, raw=raw)
         if len(tokens) >= self.plan.context_tokens:
             raise ContextLengthError(
@@ -174,10 +278,7 @@ class Engine:
                 f"model with --context {len(tokens) + 256}."
             )
         chosen = replace(options or SamplingOptions(), **overrides)
-        generator = Generator(
-            self.runtime, self.tokenizer, self._sequence, self.expectation.watcher(on_fault)
-        )
-        return generator.start(tokens, chosen)
+        return Generation(tokens, chosen, chosen.resolved_seed())
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -262,6 +363,7 @@ class Engine:
         """Give the memory back."""
         self._closed = True
         self._opened.discard(self)
+        self._serving.loop.close()
         self.runtime.close()
 
     def __enter__(self) -> "Engine":
@@ -271,61 +373,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def choose_budget(machine: Machine, memory: str | int | None) -> Budget:
-    """Return what the whole process may come to: `memory`, or what it holds and can still get.
-
-    Raises UnitError for a text that states no bytes, BudgetError for more than the machine has.
-    """
-    if memory is None:
-        left = rss_bytes() + machine.usable_memory_bytes
-        return Budget(left, "may be used by this process")
-    stated = parse_bytes(memory) if isinstance(memory, str) else memory
-    if stated > machine.memory_total_bytes > 0:
-        raise BudgetError(
-            f"{format_bytes(stated)} were allowed and this machine has "
-            f"{format_bytes(machine.memory_total_bytes)}; state at most that."
-        )
-    return Budget(stated, "were allowed")
-
-
-def read_spec(source: ModelSource) -> ModelSpec:
-    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return _spec_of(file)
-    from tonnage.formats.safetensors import open_safetensors
-
-    config = read_config(source.path / "config.json")
-    spec = spec_from_hf(config, open_safetensors(source.path))
-    return replace(spec, text=facts_of_folder(source.path))
-
-
-def _spec_of(file: GgufFile) -> ModelSpec:
-    spec = spec_from_gguf(file.metadata, file.catalog)
-    return replace(spec, text=facts_of_gguf(file.metadata))
-
-
-def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
-    """Read the headers of a model and its tokenizer; no weights."""
-    if source.form == "gguf":
-        with GgufFile.open(str(source.path)) as file:
-            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
-    return read_spec(source), Tokenizer.from_folder(source.path)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
-    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
-        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
-    if not isinstance(config, dict):
-        raise FileFormatError(f"{path} holds no JSON object; download it again.")
-    return config
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

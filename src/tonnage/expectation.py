@@ -15,6 +15,7 @@ from tonnage.machine.rates_file import load_rates
 from tonnage.machine.watch import Watch
 from tonnage.models.cache import models_folder
 from tonnage.planner.forecast import Forecast, forecast_work, step_s
+from tonnage.planner.option import Predict
 from tonnage.planner.work import work_of
 
 OnFault = Callable[[Fault], None]
@@ -101,3 +102,8 @@ def measured_rates(machine: Machine) -> Rates | None:
 def rates_folder() -> Path:
     """Return the folder of measured rates, which may not exist. Raises CacheError."""
     return models_folder(os.environ).with_name("rates")
+
+
+def predictor(rates: Rates | None) -> Predict:
+    """Return what forecasts a plan from `rates`."""
+    return lambda plan: None if rates is None else forecast_work(work_of(plan), rates)

@@ -1,13 +1,13 @@
 """An answer while it is being made: an iterator of pieces of text, and what it came to."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
+from tonnage.core.errors import TonnageError
+from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
 from tonnage.runtime.executor import Runtime
-from tonnage.runtime.sequence import Sequence
 from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
 
@@ -26,7 +26,8 @@ class Generation:
     """Iterate to receive text as it comes; afterwards the fields tell the whole.
 
     finish_reason: `stop` (end token or stop string), `length` (max_tokens or the context is full),
-    None while it runs or when it was abandoned. Times in nanoseconds.
+    `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
+    abandoned. Times in nanoseconds.
     """
 
     prompt: list[int]
@@ -39,6 +40,7 @@ class Generation:
     num_cached_tokens: int = 0
     time_to_first_token_ns: int = 0
     decode_ns: int = 0
+    error: TonnageError | None = None
     _pieces: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
 
     def __iter__(self) -> Iterator[str]:
@@ -69,91 +71,57 @@ def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
     return params
 
 
-class Generator:
-    """Drives one sequence: prefill in chunks, then one token per step."""
+class Answer:
+    """An answer in the making: takes one drawn token after another and fills a `Generation`."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        tokenizer: Tokenizer,
-        sequence: Sequence,
-        on_step: Callable[[int, float], None] | None = None,
-    ) -> None:
-        """Take the loaded model and the sequence that answers go to.
-
-        on_step is told of every token after the first: how many tokens were before it, and the
-        seconds that computing and drawing it took.
-        """
-        self._on_step = on_step
-        self._runtime = runtime
-        self._tokenizer = tokenizer
-        self._sequence = sequence
-
-    def start(self, prompt: list[int], options: SamplingOptions) -> Generation:
-        """Return the answer to `prompt`; nothing is computed before it is iterated."""
-        generation = Generation(prompt, options, options.resolved_seed())
-        generation._pieces = self._run(generation)
-        return generation
-
-    def _run(self, generation: Generation) -> Iterator[str]:
+    def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: Plan) -> None:
+        """Begin the answer to generation.prompt; nothing is drawn yet."""
         options = generation.options
-        sampler = Sampler(self._runtime.plan.vocab_size, native_params(options, generation.seed))
+        self.generation = generation
+        self.sampler = Sampler(plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
-            sampler.observe(token)
-        text = Detokenizer(self._tokenizer, options.stop)
-        room = self._sequence.capacity_tokens - len(generation.prompt)
-        limit = room if options.max_tokens is None else min(options.max_tokens, room)
-        begin = time.perf_counter_ns()
-        self._prefill(generation)
-        pending: list[int] = []
-        while len(generation.tokens) < limit:
-            token = self._next(generation, sampler, pending)
-            if not generation.tokens:
-                generation.time_to_first_token_ns = time.perf_counter_ns() - begin
-                begin = time.perf_counter_ns()
-            generation.tokens.append(token)
-            generation.decode_ns = time.perf_counter_ns() - begin
-            pending = [token]
-            if token in self._tokenizer.eos_ids and not options.ignore_eos:
-                generation.finish_reason = "stop"
-                break
-            piece = text.push(token)
-            if piece:
-                generation.text += piece
-                paused = time.perf_counter_ns()
-                yield piece
-                # A slow reader does not make a slow engine.
-                begin += time.perf_counter_ns() - paused
-            if text.stopped_at is not None:
-                generation.finish_reason = "stop"
-                return
-        tail = text.flush()
-        ended = generation.finish_reason == "stop" or text.stopped_at is not None
-        generation.finish_reason = "stop" if ended else "length"
-        if tail:
-            generation.text += tail
-            yield tail
+            self.sampler.observe(token)
+        self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
+        self._text = Detokenizer(tokenizer, options.stop)
+        room = plan.context_tokens - len(generation.prompt)
+        self.max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
+        self._since_ns = 0
 
-    def _prefill(self, generation: Generation) -> None:
-        generation.num_cached_tokens = self._sequence.rewind_to(generation.prompt)
-        chunk = self._runtime.plan.max_rows
-        for begin in range(generation.num_cached_tokens, len(generation.prompt), chunk):
-            self._sequence.extend(generation.prompt[begin : begin + chunk])
+    def resume(self, now_ns: int) -> None:
+        """Count time from now on: a slow reader does not make a slow engine."""
+        self._since_ns = now_ns
 
-    def _next(self, generation: Generation, sampler: Sampler, pending: list[int]) -> int:
-        """Compute the pending token, if there is one, and draw what follows."""
-        if not pending:
-            return self._draw(generation, sampler)
-        begin, position = time.perf_counter_ns(), len(self._sequence.tokens)
-        self._sequence.extend(pending)
-        token = self._draw(generation, sampler)
-        if self._on_step is not None:
-            self._on_step(position, (time.perf_counter_ns() - begin) * 1e-9)
-        return token
-
-    def _draw(self, generation: Generation, sampler: Sampler) -> int:
-        wanted = generation.options.logprobs
-        drawn: Sampled = self._runtime.sample(sampler, 0, -1 if wanted is None else wanted)
+    def draw(self, runtime: Runtime, index: int) -> int:
+        """Return the next token, drawn from the `index`-th row of logits. Raises LogitsError."""
+        wanted = self.generation.options.logprobs
+        drawn: Sampled = runtime.sample(self.sampler, index, -1 if wanted is None else wanted)
         if wanted is not None:
-            generation.logprobs.append(TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top)))
+            one = TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top))
+            self.generation.logprobs.append(one)
         return drawn.token
+
+    def accept(self, token: int, now_ns: int) -> str:
+        """Take the next token; return the text it adds. Sets finish_reason when it is the last."""
+        generation = self.generation
+        if generation.tokens:
+            generation.decode_ns += now_ns - self._since_ns
+        else:
+            generation.time_to_first_token_ns = now_ns - self._since_ns
+        self._since_ns = now_ns
+        generation.tokens.append(token)
+        if token in self._end_ids:
+            return self.end("stop")
+        text = self._text.push(token)
+        generation.text += text
+        if self._text.stopped_at is not None:
+            generation.finish_reason = "stop"
+        elif len(generation.tokens) >= self.max_tokens:
+            text += self.end("length")
+        return text
+
+    def end(self, reason: str) -> str:
+        """End the answer here; return the text that was held back until now."""
+        tail = self._text.flush()
+        self.generation.text += tail
+        self.generation.finish_reason = "stop" if self._text.stopped_at is not None else reason
+        return tail

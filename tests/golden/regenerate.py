@@ -1,4 +1,4 @@
-"""The plans of tiny models of every family, as they are kept in tests/golden/plans.
+"""Plans of tiny models of every family, and choices for real ones, as they are kept beside this.
 
 After a change of the planner that is meant, write them anew and review the difference:
 
@@ -6,17 +6,33 @@ After a change of the planner that is meant, write them anew and review the diff
 """
 
 import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from golden.spec_files import NAMES, load
 from support.checkpoints import FAMILIES, tiny_config, tiny_model
+from support.speeds import plain_speed
 from tonnage.core.block_format import BF16
 from tonnage.core.checkpoint import Catalog, TensorEntry
+from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.models.registry import spec_from_hf
+from tonnage.planner.budget import Budget
+from tonnage.planner.choose import Choice, choose
+from tonnage.planner.fit import Wishes
 from tonnage.planner.plan import Workload, make_plan
 
 FOLDER = Path(__file__).parent / "plans"
+CHOICES = Path(__file__).parent / "choices"
+# Of what the file as it stands takes with everything else as usual.
+BUDGET_SHARES = (1.0, 0.98, 0.9, 0.8, 0.65, 0.4)
+MACHINE = Machine(
+    "golden", "avx2", "avx2", 4, (0, 1, 2, 3), 4, None, (), 1 << 35, 1 << 35, (), "madvise",
+    1 << 21, (),
+)  # fmt: skip
 WORKLOADS = {
     "": Workload(context_tokens=200, threads=2, concurrency=2, max_rows=16),
     "-8bit": Workload(
@@ -45,12 +61,45 @@ def plans() -> dict[str, Plan]:
     }
 
 
+def choices() -> dict[str, list[dict[str, Any]]]:
+    """Return model -> what is chosen for every share of what its file would take."""
+    return {name: [_choice(load(name), share) for share in BUDGET_SHARES] for name in NAMES}
+
+
+def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
+    def under(num_bytes: int) -> Choice:
+        return choose(spec, MACHINE, Wishes(), Budget(num_bytes, "were allowed"), plain_speed())
+
+    choice = under(int(share * under(1 << 35).plan.total_bytes))
+    return {
+        "share": share,
+        "accepted": choice.accepted,
+        "total_bytes": choice.plan.total_bytes,
+        "items": {item.name: item.planned_bytes for item in choice.plan.items},
+        "formats": Counter(matrix.format for matrix in choice.plan.matrices),
+        "kv_format": choice.plan.kv.format,
+        "context_tokens": choice.plan.context_tokens,
+        "step_rows": choice.plan.max_rows,
+        "threads": choice.plan.threads,
+        "quality": asdict(choice.quality),
+        "rejected": [
+            f"{one.change}: {one.total_bytes} bytes, {one.quality.mean_kld:.3g} nats, {one.reason}"
+            for one in choice.rejected
+        ],
+        "concessions": [asdict(one) for one in choice.concessions],
+    }
+
+
 def main() -> None:
     """Write every plan as JSON with one value a line."""
     FOLDER.mkdir(exist_ok=True)
     for name, plan in plans().items():
         text = json.dumps(json.loads(plan.to_json()), indent=1, sort_keys=True)
         (FOLDER / f"{name}.json").write_text(text + "\n")
+    CHOICES.mkdir(exist_ok=True)
+    for name, made in choices().items():
+        text = json.dumps(made, indent=1, sort_keys=True)
+        (CHOICES / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

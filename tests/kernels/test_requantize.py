@@ -19,7 +19,7 @@ from tonnage.planner.precision import TARGETS
 Team = Callable[[int], Executor]
 
 # ggml's quantizers without an importance matrix on normal values: root mean square error over that
-# of the values, `bench/requantize.py --ggml` (256 x 2048 values, llama.cpp of llama_cpp 0.3.36).
+# of the values, `bench/requantize.py --ggml` (512 x 2048 values, llama.cpp of llama_cpp 0.3.16).
 GGML_ERROR = {
     "Q6_K": 0.01777, "Q5_K": 0.03617, "Q4_K": 0.07144, "IQ4_XS": 0.07680, "Q3_K": 0.15108,
     "Q2_K": 0.29686, "IQ4_NL": 0.07621,

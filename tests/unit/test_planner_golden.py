@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from golden.regenerate import FOLDER, plans
+from golden.regenerate import CHOICES, FOLDER, choices, plans
 from tonnage.core.plan import Plan
 
 TESTS = Path(__file__).parents[1]
@@ -26,6 +26,14 @@ def test_the_plan_is_the_reviewed_one(name: str) -> None:
     assert json.loads(PLANS[name].to_json()) == kept, (
         "the planner changed; if that is meant, see tests/golden/regenerate.py"
     )
+
+
+def test_the_choices_are_the_reviewed_ones() -> None:
+    made = json.loads(json.dumps(choices()))
+    assert {path.stem for path in CHOICES.glob("*.json")} == set(made)
+    for name, values in made.items():
+        kept = json.loads((CHOICES / f"{name}.json").read_text())
+        assert values == kept, f"{name}: the choice changed; see tests/golden/regenerate.py"
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -1,4 +1,4 @@
-"""The command line: run, plan, pull, list, rm, doctor, bench, audit, whatif.
+"""The command line: run, plan, batch, pull, list, rm, doctor, bench, audit.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -46,6 +46,10 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.plan import plan
 
             return plan(args)
+        case "batch":
+            from tonnage.cli.batch import batch
+
+            return batch(args)
         case "pull":
             from tonnage.cli.models import pull
 
@@ -66,10 +70,6 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.audit import audit
 
             return audit(args)
-        case "whatif":
-            from tonnage.cli.whatif import whatif
-
-            return whatif(args)
         case _:
             from tonnage.cli.bench import bench
 

@@ -6,80 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tonnage import __version__
+from tonnage.cli.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
+from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 
-COMMANDS = ("run", "plan", "pull", "list", "rm", "doctor", "bench", "audit", "whatif")
+COMMANDS = ("run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit")
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
     "hf:owner/name[/file]"
 )
-
-_BENCH_NOTES = """\
-Speeds stand beside ceilings measured in the same run, right before and after each of them:
-
-  read bandwidth   GB/s at which the same threads read memory once, front to back (the best pass)
-  int8 peak        GOPS of int8 multiply-adds in registers, with the same threads and instruction
-                   set; a multiply-add counts as two
-  bandwidth_share  weight_bytes_per_token x steps per second / read bandwidth: how much of the
-                   memory's speed the weights alone take, each read once per step
-  peak_share       2 x multiply-adds of the weight matrices / time / int8 peak; in a prefill the
-                   output head counts once, for the last row
-
-decode: so many sequences, each with a context of 64 tokens to begin with, compute one token each
-per step, logits included, sampling left out; the median step. prefill: a fresh prompt; the median.
-cold start: `tonnage run MODEL Hi --max-tokens 1` from process start to process end with the file in
-the page cache, the median; peak RSS: the highest of those processes.
-"""
-
-_AUDIT_NOTES = """\
-The text is cut into chunks of 512 tokens, and of each the second half is predicted.
-
-  perplexity       e to the mean surprise of a token; lower is better
-  KL divergence    of the model from the reference, over the whole vocabulary, in nats; 0: the same
-  top-1 agreement  share of tokens where both find the same one the likeliest
-
-The 95 % intervals take chunks for independent draws. The first chunks of one long text are not, and
-say less about the rest of it: of 12 stretches of 20 chunks of WikiText-2, 7 intervals held the
-perplexity of all. What was measured is kept, and found again while model, text and kernels are the
-same.
-"""
-
-_PLAN_NOTES = """\
-The bytes are those that `tonnage run` and Engine.open allocate and refuse by: the whole process,
-interpreter included. A plan that does not fit ends with exit code 2 and the changes that would
-each make it fit; with --json it is an object with "accepted": false and exit code 0. Without
---memory the budget is what this process can get now. Neither speed nor quality is predicted: the
-JSON has no forecast and no quality.
-"""
-
-_WHATIF_NOTES = """\
-Tokens per second follow from two terms; they overlap, so the slower one counts:
-
-  seconds = max(bytes / (bandwidth x share), 2 x multiply-adds / (peak x share))
-
-bytes: weights and KV pages that a token reads, from the model's headers. share: the part of the
-bandwidth that decoding was seen to reach on that machine, or the median of the others. decode: one
-sequence behind a full context; prefill: a fresh prompt of 512 tokens. A quantized model multiplies
-in int8 where the machine has it. Caches never hold a model.
-
-How good it is: against the published decode rates that the formula can express, 19 of them on 8
-machines, the median error is 18% and the worst 102% when the machine is taken as never measured;
-9% and 52% with its own measured share, which is the median of the same rates. Small models on fast
-machines come out too fast, because what a step costs beside bytes and multiply-adds is no term.
-There is no published prefill to compare with.
-
-A machine file has the form of the shipped catalog, with one [device.NAME]:
-
-  [device.box]
-  name = "My box"
-  [device.box.peak]
-  int8 = 4.0e12
-  [[device.box.tier]]
-  name = "ddr"
-  role = "memory"
-  capacity_bytes = 68719476736
-  bandwidth_bytes_per_s = 9.0e10
-"""
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -124,7 +59,8 @@ def _parser() -> ArgumentParser:
         )
 
     _add_run(command("run", "answer a prompt, or chat when there is none"))
-    _add_plan(command("plan", "say what a model takes, before anything is loaded", _PLAN_NOTES))
+    _add_plan(command("plan", "say what a model takes, before anything is loaded", PLAN_NOTES))
+    _add_batch(command("batch", "answer a file of requests, many at once", BATCH_NOTES))
     _add_models(
         command("pull", "fetch a model"),
         command("list", "show the models that can be pulled, and those that are here"),
@@ -136,12 +72,10 @@ def _parser() -> ArgumentParser:
         "--measure", action="store_true", help="measure what forecasts need (2 s), and keep it"
     )
     doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
-    _add_bench(command("bench", "measure a model's speed beside the machine's", _BENCH_NOTES))
+    _add_bench(command("bench", "measure a model's speed beside the machine's", BENCH_NOTES))
     _add_audit(
-        command("audit", "measure a model's quality, alone or beside a reference", _AUDIT_NOTES)
+        command("audit", "measure a model's quality, alone or beside a reference", AUDIT_NOTES)
     )
-    notes = "forecast a model's speed on hardware that is not here", _WHATIF_NOTES
-    _add_whatif(command("whatif", *notes))
     return parser
 
 
@@ -154,50 +88,99 @@ def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParse
 
 
 def _add_engine(parser: ArgumentParser) -> None:
+    """Add what every command that plans or opens a model takes."""
     add = parser.add_argument
-    add("--threads", type=int, metavar="N", help="threads (the cores this process may use)")
+    add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB (what it can get)")
+    add("--threads", type=int, metavar="N", help="threads (as many as make it faster)")
     add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
-    add("--kv", metavar="FORMAT", default="f16", help="K and V of past tokens: f16 or int8 (f16)")
+    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (f16, int8 if need be)")
     add("--offline", action="store_true", help="fetch nothing")
 
 
-def _add_plan(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
+def _add_choice(parser: ArgumentParser) -> None:
+    """Add what bounds the planner's choice."""
+    names = ", ".join(QUALITY_BOUNDS)
+    parser.add_argument(
+        "--quality",
+        metavar="NAME|KLD",
+        help=f"how far weights may lie from the file: {names}, or a mean KL divergence in nats "
+        f"({DEFAULT_QUALITY})",
+    )
+
+
+def _add_page_cache(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--page-cache",
+        metavar="BYTES",
+        help="keep computed prompts on disk, at most so much of all models, such as 4GiB (nothing)",
+    )
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "model",
         metavar="MODEL",
         nargs="?",
         help=f"{_MODEL_HELP}; the catalog's default if left out",
     )
-    add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB")
-    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
-    add("--concurrency", type=int, metavar="N", default=1, help="sequences at once (1)")
+
+
+def _add_sizes(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--context", type=int, metavar="N", help="positions to reserve (4096 where they fit)")
     add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
+
+
+def _add_plan(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    _add_model(parser)
+    _add_sizes(parser)
+    add("--concurrency", type=int, metavar="N", default=1, help="sequences at once (1)")
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--explain", action="store_true", help="draw the items as a chart")
+    add("--svg", type=Path, metavar="FILE", help="write a picture of memory from start to answer")
+    add(
+        "--machine",
+        metavar="NAME|FILE",
+        action="append",
+        default=[],
+        help="plan for hardware that is not here: a name of --machines, or a TOML file of your "
+        "own; may be repeated",
+    )
+    add("--machines", action="store_true", help="show the machines that are known by name")
+    _add_choice(parser)
     _add_engine(parser)
 
 
 def _add_run(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        nargs="?",
-        help=f"{_MODEL_HELP}; the catalog's default if left out",
-    )
+    _add_model(parser)
     add("prompt", metavar="PROMPT", nargs="?", help="what to answer; - reads it from stdin")
     add("--system", metavar="TEXT", help="system message")
     add(
         "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
     )
     add("--json", action="store_true", help="print one JSON object, nothing else")
-    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
-    add("--memory", metavar="BYTES", help="refuse to take more than this, such as 700MiB")
-    add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
     add("--ledger", action="store_true", help="show what each item took, after the answer")
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_page_cache(parser)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+
+
+def _add_batch(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="requests, one JSON object per line")
+    add("output", metavar="OUTPUT", type=Path, help="results; made, or gone on with")
+    add("--model", metavar="MODEL", help=f"{_MODEL_HELP}; the catalog's default if left out")
+    add("--concurrency", type=int, metavar="N", default=8, help="sequences at once (8)")
+    add("--raw", action="store_true", help="no chat template for plain prompts")
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_page_cache(parser)
+    _add_engine(parser)
+    _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
 
 
 def _add_sampling(add: Callable[..., object]) -> None:
@@ -211,21 +194,17 @@ def _add_sampling(add: Callable[..., object]) -> None:
     add("--frequency-penalty", type=float, metavar="X", help="the same, for each time (0)")
     add("--seed", type=int, metavar="N", help="the same seed draws the same answer")
     add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--logprobs", type=int, metavar="N", help="with --json: log probabilities, and the N best")
+    add("--logprobs", type=int, metavar="N", help="with JSON: log probabilities, and the N best")
 
 
 def _add_bench(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        nargs="?",
-        help=f"{_MODEL_HELP}; the catalog's default if left out",
-    )
+    _add_model(parser)
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
     add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")
     add("--quick", action="store_true", help="fractions of a second each: a first impression")
+    _add_choice(parser)
     _add_engine(parser)
 
 
@@ -248,25 +227,3 @@ def _add_audit(parser: ArgumentParser) -> None:
     add("--fresh", action="store_true", help="measure again what was measured before")
     add("--json", action="store_true", help="print one JSON object, nothing else")
     _add_engine(parser)
-
-
-def _add_whatif(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        nargs="?",
-        help=f"{_MODEL_HELP}; the catalog's default if left out",
-    )
-    add(
-        "--machine",
-        metavar="NAME|FILE",
-        action="append",
-        default=[],
-        help="a name of --list, or a TOML file of your own; may be repeated",
-    )
-    add("--list", action="store_true", help="show the machines that are known by name")
-    add("--context", type=int, metavar="N", help="positions to reserve (4096, or the model's)")
-    add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
-    add("--json", action="store_true", help="print one JSON object, nothing else")
-    add("--offline", action="store_true", help="fetch nothing")

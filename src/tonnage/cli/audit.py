@@ -24,10 +24,13 @@ def audit(args: Namespace) -> int:
     try:
         status.show("reading")
         ready = prepare(
-            Subject(source, args.precision, args.kv), _reference(args, source), text, args.chunks
+            Subject(source, args.precision, args.kv or "f16"),
+            _reference(args, source),
+            text,
+            args.chunks,
         )
         cached = None if args.fresh else find(ready.key)
-        result = ready.named(cached or _measure(ready, args.threads, status))
+        result = ready.named(cached or _measure(ready, args, status))
     finally:
         status.close()
     if args.json:
@@ -59,11 +62,11 @@ def render(result: AuditResult) -> str:
     return "\n".join(lines)
 
 
-def _measure(ready: Audit, threads: int | None, status: StatusLine) -> AuditResult:
+def _measure(ready: Audit, args: Namespace, status: StatusLine) -> AuditResult:
     def on_chunk(done: int, total: int, perplexity: float) -> None:
         status.show(f"chunk {done} of {total}, perplexity {perplexity:.2f}")
 
-    result = ready.run(threads, Progress(on_load(status), on_chunk))
+    result = ready.run(args.threads, Progress(on_load(status), on_chunk), args.memory)
     try:
         store(ready.key, result)
     except CacheError as error:

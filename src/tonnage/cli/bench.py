@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from tonnage.cli.bench_table import render
-from tonnage.cli.opening import on_load
+from tonnage.cli.opening import on_load, tell_choice
 from tonnage.cli.speed import FULL, QUICK, SEQUENCE_TOKENS, Bench, Effort, Figure
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import ProbeError, RequestError
@@ -85,7 +85,7 @@ def cold_start(args: Namespace, name: str, repetitions: int) -> Start:
     """
     command = [sys.executable, "-m", "tonnage", "run", name, "Hi", "--max-tokens", "1", "--json"]
     command += ["--offline"]
-    for option in ("threads", "precision", "kv", "catalog"):
+    for option in ("threads", "precision", "kv", "quality", "memory", "catalog"):
         value = getattr(args, option)
         command += [] if value is None else [f"--{option}", str(value)]
     seconds, peaks = [], []
@@ -103,18 +103,22 @@ def _open_engine(
     args: Namespace, rows: list[int], prompts: list[int], status: StatusLine
 ) -> Engine:
     pool_tokens = max(SEQUENCE_TOKENS * max(rows, default=1), max(prompts, default=1))
-    return Engine.open(
+    engine = Engine.open(
         args.model,
+        args.memory,
         threads=args.threads,
         context=SEQUENCE_TOKENS,
         precision=args.precision,
+        kv_format=args.kv,
+        quality=args.quality,
         catalog=args.catalog,
         offline=args.offline,
         concurrency=-(-pool_tokens // SEQUENCE_TOKENS),
         max_logit_rows=max(rows, default=1),
-        kv_format=args.kv,
         on_load=on_load(status),
     )
+    tell_choice(engine)
+    return engine
 
 
 def _decode_row(figure: Figure, weight_bytes: int) -> dict[str, float]:

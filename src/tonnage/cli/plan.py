@@ -1,25 +1,38 @@
-"""`tonnage plan`: what a model takes, from its headers."""
+"""`tonnage plan`: what a model takes, from its headers, here or on hardware that is not here."""
 
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from tonnage.cli.choice_words import quality_lines, rejected_lines
 from tonnage.cli.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.plan_table import render_chart, render_plan
 from tonnage.cli.terminal import LateProgress
+from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
-from tonnage.planner.fit import (
-    Budget,
-    Wishes,
-    binding_item,
-    choose_workload,
-    concessions,
-    require_fit,
-)
-from tonnage.planner.forecast import forecast
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.core.quality import AuditResult, quality_bound
+from tonnage.models.source import ModelSource
+from tonnage.planner.budget import Budget, choose_budget, device_budget
+from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.planner.concessions import binding_item
+from tonnage.planner.fit import Wishes
+from tonnage.planner.forecast import Forecast
+from tonnage.planner.neighbours import Neighbour
+from tonnage.planner.option import Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A plan and what it was made for; device: None for this machine."""
+
+    model: str
+    choice: Choice
+    budget: Budget
+    audits: Sequence[AuditResult]
+    device: Device | None = None
 
 
 def plan(args: Namespace) -> int:
@@ -27,54 +40,151 @@ def plan(args: Namespace) -> int:
 
     With --json a refused plan is an answer like any other.
     """
-    from tonnage.engine import choose_budget, read_spec
-    from tonnage.expectation import measured_rates
-    from tonnage.machine.host import read_machine
+    if args.machines:
+        from tonnage.cli.machines import print_machines
+
+        print_machines(as_json=args.json)
+        return 0
+    answers, catalog = _answers(args)
+    if args.svg is not None:
+        from tonnage.cli.plan_svg import render_svg
+
+        first = answers[0]
+        picture = render_svg(first.model, first.choice.plan, first.budget.num_bytes)
+        args.svg.write_text(picture, "utf-8")
+    if args.json:
+        import json
+
+        objects = [_with_machine(answer, catalog) for answer in answers]
+        print(json.dumps(objects[0] if len(objects) == 1 else {"machines": objects}))
+        return 0
+    draw = render_chart if args.explain else render_plan
+    for number, answer in enumerate(answers):
+        lines = ["" for _ in range(min(number, 1))]
+        lines.append(draw(answer.model, answer.choice.plan, answer.budget.num_bytes))
+        lines += ["", *quality_lines(answer.choice, answer.audits), *_speed(answer, catalog)]
+        print("\n".join([*lines, *rejected_lines(answer.choice)]), flush=True)
+    for answer in answers:
+        require_fit(answer.choice, answer.budget)
+    return 0
+
+
+def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
+    from tonnage.headers import read_spec
     from tonnage.models.catalog import open_catalogs
     from tonnage.models.source import resolve
 
-    machine = read_machine()
-    budget = choose_budget(machine, args.memory)
     catalogs = open_catalogs(args.catalog, os.environ)
+    devices, catalog = _devices(args.machine)
+    # Budgets first: a wrong one is said before anything is pulled.
+    budgets = [device_budget(device, args.memory) for device in devices] or [_own_budget(args)]
     progress = LateProgress(sys.stderr)
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
-    wishes = Wishes(
+    if catalog is None:
+        return [_here(args, source, spec, budgets[0])], None
+    pairs = zip(devices, budgets, strict=True)
+    return [_there(args, source, spec, catalog, *pair) for pair in pairs], catalog
+
+
+def _devices(wanted: Sequence[str]) -> tuple[list[Device], Hardware | None]:
+    if not wanted:
+        return [], None
+    from tonnage.machine.hardware import find_device, load_shipped
+
+    catalog = load_shipped()
+    return [find_device(catalog, name) for name in wanted], catalog
+
+
+def _own_budget(args: Namespace) -> Budget:
+    from tonnage.core.footprint import INTERPRETER_BYTES
+    from tonnage.machine.host import read_machine
+
+    # What a fresh process would hold, not what this one does.
+    return choose_budget(read_machine(), args.memory, INTERPRETER_BYTES)
+
+
+def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
+    from tonnage.expectation import measured_rates, predictor
+    from tonnage.machine.host import read_machine
+    from tonnage.quality.cache import cached_audits
+
+    machine = read_machine()
+    audits = cached_audits(source.path)
+    predict = predictor(measured_rates(machine))
+    choice = choose(spec, machine, _wishes(args), budget, predict, audits)
+    return Answer(source.name, choice, budget, audits)
+
+
+def _there(
+    args: Namespace,
+    source: ModelSource,
+    spec: ModelSpec,
+    catalog: Hardware,
+    device: Device,
+    budget: Budget,
+) -> Answer:
+    from dataclasses import replace
+
+    from tonnage.machine.host import read_machine
+    from tonnage.planner.whatif import speed_on
+
+    prior = catalog.prior
+    assert prior is not None
+    # One thread: how many this machine has says nothing about another.
+    wishes = replace(_wishes(args), threads=args.threads or 1)
+    choice = choose(
+        spec, read_machine(), wishes, budget, lambda made: speed_on(made, device, prior)
+    )
+    return Answer(source.name, choice, budget, (), device)
+
+
+def _wishes(args: Namespace) -> Wishes:
+    return Wishes(
         args.context,
         args.threads,
         args.precision,
         args.concurrency,
         step_rows=args.step_rows,
         kv_format=args.kv,
+        max_kld=quality_bound(args.quality),
     )
-    workload = choose_workload(spec, machine, wishes)
-    made = make_plan(spec, workload)
-    rates = measured_rates(machine)
-    expected = None if rates is None else forecast(made, rates)
-    if args.json:
-        import json
-
-        values = result(spec, workload, made, budget)
-        print(json.dumps({"model": source.name, **values, "forecast": forecast_values(expected)}))
-        return 0
-    draw = render_chart if args.explain else render_plan
-    print(draw(source.name, made, budget.num_bytes))
-    print(render_forecast(expected), flush=True)
-    require_fit(spec, workload, made, budget)
-    return 0
 
 
-def result(spec: ModelSpec, workload: Workload, made: Plan, budget: Budget) -> dict[str, Any]:
+def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
+    values = result(answer)
+    if answer.device is not None and catalog is not None:
+        from tonnage.cli.machines import machine_json
+
+        values["machine"] = machine_json(answer.choice.plan, answer.device, catalog)
+    return values
+
+
+def _speed(answer: Answer, catalog: Hardware | None) -> Iterator[str]:
+    if answer.device is not None and catalog is not None:
+        from tonnage.cli.machines import machine_lines
+
+        yield from machine_lines(answer.choice.plan, answer.device, catalog)
+        return
+    expected = answer.choice.forecast
+    yield render_forecast(expected if isinstance(expected, Forecast) else None)
+
+
+def result(answer: Answer) -> dict[str, Any]:
     """Return the object of `--json`; a refused plan also says what binds and what would fit.
 
     weights: every tensor as it lies in memory, in the order of execution, its padding included;
-    the item of that name also has the angles and the rest of the last huge page.
+    the item of that name also has the angles and the rest of the last huge page. forecast: null
+    where this machine was not measured.
     """
+    choice, made = answer.choice, answer.choice.plan
     matrices = [(m.offset, m.name, m.format, m.nbytes) for m in made.matrices]
     vectors = [(v.offset, v.name, "F32", v.nbytes) for v in made.vectors]
     values: dict[str, Any] = {
-        "accepted": made.total_bytes <= budget.num_bytes,
-        "budget_bytes": budget.num_bytes,
+        "model": answer.model,
+        "accepted": choice.accepted,
+        "budget_bytes": answer.budget.num_bytes,
+        "budget_origin": answer.budget.origin,
         "total_bytes": made.total_bytes,
         "items": [
             {"name": i.name, "kind": i.kind, "planned_bytes": i.planned_bytes} for i in made.items
@@ -88,17 +198,39 @@ def result(spec: ModelSpec, workload: Workload, made: Plan, budget: Budget) -> d
         "concurrency": made.concurrency,
         "threads": made.threads,
         "step_rows": made.max_rows,
+        "forecast": _forecast(choice.forecast),
+        "quality": {**asdict(choice.quality), "max_kld": choice.wishes.max_kld},
+        "audits": [asdict(audit) for audit in answer.audits],
+        "rejected": [_neighbour(one) for one in choice.rejected],
     }
-    if not values["accepted"]:
-        values["shortfall_bytes"] = made.total_bytes - budget.num_bytes
+    if not choice.accepted:
+        values["shortfall_bytes"] = made.total_bytes - answer.budget.num_bytes
         values["binding_item"] = binding_item(made).name
-        values["concessions"] = [
-            {
-                "option": one.option,
-                "value": one.value,
-                "total_bytes": one.total_bytes,
-                "saved_bytes": one.saved_bytes,
-            }
-            for one in concessions(spec, workload, budget.num_bytes)
-        ]
+        values["concessions"] = [asdict(one) for one in choice.concessions]
     return values
+
+
+def _forecast(forecast: Speed | None) -> dict[str, Any] | None:
+    if forecast is None or isinstance(forecast, Forecast):
+        return forecast_values(forecast)
+    return {
+        "decode_tokens_per_s": forecast.decode_tokens_per_s,
+        "prefill_tokens_per_s": forecast.prefill_tokens_per_s,
+        "time_to_first_token_ns": forecast.time_to_first_token_ns,
+        "bottleneck": forecast.bottleneck,
+    }
+
+
+def _neighbour(one: Neighbour) -> dict[str, Any]:
+    return {
+        "change": one.change,
+        "reason": one.reason,
+        "total_bytes": one.total_bytes,
+        "forecast": _forecast(one.forecast),
+        "quality": asdict(one.quality),
+        "weights": one.weights,
+        "context_tokens": one.context_tokens,
+        "kv_format": one.kv_format,
+        "step_rows": one.step_rows,
+        "threads": one.threads,
+    }

@@ -69,6 +69,26 @@ class LogitsError(TonnageError):
     """The model's numbers overflowed: logits are not finite, so there is nothing to draw from."""
 
 
+class OverloadError(TonnageError):
+    """A request that cannot be taken now, or ever.
+
+    missing_bytes: how many bytes of KV pages are short, 0 where places in the queue are.
+    retry_after_s: when it may work, None for never.
+    """
+
+    def __init__(
+        self, message: str, *, missing_bytes: int = 0, retry_after_s: float | None = None
+    ) -> None:
+        """Take the sentence and its two numbers."""
+        super().__init__(message)
+        self.missing_bytes = missing_bytes
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(TonnageError):
+    """The time that a request was given ended before its first token."""
+
+
 class MachineError(TonnageError):
     """A machine description cannot be read."""
 
@@ -79,3 +99,7 @@ class ProbeError(TonnageError):
 
 class AuditError(TonnageError):
     """A quality cannot be measured: models that do not compare, or a text that does not do."""
+
+
+class BatchError(TonnageError):
+    """A file of requests and one of results that do not belong together, or are in use."""

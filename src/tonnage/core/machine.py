@@ -55,6 +55,14 @@ class NumaNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a process now: bytes per source of a limit, and what it may come to in all."""
+
+    by_source: Mapping[str, int]
+    process_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What a process really has.
 
@@ -86,6 +94,14 @@ class Machine:
         """Threads that neither share a core nor get throttled: at least 1."""
         quota = math.ceil(self.cpu_quota) if self.cpu_quota is not None else len(self.affinity)
         return max(1, min(len(self.affinity), quota, self.num_cores))
+
+    @property
+    def node_cores(self) -> int:
+        """Cores of this process next to the memory node that has most of them: at least 1."""
+        usable = set(self.affinity)
+        most = max((len(usable & set(node.cpus)) for node in self.numa_nodes), default=0)
+        share = most / len(usable) if most and usable else 1.0
+        return max(1, math.ceil(self.num_cores * share))
 
     @property
     def usable_memory_bytes(self) -> int:

@@ -1,6 +1,10 @@
 """What was measured about a model's quality: a value that rooms hand on and files keep."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+from tonnage.core.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +53,46 @@ class AuditResult:
     isa: str
     seconds: float
     kv_format: str = "f16"
+
+
+Basis = Literal["exact", "measured", "estimate"]
+# Bounds by name, mean divergence in nats: `high` is what six and five bits cost a large model,
+# `balanced` what four cost a small one, `small` what three do (docs/planning.md).
+QUALITY_BOUNDS = {"lossless": 0.0, "high": 0.01, "balanced": 0.1, "small": 0.5}
+DEFAULT_QUALITY = "balanced"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanQuality:
+    """How far a planned model lies from the file as it stands.
+
+    mean_kld: mean Kullback-Leibler divergence in nats. basis: `exact` is the file itself,
+    `measured` an audit's, `estimate` a prediction whose truth lies between mean_kld / factor and
+    mean_kld * factor in nine of ten cases; factor is 1 for the others.
+    """
+
+    mean_kld: float
+    basis: Basis
+    factor: float = 1.0
+
+
+def quality_bound(wanted: str | float | None) -> float:
+    """Return the most mean divergence, in nats, that a name or a number allows.
+
+    None: the default. Raises RequestError for any other text, and for numbers below 0.
+    """
+    if wanted is None:
+        return QUALITY_BOUNDS[DEFAULT_QUALITY]
+    if isinstance(wanted, str) and wanted in QUALITY_BOUNDS:
+        return QUALITY_BOUNDS[wanted]
+    try:
+        bound = float(wanted)
+    except ValueError:
+        bound = math.nan
+    if isinstance(wanted, bool) or not 0 <= bound < math.inf:
+        names = ", ".join(QUALITY_BOUNDS)
+        raise RequestError(
+            f"The quality {wanted!r} is unknown; use {names}, or the most mean KL divergence from "
+            "the file in nats, such as 0.03."
+        )
+    return bound

@@ -6,6 +6,7 @@ from tonnage.core.errors import UnitError
 
 _SUFFIX_BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _DECIMAL = {"KB": "KiB", "MB": "MiB", "GB": "GiB", "TB": "TiB"}
+_MOST_BYTES = 1 << 60
 _PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -34,7 +35,10 @@ def parse_bytes(text: str) -> int:
     known = {name.lower(): name for name in _SUFFIX_BYTES}
     if suffix.lower() not in known:
         raise UnitError(f"{text!r} has the unknown unit {suffix!r}; use KiB, MiB, GiB or TiB.")
-    num_bytes = int(float(number) * _SUFFIX_BYTES[known[suffix.lower()]])
+    value = float(number) * _SUFFIX_BYTES[known[suffix.lower()]]
+    if value >= _MOST_BYTES:
+        raise UnitError(f"{text[:40]!r} is more than any machine has; write it like 700MiB.")
+    num_bytes = int(value)
     if num_bytes < 1:
         raise UnitError(f"{text!r} is less than one byte; write it like 700MiB.")
     return num_bytes

@@ -156,7 +156,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MachineError(
-            f"Machine file {str(file)[:300]} cannot be read ({reason}); `tonnage whatif --list` "
+            f"Machine file {str(file)[:300]} cannot be read ({reason}); `tonnage plan --machines` "
             "shows the machines that need no file."
         ) from None
     if len(data) > _MAX_FILE_BYTES:

@@ -6,8 +6,9 @@ Sources: cgroups(7), the kernel's cgroup-v1/memory and cgroup-v2 documents, proc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tonnage.core.machine import MemoryLimit
+from tonnage.core.machine import Limits, MemoryLimit
 from tonnage.machine.host_files import HostFiles, kibibytes, whole_number
+from tonnage.machine.memory_use import rss_bytes
 
 # Version 1 says "no limit" by a number near 2**63, rounded to a page.
 _NO_LIMIT_BYTES = 1 << 60
@@ -29,6 +30,13 @@ def memory_limits(files: HostFiles) -> tuple[MemoryLimit, ...]:
         found.extend(_memory_of(files, group))
     found.extend(_resource_limits(files))
     return tuple(sorted(found, key=lambda limit: (limit.free_bytes, limit.source)))
+
+
+def read_limits() -> Limits:
+    """Return what cgroups and resource limits allow this process now."""
+    found = memory_limits(HostFiles())
+    left = rss_bytes() + found[0].free_bytes if found else _NO_LIMIT_BYTES
+    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
 
 
 def cpu_quota(files: HostFiles) -> float | None:

@@ -1,4 +1,4 @@
-"""What a pull shows while it works: a bar on a terminal, one line per stage elsewhere."""
+"""What long work shows: a bar on a terminal; elsewhere one line per stage, or nothing."""
 
 from importlib import import_module
 from typing import Any, Protocol, TextIO
@@ -100,6 +100,46 @@ class BarProgress(SilentProgress):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class CountProgress:
+    """Counts things that are done, and shows nothing."""
+
+    def step(self) -> None:
+        """One more is done."""
+
+    def close(self) -> None:
+        """End, finished or not. May be called twice."""
+
+
+class CountBar(CountProgress):
+    """The same as a bar of tqdm."""
+
+    def __init__(self, stream: TextIO, title: str, total: int, done: int) -> None:
+        """Draw on `stream`. Raises ImportError without tqdm."""
+        tqdm: Any = import_module("tqdm").tqdm
+        tqdm.monitor_interval = 0
+        self._bar: Any = tqdm(
+            total=total, initial=done, desc=title, file=stream, unit="", dynamic_ncols=True
+        )
+
+    def step(self) -> None:
+        """Move the bar by one."""
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """Leave the bar as it stands and end its line."""
+        self._bar.close()
+
+
+def open_count(stream: TextIO, title: str, total: int, done: int) -> CountProgress:
+    """Return a bar with `done` of `total` when `stream` is a terminal (and tqdm is there)."""
+    if stream.isatty():
+        try:
+            return CountBar(stream, title, total, done)
+        except ImportError:
+            pass
+    return CountProgress()
 
 
 def open_progress(stream: TextIO) -> Progress:

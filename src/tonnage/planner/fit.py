@@ -1,17 +1,14 @@
-"""What a user left open is filled in here, and what does not fit is refused."""
+"""What a user asked for, checked, with usual values for what he left open."""
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from tonnage.core.errors import BudgetError, RequestError
-from tonnage.core.layout import MAX_STEP_ROWS, PAGE_TOKENS
+from tonnage.core.errors import RequestError
+from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import KV_FORMATS, Item, Plan
-from tonnage.core.units import format_bytes
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.core.plan import KV_FORMATS, KvFormat
+from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
+from tonnage.planner.plan import Workload
 from tonnage.planner.precision import Formats, check_formats, precision_formats
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -22,7 +19,11 @@ MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user asked for; None leaves the choice to the planner."""
+    """What the user asked for; None leaves the choice to the planner.
+
+    precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
+    divergence from the file, in nats, that a choice may cost.
+    """
 
     context: int | None = None
     threads: int | None = None
@@ -30,8 +31,14 @@ class Wishes:
     concurrency: int = 1
     max_logit_rows: int = 1
     step_rows: int | None = None
-    kv_format: str = "f16"
     formats: Formats = ()
+    kv_format: str | None = None
+    max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
+
+    @property
+    def weights_open(self) -> bool:
+        """Whether the weights' precision is the planner's to choose."""
+        return self.precision is None and not self.formats
 
 
 def choose_workload(
@@ -41,12 +48,6 @@ def choose_workload(
 
     Raises RequestError for a wish outside what model and kernels take.
     """
-    kv_format = next((known for known in KV_FORMATS if known == wishes.kv_format), None)
-    if kv_format is None:
-        raise RequestError(
-            f"The KV format {wishes.kv_format!r} is unknown; use f16 (2 bytes per element) or int8 "
-            "(1 byte, and a scale of 2 bytes per token and head)."
-        )
     check_formats(spec, wishes.formats)
     stated = {**dict(precision_formats(spec, wishes.precision)), **dict(wishes.formats)}
     if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
@@ -60,8 +61,8 @@ def choose_workload(
         max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
         max_logit_rows=wishes.max_logit_rows,
         formats=tuple(sorted(stated.items())),
+        kv_format=_kv_format(wishes.kv_format),
         resident_bytes=resident_bytes,
-        kv_format=kv_format,
     )
 
 
@@ -74,6 +75,18 @@ def _context(spec: ModelSpec, wanted: int | None) -> int:
             f"{spec.context_length:,}."
         )
     return wanted
+
+
+def _kv_format(wanted: str | None) -> KvFormat:
+    if wanted is None:
+        return KV_FORMATS[0]
+    known = next((known for known in KV_FORMATS if known == wanted), None)
+    if known is None:
+        raise RequestError(
+            f"The KV format {wanted!r} is unknown; use f16 (2 bytes per element) or int8 (1 byte, "
+            "and a scale of 2 bytes per token and head)."
+        )
+    return known
 
 
 def _threads(machine: Machine, wanted: int | None) -> int:
@@ -92,87 +105,3 @@ def _rows(wanted: int | None, max_logit_rows: int) -> int:
             f"{wanted} rows per step were asked for; it takes {max_logit_rows} to {MAX_STEP_ROWS}."
         )
     return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Bytes that the whole process may come to; origin: words for whose limit it is."""
-
-    num_bytes: int
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Concession:
-    """One change that alone makes a plan fit: `option` set to `value`, and its total then."""
-
-    option: str
-    value: int
-    total_bytes: int
-    saved_bytes: int
-
-
-def concessions(spec: ModelSpec, workload: Workload, budget_bytes: int) -> tuple[Concession, ...]:
-    """Return the changes that each make the plan fit, the one that frees the least first.
-
-    Each is the largest value below the present one whose plan, made anew, fits the budget.
-    """
-    before = make_plan(spec, workload).total_bytes
-    found = []
-    for option, field, values in _smaller(workload):
-        fitting = _largest(spec, workload, field, values, budget_bytes)
-        if fitting is not None:
-            value, total = fitting
-            found.append(Concession(option, value, total, before - total))
-    return tuple(sorted(found, key=lambda one: (one.saved_bytes, one.option)))
-
-
-def _smaller(workload: Workload) -> Iterator[tuple[str, str, Sequence[int]]]:
-    """Yield (option, field of Workload, values below the present one ascending)."""
-    yield "--context", "context_tokens", range(PAGE_TOKENS, workload.context_tokens, PAGE_TOKENS)
-    yield "--concurrency", "concurrency", range(1, workload.concurrency)
-    least = max(MIN_STEP_ROWS, workload.max_logit_rows, workload.concurrency)
-    yield "--step-rows", "max_rows", range(least, workload.max_rows)
-
-
-def _largest(
-    spec: ModelSpec, workload: Workload, field: str, values: Sequence[int], budget_bytes: int
-) -> tuple[int, int] | None:
-    """Return the largest of `values` whose plan fits, and that plan's bytes; bytes grow with it."""
-
-    def total(value: int) -> int:
-        changes: dict[str, Any] = {field: value}
-        return make_plan(spec, replace(workload, **changes)).total_bytes
-
-    count = bisect_right(values, budget_bytes, key=total)
-    return (values[count - 1], total(values[count - 1])) if count else None
-
-
-def require_fit(spec: ModelSpec, workload: Workload, plan: Plan, budget: Budget) -> None:
-    """Raise BudgetError when `plan`, made of `spec` and `workload`, exceeds the budget.
-
-    Its sentence names every item, the largest of them, the shortfall and the concessions.
-    """
-    needed, short = plan.total_bytes, plan.total_bytes - budget.num_bytes
-    if short <= 0:
-        return
-    lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in plan.items)
-    raise BudgetError(
-        f"The process needs {format_bytes(needed)} ({lines}) and {format_bytes(budget.num_bytes)} "
-        f"{budget.origin}, {format_bytes(short)} short, {binding_item(plan).name} being the "
-        f"largest item; {_way_out(concessions(spec, workload, budget.num_bytes))}."
-    )
-
-
-def binding_item(plan: Plan) -> Item:
-    """Return the item that takes most."""
-    return max(plan.items, key=lambda item: item.planned_bytes)
-
-
-def _way_out(fitting: Sequence[Concession]) -> str:
-    if not fitting:
-        return (
-            "no smaller --context, --concurrency or --step-rows alone fits, choose a smaller model"
-        )
-    ways = [f"{c.option} {c.value} ({format_bytes(c.total_bytes)})" for c in fitting]
-    return "what fits is " + " or ".join(ways)

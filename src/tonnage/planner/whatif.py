@@ -97,6 +97,31 @@ class Forecast:
     unknown: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceSpeed:
+    """The answer in the words of a forecast; None is what the facts do not give."""
+
+    decode_tokens_per_s: float
+    prefill_tokens_per_s: float | None
+    time_to_first_token_ns: int | None
+    bottleneck: str
+
+
+def speed_on(plan: Plan, device: Device, prior: Prior) -> DeviceSpeed | None:
+    """Return how fast `plan` runs on `device`, or None without a tier that holds it."""
+    answer = forecast(demand_of(plan), device, prior)
+    if answer.decode is None:
+        return None
+    prefill = answer.prefill.tokens_per_s if answer.prefill else None
+    prompt = min(PROMPT_TOKENS, plan.context_tokens)
+    return DeviceSpeed(
+        answer.decode.tokens_per_s,
+        prefill,
+        None if prefill is None else round(1e9 * prompt / prefill),
+        answer.decode.bottleneck,
+    )
+
+
 def demand_of(plan: Plan) -> Demand:
     """Return what `plan` asks of a device: decode at its whole context, prefill of 512 tokens."""
     prompt = min(PROMPT_TOKENS, plan.context_tokens)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import AuditResult, Comparison
-from tonnage.engine import Engine, read_model
+from tonnage.engine import Engine
+from tonnage.headers import read_model
 from tonnage.models.source import ModelSource
 from tonnage.quality.cache import AuditKey
 from tonnage.quality.chunks import (
@@ -111,16 +112,24 @@ class Audit:
     chunks: list[list[int]]
     key: AuditKey
 
-    def run(self, threads: int | None = None, progress: Progress | None = None) -> AuditResult:
-        """Load the model and its reference and measure. Raises what Engine.open raises."""
+    def run(
+        self,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        memory: str | int | None = None,
+    ) -> AuditResult:
+        """Load the model and its reference and measure.
+
+        memory: bytes for the whole process, both models. Raises what Engine.open raises.
+        """
         progress = progress or Progress()
         begin = time.perf_counter()
         scores: list[ChunkScores] = []
         with ExitStack() as stack:
             reference = None
             if self.reference is not None:
-                reference = stack.enter_context(_open(self.reference, threads, progress))
-            engine = stack.enter_context(_open(self.model, threads, progress))
+                reference = stack.enter_context(_open(self.reference, threads, progress, memory))
+            engine = stack.enter_context(_open(self.model, threads, progress, memory))
             for number, chunk in enumerate(self.chunks, 1):
                 scores.append(
                     score_against(engine, reference, chunk) if reference else score(engine, chunk)
@@ -217,12 +226,16 @@ def _require_numpy() -> None:
         ) from None
 
 
-def _open(subject: Subject, threads: int | None, progress: Progress) -> Engine:
+def _open(
+    subject: Subject, threads: int | None, progress: Progress, memory: str | int | None
+) -> Engine:
     return Engine.open(
         os.path.abspath(subject.source.path),
+        memory,
         threads=threads,
         context=CONTEXT_TOKENS,
         precision=subject.precision,
+        quality="lossless",
         kv_format=subject.kv_format,
         max_logit_rows=LOGIT_ROWS,
         offline=True,

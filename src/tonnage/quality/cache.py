@@ -16,6 +16,7 @@ from typing import Any
 from tonnage import __version__
 from tonnage.core.quality import AuditResult, Comparison, Estimate
 from tonnage.models.cache import cache_errors, models_folder, write_whole
+from tonnage.models.identity import checked_sha256, model_files
 
 # Raise it when the same models and text would give other figures through Python's part of the work.
 METHOD_VERSION = 1
@@ -58,18 +59,10 @@ def identity(model: Path) -> str:
     Raises OSError.
     """
     model = model.resolve()
-    if model.is_dir():
-        files = sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
-        return " ".join(_stamp(file) for file in files)
-    record = model.with_name(model.name + ".sha256")
-    try:
-        with record.open("rb") as stream:
-            known = stream.read(256).split(b" ", 1)[0].decode("ascii", "replace")
-    except OSError:
-        return _stamp(model)
-    # Whoever writes over a pulled file changes its time; its record is then the older one.
-    stale = record.stat().st_mtime_ns < model.stat().st_mtime_ns
-    return _stamp(model) if stale or len(known) != 64 else f"sha256:{known}"
+    known = None if model.is_dir() else checked_sha256(model)
+    if known is not None:
+        return f"sha256:{known}"
+    return " ".join(_stamp(file) for file in model_files(model))
 
 
 def find(key: AuditKey, environ: Mapping[str, str] = os.environ) -> AuditResult | None:

@@ -7,6 +7,7 @@ from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampl
 from tonnage.core.errors import LogitsError
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
+from tonnage.memory.release import release_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,29 @@ class Runtime:
             return sampler.sample(self._arena, offset, vocab, num_top)
         except InputError as error:
             raise LogitsError(f"{self.plan.family}: {error}; download the model again.") from error
+
+    def read_page(self, group: int, page: int) -> bytes:
+        """Return the bytes of a KV page of `group`."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        return self._arena.read(kv.offset + page * kv.page_stride, kv.page_stride)
+
+    def write_page(self, group: int, page: int, data: bytes) -> None:
+        """Replace a KV page of `group` by what `read_page` gave."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        assert len(data) == kv.page_stride
+        self._arena.write(kv.offset + page * kv.page_stride, data)
+
+    def copy_page(self, group: int, source: int, target: int) -> None:
+        """Copy a KV page of `group`."""
+        self.write_page(group, target, self.read_page(group, source))
+
+    def release_pages(self, group: int, pages: list[int]) -> None:
+        """Give the memory of KV pages back to the system; they read as zero afterwards."""
+        kv = self.plan.kv.groups[group]
+        begin = self.arena_address + kv.offset
+        release_pages(begin, kv.page_stride, pages)
 
     @property
     def isa(self) -> str:

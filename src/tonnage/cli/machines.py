@@ -1,18 +1,14 @@
-"""`tonnage whatif`: how a model would run on hardware that is not here."""
+"""How a plan would run on hardware that is not here, for `tonnage plan --machine`."""
 
-import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tonnage.cli.terminal import LateProgress
-from tonnage.core.errors import RequestError
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
-from tonnage.machine.hardware import find_device, load_shipped
+from tonnage.machine.hardware import load_shipped
 from tonnage.planner.whatif import Demand, Forecast, Rate, demand_of, forecast
 
 _BASIS = {
@@ -28,70 +24,49 @@ _ENERGY = {
 }
 
 
-def whatif(args: Namespace) -> int:
-    """Print the forecast of a model on each machine that was named, or the machines' names."""
+def print_machines(*, as_json: bool) -> None:
+    """Print the machines that are known by name."""
     catalog = load_shipped()
-    if args.list:
-        sys.stdout.write(_list_json(catalog) if args.json else _list_text(catalog))
-        return 0
-    if not args.machine:
-        raise RequestError(
-            "No machine was named; add --machine NAME, of `tonnage whatif --list`, or a file."
-        )
-    devices = [find_device(catalog, wanted) for wanted in args.machine]
-    assert catalog.prior is not None
-    name, plan = _plan(args)
+    sys.stdout.write(_list_json(catalog) if as_json else _list_text(catalog))
+
+
+def machine_json(plan: Plan, device: Device, catalog: Hardware) -> dict[str, Any]:
+    """Return what is known of a device, what the plan asks of it, and the answer."""
     demand = demand_of(plan)
-    answers = [(device, forecast(demand, device, catalog.prior)) for device in devices]
-    if args.json:
-        import json
-
-        machines = [_as_json(*answer, catalog) for answer in answers]
-        print(json.dumps({"model": name, **_demand_json(plan, demand), "machines": machines}))
-    else:
-        sys.stdout.write("\n".join(_text(name, plan, demand, answers)) + "\n")
-    return 0
-
-
-def _plan(args: Namespace) -> tuple[str, Plan]:
-    """Return the model's name and its plan, from headers."""
-    from tonnage.engine import read_model
-    from tonnage.machine.host import read_machine
-    from tonnage.models.catalog import open_catalogs
-    from tonnage.models.source import resolve
-    from tonnage.planner.fit import Wishes, choose_workload
-    from tonnage.planner.plan import make_plan
-
-    source = resolve(
-        args.model,
-        catalogs=open_catalogs(args.catalog, os.environ),
-        offline=args.offline,
-        progress=LateProgress(sys.stderr),
-    )
-    spec, _ = read_model(source)
-    # One thread: how many this machine has says nothing about another.
-    wishes = Wishes(args.context, threads=1, precision=args.precision)
-    return source.name, make_plan(spec, choose_workload(spec, read_machine(), wishes))
-
-
-def _demand_json(plan: Plan, demand: Demand) -> dict[str, Any]:
+    answer = _answer(plan, device, catalog)
     return {
-        "context_tokens": plan.context_tokens,
+        **asdict(device),
+        **_demand_json(demand),
+        "fits": answer.home is not None,
+        **asdict(answer),
+        "sources": _addresses(device, catalog.sources),
+    }
+
+
+def machine_lines(plan: Plan, device: Device, catalog: Hardware) -> Iterator[str]:
+    """Yield the answer for a reader."""
+    demand = demand_of(plan)
+    yield (
+        f"{device.name}: {device.title}; {format_bytes(round(demand.decode.read_bytes))} and "
+        f"{demand.decode.macs / 1e9:,.2f} G multiply-adds per decoded token"
+    )
+    for label, line in _lines(demand, device, _answer(plan, device, catalog)):
+        yield f"  {label:<8} {line}"
+
+
+def _answer(plan: Plan, device: Device, catalog: Hardware) -> Forecast:
+    assert catalog.prior is not None
+    return forecast(demand_of(plan), device, catalog.prior)
+
+
+def _demand_json(demand: Demand) -> dict[str, Any]:
+    return {
         "prompt_tokens": demand.prefill.tokens,
         "held_bytes": demand.held_bytes,
         "decode_read_bytes": round(demand.decode.read_bytes),
         "decode_macs": demand.decode.macs,
         "prefill_read_bytes": round(demand.prefill.read_bytes),
         "prefill_macs": demand.prefill.macs,
-    }
-
-
-def _as_json(device: Device, answer: Forecast, catalog: Hardware) -> dict[str, Any]:
-    return {
-        "machine": asdict(device),
-        "fits": answer.home is not None,
-        **asdict(answer),
-        "sources": _addresses(device, catalog.sources),
     }
 
 
@@ -103,22 +78,6 @@ def _addresses(device: Device, sources: Mapping[str, str]) -> dict[str, str]:
     ids = {source for origin in origins for source in origin.sources}
     ids.update(device.power_sources, *(tier.energy_sources for tier in device.tiers))
     return {source: sources[source] for source in sorted(ids) if source in sources}
-
-
-def _text(
-    name: str, plan: Plan, demand: Demand, answers: list[tuple[Device, Forecast]]
-) -> Iterator[str]:
-    yield (
-        f"{name} with {plan.context_tokens:,} tokens of context: "
-        f"{format_bytes(demand.held_bytes)} to hold, "
-        f"{format_bytes(round(demand.decode.read_bytes))} and "
-        f"{demand.decode.macs / 1e9:,.2f} G multiply-adds per decoded token"
-    )
-    for device, answer in answers:
-        yield ""
-        yield f"{device.name}: {device.title}"
-        for label, line in _lines(demand, device, answer):
-            yield f"  {label:<8} {line}"
 
 
 def _lines(demand: Demand, device: Device, answer: Forecast) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,66 @@
+"""What tells the weights of a model on this machine from others, without reading all of them."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+_SAMPLE_BYTES = 64 << 10
+_NUM_SAMPLES = 16
+
+
+def checked_sha256(model: Path) -> str | None:
+    """Return the SHA-256 under which a pulled file was accepted, None for any other file.
+
+    Whoever writes over a pulled file changes its time; its record is then the older one and does
+    not count. Raises OSError when the model is gone.
+    """
+    record = model.with_name(model.name + ".sha256")
+    try:
+        with record.open("rb") as stream:
+            known = stream.read(256).split(b" ", 1)[0].decode("ascii", "replace")
+        recorded_ns = record.stat().st_mtime_ns
+    except OSError:
+        return None
+    stale = recorded_ns < model.stat().st_mtime_ns
+    return None if stale or len(known) != 64 else known
+
+
+def model_files(model: Path) -> list[Path]:
+    """Return the files that a model consists of: itself, or a folder's JSON and safetensors.
+
+    Raises OSError.
+    """
+    if not model.is_dir():
+        return [model]
+    return sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
+
+
+def strict_identity(model: Path) -> str:
+    """Return what changes whenever a file of the model was written to, copied or moved.
+
+    Of a pulled file its SHA-256; of any other its inode, size, times of change (the kernel's too,
+    which no program can set) and the bytes at places all over it. Reads at most 1 MiB per file.
+    Raises OSError.
+    """
+    model = model.resolve()
+    known = None if model.is_dir() else checked_sha256(model)
+    if known is not None and not _changed_since_check(model):
+        return f"sha256:{known}"
+    return " ".join(_strict_stamp(file) for file in model_files(model))
+
+
+def _changed_since_check(model: Path) -> bool:
+    """Whether anything was done to a pulled file after its record was written, links included."""
+    record = model.with_name(model.name + ".sha256")
+    return record.stat().st_mtime_ns < model.stat().st_ctime_ns
+
+
+def _strict_stamp(file: Path) -> str:
+    digest = sha256()
+    with file.open("rb") as stream:
+        state = os.fstat(stream.fileno())
+        for place in range(_NUM_SAMPLES):
+            begin = max(0, state.st_size - _SAMPLE_BYTES) * place // (_NUM_SAMPLES - 1)
+            digest.update(os.pread(stream.fileno(), _SAMPLE_BYTES, begin))
+    numbers = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return f"{file.name}:{':'.join(map(str, numbers))}:{digest.hexdigest()}"

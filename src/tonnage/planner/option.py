@@ -1,0 +1,154 @@
+"""One way to run a model, judged: its bytes, its predicted speed and its quality."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import Plan
+from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.precision import Formats, allocate
+from tonnage.planner.quality import estimate
+
+# The request that speeds are compared by.
+PROMPT_TOKENS = 512
+ANSWER_TOKENS = 128
+_ROW_ORDER_S = 1e-6
+
+
+class Speed(Protocol):
+    """What a forecast says; tokens per second of one sequence."""
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Of an answer."""
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """Of a prompt; None where it is not known."""
+
+    @property
+    def time_to_first_token_ns(self) -> int | None:
+        """Of a prompt, from its first token on."""
+
+    @property
+    def bottleneck(self) -> str:
+        """What limits decoding."""
+
+
+Predict = Callable[[Plan], Speed | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A workload and what its plan comes to; forecast: None where nothing was measured.
+
+    The plan itself is not kept: dozens of them would weigh megabytes of the process that is
+    planned. weight_bytes: the item `weights`.
+    """
+
+    workload: Workload
+    total_bytes: int
+    weight_bytes: int
+    forecast: Speed | None
+    quality: PlanQuality
+
+    @property
+    def request_s(self) -> float:
+        """Predicted seconds for 512 tokens of prompt and 128 of answer.
+
+        What is not known is replaced by a number that orders options alone: more threads, then
+        more rows per step are taken to be faster.
+        """
+        if self.forecast is None:
+            return 1.0 / self.workload.threads + _ROW_ORDER_S / self.workload.max_rows
+        seconds = request_seconds(self.forecast)
+        unknown = self.forecast.prefill_tokens_per_s is None
+        return seconds + (_ROW_ORDER_S / self.workload.max_rows if unknown else 0.0)
+
+    def dominates(self, other: "Option") -> bool:
+        """Whether it is no worse in bytes, speed and quality, and better in one of them."""
+        mine = (self.total_bytes, self.request_s, self.quality.mean_kld)
+        others = (other.total_bytes, other.request_s, other.quality.mean_kld)
+        return mine != others and all(a <= b for a, b in zip(mine, others, strict=True))
+
+
+def request_seconds(forecast: Speed) -> float:
+    """Return the seconds that the request takes by which speeds are compared."""
+    prefill = forecast.prefill_tokens_per_s
+    prompt_s = 0.0 if prefill is None else PROMPT_TOKENS / prefill
+    return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
+
+
+def front(options: Iterable[Option]) -> list[Option]:
+    """Return those that none of the others dominates, in their order."""
+    every = list(options)
+    return [one for one in every if not any(other.dominates(one) for other in every)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes options of one model.
+
+    audits: of its weights. stated_precision: what the user stated about them, and as formats.
+    """
+
+    spec: ModelSpec
+    predict: Predict
+    audits: Sequence[AuditResult] = ()
+    stated_precision: str | None = None
+    stated_formats: Formats = ()
+
+    def plan(self, workload: Workload) -> Plan:
+        """Return the plan of `workload`."""
+        return make_plan(self.spec, workload)
+
+    def option(self, workload: Workload, **changes: Any) -> Option:
+        """Return the option of `workload` with `changes`."""
+        changed = replace(workload, **changes)
+        plan = self.plan(changed)
+        weights = sum(item.planned_bytes for item in plan.items if item.kind == "weight")
+        return Option(changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed))
+
+    def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
+        """Return the option of the best weights that fit beside the rest of `workload`, or None."""
+        base = self.option(workload)
+        # What loading takes depends on the formats, too, so that it may need a second look; the
+        # weights end on a huge page, so each look has at least one less.
+        room = budget_bytes - (base.total_bytes - base.weight_bytes)
+        while True:
+            formats = allocate(self.spec, room)
+            if formats is None:
+                return None
+            found = self.option(workload, formats=formats)
+            if found.total_bytes <= budget_bytes:
+                return found
+            room = found.weight_bytes - (found.total_bytes - budget_bytes)
+
+    def quality(self, workload: Workload) -> PlanQuality:
+        """Return how far `workload` lies from the file as it stands."""
+        if not workload.formats and workload.kv_format == "f16":
+            return PlanQuality(0.0, "exact")
+        measured = self._measured(workload)
+        if measured is not None:
+            return PlanQuality(measured, "measured")
+        predicted = estimate(self.spec, workload.formats, workload.kv_format)
+        return PlanQuality(predicted.mean_kld, "estimate", predicted.factor)
+
+    def _measured(self, workload: Workload) -> float | None:
+        """Return the divergence from the file where just that was audited."""
+        precision = self.stated_precision if workload.formats else None
+        if workload.formats and (precision is None or workload.formats != self.stated_formats):
+            return None
+        for audit in self.audits:
+            against = audit.comparison
+            if against is None or (audit.precision, audit.kv_format) != (
+                precision,
+                workload.kv_format,
+            ):
+                continue
+            reference = against.reference_precision, against.reference_kv_format
+            if against.reference == audit.model and reference == (None, "f16"):
+                return against.mean_kld.value
+        return None

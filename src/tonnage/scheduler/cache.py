@@ -1,0 +1,153 @@
+"""All pages of an engine: a pool per group, the prefix tree over them, and taking from both."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tonnage.core.layout import PAGE_TOKENS
+from tonnage.scheduler.pages import PageGroup, PagePool
+from tonnage.scheduler.prefix import LOST, Match, PageStore, PrefixTree
+
+
+class PageBytes(Protocol):
+    """What moves the bytes that page ids stand for."""
+
+    def copy(self, group: int, source: int, target: int) -> None:
+        """Copy a page within its group, at once."""
+
+    def release(self, group: int, pages: list[int]) -> None:
+        """Give pages back to the system; what they hold is lost."""
+
+
+class PageCache:
+    """Hands out pages, evicting what nobody uses; what it evicts first is the prefix tree's order.
+
+    log: told once per change of the total what was given up, in words.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[PageGroup],
+        page_bytes: PageBytes,
+        *,
+        max_cached_bytes: int | None = None,
+        store: PageStore | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take the groups of the plan; max_cached_bytes: of prefixes that nobody uses."""
+        self.groups = tuple(groups)
+        self.pools = tuple(PagePool(group.num_pages) for group in groups)
+        self.tree = PrefixTree(self.groups, self.pools, max_cached_bytes, store)
+        self._bytes = page_bytes
+        self.log = log or (lambda line: None)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all pages that may be used now."""
+        pairs = zip(self.groups, self.pools, strict=True)
+        return sum(group.page_bytes * pool.num_total for group, pool in pairs)
+
+    def num_available(self, group: int) -> int:
+        """Return the pages of `group` that can be taken: free ones and those of cold prefixes."""
+        pool = self.pools[group]
+        return pool.num_free + pool.num_cached
+
+    def take(self, group: int) -> int:
+        """Return a page of `group` with one user; only while `num_available` is not 0."""
+        pool = self.pools[group]
+        while (page := pool.take()) is None:
+            if not self.tree.evict(group):
+                raise AssertionError(f"group {group} has pages that cannot be evicted")
+        return page
+
+    def copy(self, group: int, source: int, target: int) -> None:
+        """Copy the bytes of a page."""
+        if source != target:
+            self._bytes.copy(group, source, target)
+
+    def num_pages_for(self, group: int, num_tokens: int, step_rows: int) -> int:
+        """Return the most pages of `group` that a sequence of `num_tokens` holds at once."""
+        pages = -(-num_tokens // PAGE_TOKENS)
+        window = self.groups[group].window_tokens
+        if window:
+            pages = min(pages, -(-(window + step_rows) // PAGE_TOKENS) + 1)
+        return pages
+
+    def bytes_for(self, num_tokens: int, step_rows: int) -> int:
+        """Return the bytes of pages that a sequence of `num_tokens` takes."""
+        return sum(
+            group.page_bytes * self.num_pages_for(index, num_tokens, step_rows)
+            for index, group in enumerate(self.groups)
+        )
+
+    def set_total(self, totals: Sequence[int]) -> bool:
+        """Bring every pool towards its share of `totals`; return whether it is there.
+
+        Free pages go first, then cold prefixes; pages in use stay, and the caller has to free them
+        and come again. Pages given up are released to the system.
+        """
+        reached = True
+        for group, (pool, wanted) in enumerate(zip(self.pools, totals, strict=True)):
+            pool.restore(wanted - pool.num_total)
+            while pool.num_total > wanted:
+                given = pool.withdraw(pool.num_total - wanted)
+                if given:
+                    self._bytes.release(group, given)
+                elif not self.tree.evict(group):
+                    reached = False
+                    break
+        return reached
+
+    def load(self, tokens: Sequence[int], salt: str, match: Match) -> Match:
+        """Return `match` prolonged by whole pages that the store has; they are entered as cached.
+
+        Colder prefixes make room, so the caller must have found room for all of `tokens`.
+        """
+        store, tree = self.tree.store, self.tree
+        if store is None:
+            return match
+        parent = match.nodes[-1] if match.nodes else tree.root(salt)
+        found = self._stored(store, tree.key_of(parent), tokens, len(match.nodes))
+        if not found:
+            return match
+        tree.enter(parent)
+        end = (len(match.nodes) + len(found)) * PAGE_TOKENS
+        firsts = [first_seen(group.window_tokens, end) for group in self.groups]
+        for index, (key, page) in enumerate(found, len(match.nodes)):
+            wanted = [index >= first for first in firsts]
+            pages = [self.take(g) if want else LOST for g, want in enumerate(wanted)]
+            loaded = store.get(key, page, pages)
+            if loaded:
+                above, parent = parent, tree.attach(parent, page, pages)
+                tree.enter(parent)
+                tree.leave(above)
+            for group, one in enumerate(pages):
+                if one != LOST:
+                    self.pools[group].drop(one)
+            if not loaded:
+                break
+        tree.leave(parent)
+        return tree.match(tokens, salt)
+
+    def _stored(
+        self, store: PageStore, key: bytes, tokens: Sequence[int], num_known: int
+    ) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Return keys and tokens of the pages after `num_known` that the store has."""
+        found = []
+        for end in range((num_known + 1) * PAGE_TOKENS, len(tokens), PAGE_TOKENS):
+            page = tuple(tokens[end - PAGE_TOKENS : end])
+            key = store.page_key(key, page)
+            if not store.has(key):
+                break
+            found.append((key, page))
+        return found
+
+    def check(self) -> None:
+        """Assert what must always hold; for tests."""
+        for pool in self.pools:
+            pool.check()
+        self.tree.check()
+
+
+def first_seen(window_tokens: int, position: int) -> int:
+    """Return the first page that a row at `position` looks at; 0 when it sees all."""
+    return max(0, position - window_tokens) // PAGE_TOKENS if window_tokens else 0

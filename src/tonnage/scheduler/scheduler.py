@@ -1,0 +1,373 @@
+"""Continuous batching by token: which rows of which sequences make up the next step.
+
+docs/scheduling.md describes the policy. After "Taming Throughput-Latency Tradeoff in LLM Inference
+with Sarathi-Serve" (Agrawal et al., 2024): rows of running answers first, then a chunk of a prompt
+that keeps the step within the longest gap an answer may have.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tonnage.core.errors import DeadlineError, TonnageError
+from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.ladder import Ladder
+from tonnage.scheduler.order import FairOrder, seniority
+from tonnage.scheduler.pace import Pace, StepTime, most_rows
+from tonnage.scheduler.sequence import Request, Sequence
+
+DEFAULT_STALL_NS = 200_000_000
+# A prompt goes on by this many rows per step, however slow steps are.
+MIN_CHUNK_ROWS = 8
+_MAX_RETRY_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step and the queue may hold.
+
+    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
+    """
+
+    max_running: int
+    max_rows: int
+    max_logit_rows: int
+    context_tokens: int
+    max_waiting: int = 1024
+    max_stall_ns: int = DEFAULT_STALL_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
+
+    draws: whether the last row's logits are wanted; logit rows come in the order of the parts.
+    tables: the sequence's own, valid until the step is committed.
+    """
+
+    sequence: Sequence
+    tokens: list[int]
+    position: int
+    draws: bool
+
+    @property
+    def request_id(self) -> int:
+        """Whose rows these are."""
+        return self.sequence.request.id
+
+    @property
+    def tables(self) -> list[list[int]]:
+        """Pages per group."""
+        return self.sequence.tables
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that the scheduler ended: refused with `error`, or past its deadline without."""
+
+    request_id: int
+    error: TonnageError | None
+
+
+class Scheduler:
+    """Takes requests, gives steps, hears what was drawn. Knows no clock: every call is told.
+
+    One thread at a time. `next_step` and then `commit` with its step, before anything else.
+    """
+
+    def __init__(
+        self,
+        cache: PageCache,
+        limits: Limits,
+        *,
+        step_ns: StepTime | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take the pages and limits; step_ns: a forecast, None to learn from the steps run."""
+        self.cache = cache
+        self.limits = limits
+        self.pace = Pace()
+        self._step_ns = step_ns or self.pace.step_ns
+        self._log = log or (lambda line: None)
+        self.ladder = Ladder(cache, self._preempt, self._log)
+        self._order = FairOrder()
+        self._all: dict[int, Sequence] = {}
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._ended: list[Ended] = []
+        self._deadlines = 0
+        self._num_steps = 0
+        self._blocked = False
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that hold no pages, preempted ones included."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that hold pages."""
+        return len(self._running)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Raises OverloadError when it can never fit, or the queue is full."""
+        total = self._most_tokens(request)
+        if not self._fits_alone(total):
+            raise self.ladder.refusal(total, self.limits.max_rows, None)
+        if len(self._waiting) >= self.limits.max_waiting:
+            needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
+            raise self.ladder.queue_refusal(len(self._waiting), needed, self._retry_after_s())
+        self._order.enter(request.tenant, {s.request.tenant for s in self._all.values()})
+        sequence = Sequence(request, list(request.prompt))
+        self._all[request.id] = sequence
+        self._waiting.append(sequence)
+        self._deadlines += request.deadline_ns is not None
+        self._blocked = False
+
+    def cancel(self, request_id: int) -> None:
+        """End a request and free its pages now; an unknown id is none of ours."""
+        self.finish(request_id)
+
+    def finish(self, request_id: int) -> None:
+        """End a request whose answer is complete; its pages stay as a prefix until evicted."""
+        sequence = self._all.pop(request_id, None)
+        if sequence is None:
+            return
+        self._deadlines -= sequence.request.deadline_ns is not None
+        if sequence.running:
+            self._running.remove(sequence)
+            sequence.release(self.cache)
+            self.ladder.shrunk = False
+        else:
+            self._waiting.remove(sequence)
+        self._blocked = False
+
+    def set_stalled(self, request_id: int, *, stalled: bool) -> None:
+        """Say that nobody reads an answer now, so that it gets no rows, or that somebody does."""
+        sequence = self._all.get(request_id)
+        if sequence is not None and sequence.stalled != stalled:
+            sequence.stalled = stalled
+            self._blocked = False
+
+    def set_budget(self, num_bytes: int) -> None:
+        """Let all pages together take `num_bytes` from now on; down the ladder if they take more.
+
+        Requests that can never fit the rest are ended as refused.
+        """
+        planned = sum(group.page_bytes * group.num_pages for group in self.cache.groups)
+        share = (min(num_bytes, planned), planned) if planned else (1, 1)
+        totals = [max(0, group.num_pages * share[0] // share[1]) for group in self.cache.groups]
+        self._log(f"KV pages may take {num_bytes:,} bytes: {totals} pages of the groups.")
+        while not self.cache.set_total(totals):
+            self.ladder.shrink(len(self._running))
+            self.ladder.preempt(max(self._running, key=lambda s: (s.stalled, seniority(s))))
+        for sequence in list(self._all.values()):
+            if not self._fits_alone(self._most_tokens(sequence.request)):
+                self._refuse(sequence)
+        self._blocked = False
+
+    def next_step(self, now_ns: int) -> list[Part]:
+        """Return the rows of the next step, none when nothing can run."""
+        if self._deadlines:
+            self._expire(now_ns)
+        if self._waiting and not self._blocked:
+            self._admit()
+        active = [s for s in self._running if not s.stalled]
+        if not active:
+            return []
+        writing = [s for s in active if s.num_pending == 1]
+        reading = [s for s in active if s.num_pending > 1] if len(writing) < len(active) else []
+        parts: dict[int, Part] = {}
+        self._add_writing(parts, writing)
+        if reading:
+            self._add_reading(parts, reading)
+        if not parts:
+            return self._nothing_fits(now_ns)
+        return list(parts.values())
+
+    def commit(self, step: list[Part], drawn: Mapping[int, int], elapsed_ns: int) -> None:
+        """Count the rows of a step that has run; drawn: request id -> its next token."""
+        num_rows = 0
+        self._num_steps += 1
+        for part in step:
+            sequence, count = part.sequence, len(part.tokens)
+            num_rows += count
+            sequence.commit(self.cache, count)
+            sequence.last_served = self._num_steps
+            self._order.charge(sequence.request.tenant, count)
+            if part.draws:
+                token = drawn.get(sequence.request.id)
+                if token is not None:
+                    sequence.tokens.append(token)
+        self.pace.observe(num_rows, elapsed_ns)
+
+    def take_ended(self) -> list[Ended]:
+        """Return the requests that the scheduler ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def num_cached(self, request_id: int) -> int:
+        """Return how many tokens of a request's prompt were found in the cache at most."""
+        return self._all[request_id].num_cached
+
+    # Waiting -> running
+
+    def _admit(self) -> None:
+        candidates = [s for s in self._waiting if not s.stalled]
+        candidates.sort(key=self._order.key)
+        for sequence in candidates:
+            while self._running and not self._has_place(sequence):
+                victim = None if self.ladder.shrunk else self._gives_way(sequence)
+                if victim is None:
+                    self._blocked = True
+                    return
+                self.ladder.preempt(victim)
+            self._waiting.remove(sequence)
+            match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
+            match = self.cache.load(sequence.tokens, sequence.request.salt, match)
+            sequence.admit(self.cache, match)
+            self._running.append(sequence)
+
+    def _has_place(self, sequence: Sequence) -> bool:
+        """Whether a slot and pages for all known tokens are there, and one to spare for each."""
+        if self.ladder.shrunk or len(self._running) >= self.limits.max_running:
+            return False
+        match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
+        for group, pool in enumerate(self.cache.pools):
+            shared = [node.pages[group] for node in match.nodes if node.pages[group] >= 0]
+            warmed = sum(pool.users(page) == 0 for page in shared)
+            promised = sum(self._promised(one, group) for one in self._running)
+            needed = self._most_held(len(sequence.tokens) + 1, group) - len(shared)
+            spare = len(self._running) + 1 if self.cache.groups[group].window_tokens == 0 else 0
+            if needed + promised + spare > self.cache.num_available(group) - warmed:
+                return False
+        return True
+
+    def _promised(self, sequence: Sequence, group: int) -> int:
+        """Return the pages that a running sequence still needs for the tokens it knows."""
+        held = sum(page >= 0 for page in sequence.tables[group])
+        return max(0, self._most_held(len(sequence.tokens), group) - held)
+
+    def _gives_way(self, sequence: Sequence) -> Sequence | None:
+        """Return who is preempted so that a waiting sequence can start: an idle or a lesser one."""
+        lesser = [
+            one for one in self._running
+            if one.stalled or one.request.priority < sequence.request.priority
+        ]  # fmt: skip
+        return max(lesser, key=lambda one: (one.stalled, seniority(one)), default=None)
+
+    def _preempt(self, victim: Sequence) -> None:
+        self._running.remove(victim)
+        victim.release(self.cache)
+        victim.num_preempted += 1
+        self._waiting.append(victim)
+        self._blocked = False
+
+    # Rows of a step
+
+    def _add_writing(self, parts: dict[int, Part], writing: list[Sequence]) -> None:
+        limits = self.limits
+        most = min(len(writing), limits.max_rows, limits.max_logit_rows)
+        if most > 1:
+            most = most_rows(self._step_ns, limits.max_stall_ns, 1, most)
+        if most < len(writing):
+            writing = sorted(writing, key=lambda s: (s.last_served, seniority(s)))[:most]
+        for sequence in writing:
+            self._add(parts, sequence, 1)
+
+    def _add_reading(self, parts: dict[int, Part], reading: list[Sequence]) -> None:
+        limits = self.limits
+        most = limits.max_rows
+        if parts:
+            # A part of the bound is left to what the forecast does not know.
+            bound = limits.max_stall_ns - limits.max_stall_ns // 5
+            low = min(most, len(parts) + MIN_CHUNK_ROWS)
+            most = most_rows(self._step_ns, bound, low, most)
+        left = most - len(parts)
+        claimed = set()
+        for sequence in sorted(reading, key=self._order.key):
+            if not sequence.running:
+                continue
+            sequence.adopt(self.cache)
+            page = sequence.next_page(self.cache)
+            if left < 1 or (page is not None and page in claimed):
+                continue
+            claimed.add(page)
+            left -= self._add(parts, sequence, min(left, sequence.num_pending))
+
+    def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
+        """Add a sequence's next rows as far as pages allow; return how many."""
+        if not sequence.running:
+            return 0
+        begin = sequence.num_computed
+        if len(parts) >= self.limits.max_logit_rows and begin + num_rows == len(sequence.tokens):
+            num_rows -= 1
+            if num_rows == 0:
+                return 0
+        before = len(self._running)
+        num_rows = self.ladder.make_room(sequence, num_rows, self._running)
+        if len(self._running) < before:
+            for request_id in [key for key, part in parts.items() if not part.sequence.running]:
+                del parts[request_id]
+        if num_rows == 0:
+            return 0
+        sequence.grow(self.cache, num_rows)
+        end = begin + num_rows
+        draws = end == len(sequence.tokens)
+        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, draws)
+        return num_rows
+
+    def _nothing_fits(self, now_ns: int) -> list[Part]:
+        """Refuse the eldest, which does not fit although everything else was given up."""
+        active = [s for s in self._running if not s.stalled]
+        if active:
+            self._refuse(min(active, key=seniority))
+            return self.next_step(now_ns)
+        return []
+
+    # Ends
+
+    def _expire(self, now_ns: int) -> None:
+        for sequence in list(self._all.values()):
+            request = sequence.request
+            if request.deadline_ns is None or now_ns < request.deadline_ns:
+                continue
+            error = None
+            if len(sequence.tokens) == len(request.prompt):
+                waited_s = (now_ns - request.arrival_ns) / 1e9
+                error = DeadlineError(
+                    f"The time given to this request, {waited_s:.1f} s, ended before its first "
+                    "token; give it more or ask again when fewer are waiting."
+                )
+            self._end(sequence, error)
+
+    def _refuse(self, sequence: Sequence) -> None:
+        total = self._most_tokens(sequence.request)
+        self._end(sequence, self.ladder.refusal(total, self.limits.max_rows, None))
+
+    def _end(self, sequence: Sequence, error: TonnageError | None) -> None:
+        self.finish(sequence.request.id)
+        self._ended.append(Ended(sequence.request.id, error))
+
+    # Sizes
+
+    def _most_tokens(self, request: Request) -> int:
+        """Return the positions that a request computes at most: its last token never is."""
+        total = len(request.prompt) + max(1, request.max_tokens) - 1
+        return min(total, self.limits.context_tokens)
+
+    def _most_held(self, num_tokens: int, group: int) -> int:
+        return self.cache.num_pages_for(group, num_tokens, self.limits.max_rows)
+
+    def _fits_alone(self, num_tokens: int) -> bool:
+        return all(
+            self._most_held(num_tokens, group) <= pool.num_total
+            for group, pool in enumerate(self.cache.pools)
+        )
+
+    def _retry_after_s(self) -> float:
+        """Return when a place in the queue should be free: when the next answer can be done."""
+        left = [
+            len(s.request.prompt) + s.request.max_tokens - s.num_computed for s in self._running
+        ]
+        step_ns = self._step_ns(max(1, len(self._running)))
+        return min(_MAX_RETRY_S, max(1.0, min(left, default=0) * step_ns / 1e9))

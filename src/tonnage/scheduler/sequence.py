@@ -1,0 +1,184 @@
+"""One request's tokens and the pages that hold them."""
+
+from dataclasses import dataclass, field
+
+from tonnage.core.layout import PAGE_TOKENS
+from tonnage.scheduler.cache import PageCache, first_seen
+from tonnage.scheduler.prefix import LOST, Match, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: `prompt` and at most `max_tokens` more; times in nanoseconds.
+
+    priority: higher goes first. deadline_ns: when the answer is of no use any more. tenant: whose
+    share its rows count to. salt: prefixes are shared between equal salts only.
+    """
+
+    id: int
+    prompt: list[int]
+    max_tokens: int
+    arrival_ns: int
+    priority: int = 0
+    deadline_ns: int | None = None
+    tenant: str = ""
+    salt: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
+
+    tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    """
+
+    request: Request
+    tokens: list[int]
+    num_computed: int = 0
+    num_cached: int = 0
+    num_preempted: int = 0
+    stalled: bool = False
+    running: bool = False
+    last_served: int = 0
+    tables: list[list[int]] = field(default_factory=list)
+    path: list[Node] = field(default_factory=list)
+    _first: list[int] = field(default_factory=list)
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens that are known and not computed; 1 while an answer is being written."""
+        return len(self.tokens) - self.num_computed
+
+    def admit(self, cache: PageCache, match: Match) -> None:
+        """Start on what `match` found: share its whole pages, copy the one that agrees in part."""
+        self.running = True
+        self.tables = [[] for _ in cache.groups]
+        self._first = [0] * len(cache.groups)
+        for node in match.nodes:
+            self._share(cache, node, match.num_tokens)
+        self.num_computed = len(match.nodes) * PAGE_TOKENS
+        partial = match.partial
+        if partial is not None and all(map(cache.num_available, range(len(self.tables)))):
+            sources = list(partial.pages)
+            for group, source in enumerate(sources):
+                page = cache.take(group)
+                cache.copy(group, source, page)
+                self.tables[group].append(page)
+            self.num_computed = match.num_tokens
+        self.num_cached = max(self.num_cached, self.num_computed)
+
+    def num_missing(self, cache: PageCache, group: int, num_rows: int) -> int:
+        """Return the pages of `group` that `num_rows` more rows need."""
+        end = self.num_computed + num_rows
+        return max(0, -(-end // PAGE_TOKENS) - len(self.tables[group]))
+
+    def rows_that_fit(self, cache: PageCache, num_rows: int) -> int:
+        """Return how many of `num_rows` the pages suffice for that are there or can be taken."""
+        for group, table in enumerate(self.tables):
+            held = len(table) + cache.num_available(group)
+            num_rows = min(num_rows, held * PAGE_TOKENS - self.num_computed)
+        return num_rows
+
+    def grow(self, cache: PageCache, num_rows: int) -> None:
+        """Take the pages that `num_rows` more rows need; they must be available."""
+        needed = -(-(self.num_computed + num_rows) // PAGE_TOKENS)
+        for group, table in enumerate(self.tables):
+            while len(table) < needed:
+                table.append(cache.take(group))
+
+    def adopt(self, cache: PageCache) -> None:
+        """Go on over pages that others have computed in the meantime."""
+        limit = len(self.tokens) - 1
+        while (
+            self.num_computed % PAGE_TOKENS == 0
+            and self.num_computed + PAGE_TOKENS <= limit
+            and len(self.tables[0]) == len(self.path)
+        ):
+            page = tuple(self.tokens[self.num_computed : self.num_computed + PAGE_TOKENS])
+            node = cache.tree.child(self._parent(cache), page)
+            if node is None:
+                return
+            self._share(cache, node, self.num_computed + PAGE_TOKENS)
+            self.num_computed += PAGE_TOKENS
+            self._pass_window(cache)
+
+    def commit(self, cache: PageCache, num_rows: int) -> None:
+        """Count rows as computed: full pages go into the tree, those behind a window are left."""
+        self.num_computed += num_rows
+        full = self.num_computed // PAGE_TOKENS
+        if full > len(self.path):
+            for index in range(len(self.path), full):
+                self._attach(cache, index)
+            self._pass_window(cache)
+
+    def release(self, cache: PageCache) -> None:
+        """Leave all pages; what they hold stays in the tree until it is evicted."""
+        if not self.running:
+            return
+        self.running = False
+        tree, last = cache.tree, None
+        rest = self.tokens[len(self.path) * PAGE_TOKENS : self.num_computed]
+        if rest:
+            pages = [table[len(self.path)] for table in self.tables]
+            last = tree.attach_partial(self._parent(cache), tuple(rest), pages)
+        for group, table in enumerate(self.tables):
+            for page in table:
+                if page != LOST:
+                    cache.pools[group].drop(page)
+        for node in self.path:
+            tree.leave(node)
+        if last is not None:
+            tree.rest(last)
+        self.tables, self.path, self.num_computed = [], [], 0
+        tree.drop_root(self.request.salt)
+        tree.trim()
+
+    def next_page(self, cache: PageCache) -> tuple[int, tuple[int, ...]] | None:
+        """Return what names the next whole page of known tokens, None if there is none."""
+        begin = len(self.path) * PAGE_TOKENS
+        if len(self.tokens) - begin < PAGE_TOKENS:
+            return None
+        return id(self._parent(cache)), tuple(self.tokens[begin : begin + PAGE_TOKENS])
+
+    def _parent(self, cache: PageCache) -> Node:
+        return self.path[-1] if self.path else cache.tree.root(self.request.salt)
+
+    def _share(self, cache: PageCache, node: Node, num_tokens: int) -> None:
+        """Lie on `node`; num_tokens: where the sequence will go on, for what windows need."""
+        index = len(self.path)
+        for group, table in enumerate(self.tables):
+            first = first_seen(cache.groups[group].window_tokens, num_tokens)
+            if index < first or node.pages[group] == LOST:
+                table.append(LOST)
+            else:
+                cache.pools[group].use(node.pages[group])
+                table.append(node.pages[group])
+        cache.tree.enter(node)
+        self.path.append(node)
+
+    def _attach(self, cache: PageCache, index: int) -> None:
+        begin = index * PAGE_TOKENS
+        pages = [table[index] for table in self.tables]
+        tokens = tuple(self.tokens[begin : begin + PAGE_TOKENS])
+        node = cache.tree.attach(self._parent(cache), tokens, pages)
+        cache.tree.enter(node)
+        self.path.append(node)
+        # Others computed the same page: bits are equal, so theirs serves and this one is free.
+        for group, page in enumerate(pages):
+            if page not in (LOST, node.pages[group]):
+                cache.pools[group].use(node.pages[group])
+                cache.pools[group].drop(page)
+                self.tables[group][index] = node.pages[group]
+
+    def _pass_window(self, cache: PageCache) -> None:
+        for group, spec in enumerate(cache.groups):
+            if not spec.window_tokens:
+                continue
+            table = self.tables[group]
+            end = min(first_seen(spec.window_tokens, self.num_computed), len(self.path))
+            for index in range(self._first[group], end):
+                if table[index] != LOST:
+                    cache.pools[group].drop(table[index])
+                    table[index] = LOST
+                    cache.tree.rest(self.path[index])
+            self._first[group] = max(self._first[group], end)

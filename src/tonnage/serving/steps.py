@@ -1,0 +1,291 @@
+"""The loop of steps: executes what the scheduler decides and hands out what was drawn.
+
+Whoever waits for an answer drives: it runs steps for all requests until its own has something. So
+a single answer needs no second thread. Asynchronous readers cannot drive; for them a thread does.
+Only the driver touches scheduler and runtime; everybody else leaves commands in the inbox.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from tonnage.core.errors import LogitsError, RequestError, TonnageError
+from tonnage.runtime.executor import Runtime, Span
+from tonnage.scheduler.scheduler import Part, Scheduler
+from tonnage.scheduler.sequence import Request
+from tonnage.serving.job import Job
+
+_IDLE_S = 0.001
+
+
+class StepLoop:
+    """Runs the requests of one engine. `close` before the runtime is closed."""
+
+    def __init__(self, runtime: Runtime, make_scheduler: Callable[[], Scheduler]) -> None:
+        """Take a loaded model; make_scheduler: returns one over empty pages."""
+        self._runtime = runtime
+        self._make_scheduler = make_scheduler
+        self.scheduler = make_scheduler()
+        self._jobs: dict[int, Job] = {}
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._turn = threading.Condition()
+        self._driving = False
+        self._torn = False
+        self._closed = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.before_step: Callable[[int], None] | None = None
+
+    def submit(self, job: Job) -> None:
+        """Queue a request; its refusal comes as job.failure."""
+        job.answer.resume(perf_counter_ns())
+        self.call(lambda: self._enter(job))
+
+    def cancel(self, job: Job) -> None:
+        """End a request whose answer nobody wants; its pages are free before the next step."""
+        self.call(lambda: self._leave(job))
+
+    def drop(self, job: Job) -> None:
+        """Cancel without waking anybody; safe where garbage is collected, in any thread.
+
+        Event.set takes a lock that the thread it interrupts may hold. A request that is being
+        served keeps the driver awake; one that is not gives way to others anyway.
+        """
+        self._inbox.append(lambda: self._leave(job))
+
+    def taken(self, job: Job) -> None:
+        """Let a request have rows again after its reader has taken pieces."""
+        if job.stalled:
+            self.call(lambda: self._unstall(job))
+
+    def call(self, command: Callable[[], None]) -> None:
+        """Run `command` between two steps, as the driver."""
+        self._inbox.append(command)
+        self._wake.set()
+
+    def advance(self, ready: Callable[[], bool]) -> None:
+        """Drive, or wait for whoever drives, until `ready`. Raises RequestError when closed."""
+        while not ready():
+            with self._turn:
+                while self._driving and not ready():
+                    self._turn.wait()
+                if ready():
+                    return
+                self._driving = True
+            busy = self._drive()
+            if not busy and not ready():
+                self._require_open()
+                self._wake.wait(_IDLE_S)
+
+    def settle(self) -> None:
+        """Run what is in the inbox now, if nobody drives; else the driver will."""
+        with self._turn:
+            if self._driving:
+                return
+            self._driving = True
+        try:
+            self._read_inbox()
+        finally:
+            self._hand_over()
+
+    def start_thread(self) -> None:
+        """Let a thread drive whenever nobody else does."""
+        self._require_open()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="tonnage-steps", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Cancel everything, stop the thread and keep all prefixes in the tier behind memory."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._turn:
+            while self._driving:
+                self._turn.wait()
+        self.settle()
+        for job in list(self._jobs.values()):
+            self._fail(job, RequestError("The engine was closed before this answer ended."))
+        self.scheduler.cache.tree.flush()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RequestError("The engine is closed; open it again to ask more of it.")
+
+    def _serve(self) -> None:
+        while not self._closed:
+            self._wake.clear()
+            with self._turn:
+                while self._driving:
+                    self._turn.wait()
+                self._driving = True
+            if not self._drive() and not self._inbox and not self._closed:
+                self._wake.wait()
+
+    def _drive(self) -> bool:
+        """Run one step as the driver; return whether there was one. Failures go to the jobs."""
+        try:
+            return self._step()
+        except Exception as error:
+            self._torn = False
+            self.scheduler = self._make_scheduler()
+            for job in list(self._jobs.values()):
+                self._fail(job, error)
+            return False
+        except BaseException:
+            if self._torn:
+                self._rebuild()
+            raise
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        with self._turn:
+            self._driving = False
+            self._turn.notify_all()
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            self._torn = True
+            self._inbox.popleft()()
+            self._torn = False
+
+    def _step(self) -> bool:
+        if self._inbox:
+            self._read_inbox()
+        begin = perf_counter_ns()
+        self._torn = True
+        if self.before_step is not None:
+            self.before_step(begin)
+        parts = self.scheduler.next_step(begin)
+        self._end_refused()
+        self._torn = False
+        if not parts:
+            return False
+        tokens: list[int] = []
+        spans, logit_rows = [], []
+        for part in parts:
+            tokens += part.tokens
+            spans.append(Span(part.tables, len(part.tokens), part.position))
+            if part.draws:
+                logit_rows.append(len(tokens) - 1)
+        self._runtime.step(tokens, spans, logit_rows)
+        self._finish_step(parts, begin)
+        return True
+
+    def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
+        """Draw, commit, and hand out; a step that is interrupted counts as far as it was drawn."""
+        drawn: dict[int, int] = {}
+        failed: list[tuple[Job, LogitsError]] = []
+        try:
+            self._draw(parts, drawn, failed)
+        except BaseException:
+            parts = [p for p in parts if not p.draws or p.request_id in drawn]
+            raise
+        finally:
+            self._torn = True
+            now = perf_counter_ns()
+            self.scheduler.commit(parts, drawn, now - begin_ns)
+            for job, error in failed:
+                self._fail(job, error)
+            for request_id, token in drawn.items():
+                self._accept(self._jobs[request_id], token, now)
+            self._torn = False
+        if len(parts) == 1 and len(parts[0].tokens) == 1:
+            self._tell_step(parts[0], (now - begin_ns) * 1e-9)
+
+    def _tell_step(self, part: Part, seconds: float) -> None:
+        job = self._jobs.get(part.request_id)
+        if job is not None and job.on_step is not None and len(job.answer.generation.tokens) > 1:
+            job.on_step(part.position, seconds)
+
+    def _draw(
+        self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]
+    ) -> None:
+        index = 0
+        for part in parts:
+            if not part.draws:
+                continue
+            job = self._jobs[part.request_id]
+            try:
+                drawn[job.id] = job.answer.draw(self._runtime, index)
+            except LogitsError as error:
+                failed.append((job, error))
+            index += 1
+
+    def _accept(self, job: Job, token: int, now_ns: int) -> None:
+        answer = job.answer
+        if not answer.generation.tokens:
+            answer.generation.num_cached_tokens = self.scheduler.num_cached(job.id)
+        if answer.max_tokens == 0:
+            self._finish(job, answer.end("length"))
+            return
+        job.deliver(token, answer.accept(token, now_ns))
+        if answer.generation.finish_reason is not None:
+            self._finish(job, "")
+        elif job.ahead is not None and len(job.out) >= job.ahead:
+            job.stalled = True
+            self.scheduler.set_stalled(job.id, stalled=True)
+        if job.notify is not None:
+            job.notify()
+
+    def _enter(self, job: Job) -> None:
+        answer, terms = job.answer, job.terms
+        done = answer.generation.tokens
+        request = Request(
+            job.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done),
+            perf_counter_ns(), terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
+        )  # fmt: skip
+        self._jobs[job.id] = job
+        try:
+            self._require_open()
+            self.scheduler.submit(request)
+        except TonnageError as error:
+            self._fail(job, error)
+
+    def _leave(self, job: Job) -> None:
+        if not job.ended:
+            self._finish(job, "")
+
+    def _unstall(self, job: Job) -> None:
+        if not job.ended:
+            job.stalled = False
+            job.answer.resume(perf_counter_ns())
+            self.scheduler.set_stalled(job.id, stalled=False)
+
+    def _finish(self, job: Job, text: str) -> None:
+        self.scheduler.finish(job.id)
+        self._jobs.pop(job.id, None)
+        if text:
+            job.deliver(None, text)
+        job.ended = True
+        if job.notify is not None:
+            job.notify()
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        generation = job.answer.generation
+        generation.finish_reason = "error"
+        generation.error = error if isinstance(error, TonnageError) else None
+        job.failure = error
+        self._finish(job, "")
+
+    def _end_refused(self) -> None:
+        for ended in self.scheduler.take_ended():
+            job = self._jobs[ended.request_id]
+            if ended.error is None:
+                self._finish(job, job.answer.end("deadline"))
+            else:
+                self._fail(job, ended.error)
+
+    def _rebuild(self) -> None:
+        """Start over with empty pages after an interruption left them half changed.
+
+        Requests go on: their tokens are computed again, to the same bits.
+        """
+        self._torn = False
+        self.scheduler = self._make_scheduler()
+        for job in list(self._jobs.values()):
+            job.stalled = False
+            self._enter(job)

@@ -1,0 +1,203 @@
+"""What callers iterate: answers as text, answers in an event loop, batches."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Self
+
+from tonnage.core.errors import TonnageError
+from tonnage.core.plan import Plan
+from tonnage.core.sampling import SamplingOptions
+from tonnage.generation import Answer, Generation
+from tonnage.serving.job import Job, OnStep, Piece, Terms
+from tonnage.serving.steps import StepLoop
+from tonnage.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["AnswerStream", "Piece", "Serving"]
+
+# Pieces that an answer may be ahead of its reader when others drive.
+_AHEAD_PIECES = 4
+_AHEAD_STREAM_PIECES = 64
+
+
+class Serving:
+    """Starts requests on a loop of steps."""
+
+    def __init__(self, loop: StepLoop, tokenizer: Tokenizer, plan: Plan) -> None:
+        """Take the loop that serves, and what answers are made with."""
+        self.loop = loop
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._ids = count()
+
+    def start(
+        self, generation: Generation, terms: Terms, on_step: OnStep | None = None
+    ) -> Generation:
+        """Return `generation` so that iterating it runs it; nothing is computed before.
+
+        on_step is told of every token that was made by a step of its own: how many tokens were
+        before it, and the seconds that computing and drawing it took.
+        """
+        generation._pieces = self._texts(generation, terms, on_step)
+        return generation
+
+    def stream(self, generation: Generation, terms: Terms) -> "AnswerStream":
+        """Return the answer for an event loop; nothing is computed before it is iterated."""
+        return AnswerStream(self.loop, self._job(generation, terms, _AHEAD_STREAM_PIECES))
+
+    def run_batch(
+        self, generations: list[Generation], width: int, on_done: Callable[[int], None]
+    ) -> None:
+        """Run all to their ends, `width` at once; on_done is told their indices as they end.
+
+        A failure stays in its generation.
+        """
+        todo = iter(enumerate(generations))
+        flying: dict[int, Job] = {}
+        while True:
+            for index, generation in todo:
+                flying[index] = self._job(generation, Terms(), None)
+                self.loop.submit(flying[index])
+                if len(flying) >= width:
+                    break
+            if not flying:
+                return
+            self.loop.advance(lambda: any(job.ended for job in flying.values()))
+            for index in [index for index, job in flying.items() if job.ended]:
+                failure = flying.pop(index).failure
+                if failure is not None and not isinstance(failure, TonnageError):
+                    raise failure
+                on_done(index)
+
+    def set_kv_bytes(self, num_bytes: int) -> None:
+        """Let KV pages take `num_bytes` from the next step on."""
+        self.loop.call(lambda: self.loop.scheduler.set_budget(num_bytes))
+        self.loop.settle()
+
+    def _job(self, generation: Generation, terms: Terms, ahead: int | None) -> Job:
+        answer = Answer(generation, self._tokenizer, self._plan)
+        return Job(next(self._ids), answer, terms, ahead)
+
+    def _texts(self, generation: Generation, terms: Terms, on_step: OnStep | None) -> Iterator[str]:
+        job = self._job(generation, terms, _AHEAD_PIECES)
+        job.on_step = on_step
+        loop, out = self.loop, job.out
+        loop.submit(job)
+        try:
+            while True:
+                loop.advance(lambda: bool(out) or job.ended)
+                if not out:
+                    break
+                text = out.popleft().text
+                loop.taken(job)
+                if text:
+                    yield text
+                    job.answer.resume(perf_counter_ns())
+        finally:
+            if not job.ended:
+                loop.drop(job)
+                loop.settle()
+        if job.failure is not None:
+            raise job.failure
+
+
+def failed(options: SamplingOptions, error: TonnageError) -> Generation:
+    """Return what stands for an answer that could not begin."""
+    generation = Generation([], options, 0)
+    generation.finish_reason, generation.error = "error", error
+    return generation
+
+
+class AnswerStream:
+    """An answer as an asynchronous iterator of `Piece`; closing it cancels the request at once.
+
+    `generation` fills while it runs, at most 64 pieces ahead of the reader, and tells the whole at
+    the end (finish_reason, tokens, text, num_cached_tokens). Iterating raises OverloadError when
+    the request is refused, DeadlineError when its time was up before it began, LogitsError when the
+    model's numbers overflow. For one event loop; `async with` or `aclose` end it early.
+    """
+
+    def __init__(self, loop: StepLoop, job: Job) -> None:
+        """Wrap a request that has not been submitted."""
+        self._loop = loop
+        self._job = job
+        self._begun = False
+        self._arrived: asyncio.Event | None = None
+
+    @property
+    def generation(self) -> Generation:
+        """The answer so far."""
+        return self._job.answer.generation
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Piece:
+        """Wait for the next piece."""
+        if not self._begun:
+            self._begin()
+        job = self._job
+        while not job.out:
+            if job.ended:
+                if job.failure is not None:
+                    failure, job.failure = job.failure, None
+                    raise failure
+                raise StopAsyncIteration
+            assert self._arrived is not None
+            self._arrived.clear()
+            # A piece may have come before the event was cleared.
+            if not job.out and not job.ended:
+                await self._arrived.wait()
+        piece = job.out.popleft()
+        self._loop.taken(job)
+        return piece
+
+    async def aclose(self) -> None:
+        """Cancel what is not done; its pages are free when this returns."""
+        job = self._job
+        job.out.clear()
+        if not self._begun:
+            self._begun = job.ended = True
+            self._arrived = None
+        if not job.ended:
+            self._loop.cancel(job)
+        while not job.ended:
+            assert self._arrived is not None
+            self._arrived.clear()
+            if not job.ended:
+                await self._arrived.wait()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Cancel an answer that was dropped."""
+        if self._begun and not self._job.ended:
+            self._job.notify = None
+            self._loop.drop(self._job)
+
+    def _begin(self) -> None:
+        import asyncio
+
+        self._begun = True
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._arrived = arrived
+
+        def notify() -> None:
+            # A loop that was closed has no reader any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(arrived.set)
+
+        self._job.notify = notify
+        self._loop.start_thread()
+        self._loop.submit(self._job)

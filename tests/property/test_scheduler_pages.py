@@ -1,0 +1,94 @@
+"""The scheduler against a plain model of the pages, under random operations."""
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from support.page_world import World
+from tonnage.scheduler.pages import PageGroup
+from tonnage.scheduler.scheduler import Limits
+
+# Everything seen; a narrow and a wide window beside it; windows only (group 0 holds no layer).
+GROUPS = {
+    "full": (PageGroup(14, 1000),),
+    "windows": (PageGroup(16, 1000), PageGroup(8, 300, 70), PageGroup(12, 100, 200)),
+    "only windows": (PageGroup(16, 0), PageGroup(5, 500, 5)),
+}
+LIMITS = Limits(
+    max_running=4, max_rows=48, max_logit_rows=4, context_tokens=400, max_waiting=6,
+    max_stall_ns=30_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("with_store", [False, True])
+def test_ten_thousand_operations_leave_no_page_behind(name: str, with_store: bool) -> None:
+    rng = random.Random(f"{name} {with_store}")
+    cap = None if with_store else 15_000
+    world = World(
+        GROUPS[name], LIMITS, rng, with_store=with_store, max_cached_bytes=cap, thorough=False
+    )
+    for number in range(10_000):
+        world.operate()
+        if number % 50 == 0:
+            world.scheduler.cache.check()
+    world.set_budget(1)
+    world.drain()
+    counts = world.scheduler.ladder.counts
+    assert min(counts[rung] for rung in ("evict", "shrink", "preempt", "refuse")) > 0
+    assert world.num_completed > 100
+    assert world.num_cached_tokens > 1000
+    assert world.contents.num_released > 0
+    if world.store is not None:
+        assert world.store.num_hits > 20
+
+
+class Machine(RuleBasedStateMachine):
+    """Every operation in any order; the world checks contents and books itself."""
+
+    @initialize(
+        name=st.sampled_from(sorted(GROUPS)), seed=st.integers(0, 1 << 32), store=st.booleans(),
+        cap=st.none() | st.integers(0, 20_000),
+    )  # fmt: skip
+    def begin(self, name: str, seed: int, store: bool, cap: int | None) -> None:
+        self.world = World(
+            GROUPS[name], LIMITS, random.Random(seed), with_store=store, max_cached_bytes=cap
+        )
+
+    @rule()
+    def submit(self) -> None:
+        self.world.submit()
+
+    @rule()
+    def cancel(self) -> None:
+        self.world.cancel()
+
+    @rule()
+    def stall(self) -> None:
+        self.world.stall()
+
+    @rule(share=st.floats(0, 1))
+    def set_budget(self, share: float) -> None:
+        self.world.set_budget(share)
+
+    @rule(count=st.integers(1, 30))
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.world.step()
+
+    @invariant()
+    def books_are_closed(self) -> None:
+        if hasattr(self, "world"):
+            self.world.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.set_budget(1)
+            self.world.drain()
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMachine = Machine.TestCase

@@ -1,0 +1,285 @@
+"""A plain model of pages under the scheduler: what every position of every page really holds.
+
+Each computed token writes what it stands for, the hash of all tokens up to it, into its place; each
+row checks that everything it may look at holds what a sequence alone would have written there.
+Tokens are drawn from that hash, so answers must not depend on anything else.
+"""
+
+import random
+from collections.abc import Sequence
+
+from tonnage.core.errors import DeadlineError, OverloadError
+from tonnage.core.layout import PAGE_TOKENS
+from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.pages import PageGroup
+from tonnage.scheduler.scheduler import Limits, Part, Scheduler
+from tonnage.scheduler.sequence import Request
+
+VOCABULARY = 5
+END_TOKEN = 4
+
+
+def next_token(value: int) -> int:
+    """Draw from the hash of a prefix."""
+    return value % VOCABULARY
+
+
+def hashes(tokens: Sequence[int]) -> list[int]:
+    """Return the hash of each prefix."""
+    values, value = [], 17
+    for token in tokens:
+        value = (value * 1_000_003 + token + 1) % (1 << 61)
+        values.append(value)
+    return values
+
+
+def answer_alone(prompt: Sequence[int], max_tokens: int) -> list[int]:
+    """Return what a request draws with nobody else around."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + max_tokens:
+        tokens.append(next_token(hashes(tokens)[-1]))
+        if tokens[-1] == END_TOKEN:
+            break
+    return tokens[len(prompt) :]
+
+
+class Contents:
+    """What every position of every page holds; stands in for the arena."""
+
+    def __init__(self, groups: Sequence[PageGroup]) -> None:
+        self.cells = [[[0] * PAGE_TOKENS for _ in range(g.num_pages)] for g in groups]
+        self.num_released = 0
+
+    def copy(self, group: int, source: int, target: int) -> None:
+        self.cells[group][target][:] = self.cells[group][source]
+
+    def release(self, group: int, pages: list[int]) -> None:
+        for page in pages:
+            self.cells[group][page][:] = [0] * PAGE_TOKENS
+        self.num_released += len(pages)
+
+
+class Store:
+    """A page store in a dict that sometimes loses what it was given."""
+
+    def __init__(self, contents: Contents, rng: random.Random) -> None:
+        self._contents = contents
+        self._rng = rng
+        self._pages: dict[bytes, list[list[int] | None]] = {}
+        self.num_hits = 0
+
+    def root_key(self, salt: str) -> bytes:
+        return salt.encode()
+
+    def page_key(self, parent: bytes, tokens: tuple[int, ...]) -> bytes:
+        return parent + bytes(tokens)
+
+    def has(self, key: bytes) -> bool:
+        return key in self._pages
+
+    def put(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> None:
+        assert key.endswith(bytes(tokens))
+        cells = self._contents.cells
+        self._pages[key] = [
+            None if page < 0 else list(cells[group][page]) for group, page in enumerate(pages)
+        ]
+
+    def get(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> bool:
+        kept = self._pages[key]
+        if self._rng.random() < 0.05:
+            return False
+        if any(page >= 0 and one is None for page, one in zip(pages, kept, strict=True)):
+            return False
+        for group, page in enumerate(pages):
+            if page >= 0:
+                self._contents.cells[group][page][:] = kept[group]
+        self.num_hits += 1
+        return True
+
+
+class World:
+    """A scheduler, its pages and requests; `operate` does one random thing and checks all."""
+
+    def __init__(
+        self, groups: Sequence[PageGroup], limits: Limits, rng: random.Random, *,
+        with_store: bool = False, max_cached_bytes: int | None = None, thorough: bool = True,
+    ) -> None:  # fmt: skip
+        self.groups = groups
+        self.rng = rng
+        self.now_ns = 0
+        self.contents = Contents(groups)
+        self.store = Store(self.contents, rng) if with_store else None
+        cache = PageCache(
+            groups, self.contents, max_cached_bytes=max_cached_bytes, store=self.store
+        )
+        self.log: list[str] = []
+        self.scheduler = Scheduler(
+            cache, limits, step_ns=lambda rows: rows * 1000, log=self.log.append
+        )
+        self.limits = limits
+        self.requests: dict[int, Request] = {}
+        self.answers: dict[int, list[int]] = {}
+        self.refused: list[OverloadError | DeadlineError] = []
+        self.num_completed = 0
+        self.num_cached_tokens = 0
+        self.thorough = thorough
+        self._next_id = 0
+
+    def prompt(self) -> list[int]:
+        """Return a prompt that shares its beginning with many others."""
+        rng = self.rng
+        tokens = [rng.randrange(2)] * rng.choice((10, 64, 130, 200))
+        tokens += [rng.randrange(2)] * rng.choice((0, 1, 20, 63, 64, 65, 150))
+        return (tokens + [rng.randrange(3) for _ in range(rng.randrange(1, 30))])[
+            : self.limits.context_tokens - 1
+        ]
+
+    def submit(self, prompt: list[int] | None = None, max_tokens: int | None = None) -> int | None:
+        rng = self.rng
+        request = Request(
+            self._next_id, self.prompt() if prompt is None else prompt,
+            rng.randrange(0, 120) if max_tokens is None else max_tokens,
+            self.now_ns, priority=rng.choice((0, 0, 0, 1)),
+            deadline_ns=self.now_ns + rng.randrange(1, 10**7) if rng.random() < 0.1 else None,
+            tenant=rng.choice("ab"), salt=rng.choice(("", "", "other")),
+        )  # fmt: skip
+        self._next_id += 1
+        try:
+            self.scheduler.submit(request)
+        except OverloadError as error:
+            self._note(error)
+            return None
+        self.requests[request.id] = request
+        self.answers[request.id] = []
+        return request.id
+
+    def cancel(self) -> None:
+        if self.requests:
+            request_id = self.rng.choice(list(self.requests))
+            self.scheduler.cancel(request_id)
+            self._drop(request_id)
+
+    def stall(self) -> None:
+        if self.requests:
+            request_id = self.rng.choice(list(self.requests))
+            self.scheduler.set_stalled(request_id, stalled=self.rng.random() < 0.5)
+
+    def set_budget(self, share: float) -> None:
+        planned = sum(g.num_pages * g.page_bytes for g in self.groups)
+        self.scheduler.set_budget(int(planned * share))
+        self._take_ended()
+        pools = self.scheduler.cache.pools
+        for pool, group in zip(pools, self.groups, strict=True):
+            assert pool.num_total <= max(0, int(group.num_pages * share) + 1)
+
+    def step(self) -> bool:
+        """Run a step; return whether there was one."""
+        parts = self.scheduler.next_step(self.now_ns)
+        self._take_ended()
+        drawn, rows = {}, 0
+        for part in parts:
+            rows += len(part.tokens)
+            value = self._compute(part)
+            if part.draws:
+                drawn[part.request_id] = next_token(value)
+        limits = self.limits
+        assert rows <= limits.max_rows
+        assert len(drawn) <= limits.max_logit_rows
+        self.now_ns += max(1, rows) * 1000
+        if not parts:
+            return False
+        self.scheduler.commit(parts, drawn, rows * 1000)
+        for request_id, token in drawn.items():
+            self._draw(request_id, token)
+        return True
+
+    def operate(self) -> None:
+        """Do one random thing, then check everything."""
+        kind = self.rng.random()
+        if kind < 0.2:
+            self.submit()
+        elif kind < 0.22:
+            self.cancel()
+        elif kind < 0.26:
+            self.stall()
+        elif kind < 0.265:
+            self.set_budget(self.rng.choice((0.4, 0.67, 1.0, 1.0)))
+        else:
+            self.step()
+        self.check()
+
+    def check(self) -> None:
+        """Assert that the books of all pools are closed."""
+        for pool in self.scheduler.cache.pools:
+            assert pool.num_free + pool.num_cached + pool.num_used == pool.num_total
+        if self.thorough:
+            self.scheduler.cache.check()
+            held = [set() for _ in self.groups]
+            for sequence in self.scheduler._running:
+                for group, table in enumerate(sequence.tables):
+                    held[group] |= {page for page in table if page >= 0}
+            for pool, pages in zip(self.scheduler.cache.pools, held, strict=True):
+                assert pool.num_used == len(pages)
+
+    def drain(self) -> None:
+        """Let everything end; nothing may be in use then."""
+        for request_id in self.requests:
+            self.scheduler.set_stalled(request_id, stalled=False)
+        for _ in range(100_000):
+            if not self.requests:
+                break
+            assert self.step() or not self.requests
+        assert not self.requests
+        self.scheduler.cache.check()
+        assert all(pool.num_used == 0 for pool in self.scheduler.cache.pools)
+        self.scheduler.cache.tree.clear()
+        for pool in self.scheduler.cache.pools:
+            assert pool.num_free == pool.num_total
+        assert self.scheduler.cache.tree.num_nodes == 0
+        assert not self.scheduler.cache.tree._roots
+
+    def _compute(self, part: Part) -> int:
+        """Check what a part's rows look at, write what they compute; return the last hash."""
+        known = part.sequence.tokens[: part.position + len(part.tokens)]
+        assert part.tokens == known[part.position :]
+        values = hashes(known)
+        for group, (spec, table) in enumerate(zip(self.groups, part.tables, strict=True)):
+            cells = self.contents.cells[group]
+            for position in range(part.position, len(known)):
+                page = table[position // PAGE_TOKENS]
+                cells[page][position % PAGE_TOKENS] = values[position]
+            window = spec.window_tokens
+            first = max(0, part.position - window + 1) if window else 0
+            for position in range(first, len(known)):
+                page = table[position // PAGE_TOKENS]
+                assert page >= 0, f"group {group}: position {position} is lost"
+                assert cells[page][position % PAGE_TOKENS] == values[position]
+        return values[-1]
+
+    def _draw(self, request_id: int, token: int) -> None:
+        request, answer = self.requests[request_id], self.answers[request_id]
+        room = self.limits.context_tokens - len(request.prompt)
+        limit = min(request.max_tokens, room)
+        if limit > 0:
+            answer.append(token)
+        if len(answer) >= limit or token == END_TOKEN:
+            self.num_cached_tokens += self.scheduler.num_cached(request_id)
+            self.scheduler.finish(request_id)
+            assert answer == answer_alone(request.prompt, limit)
+            self.num_completed += 1
+            self._drop(request_id)
+
+    def _take_ended(self) -> None:
+        for ended in self.scheduler.take_ended():
+            if ended.error is not None:
+                self._note(ended.error)
+            self._drop(ended.request_id)
+
+    def _note(self, error: OverloadError | DeadlineError) -> None:
+        text = str(error)
+        assert any(character.isdigit() for character in text)
+        assert text.endswith(".")
+        self.refused.append(error)
+
+    def _drop(self, request_id: int) -> None:
+        del self.requests[request_id], self.answers[request_id]

@@ -1,0 +1,130 @@
+"""Between pool and files: which pages move, and what a plan's identity depends on."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.checkpoints import tiny_config, tiny_model, write_hf
+from support.pages import PAGE_BYTES, chain, page_paths, pages_of, small_store
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import Plan
+from tonnage.engine import read_spec
+from tonnage.memory.page_identity import page_identity
+from tonnage.memory.page_tier import LOST, PageTier
+from tonnage.models.source import ModelSource
+from tonnage.planner.plan import Workload, make_plan
+
+
+class Pool:
+    """Pages of two groups as a dictionary; counts what is read."""
+
+    def __init__(self) -> None:
+        self.pages: dict[tuple[int, int], bytes] = {}
+        self.num_reads = 0
+
+    def read_page(self, group: int, page: int) -> bytes:
+        self.num_reads += 1
+        return self.pages[group, page]
+
+    def write_page(self, group: int, page: int, data: bytes) -> None:
+        self.pages[group, page] = data
+
+
+@pytest.fixture
+def tier(tmp_path) -> PageTier:
+    pool = Pool()
+    pool.pages = {(0, 5): b"a" * PAGE_BYTES, (1, 6): b"b" * 64}
+    return PageTier(small_store(tmp_path), pool)
+
+
+def test_pages_come_back_into_other_places(tier):
+    (page,) = pages_of(tier.store, chain(1))
+    tier.put(page.key, page.tokens, [5, 6])
+    assert tier.get(page.key, page.tokens, [1, 2])
+    pool = tier._access
+    assert (pool.pages[0, 1], pool.pages[1, 2]) == (b"a" * PAGE_BYTES, b"b" * 64)
+
+
+def test_keys_are_those_of_the_store(tier):
+    first, second = pages_of(tier.store, chain(2), "salt")
+    assert tier.page_key(tier.root_key("salt"), first.tokens) == first.key
+    assert tier.page_key(first.key, second.tokens) == second.key
+
+
+def test_a_page_that_is_kept_already_is_not_read_again(tier):
+    (page,) = pages_of(tier.store, chain(1))
+    for _ in range(3):
+        tier.put(page.key, page.tokens, [5, 6])
+    assert tier._access.num_reads == 2
+
+
+def test_what_a_group_has_lost_is_neither_kept_nor_wanted(tier, tmp_path):
+    (page,) = pages_of(tier.store, chain(1))
+    tier.put(page.key, page.tokens, [5, LOST])
+    assert len(page_paths(tmp_path)) == 1
+    assert tier.get(page.key, page.tokens, [1, LOST])
+    before = dict(tier._access.pages)
+    assert not tier.get(page.key, page.tokens, [2, 3])
+    assert tier._access.pages == before
+    assert not tier.get(page.key, page.tokens, [LOST, LOST])
+    tier.put(page.key, page.tokens, [LOST, 6])
+    assert tier.get(page.key, page.tokens, [2, 3])
+
+
+WORKLOAD = Workload(
+    context_tokens=256, threads=1, concurrency=2, max_rows=64, max_logit_rows=2, precision=None
+)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory) -> ModelSpec:
+    folder = write_hf(tmp_path_factory.mktemp("m") / "hf", tiny_model(tiny_config("gemma2")))
+    return read_spec(ModelSource("m", folder, "folder"))
+
+
+@pytest.fixture(scope="module")
+def plan(spec) -> Plan:
+    return make_plan(spec, WORKLOAD)
+
+
+def identity(plan: Plan, model="m", tokenizer="t", template: str | None = None) -> bytes:
+    return page_identity(model, tokenizer, template, plan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"context_tokens": 512}, {"threads": 2}, {"concurrency": 1}, {"max_rows": 32},
+     {"max_logit_rows": 1}],
+)  # fmt: skip
+def test_what_changes_no_page_changes_no_identity(spec, plan, change):
+    assert identity(make_plan(spec, replace(WORKLOAD, **change))) == identity(plan)
+
+
+def test_everything_else_does(spec, plan):
+    specs = [
+        replace(spec, norm_eps=2 * spec.norm_eps),
+        replace(spec, embed_scale=2 * spec.embed_scale),
+        replace(spec, norm_offset=spec.norm_offset + 1),
+    ]
+    kv = plan.kv
+    others = [
+        identity(plan, model="n"),
+        identity(plan, tokenizer="u"),
+        identity(plan, template="{{ x }}"),
+        identity(make_plan(spec, replace(WORKLOAD, precision="8bit"))),
+        identity(make_plan(spec, replace(WORKLOAD, precision="4bit"))),
+        identity(replace(plan, kv=replace(kv, format="other"))),
+        identity(replace(plan, kv=replace(kv, layers=kv.layers[::-1]))),
+        identity(replace(plan, steps=plan.steps[::-1])),
+        *(identity(make_plan(other, WORKLOAD)) for other in specs),
+        identity(plan),
+    ]
+    assert len(set(others)) == len(others)
+    assert identity(plan) == identity(plan)
+    assert len(identity(plan)) == 32
+
+
+def test_other_native_code_is_another_identity(plan, monkeypatch):
+    before = identity(plan)
+    monkeypatch.setattr("tonnage.memory.page_identity._native_digest", lambda: "others")
+    assert identity(plan) != before

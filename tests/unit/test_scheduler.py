@@ -1,0 +1,189 @@
+"""What the scheduler promises, one thing at a time."""
+
+import random
+
+import pytest
+
+from support.page_world import World, answer_alone
+from tonnage.core.errors import OverloadError
+from tonnage.scheduler.pace import Pace, most_rows
+from tonnage.scheduler.pages import PageGroup
+from tonnage.scheduler.scheduler import Limits
+from tonnage.scheduler.sequence import Request
+
+ROOMY = (PageGroup(64, 1000),)
+
+
+def limits(**changes: int) -> Limits:
+    given = {"max_running": 8, "max_rows": 128, "max_logit_rows": 8, "context_tokens": 1024}
+    return Limits(**{**given, "max_stall_ns": 40_000, **changes})
+
+
+def world(groups: tuple[PageGroup, ...] = ROOMY, **changes: int) -> World:
+    """Return a world in which a row takes a microsecond."""
+    return World(groups, limits(**changes), random.Random(1))
+
+
+def ask(one: World, request_id: int, prompt: list[int], max_tokens: int, **terms: object) -> None:
+    request = Request(request_id, prompt, max_tokens, one.now_ns, **terms)
+    one.scheduler.submit(request)
+    one.requests[request_id], one.answers[request_id] = request, []
+
+
+def endless(count: int, size: int, salt: int = 0) -> list[list[int]]:
+    """Return prompts whose answers do not end before 60 tokens."""
+    rng, found = random.Random(salt), []
+    while len(found) < count:
+        prompt = [rng.randrange(4) for _ in range(size)]
+        if len(answer_alone(prompt, 60)) == 60:
+            found.append(prompt)
+    return found
+
+
+def test_a_long_prompt_stalls_nobody_beyond_the_bound() -> None:
+    one = world()
+    for number, prompt in enumerate(endless(4, 20)):
+        ask(one, number, prompt, 60)
+    while any(not one.answers[number] for number in range(4)):
+        one.step()
+    ask(one, 9, [3] * 1000, 1)
+    gaps = []
+    while len(one.requests) == 5:
+        before, counts = one.now_ns, [len(one.answers[n]) for n in range(4)]
+        one.step()
+        gaps.append(one.now_ns - before)
+        assert all(len(one.answers[n]) == counts[n] + 1 for n in range(4) if n in one.answers)
+    assert max(gaps) <= 40_000
+    # A prompt of 1,000 rows in chunks of what four fifths of the bound leave beside four streams.
+    assert len(gaps) >= 1000 // 32
+    one.drain()
+
+
+def test_without_streams_a_prompt_takes_whole_steps() -> None:
+    one = world()
+    ask(one, 0, [3] * 300, 1)
+    parts = one.scheduler.next_step(0)
+    assert [len(part.tokens) for part in parts] == [128]
+
+
+def test_equal_prompts_are_computed_once() -> None:
+    one = world()
+    shared = [2] * 512
+    for number in range(4):
+        ask(one, number, [*shared, number], 1)
+    computed = 0
+    while one.requests:
+        parts = one.scheduler.next_step(one.now_ns)
+        computed += sum(len(part.tokens) for part in parts)
+        drawn = {p.request_id: 0 for p in parts if p.draws}
+        for part in parts:
+            one._compute(part)
+        one.scheduler.commit(parts, drawn, 1)
+        for request_id in drawn:
+            one.scheduler.finish(request_id)
+            one._drop(request_id)
+    assert computed == 512 + 4
+
+
+def test_tenants_get_equal_rows() -> None:
+    one = world(max_running=2)
+    served = []
+    for number, prompt in enumerate(endless(8, 64)):
+        ask(one, number, prompt, 30, tenant="many")
+    for number, prompt in enumerate(endless(2, 64, salt=1)):
+        ask(one, 10 + number, prompt, 30, tenant="few")
+    while one.requests:
+        before = set(one.requests)
+        one.step()
+        served += sorted(before - set(one.requests))
+    # Those of the tenant with few requests are not behind all of the other's.
+    assert served.index(10) < 4
+    assert served.index(11) < 7
+
+
+def test_priority_preempts_and_the_preempted_resumes() -> None:
+    one = world(max_running=1)
+    low, high = endless(2, 70)
+    ask(one, 0, low, 60)
+    for _ in range(10):
+        one.step()
+    ask(one, 1, high, 5, priority=1)
+    one.step()
+    assert (one.scheduler.num_running, one.scheduler.num_waiting) == (1, 1)
+    assert one.scheduler.ladder.counts["preempt"] == 1
+    assert "preempted at" in "\n".join(one.log)
+    while 0 in one.requests:
+        one.step()  # compares the answer with the one alone
+    assert one.num_completed == 2
+
+
+def test_a_request_that_never_fits_is_refused_at_once() -> None:
+    one = world((PageGroup(4, 1000),))
+    with pytest.raises(OverloadError, match="300 tokens take") as caught:
+        ask(one, 0, [1] * 200, 101)
+    assert caught.value.missing_bytes == 1000
+    assert caught.value.retry_after_s is None
+    ask(one, 0, [1] * 200, 50)
+
+
+def test_a_shrinking_budget_walks_down_the_ladder() -> None:
+    one = world()
+    for number, prompt in enumerate(endless(6, 200)):
+        ask(one, number, prompt, 60)
+    ask(one, 7, [1] * 100, 2)
+    while 7 in one.requests:
+        one.step()
+    cached = one.scheduler.cache.pools[0].num_cached
+    assert cached > 0
+    one.set_budget(0.3)
+    pool = one.scheduler.cache.pools[0]
+    assert pool.num_total == 19
+    assert one.contents.num_released == 64 - 19
+    assert one.scheduler.num_waiting > 0
+    words = [line.split()[0] for line in one.log]
+    assert words.index("KV") < words.index("Pages") < words.index("Request")
+    one.drain()
+    assert one.num_completed >= 6
+
+
+def test_an_answer_nobody_reads_gives_its_slot_away() -> None:
+    one = world(max_running=1)
+    first, second = endless(2, 30)
+    ask(one, 0, first, 60)
+    one.step()
+    one.scheduler.set_stalled(0, stalled=True)
+    assert not one.step()
+    ask(one, 1, second, 3)
+    while 1 in one.requests:
+        assert one.step()
+    assert not one.step()
+    one.scheduler.set_stalled(0, stalled=False)
+    one.drain()
+
+
+def test_pace_is_on_the_safe_side() -> None:
+    pace = Pace()
+    assert pace.step_ns(100) == 0
+    pace.observe(4, 1000)
+    assert pace.step_ns(4) == 1000
+    assert pace.step_ns(64) == 16_000
+    pace.observe(64, 5000)
+    assert 1000 < pace.step_ns(32) < 5000
+    assert pace.step_ns(128) == 10_000
+    assert most_rows(pace.step_ns, 10_000, 1, 512) == 128
+    assert most_rows(pace.step_ns, 1, 3, 512) == 3
+    # A slow step counts for long, and fades.
+    pace.observe(64, 50_000)
+    pace.observe(64, 5000)
+    assert pace.step_ns(64) == 43_750
+    for _ in range(40):
+        pace.observe(64, 5000)
+    assert pace.step_ns(64) == 5000
+
+
+def test_pace_never_falls_with_rows() -> None:
+    rng, pace = random.Random(4), Pace()
+    for _ in range(200):
+        pace.observe(rng.randrange(1, 513), rng.randrange(1, 10_000))
+        times = [pace.step_ns(rows) for rows in range(1, 513)]
+        assert times == sorted(times)
