@@ -18,7 +18,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 
 
 def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special=False, parse_special=True)
+    return tokenizer.encode(text, add_special=False, parse_special=True, has_marks=True)
 
 
 def plain(tokenizer: Tokenizer, text: str) -> list[int]:
