@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from support.page_tables import PageTables
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.runtime.executor import Runtime, Span
-from tonnage.runtime.pages import PageTables
 
 MAX_ROWS = 48
 

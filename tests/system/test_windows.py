@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.cached_sequence import Sequence
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
+from support.page_tables import BEHIND
 from tonnage._native import InputError, best_isa, has_isa
 from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf
 from tonnage.runtime.executor import Runtime, Span
-from tonnage.runtime.pages import BEHIND
-from tonnage.runtime.sequence import Sequence
 
 NUM_TOKENS = 420
 # Family, window, format of the pages; every layer of mistral has a window, of gemma2 one in two.

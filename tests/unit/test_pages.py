@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.page_tables import BEHIND, PageTable, PageTables
 from tonnage.core.plan import KvGroupPlan
-from tonnage.runtime.pages import BEHIND, PageTable, PageTables
 
 ROWS = 20
 ACTIONS = st.lists(

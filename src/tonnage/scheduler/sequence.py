@@ -67,11 +67,6 @@ class Sequence:
             self.num_computed = match.num_tokens
         self.num_cached = max(self.num_cached, self.num_computed)
 
-    def num_missing(self, cache: PageCache, group: int, num_rows: int) -> int:
-        """Return the pages of `group` that `num_rows` more rows need."""
-        end = self.num_computed + num_rows
-        return max(0, -(-end // PAGE_TOKENS) - len(self.tables[group]))
-
     def rows_that_fit(self, cache: PageCache, num_rows: int) -> int:
         """Return how many of `num_rows` the pages suffice for that are there or can be taken."""
         for group, table in enumerate(self.tables):
