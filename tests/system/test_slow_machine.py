@@ -111,9 +111,7 @@ def test_a_healthy_run_names_nothing(home, model, capsys):
         busy = max(others_share(), busy)
         result = answered(home, model)
         with capsys.disabled():
-            print(
-                f"\n  {slowness(result):.2f} x the forecast: {causes(result) or 'healthy'}", end=""
-            )
+            print(f"\n  {slowness(result):.2f} x the forecast {causes(result) or ''}", end="")
         if not causes(result):
             break
     else:
