@@ -15,8 +15,7 @@ from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
-from tonnage.planner.whatif import PROMPT_TOKENS
-from tonnage.planner.work import Attention, Work, attend_shares, work_of
+from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_shares, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
 
