@@ -133,10 +133,9 @@ class Engine:
         kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
         `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
-        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
-        model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all. process: whose engines count against the same budget; those of this process.
+        KL divergence; `lossless` loads the file as it stands or refuses. concurrency: answers at
+        once, each with pages for a full context. offline: a model that is not here is an error.
+        on_load is told the bytes placed so far, and of all. process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
