@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage._native import Arena, Executor, InputError, Sampled, Sampler, SamplingParams, draw, has_isa
+from tonnage._native import (
+    Arena,
+    Executor,
+    InputError,
+    Sampled,
+    Sampler,
+    SamplingParams,
+    draw,
+    has_isa,
+)
 
 VOCAB = 20_011
 

@@ -232,6 +232,27 @@ def test_short_steps_do_not_make_long_ones_look_short() -> None:
     assert most_rows(pace.step_ns, 160_000, 12, 512) < 160
 
 
+def test_rows_that_become_slower_along_a_prompt_keep_the_bound() -> None:
+    slowest = []
+    for seed in range(20):
+        rng, pace, left = random.Random(seed), Pace(), 2000
+
+        def took(rows: int, left: int, rng: random.Random) -> int:
+            """Twice as long for a row at the end, and up to a tenth more by chance."""
+            return int((25_000 + rows * (2100 - left * 1050 / 2000)) * (1 + rng.random() / 10))
+
+        pace.observe(4, took(4, left, rng))
+        pace.observe(128, took(128, left, rng))
+        while left > 0:
+            rows = most_rows(pace.step_ns, 160_000, 12, min(512, left + 4))
+            slowest.append(took(rows, left, rng))
+            pace.observe(rows, slowest[-1])
+            left -= rows - 4
+            if rng.random() < 0.3:
+                pace.observe(4, took(4, left, rng))
+    assert max(slowest) <= 200_000
+
+
 def test_pace_never_falls_with_rows() -> None:
     rng, pace = random.Random(4), Pace()
     for _ in range(200):
