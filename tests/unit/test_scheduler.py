@@ -54,8 +54,8 @@ def test_a_long_prompt_stalls_nobody_beyond_the_bound() -> None:
         gaps.append(one.now_ns - before)
         assert all(len(one.answers[n]) == counts[n] + 1 for n in range(4) if n in one.answers)
     assert max(gaps) <= 40_000
-    # A prompt of 1,000 rows in chunks of what four fifths of the bound leave beside four streams.
-    assert len(gaps) >= 1000 // 32
+    # A prompt of 1,000 rows in chunks of what 70 % of the bound leave beside four streams.
+    assert len(gaps) >= 1000 // 28
     one.drain()
 
 
@@ -76,7 +76,7 @@ def test_as_many_run_as_have_pages_for_all_they_can_become() -> None:
 
 
 def test_a_batch_that_nobody_waits_for_is_read_in_whole_steps() -> None:
-    for live, most in ((True, 32), (False, 128)):
+    for live, most in ((True, 28), (False, 128)):
         one = world()
         (first,) = endless(1, 20)
         ask(one, 0, first, 60, live=live)
