@@ -21,6 +21,8 @@ from tonnage.scheduler.sequence import Request, Sequence
 
 # A prompt goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
+# Of the longest wait that is allowed: what a step beside answers is expected to take.
+AIMED_PERCENT = 70
 _MAX_RETRY_S = 600
 
 
@@ -285,8 +287,8 @@ class Scheduler:
         limits = self.limits
         most = limits.max_rows
         if any(part.sequence.awaited for part in parts.values()):
-            # A part of the bound is left to what the forecast does not know.
-            bound = limits.max_stall_ns - limits.max_stall_ns // 5
+            # The rest of the bound is left to what other processes do meanwhile.
+            bound = limits.max_stall_ns * AIMED_PERCENT // 100
             low = min(most, len(parts) + MIN_CHUNK_ROWS)
             most = most_rows(self._step_ns, bound, low, most)
         left = most - len(parts)
