@@ -1,10 +1,9 @@
 """The composition root: the only module that knows every room."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -21,6 +20,7 @@ from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
+    Start,
     anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
@@ -36,7 +36,8 @@ from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
-from tonnage.serving.job import Terms
+from tonnage.serving.embedding import Embedder
+from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
@@ -46,28 +47,6 @@ from tonnage.text.tokenizer import Tokenizer
 __all__ = ["Engine", "Message", "Span"]
 
 Message = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The process before a model was opened, and what it was allowed then.
-
-    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes.
-    """
-
-    resident_bytes: int
-    anonymous_bytes: int
-    beside_bytes: int
-    budget_bytes: int = 0
-
-    @classmethod
-    def beside(cls, engines: "Iterable[Engine]") -> "Start":
-        """Return how the process stands, in which `engines` are open."""
-        others = list(engines)
-        held = sum(engine.held_bytes for engine in others)
-        planned = sum(engine.planned_bytes for engine in others)
-        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
@@ -82,7 +61,7 @@ class Engine:
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
-        start: "Start",
+        start: Start,
         choice: Choice,
         serving: Serving,
         expectation: Expectation,
@@ -100,6 +79,9 @@ class Engine:
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
+        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
+        self.encode_inputs = embedder.encode
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -143,7 +125,8 @@ class Engine:
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
-        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        # What a pull has loaded is part of it.
+        start = Start.beside([(other.held_bytes, other.planned_bytes) for other in cls._opened])
         serving = serving or ServingOptions()
         noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
@@ -209,8 +192,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
-        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
 
     def generate_batch(
         self,

@@ -1,5 +1,8 @@
 """How much memory this process has taken."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from tonnage.machine.host_files import HostFiles, kibibytes
 
 
@@ -31,3 +34,24 @@ def file_and_shared_bytes() -> int:
 def anonymous_bytes() -> int:
     """Return the resident bytes that are no file's."""
     return kibibytes(HostFiles().fields("/proc/self/status").get("RssAnon", "")) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes.
+    """
+
+    resident_bytes: int
+    anonymous_bytes: int
+    beside_bytes: int
+    budget_bytes: int = 0
+
+    @classmethod
+    def beside(cls, engines: Sequence[tuple[int, int]]) -> "Start":
+        """Return how the process stands; engines: what each open one holds, and has planned."""
+        held = sum(held_bytes for held_bytes, _ in engines)
+        planned = sum(planned_bytes for _, planned_bytes in engines)
+        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)

@@ -6,7 +6,6 @@ that keeps the step within the longest gap an answer may have.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from tonnage.core.errors import DeadlineError, TonnageError
 from tonnage.scheduler.cache import PageCache, first_seen
@@ -14,59 +13,15 @@ from tonnage.scheduler.events import Events
 from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
+from tonnage.scheduler.parts import Ended, Limits, Part
+from tonnage.scheduler.prefix import Match
 from tonnage.scheduler.sequence import Request, Sequence
 
-DEFAULT_STALL_NS = 200_000_000
+__all__ = ["Ended", "Limits", "Part", "Scheduler"]
+
 # A prompt goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
 _MAX_RETRY_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a step and the queue may hold.
-
-    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
-    """
-
-    max_running: int
-    max_rows: int
-    max_logit_rows: int
-    context_tokens: int
-    max_waiting: int = 1024
-    max_stall_ns: int = DEFAULT_STALL_NS
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
-
-    draws: whether the last row's logits are wanted; logit rows come in the order of the parts.
-    tables: the sequence's own, valid until the step is committed.
-    """
-
-    sequence: Sequence
-    tokens: list[int]
-    position: int
-    draws: bool
-
-    @property
-    def request_id(self) -> int:
-        """Whose rows these are."""
-        return self.sequence.request.id
-
-    @property
-    def tables(self) -> list[list[int]]:
-        """Pages per group."""
-        return self.sequence.tables
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request that the scheduler ended: refused with `error`, or past its deadline without."""
-
-    request_id: int
-    error: TonnageError | None
 
 
 class Scheduler:
@@ -123,7 +78,7 @@ class Scheduler:
         total = self._most_tokens(request)
         if not self._fits_alone(total):
             raise self.ladder.refusal(total, self.limits.max_rows, None)
-        if len(self._waiting) >= self.limits.max_waiting:
+        if len(self._waiting) >= self.limits.max_waiting and not request.joined:
             needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
             raise self.ladder.queue_refusal(len(self._waiting), needed, self._retry_after_s())
         self._order.enter(request.tenant, {s.request.tenant for s in self._all.values()})
@@ -185,8 +140,8 @@ class Scheduler:
         active = [s for s in self._running if not s.stalled]
         if not active:
             return []
-        writing = [s for s in active if s.num_pending == 1]
-        reading = [s for s in active if s.num_pending > 1] if len(writing) < len(active) else []
+        writing = [s for s in active if s.is_writing]
+        reading = [s for s in active if not s.is_writing] if len(writing) < len(active) else []
         parts: dict[int, Part] = {}
         self._add_writing(parts, writing)
         if reading:
@@ -237,16 +192,29 @@ class Scheduler:
                     return
                 self.ladder.preempt(victim)
             self._waiting.remove(sequence)
-            match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
-            match = self.cache.load(sequence.tokens, sequence.request.salt, match)
+            match = self._match(sequence)
+            if sequence.is_pooled:
+                sequence.slot = self._free_slot()
+            else:
+                match = self.cache.load(sequence.tokens, sequence.request.salt, match)
             sequence.admit(self.cache, match)
             self._running.append(sequence)
+
+    def _match(self, sequence: Sequence) -> Match:
+        """Return what of a sequence's tokens is there already."""
+        if sequence.is_pooled:
+            return Match((), None, 0)
+        return self.cache.tree.match(sequence.tokens, sequence.request.salt)
+
+    def _free_slot(self) -> int:
+        taken = {sequence.slot for sequence in self._running}
+        return next(slot for slot in range(self.limits.max_running) if slot not in taken)
 
     def _has_place(self, sequence: Sequence) -> bool:
         """Whether a slot and pages for all known tokens are there, and one to spare for each."""
         if self.ladder.shrunk or len(self._running) >= self.limits.max_running:
             return False
-        match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
+        match = self._match(sequence)
         for group, pool in enumerate(self.cache.pools):
             first = first_seen(self.cache.groups[group].window_tokens, match.num_tokens)
             shared = [n.pages[group] for n in match.nodes[first:] if n.pages[group] >= 0]
@@ -303,11 +271,14 @@ class Scheduler:
         for sequence in sorted(reading, key=self._order.key):
             if not sequence.running:
                 continue
-            sequence.adopt(self.cache)
-            page = sequence.next_page(self.cache)
+            page = None
+            if not sequence.is_pooled:
+                sequence.adopt(self.cache)
+                page = sequence.next_page(self.cache)
             if left < 1 or (page is not None and page in claimed):
                 continue
-            claimed.add(page)
+            if page is not None:
+                claimed.add(page)
             left -= self._add(parts, sequence, min(left, sequence.num_pending))
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
@@ -315,7 +286,8 @@ class Scheduler:
         if not sequence.running:
             return 0
         begin = sequence.num_computed
-        if len(parts) >= self.limits.max_logit_rows and begin + num_rows == len(sequence.tokens):
+        draws = begin + num_rows == len(sequence.tokens) and not sequence.is_pooled
+        if draws and len(parts) >= self.limits.max_logit_rows:
             num_rows -= 1
             if num_rows == 0:
                 return 0
@@ -328,8 +300,8 @@ class Scheduler:
             return 0
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
-        draws = end == len(sequence.tokens)
-        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, draws)
+        ends = end == len(sequence.tokens)
+        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, ends)
         return num_rows
 
     def _nothing_fits(self, now_ns: int) -> list[Part]:
