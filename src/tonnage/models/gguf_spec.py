@@ -100,12 +100,15 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     )
 
 
+# What llama.cpp's files say of how hidden states become one vector.
+_POOLINGS: Mapping[int, Pooling | None] = {0: None, 1: "mean", 3: "last"}
+
+
 def _pooling(settings: Settings) -> Pooling | None:
-    kinds: dict[object, Pooling | None] = {None: None, 0: None, 1: "mean", 3: "last"}
-    kind = settings.get("pooling_type")
-    if kind not in kinds:
+    kind = settings.count("pooling_type", 0, least=0)
+    if kind not in _POOLINGS:
         settings.refuse("pooling_type", "0 (none), 1 (mean) or 3 (last)")
-    return kinds[kind]
+    return _POOLINGS[kind]
 
 
 def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:
