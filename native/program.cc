@@ -144,6 +144,7 @@ void check_logit_rows(const Program& program, const std::vector<int32_t>& logit_
 // The norm before the logits changes a row that has a post norm, so no row is pooled too.
 void check_pooled(const Program& program, const std::vector<PooledRows>& pooled, const std::vector<int32_t>& logit_rows,
                   int64_t rows) {
+  if (pooled.empty()) return;
   int64_t free = 0;
   std::vector<bool> taken(static_cast<size_t>(program.num_slots));
   for (const PooledRows& one : pooled) {
@@ -228,6 +229,11 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
       if (timed && index == 0) op_ns_[i] = now_ns() - begin;
     }
   });
+}
+
+void Executor::share(const std::function<void(int)>& work) {
+  const std::lock_guard<std::mutex> lock(busy_);
+  pool_.run(work);
 }
 
 }  // namespace tonnage

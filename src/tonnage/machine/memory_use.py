@@ -1,8 +1,8 @@
 """How much memory this process has taken."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tonnage.core.ledger import ProcessLedger
 from tonnage.machine.host_files import HostFiles, kibibytes
 
 
@@ -41,17 +41,18 @@ class Start:
     """The process before a model was opened, and what it was allowed then.
 
     resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes.
+    to beside_bytes; process: where they are counted.
     """
 
+    process: ProcessLedger
     resident_bytes: int
     anonymous_bytes: int
     beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def beside(cls, engines: Sequence[tuple[int, int]]) -> "Start":
-        """Return how the process stands; engines: what each open one holds, and has planned."""
-        held = sum(held_bytes for held_bytes, _ in engines)
-        planned = sum(planned_bytes for _, planned_bytes in engines)
-        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
+    def of(cls, process: ProcessLedger) -> "Start":
+        """Return how the process stands now."""
+        others = process.beside()
+        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
+        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)

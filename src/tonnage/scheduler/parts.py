@@ -1,26 +1,9 @@
-"""What a scheduler is bound by, the parts of a step, and how requests end."""
+"""The parts of a step, and how requests end."""
 
 from dataclasses import dataclass
 
 from tonnage.core.errors import TonnageError
 from tonnage.scheduler.sequence import Sequence
-
-DEFAULT_STALL_NS = 200_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a step and the queue may hold.
-
-    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
-    """
-
-    max_running: int
-    max_rows: int
-    max_logit_rows: int
-    context_tokens: int
-    max_waiting: int = 1024
-    max_stall_ns: int = DEFAULT_STALL_NS
 
 
 @dataclass(frozen=True, slots=True)

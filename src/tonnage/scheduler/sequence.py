@@ -1,11 +1,15 @@
 """One request's tokens and the pages that hold them."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
 from tonnage.scheduler.cache import PageCache, first_seen
 from tonnage.scheduler.prefix import LOST, Match, Node
+
+if TYPE_CHECKING:
+    from tonnage.scheduler.load import PrefixLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +17,10 @@ class Request:
     """What is asked for: `prompt` and at most `max_tokens` more; times in nanoseconds.
 
     priority: higher goes first. deadline_ns: when the answer is of no use any more. tenant: whose
-    share its rows count to. salt: prefixes are shared between equal salts only. pooling: the prompt
-    is read for its hidden states and nothing is written after it. joined: it is a part of what was
-    queued before, so the queue's bound does not count for it.
+    share its rows count to. salt: prefixes are shared between equal salts only. live: somebody
+    waits for every token, so the gaps between them have a bound. pooling: the prompt is read for
+    its hidden states and nothing is written after it. joined: it is a part of what was queued
+    before, so the queue's bound does not count for it.
     """
 
     id: int
@@ -26,6 +31,7 @@ class Request:
     deadline_ns: int | None = None
     tenant: str = ""
     salt: str = ""
+    live: bool = True
     pooling: Pooling | None = None
     joined: bool = False
 
@@ -48,6 +54,7 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    load: "PrefixLoad | None" = None
     slot: int = -1
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
@@ -67,6 +74,17 @@ class Sequence:
     def is_writing(self) -> bool:
         """Whether the next row draws the next token of an answer."""
         return self.num_pending == 1 and not self.is_pooled
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for its next token."""
+        return self.request.live and not self.stalled
+
+    def match(self, cache: PageCache) -> Match:
+        """Return what of its tokens is there already."""
+        if self.is_pooled:
+            return Match((), None, 0)
+        return cache.tree.match(self.tokens, self.request.salt)
 
     def admit(self, cache: PageCache, match: Match) -> None:
         """Start on what `match` found: share its whole pages, copy the one that agrees in part."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tonnage.core.plan import Plan
 from tonnage.runtime.executor import Runtime
 from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.pages import PageGroup
-from tonnage.scheduler.parts import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.prefix import PageStore
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.serving.disk import DiskOptions

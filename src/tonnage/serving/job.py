@@ -73,6 +73,7 @@ class Job:
         return Request(
             self.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done), now_ns,
             terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
+            live=self.ahead is not None,
         )  # fmt: skip
 
     def fail(self, error: BaseException) -> None:

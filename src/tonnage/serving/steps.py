@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from tonnage._native import Sampled
 from tonnage.core.errors import LogitsError, RequestError, TonnageError
 from tonnage.runtime.executor import PooledRows, Runtime, Span
 from tonnage.scheduler.parts import Part
@@ -220,17 +221,20 @@ class StepLoop:
     def _draw(
         self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]
     ) -> None:
-        index = 0
-        for part in parts:
-            if not part.draws:
-                continue
-            job = self._jobs[part.request_id]
-            assert isinstance(job, Job)
-            try:
-                drawn[job.id] = job.answer.draw(self._runtime, index)
-            except LogitsError as error:
-                failed.append((job, error))
-            index += 1
+        asked = (self._jobs[part.request_id] for part in parts if part.draws)
+        jobs = [job for job in asked if isinstance(job, Job)]
+        if not jobs:
+            return
+        rows = [job.answer.row(index) for index, job in enumerate(jobs)]
+        made: list[Sampled | str] = []
+        try:
+            self._runtime.draw(rows, made)
+        finally:
+            for job, one in zip(jobs, made, strict=False):
+                try:
+                    drawn[job.id] = job.answer.take(one)
+                except LogitsError as error:
+                    failed.append((job, error))
 
     def _end_pooled(self, parts: list[Part]) -> None:
         """Hand out the sums of texts that are read to their ends."""
