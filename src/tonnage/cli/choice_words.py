@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from tonnage.core.plan import KV_FORMATS
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.choose import Choice
@@ -16,7 +15,7 @@ def given_up(choice: Choice) -> str:
     wishes, workload, parts = choice.wishes, choice.workload, []
     if wishes.weights_open and workload.formats:
         parts.append(f"weights at {weights_words(choice.plan)}")
-    if wishes.kv_format is None and workload.kv_format != KV_FORMATS[0]:
+    if workload.kv_format != choice.usual_kv_format:
         parts.append(f"KV pages in {workload.kv_format}")
     if parts:
         parts[-1] += f", {quality_words(choice.quality)}"
@@ -40,8 +39,8 @@ def quality_lines(choice: Choice, audits: Sequence[AuditResult]) -> Iterator[str
     """Yield the lines below the items: weights, and how good the model still is."""
     yield f"formats: {weights_words(choice.plan)}"
     yield f"quality: {quality_words(choice.quality)}"
-    for audit in audits[:2] if choice.quality.basis == "exact" else ():
-        if (audit.precision, audit.kv_format) == (None, "f16"):
+    for audit in audits[:2] if not choice.workload.formats else ():
+        if audit.precision is None:
             yield f"  {_audited(audit)}"
 
 
@@ -55,9 +54,10 @@ def rejected_lines(choice: Choice) -> Iterator[str]:
 
 def _audited(audit: AuditResult) -> str:
     against = audit.comparison
+    words = f"measured with {audit.kv_format} pages:"
     if against is None:
-        return f"measured: perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
-    return f"measured: {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
+        return f"{words} perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
+    return f"{words} {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
 
 
 def _neighbour(one: Neighbour) -> str:
