@@ -24,6 +24,7 @@ from typing import Any
 from tonnage.core.errors import DeadlineError, OverloadError, TonnageError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
+from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import rss_bytes
 from tonnage.serving.build import ServingOptions
 from tonnage.serving.disk import DiskOptions
@@ -127,8 +128,11 @@ class Load:
             self.engine.set_budget(self.shrunk_bytes)
             return
         while True:
+            # The group is charged for less than the process holds: libraries are others', too.
+            excess = read_limits().process_bytes - self.shrunk_bytes
+            limit = (int(self._limit_file.read_text()) - excess) // PAGE_BYTES * PAGE_BYTES
             try:
-                self._limit_file.write_text(str(self.shrunk_bytes))
+                self._limit_file.write_text(str(limit))
                 return
             except OSError as error:
                 # Version 1 refuses while it is still busy writing pages of files.
