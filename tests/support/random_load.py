@@ -127,7 +127,7 @@ class Load:
         if self._limit_file is None:
             self.engine.set_budget(self.shrunk_bytes)
             return
-        while True:
+        for _ in range(10):
             # The group is charged for less than the process holds: libraries are others', too.
             excess = read_limits().process_bytes - self.shrunk_bytes
             limit = (int(self._limit_file.read_text()) - excess) // PAGE_BYTES * PAGE_BYTES
@@ -182,6 +182,10 @@ def told(load: Load) -> dict[str, Any]:
         "shrunk_bytes": load.shrunk_bytes,
         "kv_bytes": engine.plan.kv.nbytes,
         "kv_allowed_bytes": scheduler.cache.total_bytes,
+        "num_given_up": sum(
+            group.num_pages - pool.num_total
+            for group, pool in zip(scheduler.cache.groups, scheduler.cache.pools, strict=True)
+        ),
         "kv_planned_bytes": kv.planned_bytes,
         "kv_now_bytes": kv.now_bytes,
         "num_samples": len(seen.samples),

@@ -13,6 +13,7 @@ import pytest
 from support.cgroup import memory_group, why_not
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.own_process import program, program_env, run_program
+from support.random_load import PAGE_BYTES
 from text_support import MODELS
 
 SECONDS = float(os.environ.get("TONNAGE_LOAD_SECONDS", "20"))
@@ -41,8 +42,9 @@ def check(told: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert told["num_left"] == told["num_used_pages"] == 0
     assert max(told["most_rss_bytes"]) <= told["planned_bytes"]
     assert max(told["most_rss_bytes"][-2:]) <= told["shrunk_bytes"]
-    # What was given up is no longer resident, but for the ends of runs of pages.
-    rest = told["kv_planned_bytes"] - told["kv_bytes"] + (64 << 10)
+    # What was given up is no longer resident, but for the system's pages at both ends of a page.
+    ends = 2 * told["num_given_up"] * PAGE_BYTES
+    rest = told["kv_planned_bytes"] - told["kv_bytes"] + ends
     assert told["kv_now_bytes"] <= told["kv_allowed_bytes"] + rest
     assert told["num_same"] == told["num_samples"] > 0
     assert told["outcomes"]["OverloadError"] > 0
@@ -83,9 +85,10 @@ def test_a_limit_that_shrinks_walks_down_the_ladder(
     assert (done.returncode, done.num_oom_kills) == (0, 0), done.stderr[-1000:]
     told = json.loads(done.stdout)
     check(told, capsys)
-    assert 0 < told["kv_allowed_bytes"] <= told["kv_bytes"] * 0.3
+    # A quarter, and what the kernel counts otherwise than the plan.
+    assert 0 < told["kv_allowed_bytes"] <= told["kv_bytes"] / 2
     assert all(told["ladder"].values()), "every rung was needed"
-    # Evicted first: the batch shrinks only where no page is free or cold.
+    # From the lower limit on the batch shrinks, and only where no page is free or cold.
     words = [word for word, _ in told["said"]]
-    assert words.index("KV") < words.index("Pages") < words.index("Request")
+    assert {"Pages", "Request"} <= set(words[words.index("KV") :])
     assert all(available == 0 for word, available in told["said"] if word == "Pages")
