@@ -30,12 +30,12 @@ def ask(one: World, request_id: int, prompt: list[int], max_tokens: int, **terms
     one.requests[request_id], one.answers[request_id] = request, []
 
 
-def endless(count: int, size: int, salt: int = 0) -> list[list[int]]:
-    """Return prompts whose answers do not end before 60 tokens."""
+def endless(count: int, size: int, salt: int = 0, num_tokens: int = 60) -> list[list[int]]:
+    """Return prompts whose answers do not end before `num_tokens`."""
     rng, found = random.Random(salt), []
     while len(found) < count:
         prompt = [rng.randrange(4) for _ in range(size)]
-        if len(answer_alone(prompt, 60)) == 60:
+        if len(answer_alone(prompt, num_tokens)) == num_tokens:
             found.append(prompt)
     return found
 
@@ -151,6 +151,19 @@ def test_a_request_that_never_fits_is_refused_at_once() -> None:
     assert caught.value.missing_bytes == 1000
     assert caught.value.retry_after_s is None
     ask(one, 0, [1] * 200, 50)
+
+
+def test_nobody_is_refused_because_somebody_younger_finds_no_page() -> None:
+    """Only one answer a step may be written, and it is the turn of the one without a page."""
+    one = world((PageGroup(6, 1000),), max_stall_ns=1000)
+    (old,), (young,) = endless(1, 90, num_tokens=120), endless(1, 125, num_tokens=120)
+    ask(one, 0, old, 120)
+    one.step()
+    ask(one, 1, young, 120)
+    while 1 in one.requests or 0 in one.requests:
+        assert one.step()
+    assert one.scheduler.ladder.counts["refuse"] == 0
+    assert one.num_completed == 2
 
 
 def test_a_shrinking_budget_walks_down_the_ladder() -> None:

@@ -1,10 +1,13 @@
 """`tonnage serve`: a model behind OpenAI's and Anthropic's interfaces."""
 
 import os
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
+from typing import TextIO
 
 from tonnage.cli.opening import open_engine
 from tonnage.core.errors import RequestError
@@ -20,7 +23,9 @@ def serve(args: Namespace) -> int:
     from tonnage.serving.build import ServingOptions
 
     server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    options = ServingOptions(args.max_waiting, server_bytes=server_bytes)
+    options = ServingOptions(
+        args.max_waiting, server_bytes=server_bytes, log=PressureLog(sys.stderr)
+    )
     if args.forms:
         options = replace(
             options,
@@ -47,6 +52,26 @@ def serve(args: Namespace) -> int:
         names = [_name(engine.source.name), *(args.alias or ())]
         settings = Settings(names, tenants, limits, args.forms)
         return run(engine, bound, settings)
+
+
+class PressureLog:
+    """Prints what gives way when pages are short, at most a line a second; it may be hundreds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """stream: where to."""
+        self._stream = stream
+        self._next_s = 0.0
+        self._num_left_out = 0
+
+    def __call__(self, sentence: str) -> None:
+        """Print `sentence`, or count it."""
+        now = monotonic()
+        if now < self._next_s:
+            self._num_left_out += 1
+            return
+        more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
+        self._next_s, self._num_left_out = now + 1, 0
+        print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
 
 
 def _check(args: Namespace) -> None:
