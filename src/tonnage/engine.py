@@ -27,6 +27,7 @@ from tonnage.machine.memory_use import (
     rss_bytes,
 )
 from tonnage.memory.ledger import measure_items
+from tonnage.memory.residency import resident_bytes
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
@@ -94,7 +95,8 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
-        self.server_bytes = 0  # what a server has grown the process by; it says so itself
+        # What a server and its tables have grown the process by; it says so itself.
+        self.server_bytes = self.forms_bytes = 0
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -135,9 +137,9 @@ class Engine:
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
         `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
         KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
-        model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all.
+        it. concurrency: answers at once; pages for so many full contexts are planned, unless
+        `serving` lets them share. offline: a model that is not here is an error. on_load is told
+        the bytes of weights placed so far, and of all.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -150,7 +152,7 @@ class Engine:
         wishes = Wishes(
             context, threads, precision, concurrency, max(max_logit_rows, concurrency), step_rows,
             tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
-            serving.server_bytes + serving.server_token_bytes * spec.vocab_size,
+            serving.server_bytes, serving.with_forms, serving.share_pages,
         )  # fmt: skip
         budget = choose_budget(machine, memory, rss_bytes())
         rates = measured_rates(machine)
@@ -317,7 +319,7 @@ class Engine:
         either are plain text. Raises ChatTemplateError, RequestError.
         """
         tokenizer = self.tokenizer
-        before = None if self._template else anonymous_bytes()
+        before = None if self._template else self.outside_bytes()
         self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
@@ -327,7 +329,7 @@ class Engine:
             eos_token=_text_of(tokenizer, end_id),
         )
         if before is not None:
-            self._template_bytes = max(0, anonymous_bytes() - before)
+            self._template_bytes = max(0, self.outside_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
 
     def ledger(self) -> Ledger:
@@ -349,6 +351,14 @@ class Engine:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
+    def outside_bytes(self) -> int:
+        """Return the process's anonymous bytes beside this engine's arena.
+
+        How much they grow while something is made is what it takes, whatever pages answers touch.
+        """
+        arena_bytes = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
+        return anonymous_bytes() - (arena_bytes or 0)
+
     @property
     def planned_bytes(self) -> int:
         """What this engine may come to once it is loaded, without what the process shares."""
@@ -367,6 +377,7 @@ class Engine:
             {
                 "tokenizer": (self.tokenizer.nbytes, "owner"),
                 "chat template": (self._template_bytes, "growth"),
+                "answer forms": (self.forms_bytes, "growth"),
                 "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
                 **shared,
             },

@@ -240,6 +240,26 @@ def test_messages_whole_and_streamed(claude):
         claude.messages.create(**{**wanted, "model": "other"})
 
 
+def test_messages_tell_which_sequence_stopped_them(claude):
+    wanted = {"model": NAME, "messages": HI, "max_tokens": 30, "extra_body": {"top_k": 1}}
+    text = claude.messages.create(**wanted).content[0].text
+    stop = text[4:7]
+    wanted["stop_sequences"] = ["never \N{SNOWMAN} said", stop]
+    whole = claude.messages.create(**wanted)
+    assert (whole.stop_reason, whole.stop_sequence) == ("stop_sequence", stop)
+    assert whole.content[0].text == text[: text.index(stop)]
+    with claude.messages.stream(**wanted) as stream:
+        final = stream.get_final_message()
+    assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", stop)
+    assert final.content[0].text == whole.content[0].text
+
+
+def test_messages_that_end_by_themselves_name_no_sequence(claude):
+    wanted = {"model": NAME, "messages": HI, "max_tokens": 5, "stop_sequences": ["\N{SNOWMAN}"]}
+    whole = claude.messages.create(**wanted, extra_body={"top_k": 1})
+    assert (whole.stop_reason, whole.stop_sequence) == ("max_tokens", None)
+
+
 def scripted(engine, pieces, **more):
     return live(engine, ScriptedEngine(pieces, **more))
 

@@ -23,6 +23,8 @@ SERVER_BYTES = 20 * MIB
 # 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8 for 262,144.
 FORMS_BYTES = 8 * MIB
 FORMS_TOKEN_BYTES = 560
+# OpenTelemetry's SDK and exporter, 11.0 measured, and spans that wait, 4.6 KiB each.
+TRACES_BYTES = 20 * MIB
 # Buffers of one connection, its parser and its tasks.
 CONNECTION_BYTES = 48 << 10
 # Many answers at once: what the allocator keeps for the thread that steps, the objects of each
@@ -87,6 +89,11 @@ def requests_bytes(concurrency: int, context_tokens: int) -> int:
     """Return what answers take beside pages and samplers; one alone is part of the interpreter."""
     each = REQUEST_BYTES + REQUEST_TOKEN_BYTES * context_tokens
     return REQUESTS_BYTES + concurrency * each if concurrency > 1 else 0
+
+
+def forms_bytes(vocab_size: int) -> int:
+    """Return what binding answers to a form takes: the library and its tables of the vocabulary."""
+    return FORMS_BYTES + FORMS_TOKEN_BYTES * vocab_size
 
 
 def sampler_bytes(vocab_size: int) -> int:

@@ -21,6 +21,7 @@ from tonnage.planner.budget import Budget
 from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
+from tonnage.planner.pool import widened
 from tonnage.planner.precision import allocate, menus
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def choose(
     max_kld = max(wishes.max_kld, stated.quality.mean_kld)
     search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
     found = search.best()
+    if found is not None and wishes.share_pages:
+        found = widened(judge, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
     usual = asked.context_tokens
     plan = judge.plan(chosen.workload)

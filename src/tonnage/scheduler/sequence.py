@@ -30,6 +30,7 @@ class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
     tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    admitted_ns: when it had pages for the first time, 0 before.
     """
 
     request: Request
@@ -40,6 +41,7 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    admitted_ns: int = 0
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     _first: list[int] = field(default_factory=list)

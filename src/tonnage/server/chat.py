@@ -18,6 +18,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
     request = decode(ChatRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     max_tokens = request.max_completion_tokens or request.max_tokens
@@ -33,6 +34,7 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
         [prompt],
         options,
         service.order(request, tenant),
+        trace=exchange.trace,
         num_each=request.n or 1,
         tool_names=[tool["function"]["name"] for tool in tools],
     ) as choices:

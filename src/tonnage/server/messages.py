@@ -23,6 +23,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
     request = decode(MessageRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     tokens = await service.encode_chat(_turns(request), tools)
@@ -30,8 +31,9 @@ async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: b
     order = Order(tenant, tenant.priority, None, tenant.salt)
     constraint = await service.aside(lambda: _constraint(service, request, tools))
     options = replace(_options(request), constraint=constraint)
+    names = [tool["function"]["name"] for tool in tools]
     async with service.answering(
-        [prompt], options, order, tool_names=[tool["function"]["name"] for tool in tools]
+        [prompt], options, order, trace=exchange.trace, tool_names=names
     ) as choices:
         writer = _Writer(service.name, prompt, choices.all[0])
         if not request.stream:
@@ -166,7 +168,7 @@ class _Writer:
         reason = {"tool_calls": "tool_use", "length": "max_tokens"}.get(
             self._choice.finish_reason, "end_turn"
         )
-        stopped_at = getattr(self._choice.answer.generation, "stopped_at", None)
+        stopped_at = self._choice.answer.generation.stopped_at
         if reason == "end_turn" and stopped_at:
             reason = "stop_sequence"
         return {"stop_reason": reason, "stop_sequence": stopped_at}

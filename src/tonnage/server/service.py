@@ -21,6 +21,7 @@ from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
 from tonnage.server.openai_schema import Sampling
 from tonnage.server.tenants import Tenant
+from tonnage.server.trace import Trace
 
 Result = TypeVar("Result")
 _SAME_NAMES = (
@@ -64,7 +65,7 @@ class Service:
         self.onlooker = Onlooker(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.num_connections: Callable[[], int] = lambda: 0
-        self.forms = Forms(engine.tokenizer, enabled=with_forms)
+        self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
@@ -150,10 +151,14 @@ class Service:
         options: SamplingOptions,
         order: Order,
         *,
+        trace: Trace,
         num_each: int = 1,
         tool_names: Sequence[str] = (),
     ) -> AsyncIterator[Choices]:
-        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it."""
+        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it.
+
+        trace: of the request that asks.
+        """
         order.tenant.admit(time.monotonic())
         seed = options.resolved_seed()
         end_ids = self.engine.tokenizer.eos_ids
@@ -170,6 +175,8 @@ class Service:
                     cache_salt=order.cache_salt,
                 )
                 choices.all.append(Choice(answer, tool_names, end_ids))
+            generations = [choice.answer.generation for choice in choices.all]
+            trace.answering(self.name, options, generations)
             yield choices
         finally:
             await choices.close()
