@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     assert "server 32.0 MiB" in sentence
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
     assert "server 32.0 MiB" in sentence
-    assert "answer forms 8.2 MiB" in sentence
+    assert "answer forms 6.2 MiB" in sentence
 
 
 def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
@@ -84,6 +85,7 @@ def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
 
         assert forms()["now_bytes"] == 0
         fetched(f"{url}/v1/completions", {**body, "max_tokens": 3})
+        sleep(0.25)  # What was told just now is not measured again.
         assert 0 < forms()["now_bytes"] <= forms()["planned_bytes"]
 
 

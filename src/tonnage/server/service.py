@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.core.ledger import Ledger
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
@@ -62,7 +61,7 @@ class Service:
         self.names = tuple(names)
         self.created_s = int(time.time())
         self.metrics = Metrics()
-        self.onlooker = Onlooker(engine)
+        self.onlooker = Onlooker(engine, lambda: self.aside(engine.ledger))
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine, enabled=with_forms)
@@ -197,10 +196,6 @@ class Service:
                 metrics.per_token.add(one.decode_ns * 1e-9 / (len(one.tokens) - 1))
             if one.finish_reason is None:
                 metrics.cancelled += 1
-
-    async def ledger(self) -> Ledger:
-        """Return the engine's ledger."""
-        return await self.aside(self.engine.ledger)
 
     def close(self) -> None:
         """End the thread of prompts."""
