@@ -188,6 +188,28 @@ def test_the_middle_is_dropped_on_request_and_told(client):
     assert raw.headers["x-tonnage-dropped-tokens"] == str(dropped)
 
 
+def test_every_interface_drops_the_middle_on_request_and_tells(client, claude):
+    long, asked = "x" * 1000, {"truncation": "middle"}
+    turns = [{"role": "user", "content": long}]
+    wanted = {"model": NAME, "messages": turns, "max_tokens": 20}
+    with pytest.raises(anthropic.BadRequestError, match="512"):
+        claude.messages.create(**wanted)
+    raw = claude.messages.with_raw_response.create(**wanted, extra_body=asked)
+    told = raw.parse().usage
+    assert told.input_tokens + told.cache_read_input_tokens == 512 - 20
+    assert raw.headers["x-tonnage-dropped-tokens"] == str(told.dropped_tokens)
+    answer = client.responses.create(
+        model=NAME, input=long, max_output_tokens=20, truncation="auto"
+    )
+    assert answer.usage.input_tokens_details.dropped_tokens == told.dropped_tokens
+    texts = client.completions.with_raw_response.create(
+        model=NAME, prompt=["short", long], max_tokens=20, extra_body=asked
+    )
+    dropped = texts.parse().usage.prompt_tokens_details.dropped_tokens
+    assert texts.headers["x-tonnage-dropped-tokens"] == str(dropped)
+    assert dropped > 500
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [

@@ -93,7 +93,7 @@ class App:
     async def _answer(self, exchange: Exchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
-        if self.draining:
+        if self.draining and path != "/health":
             raise HttpError(
                 503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
             )

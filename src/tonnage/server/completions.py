@@ -47,7 +47,7 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
             await writer.stream(exchange, choices, with_usage=with_usage)
         else:
             await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompts[0]))
+            await exchange.json(writer.whole(choices), headers=dropped_header(prompts))
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
@@ -139,7 +139,7 @@ class _Writer:
                 if isinstance(part, str)
             )
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompts[0]))
+                await exchange.begin_events(dropped_header(self._prompts))
             if seen[index] < 0:
                 seen[index] = 0
                 text = self._echo(index) + text

@@ -27,7 +27,7 @@ async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: b
     service.require_model(request.model)
     tools = _tools(request)
     tokens = await service.encode_chat(_turns(request), tools)
-    prompt = service.fit(tokens, None, request.max_tokens)
+    prompt = service.fit(tokens, request.truncation, request.max_tokens)
     order = Order(tenant, tenant.priority, None, tenant.salt)
     constraint = await service.aside(lambda: _constraint(service, request, tools))
     options = replace(_options(request), constraint=constraint)
@@ -38,7 +38,7 @@ async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: b
         writer = _Writer(service.name, prompt, choices.all[0])
         if not request.stream:
             await choices.complete()
-            await exchange.json(writer.whole(), headers=dropped_header(prompt))
+            await exchange.json(writer.whole(), headers=dropped_header([prompt]))
             return
         async for _, piece in choices.pieces():
             choice = choices.all[0]
@@ -157,11 +157,13 @@ class _Writer:
     def _usage(self) -> dict[str, int]:
         generation = self._choice.answer.generation
         cached = generation.num_cached_tokens
-        return {
+        usage = {
             "input_tokens": len(self._prompt.tokens) - cached,
             "cache_read_input_tokens": cached,
             "output_tokens": len(generation.tokens),
         }
+        dropped = self._prompt.dropped_tokens
+        return {**usage, "dropped_tokens": dropped} if dropped else usage
 
     def _end(self) -> dict[str, Any]:
         """Return why the answer ended."""
@@ -211,7 +213,7 @@ class _Writer:
         await exchange.end_events()
 
     async def _begin(self, exchange: Exchange) -> None:
-        await exchange.begin_events(dropped_header(self._prompt))
+        await exchange.begin_events(dropped_header([self._prompt]))
         usage = {**self._usage(), "output_tokens": 0}
         empty: dict[str, Any] = {
             "content": [],

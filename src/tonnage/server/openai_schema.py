@@ -14,6 +14,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=10)]
 Stops = str | Annotated[list[str], Meta(max_length=16)]
 Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+Truncation = Literal["disabled", "middle", "auto"]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -36,7 +37,7 @@ class Sampling(Struct, kw_only=True):
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
     deadline_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    truncation: Literal["disabled", "middle", "auto"] | None = None
+    truncation: Truncation | None = None
 
 
 class StreamOptions(Struct):

@@ -50,7 +50,7 @@ async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: by
             await choices.complete()
             writer.collect()
             await exchange.json(
-                writer.response(usage_of([prompt], choices)), headers=dropped_header(prompt)
+                writer.response(usage_of([prompt], choices)), headers=dropped_header([prompt])
             )
             return
         async for _, piece in choices.pieces():
@@ -188,7 +188,7 @@ class _Writer:
     async def events(self, exchange: Exchange, parts: list[str | Call]) -> None:
         """Send what has come."""
         if not exchange.started:
-            await exchange.begin_events(dropped_header(self._prompt))
+            await exchange.begin_events(dropped_header([self._prompt]))
             for name in ("response.created", "response.in_progress"):
                 await self._event(exchange, name, response=self.response(None))
         for part in parts:

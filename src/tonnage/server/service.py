@@ -236,7 +236,9 @@ def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     num_prompt = sum(len(prompt.tokens) for prompt in prompts)
     generations = [choice.answer.generation for choice in choices.all]
     num_generated = sum(len(one.tokens) for one in generations)
-    cached = generations[0].num_cached_tokens if generations else 0
+    # Of answers to one prompt the first tells: the others find what it has computed.
+    firsts = generations[:: len(generations) // len(prompts)] if generations else []
+    cached = sum(one.num_cached_tokens for one in firsts)
     details = {"cached_tokens": cached}
     dropped = sum(prompt.dropped_tokens for prompt in prompts)
     if dropped:
