@@ -1,15 +1,14 @@
 """The composition root: the only module that knows every room."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
-from tonnage.core.ledger import Entry, Ledger, Measure
+from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.quality import quality_bound
@@ -47,6 +46,8 @@ from tonnage.text.tokenizer import Tokenizer
 __all__ = ["Engine", "Message", "Span"]
 
 Message = Mapping[str, Any]
+# The engines of this process: they share its limits and its resident bytes; nothing else passes.
+THIS_PROCESS = ProcessLedger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +55,25 @@ class Start:
     """The process before a model was opened, and what it was allowed then.
 
     resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes.
+    to beside_bytes; process: where they are counted.
     """
 
+    process: ProcessLedger
     resident_bytes: int
     anonymous_bytes: int
     beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def beside(cls, engines: "Iterable[Engine]") -> "Start":
-        """Return how the process stands, in which `engines` are open."""
-        others = list(engines)
-        held = sum(engine.held_bytes for engine in others)
-        planned = sum(engine.planned_bytes for engine in others)
-        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
+    def of(cls, process: ProcessLedger) -> "Start":
+        """Return how the process stands now."""
+        others = process.beside()
+        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
+        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
-
-    # Engines of one process share its budget and its resident bytes; nothing else passes here.
-    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -95,8 +93,7 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
-        # What a server and its tables have grown the process by; it says so itself.
-        self.server_bytes = self.forms_bytes = 0
+        self.server_bytes = self.forms_bytes = 0  # what a server and its tables have taken
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -106,7 +103,7 @@ class Engine:
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
-        self._opened.add(self)
+        start.process.enter(self)
 
     @classmethod
     def open(
@@ -128,6 +125,7 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
+        process: ProcessLedger = THIS_PROCESS,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
@@ -137,15 +135,15 @@ class Engine:
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
         `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
         KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once; pages for so many full contexts are planned, unless
-        `serving` lets them share. offline: a model that is not here is an error. on_load is told
-        the bytes of weights placed so far, and of all.
+        it. concurrency: answers at once, each with a full context unless `serving` lets them share.
+        offline: a model that is not here is an error. on_load is told the bytes of weights placed
+        so far, and of all. process: whose engines count against the budget; those of this process.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
-        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        start = Start.of(process)  # What a pull has loaded is part of it.
         serving = serving or ServingOptions()
         noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
@@ -154,8 +152,7 @@ class Engine:
             tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
             serving.server_bytes, serving.with_forms, serving.share_pages,
         )  # fmt: skip
-        budget = choose_budget(machine, memory, rss_bytes())
-        rates = measured_rates(machine)
+        budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         choice = choose(
             spec, machine, wishes, budget, predictor(rates),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
@@ -183,7 +180,6 @@ class Engine:
 
         on_fault is told, while the answer is made, why this machine is slower than it was measured
         to be; each cause once in the engine's life.
-
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
@@ -341,23 +337,18 @@ class Engine:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
         process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
         server: tuple[int, Measure] = (self.server_bytes, "growth")
-        process: tuple[int, Measure] = (process_bytes, "pages")
-        items = self._measure({"interpreter and libraries": process, "server": server})
-        others = [engine for engine in self._opened if engine is not self]
-        if others:
-            planned = sum(engine.planned_bytes for engine in others)
-            held = sum(engine.held_bytes for engine in others)
-            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+        items = self._measure(
+            {"interpreter and libraries": (process_bytes, "pages"), "server": server}
+        )
+        beside = self._start.process.beside(self)
+        if beside is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
     def outside_bytes(self) -> int:
-        """Return the process's anonymous bytes beside this engine's arena.
-
-        How much they grow while something is made is what it takes, whatever pages answers touch.
-        """
-        arena_bytes = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
-        return anonymous_bytes() - (arena_bytes or 0)
+        """Return the process's anonymous bytes beside the arena, whose pages answers touch."""
+        arena = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
+        return anonymous_bytes() - (arena or 0)
 
     @property
     def planned_bytes(self) -> int:
@@ -386,7 +377,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
-        self._opened.discard(self)
+        self._start.process.leave(self)
         self._serving.loop.close()
         # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
         self._serving.loop.before_step = None
