@@ -337,9 +337,8 @@ class Engine:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
         process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
         server: tuple[int, Measure] = (self.server_bytes, "growth")
-        items = self._measure(
-            {"interpreter and libraries": (process_bytes, "pages"), "server": server}
-        )
+        process: tuple[int, Measure] = (process_bytes, "pages")
+        items = self._measure({"interpreter and libraries": process, "server": server})
         beside = self._start.process.beside(self)
         if beside is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
@@ -362,17 +361,13 @@ class Engine:
         return sum(entry.now_bytes for entry in self._measure({}))
 
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
-        return measure_items(
-            self.plan,
-            self.runtime.arena_address,
-            {
-                "tokenizer": (self.tokenizer.nbytes, "owner"),
-                "chat template": (self._template_bytes, "growth"),
-                "answer forms": (self.forms_bytes, "growth"),
-                "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
-                **shared,
-            },
-        )
+        outside: dict[str, tuple[int, Measure]] = {
+            "tokenizer": (self.tokenizer.nbytes, "owner"),
+            "chat template": (self._template_bytes, "growth"),
+            "answer forms": (self.forms_bytes, "growth"),
+            "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+        }
+        return measure_items(self.plan, self.runtime.arena_address, {**outside, **shared})
 
     def close(self) -> None:
         """Give the memory back."""
