@@ -181,6 +181,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
     add("--alias", metavar="NAME", action="append", help="one more name of the model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
+    add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
     add("--connections", type=int, metavar="N", default=256, help="connections at once (256)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tonnage.server.failures import HttpError
+from tonnage.server.trace import Trace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -61,6 +62,7 @@ class Exchange:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        self.trace = Trace(self.method, self.headers)
         self.started = False
         self.in_events = False
         self.has_body = False

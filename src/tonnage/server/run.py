@@ -18,19 +18,22 @@ from tonnage.server.connection import bounded
 from tonnage.server.exchange import Limits
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
+from tonnage.server.trace import Tracer
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a model is served. names: what it is called, the first in answers.
 
-    with_forms: answers may be bound to a form; the tables for that have been planned.
+    with_forms: answers may be bound to a form; the tables for that have been planned. tracer: whom
+    requests are told to; closed in the end.
     """
 
     names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
     with_forms: bool = False
+    tracer: Tracer | None = None
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -121,9 +124,12 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
     service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
-    server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
+    app = App(service, settings.tenants, settings.limits, settings.tracer)
+    server = server_of(app, settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
         service.close()
+        if settings.tracer is not None:
+            settings.tracer.close()
     return 130 if server.force_exit else 0
