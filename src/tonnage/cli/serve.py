@@ -31,7 +31,7 @@ def serve(args: Namespace) -> int:
         before = anonymous_bytes()
         try:
             from tonnage.server.exchange import Limits
-            from tonnage.server.run import Settings, bind
+            from tonnage.server.run import Settings, allow_connections, bind
             from tonnage.server.run import serve as run
             from tonnage.server.tenants import read_tenants
         except ModuleNotFoundError as error:
@@ -40,6 +40,7 @@ def serve(args: Namespace) -> int:
             ) from None
         engine.server_bytes = anonymous_bytes() - before
         tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+        allow_connections(args.connections)
         bound = bind(args.host, args.port, need_keys=tenants.need_keys)
         limits = Limits(
             body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain

@@ -108,17 +108,18 @@ class _Writer:
     ) -> dict[str, Any]:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _logprobs(self, choice: Choice, begin: int, offset: int) -> dict[str, Any] | None:
+    def _logprobs(self, choice: Choice, offset: int) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
         if self._num_top is None:
             return None
-        return text_logprobs(self._tokenizer, choice.logprobs[begin:], self._num_top, offset)
+        return text_logprobs(self._tokenizer, choice.take_logprobs(), self._num_top, offset)
 
     def whole(self, choices: Choices) -> dict[str, Any]:
         told = [
             self._choice(
                 index,
                 self._echo(index) + choice.text,
-                self._logprobs(choice, 0, len(self._echo(index))),
+                self._logprobs(choice, len(self._echo(index))),
                 choice.finish_reason,
             )
             for index, choice in enumerate(choices.all)
@@ -126,7 +127,7 @@ class _Writer:
         return {**self._common, "choices": told, "usage": usage_of(self._prompts, choices)}
 
     async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
-        seen = [-1] * len(choices.all)
+        begun = [False] * len(choices.all)
         offsets = [len(self._echo(index)) for index in range(len(choices.all))]
         async for index, piece in choices.pieces():
             choice = choices.all[index]
@@ -137,15 +138,14 @@ class _Writer:
             )
             if not exchange.started:
                 await exchange.begin_events(dropped_header(self._prompts[0]))
-            if seen[index] < 0:
-                seen[index] = 0
+            if not begun[index]:
+                begun[index] = True
                 text = self._echo(index) + text
             if not text and piece is not None:
                 continue
-            logprobs = self._logprobs(choice, seen[index], offsets[index])
+            logprobs = self._logprobs(choice, offsets[index])
             if logprobs is not None:
                 offsets[index] += sum(map(len, logprobs["tokens"]))
-            seen[index] = len(choice.logprobs)
             reason = choice.finish_reason if piece is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})
