@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tonnage.cli.opening import open_engine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, FORMS_BYTES, FORMS_TOKEN_BYTES, SERVER_BYTES
+from tonnage.core.footprint import FORMS_BYTES, FORMS_TOKEN_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
@@ -19,12 +19,12 @@ def serve(args: Namespace) -> int:
     _check(args)
     from tonnage.serving.build import ServingOptions
 
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    options = ServingOptions(args.max_waiting, server_bytes=server_bytes)
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
+    options = ServingOptions(args.max_waiting, server_bytes=num_bytes)
     if args.forms:
         options = replace(
             options,
-            server_bytes=server_bytes + FORMS_BYTES,
+            server_bytes=num_bytes + FORMS_BYTES,
             server_token_bytes=FORMS_TOKEN_BYTES,
         )
     with open_engine(args, args.concurrency, options) as engine:

@@ -32,10 +32,10 @@ class Limits:
     buffer. connections: at once. drain_s: seconds that answers get to end after SIGTERM.
     """
 
-    body_bytes: int = 1 << 20
+    body_bytes: int = 512 << 10
     body_s: float = 30.0
     stall_s: float = 60.0
-    connections: int = 256
+    connections: int = 128
     header_s: float = 15.0
     drain_s: float = 30.0
 

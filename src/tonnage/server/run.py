@@ -14,6 +14,7 @@ import uvicorn
 
 from tonnage.core.errors import RequestError
 from tonnage.engine import Engine
+from tonnage.memory.release import return_large_blocks
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
 from tonnage.server.exchange import PART_BYTES, Limits
@@ -143,6 +144,7 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 
 def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
+    return_large_blocks()
     service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
     server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
     try:
