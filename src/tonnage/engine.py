@@ -1,15 +1,14 @@
 """The composition root: the only module that knows every room."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
-from tonnage.core.ledger import Entry, Ledger, Measure
+from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.quality import quality_bound
@@ -46,6 +45,8 @@ from tonnage.text.tokenizer import Tokenizer
 __all__ = ["Engine", "Message", "Span"]
 
 Message = Mapping[str, Any]
+# The engines of this process: they share its limits and its resident bytes; nothing else passes.
+THIS_PROCESS = ProcessLedger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +54,25 @@ class Start:
     """The process before a model was opened, and what it was allowed then.
 
     resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes.
+    to beside_bytes; process: where they are counted.
     """
 
+    process: ProcessLedger
     resident_bytes: int
     anonymous_bytes: int
     beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def beside(cls, engines: "Iterable[Engine]") -> "Start":
-        """Return how the process stands, in which `engines` are open."""
-        others = list(engines)
-        held = sum(engine.held_bytes for engine in others)
-        planned = sum(engine.planned_bytes for engine in others)
-        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
+    def of(cls, process: ProcessLedger) -> "Start":
+        """Return how the process stands now."""
+        others = process.beside()
+        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
+        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
-
-    # Engines of one process share its budget and its resident bytes; nothing else passes here.
-    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -104,7 +102,7 @@ class Engine:
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
-        self._opened.add(self)
+        start.process.enter(self)
 
     @classmethod
     def open(
@@ -126,6 +124,7 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
+        process: ProcessLedger = THIS_PROCESS,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
@@ -137,13 +136,13 @@ class Engine:
         KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
         it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
         model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all.
+        of all. process: whose engines count against the same budget; those of this process.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
-        start = Start.beside(cls._opened)  # What a pull has loaded is part of it.
+        start = Start.of(process)  # What a pull has loaded is part of it.
         serving = serving or ServingOptions()
         noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
@@ -341,11 +340,8 @@ class Engine:
         server: tuple[int, Measure] = (self.server_bytes, "growth")
         process: tuple[int, Measure] = (process_bytes, "pages")
         items = self._measure({"interpreter and libraries": process, "server": server})
-        others = [engine for engine in self._opened if engine is not self]
-        if others:
-            planned = sum(engine.planned_bytes for engine in others)
-            held = sum(engine.held_bytes for engine in others)
-            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+        beside = self._start.process.beside(self)
+        if beside is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
@@ -375,7 +371,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
-        self._opened.discard(self)
+        self._start.process.leave(self)
         self._serving.loop.close()
         # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
         self._serving.loop.before_step = None
