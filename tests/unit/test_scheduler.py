@@ -339,3 +339,23 @@ def test_a_preempted_mean_starts_anew() -> None:
     assert one.scheduler.ladder.counts["preempt"] == 1
     one.drain()  # compares what was pooled with the whole text
     assert one.num_pooled == 1
+
+
+def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
+    """The youngest is first in turn and has no page; the eldest is at the same one."""
+    one = world((PageGroup(16, 1000),), max_rows=64)
+    prompt = endless(1, 150)[0]
+    ask(one, 0, prompt, 10, tenant="a")
+    ask(one, 1, [1] * 250, 1, tenant="b")
+    ask(one, 2, prompt, 10, tenant="c")
+    scheduler = one.scheduler
+    one.step()
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=True)
+    for _ in range(3):
+        one.step()
+    scheduler.set_budget(4 * 1000)
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=False)
+    one.drain()
+    assert scheduler.ladder.counts["refuse"] == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import open_engine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES, TRACES_BYTES
+from tonnage.core.footprint import TRACES_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 
 if TYPE_CHECKING:
@@ -27,11 +27,10 @@ def serve(args: Namespace) -> int:
     from tonnage.serving.build import ServingOptions
 
     with_traces = _wants_traces(args.traces)
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    server_bytes += TRACES_BYTES if with_traces else 0
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
     options = ServingOptions(
         args.max_waiting,
-        server_bytes=server_bytes,
+        server_bytes=num_bytes + (TRACES_BYTES if with_traces else 0),
         with_forms=args.forms,
         share_pages=True,
         log=PressureLog(sys.stderr),
@@ -41,7 +40,7 @@ def serve(args: Namespace) -> int:
         before = anonymous_bytes()
         try:
             from tonnage.server.exchange import Limits
-            from tonnage.server.run import Settings, bind
+            from tonnage.server.run import Settings, allow_connections, bind
             from tonnage.server.run import serve as run
             from tonnage.server.tenants import read_tenants
         except ModuleNotFoundError as error:
@@ -51,6 +50,7 @@ def serve(args: Namespace) -> int:
         tracer = _tracer(args.traces) if with_traces else None
         engine.server_bytes = anonymous_bytes() - before
         tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+        allow_connections(args.connections)
         bound = bind(args.host, args.port, need_keys=tenants.need_keys)
         limits = Limits(
             body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain

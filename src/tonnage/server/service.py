@@ -14,7 +14,7 @@ from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
-from tonnage.server.choices import Choice, Choices
+from tonnage.server.choices import Choice, Choices, LogprobRoom
 from tonnage.server.conversation import Turns, without_tools
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
@@ -68,6 +68,7 @@ class Service:
         self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
+        self._logprobs = LogprobRoom()
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -175,7 +176,7 @@ class Service:
                     tenant=order.tenant.name,
                     cache_salt=order.cache_salt,
                 )
-                choices.all.append(Choice(answer, tool_names, end_ids))
+                choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
             generations = [choice.answer.generation for choice in choices.all]
             trace.answering(self.name, options, generations)
             yield choices
