@@ -135,7 +135,7 @@ class Engine:
         `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
         KL divergence; `lossless` loads the file as it stands or refuses. concurrency: answers at
         once, each with pages for a full context. offline: a model that is not here is an error.
-        on_load is told the bytes placed so far, and of all. process: whose engines share the budget.
+        on_load is told the bytes placed so far, and of all. process: whose engines share a budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
