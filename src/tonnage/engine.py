@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
@@ -20,6 +19,7 @@ from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
+    Start,
     anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
@@ -35,7 +35,8 @@ from tonnage.planner.fit import Wishes
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
-from tonnage.serving.job import Terms
+from tonnage.serving.embedding import Embedder
+from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
@@ -49,28 +50,6 @@ Message = Mapping[str, Any]
 THIS_PROCESS = ProcessLedger()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The process before a model was opened, and what it was allowed then.
-
-    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes; process: where they are counted.
-    """
-
-    process: ProcessLedger
-    resident_bytes: int
-    anonymous_bytes: int
-    beside_bytes: int
-    budget_bytes: int = 0
-
-    @classmethod
-    def of(cls, process: ProcessLedger) -> "Start":
-        """Return how the process stands now."""
-        others = process.beside()
-        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
-        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
-
-
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
@@ -80,7 +59,7 @@ class Engine:
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
-        start: "Start",
+        start: Start,
         choice: Choice,
         serving: Serving,
         expectation: Expectation,
@@ -98,6 +77,9 @@ class Engine:
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
+        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
+        self.encode_inputs = embedder.encode
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -207,8 +189,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
-        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
 
     def generate_batch(
         self,
