@@ -30,12 +30,12 @@ def ask(one: World, request_id: int, prompt: list[int], max_tokens: int, **terms
     one.requests[request_id], one.answers[request_id] = request, []
 
 
-def endless(count: int, size: int, salt: int = 0) -> list[list[int]]:
-    """Return prompts whose answers do not end before 60 tokens."""
+def endless(count: int, size: int, salt: int = 0, num_tokens: int = 60) -> list[list[int]]:
+    """Return prompts whose answers do not end before `num_tokens`."""
     rng, found = random.Random(salt), []
     while len(found) < count:
         prompt = [rng.randrange(4) for _ in range(size)]
-        if len(answer_alone(prompt, 60)) == 60:
+        if len(answer_alone(prompt, num_tokens)) == num_tokens:
             found.append(prompt)
     return found
 
@@ -151,6 +151,19 @@ def test_a_request_that_never_fits_is_refused_at_once() -> None:
     assert caught.value.missing_bytes == 1000
     assert caught.value.retry_after_s is None
     ask(one, 0, [1] * 200, 50)
+
+
+def test_nobody_is_refused_because_somebody_younger_finds_no_page() -> None:
+    """Only one answer a step may be written, and it is the turn of the one without a page."""
+    one = world((PageGroup(6, 1000),), max_stall_ns=1000)
+    (old,), (young,) = endless(1, 90, num_tokens=120), endless(1, 125, num_tokens=120)
+    ask(one, 0, old, 120)
+    one.step()
+    ask(one, 1, young, 120)
+    while 1 in one.requests or 0 in one.requests:
+        assert one.step()
+    assert one.scheduler.ladder.counts["refuse"] == 0
+    assert one.num_completed == 2
 
 
 def test_a_shrinking_budget_walks_down_the_ladder() -> None:
@@ -326,3 +339,23 @@ def test_a_preempted_mean_starts_anew() -> None:
     assert one.scheduler.ladder.counts["preempt"] == 1
     one.drain()  # compares what was pooled with the whole text
     assert one.num_pooled == 1
+
+
+def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
+    """The youngest is first in turn and has no page; the eldest is at the same one."""
+    one = world((PageGroup(16, 1000),), max_rows=64)
+    prompt = endless(1, 150)[0]
+    ask(one, 0, prompt, 10, tenant="a")
+    ask(one, 1, [1] * 250, 1, tenant="b")
+    ask(one, 2, prompt, 10, tenant="c")
+    scheduler = one.scheduler
+    one.step()
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=True)
+    for _ in range(3):
+        one.step()
+    scheduler.set_budget(4 * 1000)
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=False)
+    one.drain()
+    assert scheduler.ladder.counts["refuse"] == 0
