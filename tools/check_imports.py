@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NATIVE = "_native"
-# The second and third are hashes of one Python version each, and stand in no list of another's.
-STANDARD = sys.stdlib_module_names | {"_sha2", "_sha256"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,7 @@ def complaints(room: str, module: str, use: Use) -> Iterator[str]:
         target = target if target in TABLE or target == NATIVE else "tonnage"
         if target not in rules.rooms | {room}:
             yield f"{room} imports {use.name}; it may import {_listed(rules.rooms)}"
-    elif top not in STANDARD | rules.packages:
+    elif top not in sys.stdlib_module_names | rules.packages:
         if not (use.for_typing and top in TYPING_PACKAGES):
             allowed = _listed(rules.packages)
             yield f"{room} imports {top}; of third-party packages it may import {allowed}"
