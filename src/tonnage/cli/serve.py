@@ -1,15 +1,24 @@
-"""`tonnage serve`: a model behind OpenAI's and Anthropic's interfaces."""
+"""`tonnage serve`: models behind OpenAI's and Anthropic's interfaces."""
 
 import os
+import sys
 from argparse import Namespace
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tonnage.cli.opening import open_engine
+from tonnage.cli.opening import on_load, open_options
+from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import CONNECTION_BYTES, FORMS_BYTES, FORMS_TOKEN_BYTES, SERVER_BYTES
 from tonnage.machine.memory_use import anonymous_bytes
+from tonnage.serving.build import ServingOptions
+
+if TYPE_CHECKING:
+    from tonnage.planner.choose import Choice
+    from tonnage.roster import Roster
+    from tonnage.server.model_pool import ModelPool
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
 
@@ -17,36 +26,30 @@ _KEY_VARIABLE = "TONNAGE_API_KEY"
 def serve(args: Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     _check(args)
-    from tonnage.serving.build import ServingOptions
-
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    options = ServingOptions(args.max_waiting, server_bytes=server_bytes)
-    if args.forms:
-        options = replace(
-            options,
-            server_bytes=server_bytes + FORMS_BYTES,
-            server_token_bytes=FORMS_TOKEN_BYTES,
-        )
-    with open_engine(args, args.concurrency, options) as engine:
-        before = anonymous_bytes()
-        try:
-            from tonnage.server.exchange import Limits
-            from tonnage.server.run import Settings, bind
-            from tonnage.server.run import serve as run
-            from tonnage.server.tenants import read_tenants
-        except ModuleNotFoundError as error:
-            raise RequestError(
-                f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
-            ) from None
-        engine.server_bytes = anonymous_bytes() - before
-        tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
-        bound = bind(args.host, args.port, need_keys=tenants.need_keys)
-        limits = Limits(
-            body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
-        )
-        names = [_name(engine.source.name), *(args.alias or ())]
-        settings = Settings(names, tenants, limits, args.forms)
-        return run(engine, bound, settings)
+    roster = _roster(args)
+    before = anonymous_bytes()
+    try:
+        from tonnage.server.exchange import Limits
+        from tonnage.server.run import Settings, bind
+        from tonnage.server.run import serve as run
+        from tonnage.server.tenants import read_tenants
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
+        ) from None
+    server_now_bytes = anonymous_bytes() - before
+    tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+    bound = bind(args.host, args.port, need_keys=tenants.need_keys)
+    limits = Limits(
+        body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
+    )
+    pool = _pool(args, roster, server_now_bytes)
+    try:
+        _load_first(pool, roster)
+    except BaseException:
+        pool.close()
+        raise
+    return run(pool, bound, Settings(tenants, limits))
 
 
 def _check(args: Namespace) -> None:
@@ -60,9 +63,107 @@ def _check(args: Namespace) -> None:
         ("--max-waiting", args.max_waiting, 1, 65_536),
         ("--max-body", args.max_body, 1, 1 << 20),
         ("--drain", args.drain, 0, 86_400),
+        ("--load-wait", args.load_wait, 1, 86_400),
     ):
         if not low <= value <= high:
             raise RequestError(f"{name} is {value}; it takes {low:,} to {high:,}.")
+
+
+def _roster(args: Namespace) -> "Roster":
+    """Plan every model that is to be served; those that are not here are pulled first."""
+    from tonnage.models.catalog import open_catalogs
+    from tonnage.models.source import resolve
+    from tonnage.roster import make_roster
+
+    wanted = [*([args.model] if args.model is not None else []), *args.models] or [None]
+    catalogs, progress = open_catalogs(args.catalog, os.environ), LateProgress(sys.stderr)
+    sources = {}
+    for one in wanted:
+        source = resolve(one, catalogs=catalogs, offline=args.offline, progress=progress)
+        name = _name(source.name)
+        if name in sources:
+            raise RequestError(f"Two models are called {name}; rename one of their files.")
+        sources[name] = source
+    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
+    options = ServingOptions(
+        args.max_waiting,
+        server_bytes=server_bytes + (FORMS_BYTES if args.forms else 0),
+        server_token_bytes=FORMS_TOKEN_BYTES if args.forms else 0,
+    )
+    return make_roster(
+        sources, args.memory, open_options(args, args.concurrency, options),
+        pinned=[_name(name) for name in args.pin], on_choice=_teller(several=len(sources) > 1),
+    )  # fmt: skip
+
+
+def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
+    """Return what says on stderr when something usual that was not stated had to give way."""
+    from tonnage.cli.choice_words import given_up
+
+    def tell(name: str, choice: "Choice") -> None:
+        words = given_up(choice)
+        if words:
+            print(f"tonnage: {f'{name}: ' if several else ''}{words}", file=sys.stderr)
+
+    return tell
+
+
+def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPool":
+    from tonnage.roster import Offer, release
+    from tonnage.server.metrics import Metrics
+    from tonnage.server.model_pool import ModelPool, OnLoad, ServedModel, Waits
+    from tonnage.server.service import Service
+    from tonnage.serving.residency import Size
+
+    aliases = _aliases(args.alias, [offer.name for offer in roster.offers])
+
+    def served(offer: Offer) -> ServedModel:
+        names = (offer.name, *aliases[offer.name])
+
+        def open_(metrics: Metrics, told: OnLoad) -> Service:
+            engine = offer.open(told)
+            return Service(engine, engine, names, with_forms=args.forms, metrics=metrics)
+
+        size = Size(offer.resident_bytes, offer.loading_bytes)
+        return ServedModel(names, size, offer.context_tokens, open_, offer.pinned)
+
+    return ModelPool(
+        [served(offer) for offer in roster.offers],
+        roster.capacity_bytes,
+        lambda engines, placed: roster.ledger(engines, placed, server_now_bytes),
+        waits=Waits(args.max_waiting, args.load_wait),
+        release=release,
+    )
+
+
+def _aliases(given: list[str], names: list[str]) -> Mapping[str, list[str]]:
+    """Return more names by model; given: NAME for the only model, NAME=MODEL for one of several."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    taken = set(names)
+    for text in given:
+        alias, equals, model = text.partition("=")
+        model = model if equals else names[0]
+        if model not in found or (len(names) > 1 and not equals) or not alias:
+            raise RequestError(
+                f"--alias {text} names no model; with several it is NAME=MODEL, of "
+                f"{', '.join(names)}."
+            )
+        if alias in taken:
+            raise RequestError(f"--alias {text}: {alias} is a model's name already.")
+        taken.add(alias)
+        found[model].append(alias)
+    return found
+
+
+def _load_first(pool: "ModelPool", roster: "Roster") -> None:
+    """Load what is pinned, and a model that is the only one."""
+    status = StatusLine(sys.stderr)
+    try:
+        for offer in roster.offers:
+            if offer.pinned or len(roster.offers) == 1:
+                pool.load_now(offer.name, on_load(status))
+    finally:
+        status.close()
 
 
 def _name(source: str) -> str:

@@ -92,18 +92,12 @@ def choose(
     already, see Workload. compare: whether to look at the neighbours.
     Raises RequestError for a wish that model and kernels do not take.
     """
-    asked = choose_workload(spec, machine, wishes, resident_bytes)
-    asked = replace(asked, beside_bytes=beside_bytes)
-    judge = Judge(spec, predict, audits, wishes.precision, asked.formats)
-    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
-    # What the user stated is not held against the bound.
-    kv_formats = KV_FORMATS if wishes.kv_format is None else (asked.kv_format,)
-    stated = judge.option(asked, kv_format=kv_formats[0])
-    max_kld = max(wishes.max_kld, stated.quality.mean_kld)
-    search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
+    search, usual = _search(
+        spec, machine, wishes, budget.num_bytes, predict, audits, resident_bytes, beside_bytes
+    )
+    judge, max_kld = search.judge, search.max_kld
     found = search.best()
     chosen = search.smallest if found is None else found
-    usual = asked.context_tokens
     plan = judge.plan(chosen.workload)
     values = (wishes, chosen.workload, plan, chosen.forecast, chosen.quality, usual)
     # Both only where they are asked for: a run carries neither.
@@ -119,6 +113,37 @@ def choose(
     limits = Limits(budget.num_bytes, max_kld)
     beside = neighbours_of(judge, found, wishes, limits)
     return Choice(*values, accepted=True, rejected=beside)
+
+
+def smallest_plan(
+    spec: ModelSpec, machine: Machine, wishes: Wishes, predict: Predict, *, resident_bytes: int = 0
+) -> Plan:
+    """Return the plan of fewest bytes within the bound; arguments and errors as of `choose`."""
+    search, _ = _search(spec, machine, wishes, 0, predict, (), resident_bytes, 0)
+    return search.judge.plan(search.smallest.workload)
+
+
+def _search(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    budget_bytes: int,
+    predict: Predict,
+    audits: Sequence[AuditResult],
+    resident_bytes: int,
+    beside_bytes: int,
+) -> "tuple[_Search, int]":
+    """Return the search for what is open, and the context that is usual."""
+    asked = choose_workload(spec, machine, wishes, resident_bytes)
+    asked = replace(asked, beside_bytes=beside_bytes)
+    judge = Judge(spec, predict, audits, wishes.precision, asked.formats)
+    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
+    # What the user stated is not held against the bound.
+    kv_formats = KV_FORMATS if wishes.kv_format is None else (asked.kv_format,)
+    stated = judge.option(asked, kv_format=kv_formats[0])
+    max_kld = max(wishes.max_kld, stated.quality.mean_kld)
+    search = _Search(judge, wishes, stated.workload, kv_formats, budget_bytes, max_kld)
+    return search, asked.context_tokens
 
 
 def thread_counts(machine: Machine) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """What the engine is doing, as the page and Prometheus are told."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tonnage.engine import Engine
+from tonnage.server.metrics import Samples
 from tonnage.serving.activity import Activity
 
 # However many look on, and however often: the steps are asked five times a second.
@@ -94,8 +95,7 @@ def gauges(activity: Activity, speed: Mapping[str, float | None]) -> dict[str, f
     return known
 
 
-def rung_lines(activity: Activity) -> Iterator[str]:
-    """Yield how often each rung of the pressure ladder was used."""
-    yield "# TYPE tonnage_pressure_total counter"
+def tell_rungs(samples: Samples, activity: Activity, model: str) -> None:
+    """Add how often each rung of the pressure ladder was used since the model was loaded."""
     for rung, count in activity.view.rungs.items():
-        yield f'tonnage_pressure_total{{rung="{rung}"}} {count}'
+        samples.add("tonnage_pressure_total", "counter", count, model=model, rung=rung)

@@ -6,31 +6,25 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
 
 from tonnage.core.errors import RequestError
-from tonnage.engine import Engine
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
 from tonnage.server.exchange import Limits
-from tonnage.server.service import Service
+from tonnage.server.model_pool import ModelPool
 from tonnage.server.tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a model is served. names: what it is called, the first in answers.
+    """How models are served."""
 
-    with_forms: answers may be bound to a form; the tables for that have been planned.
-    """
-
-    names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
-    with_forms: bool = False
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -71,14 +65,16 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         for one in sockets or ():
             host, port = one.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            name = self.app.service.name
-            print(f"{name} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
+            names = ", ".join(model.name for model in self.app.pool.models)
+            print(f"{names} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,14 +88,17 @@ class _Server(uvicorn.Server):
                 signal.signal(kind, handler)
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        # The event loop's own thread, but in the middle of anything.
         self.app.draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.app.drain)
         super().handle_exit(sig, None)
 
 
 def server_of(app: App, limits: Limits) -> uvicorn.Server:
     """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
     connection = bounded(limits)
-    app.service.num_connections = lambda: len(connection.open)
+    app.pool.num_connections = lambda: len(connection.open)
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -118,12 +117,11 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
     return _Server(config, app)
 
 
-def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
-    """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
-    service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
-    server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
+def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
+    """Serve a pool on a bound socket until a signal ends it; return the exit code."""
+    server = server_of(App(pool, settings.tenants, settings.limits), settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
-        service.close()
+        pool.close()
     return 130 if server.force_exit else 0

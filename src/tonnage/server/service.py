@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.core.ledger import Ledger
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
@@ -51,19 +50,24 @@ class Service:
     """One model behind the interfaces."""
 
     def __init__(
-        self, engine: Engine, answers: AsyncEngine, names: Sequence[str], *, with_forms: bool
+        self,
+        engine: Engine,
+        answers: AsyncEngine,
+        names: Sequence[str],
+        *,
+        with_forms: bool,
+        metrics: Metrics | None = None,
     ) -> None:
         """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
 
         names: what the model is called, the first in answers. with_forms: answers may be bound.
+        metrics: what was counted of it before.
         """
         self.engine = engine
         self.names = tuple(names)
-        self.created_s = int(time.time())
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.onlooker = Onlooker(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
-        self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine.tokenizer, enabled=with_forms)
         self._answers = answers
         # One thread: templates and the memory they may take are one request's at a time.
@@ -190,10 +194,6 @@ class Service:
                 metrics.per_token.add(one.decode_ns * 1e-9 / (len(one.tokens) - 1))
             if one.finish_reason is None:
                 metrics.cancelled += 1
-
-    async def ledger(self) -> Ledger:
-        """Return the engine's ledger."""
-        return await self.aside(self.engine.ledger)
 
     def close(self) -> None:
         """End the thread of prompts."""
