@@ -113,6 +113,7 @@ async def _going_on(service: Service | None) -> dict[str, Any]:
 def _in_brief(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
     return {
         "id": model.name,
+        "names": model.names,
         "state": pool.state(model),
         "pinned": model.pinned,
         "planned_bytes": model.size.resident_bytes,
