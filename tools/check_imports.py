@@ -78,7 +78,7 @@ TABLE: dict[str, Room] = {
     "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
     # Reads requests into msgspec's structures; uvicorn speaks HTTP.
     "server": Room(
-        _names("tonnage core engine generation roster serving text"),
+        _names("tonnage core engine generation serving text"),
         packages=_names("uvicorn msgspec llguidance"),
     ),
     "cli": Room(
