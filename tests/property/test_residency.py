@@ -164,7 +164,7 @@ class Host(RuleBasedStateMachine):
 
 
 TestHost = Host.TestCase
-TestHost.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHost.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 @settings(deadline=None)

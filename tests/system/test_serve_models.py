@@ -203,7 +203,7 @@ def test_all_models_at_once_under_a_budget_for_one(models, tmp_path):
 
     with serving(tmp_path, *several(models)) as (process, url), ThreadPoolExecutor(9) as threads:
         clients = [threads.submit(client, url, number) for number in range(9)]
-        time.sleep(4)
+        time.sleep(2.5)
         end.set()
         for one in clients:
             one.result(60)

@@ -140,9 +140,9 @@ class ModelPool:
         model = self.find(name)
         self.residency.ask(model.name, 0)
         assert self.residency.decide(0) == [Load(model.name)]
+        begin = perf_counter_ns()
         model.service = model.open(model.metrics, on_load)
-        model.metrics.loads += 1
-        self.residency.loaded(model.name)
+        self._loaded(model, begin)
         self.residency.decide(0)
         self.residency.finish(model.name)
 
@@ -307,10 +307,7 @@ class ModelPool:
         problem = await loop.run_in_executor(self._loader, self._open, model)
         model.failed = problem is not None
         if problem is None:
-            self._load_s = (perf_counter_ns() - begin) * 1e-9
-            model.metrics.loads += 1
-            model.metrics.load.add(self._load_s)
-            self.residency.loaded(model.name)
+            self._loaded(model, begin)
         else:
             for ticket in self.residency.failed(model.name):
                 sentence = f"{model.name} could not be loaded; the server's log says why."
@@ -318,6 +315,12 @@ class ModelPool:
                     self._not_now(503, sentence, "model_load_failed")
                 )
         self._advance()
+
+    def _loaded(self, model: ServedModel, begin_ns: int) -> None:
+        self._load_s = (perf_counter_ns() - begin_ns) * 1e-9
+        model.metrics.loads += 1
+        model.metrics.load.add(self._load_s)
+        self.residency.loaded(model.name)
 
     def _open(self, model: ServedModel) -> str | None:
         """Load in the thread for that; return what went wrong."""
