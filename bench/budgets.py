@@ -11,7 +11,6 @@ Run: python bench/budgets.py MODEL.gguf... [--contexts 256,1024,2048] [--peer-py
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support.cgroup import memory_group
 from support.own_process import program, program_env
+from support.page_cache import forget
 
 WORKER = Path(__file__).with_name("llamacpp_worker.py")
 MIB = 1 << 20
@@ -69,16 +69,6 @@ def accepted(model: Path, context: int, options: list[str]) -> int:
         return bool(json.loads(done.stdout)["accepted"])
 
     return smallest(32 * MIB, model.stat().st_size + 512 * MIB, PLAN_STEP_BYTES, plan)
-
-
-def forget(path: Path) -> None:
-    """Drop the page cache of a file that nobody else has open."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
 
 
 def run_limited(command: list[str], model: Path, limit_bytes: int) -> Run:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from printed import printed
+
 WORKER = Path(__file__).with_name("llamacpp_worker.py")
 LESS_IS_BETTER = ("cold start", "peak RSS")
 
@@ -216,19 +218,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    if args.runs < 1 or not Path(args.model).is_file():
-        print("Give a GGUF file that exists, and at least 1 run.", file=sys.stderr)
-        return 2
-    try:
-        report = compare(args)
-    except (PeerError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if args.json:
-        print(json.dumps(report, indent=1))
-    else:
-        print_tables(report)
-    return 0
+    return printed(args, args.runs, compare, print_tables, (PeerError, OSError))
 
 
 if __name__ == "__main__":

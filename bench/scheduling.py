@@ -39,12 +39,14 @@ async def run(engine: Engine, args: argparse.Namespace, salt: int) -> Figures:
     """Let a prompt arrive when every stream has written a quarter of its tokens."""
     options = SamplingOptions(max_tokens=args.tokens, temperature=0, ignore_eos=True)
     times: list[list[int]] = [[] for _ in range(args.streams)]
+    written = [0] * args.streams
     arrived = asyncio.Event()
 
     async def write(index: int) -> None:
-        async for _ in engine.stream(tokens(engine, 64, 100 * salt + index), options):
+        async for piece in engine.stream(tokens(engine, 64, 100 * salt + index), options):
             times[index].append(perf_counter_ns())
-            if min(map(len, times)) > args.tokens // 4:
+            written[index] += len(piece.tokens)
+            if min(written) >= args.tokens // 4:
                 arrived.set()
 
     async def read() -> int:

@@ -9,7 +9,6 @@ dequantized to bfloat16 (Qwen2 only) in a temporary folder, or taken from --vllm
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peers import PeerError, run_json
+from printed import printed
 from tonnage.machine.probe import measure_int8_peak, measure_read_bandwidth
 
 HERE = Path(__file__).parent
@@ -191,19 +191,8 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     """Compare, and print tables or JSON."""
     args = parsed()
-    if args.runs < 1 or args.repetitions < 1 or not Path(args.model).is_file():
-        print("Give a GGUF file that exists, and at least 1 run.", file=sys.stderr)
-        return 2
-    try:
-        report = compare(args)
-    except (PeerError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if args.json:
-        print(json.dumps(report, indent=1))
-    else:
-        print_tables(report)
-    return 0
+    errors = (PeerError, OSError, ValueError)
+    return printed(args, min(args.runs, args.repetitions), compare, print_tables, errors)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 void bind_probe(nb::module_& m);
 void bind_runtime(nb::module_& m);
+void bind_sampler(nb::module_& m);
 void bind_scan(nb::module_& m);
 void bind_text(nb::module_& m);
 
@@ -12,6 +13,7 @@ NB_MODULE(_native, m) {
   m.doc() = "Native core of Tonnage.";
   bind_probe(m);
   bind_runtime(m);
+  bind_sampler(m);
   bind_scan(m);
   bind_text(m);
 }

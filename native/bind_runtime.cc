@@ -1,17 +1,15 @@
-// The Python face of arena, program, executor and sampler.
+// The Python face of arena, program and executor.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
-#include <nanobind/stl/unordered_map.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 
 #include "tonnage/program.h"
 #include "tonnage/requantize.h"
-#include "tonnage/sampler.h"
 
 namespace nb = nanobind;
 using namespace tonnage;
@@ -271,15 +269,6 @@ int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
   return kPanelRows * source_row_bytes(from, cols) + Requantizer(scalar::kKernels, from, to, cols).nbytes();
 }
 
-Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
-  if (vocab != sampler.vocab_size())
-    throw InputError("the row has " + std::to_string(vocab) + " logits, the sampler " + std::to_string(sampler.vocab_size()));
-  if (offset % 4) throw InputError("logits at byte " + std::to_string(offset) + " are not on a multiple of 4");
-  auto* logits = reinterpret_cast<float*>(arena.at(offset, int64_t{vocab} * 4));
-  nb::gil_scoped_release release;
-  return sampler.sample(logits, num_top);
-}
-
 void bind_program(nb::module_& m) {
   nb::class_<Arena>(m, "Arena", "One anonymous mapping that holds weights, KV pages and scratch.")
       .def(nb::init<int64_t, bool>(), nb::arg("num_bytes"), nb::kw_only(), nb::arg("huge_pages"))
@@ -335,37 +324,10 @@ void bind_executor(nb::module_& m) {
   m.def("has_isa", &has_isa, nb::arg("isa"));
 }
 
-void bind_sampler(nb::module_& m) {
-  nb::class_<SamplingParams>(m, "SamplingParams")
-      .def(nb::init<>())
-      .def_rw("temperature", &SamplingParams::temperature)
-      .def_rw("top_k", &SamplingParams::top_k)
-      .def_rw("top_p", &SamplingParams::top_p)
-      .def_rw("min_p", &SamplingParams::min_p)
-      .def_rw("repetition_penalty", &SamplingParams::repetition_penalty)
-      .def_rw("presence_penalty", &SamplingParams::presence_penalty)
-      .def_rw("frequency_penalty", &SamplingParams::frequency_penalty)
-      .def_rw("seed", &SamplingParams::seed)
-      .def_rw("logit_bias", &SamplingParams::logit_bias);
-  nb::class_<Sampled>(m, "Sampled")
-      .def_ro("token", &Sampled::token)
-      .def_ro("logprob", &Sampled::logprob)
-      .def_ro("top", &Sampled::top);
-  nb::class_<Sampler>(m, "Sampler")
-      .def(nb::init<int32_t, SamplingParams>(), nb::arg("vocab_size"), nb::arg("params"))
-      .def("observe", &Sampler::observe, nb::arg("token"))
-      .def(
-          "set_mask",
-          [](Sampler& sampler, const nb::bytes& mask) { sampler.set_mask({mask.c_str(), mask.size()}); },
-          nb::arg("mask"))
-      .def("sample", &sample, nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("num_top"));
-}
-
 }  // namespace
 
 void bind_runtime(nb::module_& m) {
   nb::exception<InputError>(m, "InputError", PyExc_ValueError);
   bind_program(m);
   bind_executor(m);
-  bind_sampler(m);
 }

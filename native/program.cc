@@ -206,4 +206,9 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
   });
 }
 
+void Executor::share(const std::function<void(int)>& work) {
+  const std::lock_guard<std::mutex> lock(busy_);
+  pool_.run(work);
+}
+
 }  // namespace tonnage

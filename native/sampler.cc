@@ -1,6 +1,7 @@
 #include "tonnage/sampler.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -10,37 +11,6 @@
 namespace tonnage {
 
 namespace {
-
-// Reductions over lanes that the compiler turns into vectors; a plain running maximum waits for itself.
-constexpr int kLanes = 16;
-
-float maximum(const float* logits, int32_t n) {
-  float lane[kLanes];
-  std::fill(lane, lane + kLanes, logits[0]);
-  int32_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) lane[k] = logits[i + k] > lane[k] ? logits[i + k] : lane[k];
-  for (; i < n; ++i) lane[0] = std::max(lane[0], logits[i]);
-  return *std::max_element(lane, lane + kLanes);
-}
-
-// The first token of the largest logit.
-int32_t largest(const float* logits, int32_t n) {
-  return static_cast<int32_t>(std::find(logits, logits + n, maximum(logits, n)) - logits);
-}
-
-// Minus infinity forbids a token; NaN and infinity mean that the model broke.
-bool all_usable(const float* logits, int32_t n) {
-  int32_t wrong = 0;
-  for (int32_t i = 0; i < n; ++i) wrong += !(logits[i] < INFINITY);
-  return wrong == 0;
-}
-
-double log_sum_exp(const float* logits, int32_t n, float peak) {
-  double sum = 0;
-  for (int32_t i = 0; i < n; ++i) sum += std::exp(static_cast<double>(logits[i] - peak));
-  return static_cast<double>(peak) + std::log(sum);
-}
 
 // Larger logit first; equal ones by token id, so that a draw never depends on a sort's whims.
 bool before(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
@@ -63,11 +33,16 @@ void require(bool holds, const char* name, float value, const char* range) {
   if (!holds) throw InputError(std::string(name) + " is " + std::to_string(value) + ", it must be " + range);
 }
 
+int32_t require_vocab(int32_t size) {
+  if (size < 1) throw InputError("a vocabulary of " + std::to_string(size) + " tokens has nothing to draw");
+  return size;
+}
+
 }  // namespace
 
-Sampler::Sampler(int32_t vocab_size, SamplingParams params) : vocab_size_(vocab_size), params_(std::move(params)) {
+Sampler::Sampler(int32_t vocab_size, SamplingParams params)
+    : vocab_size_(require_vocab(vocab_size)), params_(std::move(params)), blocks_(vocab_size) {
   const SamplingParams& p = params_;
-  if (vocab_size < 1) throw InputError("a vocabulary of " + std::to_string(vocab_size) + " tokens has nothing to draw");
   require(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 or more");
   require(p.top_p >= 0 && p.top_p <= 1, "top_p", p.top_p, "0 to 1");
   require(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "0 to 1");
@@ -86,15 +61,27 @@ void Sampler::observe(int32_t token) {
 }
 
 // The chance of a logit, relative to that of the best.
-float Sampler::weight(float logit, float peak) const { return std::exp((logit - peak) / params_.temperature); }
+float Sampler::weight(float logit, float peak) const { return falling_exp((logit - peak) / params_.temperature); }
 
 double Sampler::uniform() { return static_cast<double>(mix(mix(params_.seed) ^ drawn_) >> 11) * 0x1p-53; }
 
-void Sampler::adjust(float* logits) const {
-  for (const auto& [token, bias] : params_.logit_bias)
-    if (token >= 0 && token < vocab_size_) logits[token] += bias;
+bool Sampler::adjusts() const {
+  const bool repeats = params_.repetition_penalty != 1.0f && !(prompt_.empty() && generated_.empty());
+  const bool counts = (params_.presence_penalty != 0 || params_.frequency_penalty != 0) && !generated_.empty();
+  return repeats || counts || !params_.logit_bias.empty();
+}
+
+// Adds bias and penalties; calls note(token, logit before) for all that it may change, some twice.
+template <class Note>
+void Sampler::adjust(float* logits, const Note& note) const {
+  for (const auto& [token, bias] : params_.logit_bias) {
+    if (token < 0 || token >= vocab_size_) continue;
+    note(token, logits[token]);
+    logits[token] += bias;
+  }
   if (params_.repetition_penalty != 1.0f) {
     const auto shrink = [&](int32_t token) {
+      note(token, logits[token]);
       logits[token] = logits[token] > 0 ? logits[token] / params_.repetition_penalty
                                         : logits[token] * params_.repetition_penalty;
     };
@@ -102,8 +89,10 @@ void Sampler::adjust(float* logits) const {
     for (const auto& [token, count] : generated_)
       if (!prompt_.contains(token)) shrink(token);
   }
-  for (const auto& [token, count] : generated_)
+  for (const auto& [token, count] : generated_) {
+    note(token, logits[token]);
     logits[token] -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
+  }
 }
 
 void Sampler::set_mask(std::string_view mask) {
@@ -117,34 +106,36 @@ void Sampler::set_mask(std::string_view mask) {
   }
 }
 
-// Takes the mask's tokens out. Words of 64 tokens that are allowed or forbidden as a whole, which most are, cost no test
+// Takes out what the mask forbids. Words of 64 tokens that are allowed or forbidden as a whole, which most are, cost no test
 // per token.
 void Sampler::forbid(float* logits) {
   for (size_t w = 0; w < mask_.size(); ++w) {
     const uint64_t word = mask_[w];
     if (word == ~uint64_t{0}) continue;
     const size_t begin = 64 * w, end = std::min(begin + 64, static_cast<size_t>(vocab_size_));
+    changed_[begin / LogitBlocks::kSize] = 1;
     for (size_t i = begin; i < end; ++i)
       if ((word >> (i - begin) & 1) == 0) logits[i] = -INFINITY;
   }
   mask_.clear();
 }
 
-// Lets candidates_ hold the logits from `floor` on, at most top_k of them. With a small top_k the floor
-// rises to the worst of the best so far, which nearly every later logit misses.
-void Sampler::gather(const float* logits, float floor) {
-  const auto keep = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : static_cast<size_t>(vocab_size_);
+// Lets candidates_ hold the logits from `floor` on, at most the `keep` best; those are in order if there are more. The
+// floor rises to the worst of the best so far, which nearly every later block misses.
+void Sampler::gather(const float* logits, float floor, size_t keep) {
+  floor = std::max(floor, blocks_.floor_of(keep));
   candidates_.clear();
-  for (int32_t i = 0; i < vocab_size_; ++i) {
-    if (logits[i] < floor) continue;
-    candidates_.emplace_back(logits[i], i);
+  for (int32_t b = 0; b < blocks_.count(); ++b) {
+    if (blocks_.peak(b) < floor) continue;
+    for (int32_t i = blocks_.begin(b); i < blocks_.end(b); ++i)
+      if (logits[i] >= floor) candidates_.emplace_back(logits[i], i);
     if (candidates_.size() < 2 * keep + 64) continue;
     const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(keep) - 1;
     std::nth_element(candidates_.begin(), last, candidates_.end(), before);
     floor = last->first;
     candidates_.resize(keep);
   }
-  if (params_.top_k <= 0) return;
+  if (keep >= static_cast<size_t>(vocab_size_)) return;
   const auto kept = candidates_.begin() + static_cast<std::ptrdiff_t>(std::min(keep, candidates_.size()));
   std::partial_sort(candidates_.begin(), kept, candidates_.end(), before);
   candidates_.erase(kept, candidates_.end());
@@ -162,25 +153,16 @@ size_t Sampler::num_left(float peak, double total) {
       std::partial_sort(begin, candidates_.begin() + static_cast<std::ptrdiff_t>(sorted), candidates_.end(), before);
     }
     const float share = weight(candidates_[count].first, peak);
-    if (count > 0 && (kept >= params_.top_p * total || share < params_.min_p)) return count;
+    if (count > 0 && ((params_.top_p < 1 && kept >= params_.top_p * total) || share < params_.min_p)) return count;
     kept += share;
   }
   return candidates_.size();
 }
 
-int32_t Sampler::draw(const float* logits) {
-  const int32_t best = largest(logits, vocab_size_);
-  const float peak = logits[best];
-  if (params_.temperature <= 0 || peak == -INFINITY) return best;
-  // Below e^-40 of the best nothing is ever drawn; leaving it out keeps the sort short.
-  gather(logits, peak - 40 * params_.temperature);
+// Draws from the first `count` candidates.
+int32_t Sampler::draw_candidate(size_t count, float peak) {
   double total = 0;
-  for (const auto& [logit, token] : candidates_) total += weight(logit, peak);
-  const size_t count = num_left(peak, total);
-  if (count < candidates_.size()) {
-    total = 0;
-    for (size_t i = 0; i < count; ++i) total += weight(candidates_[i].first, peak);
-  }
+  for (size_t i = 0; i < count; ++i) total += weight(candidates_[i].first, peak);
   double left = uniform() * total;
   for (size_t i = 0; i < count; ++i) {
     left -= weight(candidates_[i].first, peak);
@@ -189,40 +171,92 @@ int32_t Sampler::draw(const float* logits) {
   return candidates_[count - 1].second;
 }
 
+// Draws from the best that make up top_p of all. Few of them do, so ever more are looked at until they suffice.
+int32_t Sampler::draw_nucleus(const float* logits, float peak) {
+  const double total = blocks_.weigh(logits, peak, params_.temperature);
+  const auto all = static_cast<size_t>(vocab_size_);
+  for (float reach = LogitBlocks::kReach / 16;; reach *= 4) {
+    gather(logits, peak - reach * params_.temperature, all);
+    const size_t count = num_left(peak, total);
+    if (count < candidates_.size() || reach >= LogitBlocks::kReach) return draw_candidate(count, peak);
+  }
+}
+
+int32_t Sampler::draw(const float* logits) {
+  const int32_t best = blocks_.best(logits);
+  const float peak = logits[best];
+  if (params_.temperature <= 0 || peak == -INFINITY) return best;
+  if (params_.top_k > 0) {
+    // Below that nothing is ever drawn; leaving it out keeps the sort short.
+    gather(logits, peak - LogitBlocks::kReach * params_.temperature, static_cast<size_t>(params_.top_k));
+    double total = 0;
+    for (const auto& [logit, token] : candidates_) total += weight(logit, peak);
+    return draw_candidate(num_left(peak, total), peak);
+  }
+  if (params_.top_p < 1 || params_.min_p > 0) return draw_nucleus(logits, peak);
+  const double total = blocks_.weigh(logits, peak, params_.temperature);
+  return blocks_.find(logits, peak, params_.temperature, uniform() * total);
+}
+
+void Sampler::report(const float* logits, int32_t num_top, double norm, Sampled& out) {
+  if (num_top < 1) return;
+  gather(logits, -INFINITY, static_cast<size_t>(std::min(num_top, vocab_size_)));
+  if (candidates_.size() == static_cast<size_t>(vocab_size_)) std::sort(candidates_.begin(), candidates_.end(), before);
+  for (const auto& [logit, token] : candidates_) out.top.emplace_back(token, static_cast<float>(logit - norm));
+}
+
+// Bias, penalties and mask; returns what the tokens they are for had before.
+std::vector<std::pair<int32_t, float>> Sampler::change(float* logits) {
+  std::vector<std::pair<int32_t, float>> raw;
+  if (!adjusts() && mask_.empty()) return raw;
+  changed_.assign(static_cast<size_t>(blocks_.count()), 0);
+  if (adjusts())
+    adjust(logits, [&](int32_t token, float logit) {
+      raw.emplace_back(token, logit);
+      changed_[token / LogitBlocks::kSize] = 1;
+    });
+  forbid(logits);
+  blocks_.rescan(logits, changed_);
+  return raw;
+}
+
 Sampled Sampler::sample(float* logits, int32_t num_top) {
   Sampled out;
   const bool with_logprobs = num_top >= 0;
-  const double norm = with_logprobs ? log_sum_exp(logits, vocab_size_, maximum(logits, vocab_size_)) : 0;
-  if (!std::isfinite(norm) || !all_usable(logits, vocab_size_))
+  const bool usable = blocks_.scan(logits);
+  const float peak = usable ? logits[blocks_.best(logits)] : NAN;
+  if (!usable || (with_logprobs && peak == -INFINITY))
     throw InputError("the logits are not finite: the model's numbers overflowed; its weights may be damaged");
-  if (num_top > 0) {
-    candidates_.clear();
-    for (int32_t i = 0; i < vocab_size_; ++i) candidates_.emplace_back(logits[i], i);
-    const auto count = std::min<std::ptrdiff_t>(num_top, vocab_size_);
-    std::partial_sort(candidates_.begin(), candidates_.begin() + count, candidates_.end(), before);
-    for (std::ptrdiff_t i = 0; i < count; ++i)
-      out.top.emplace_back(candidates_[i].second, static_cast<float>(candidates_[i].first - norm));
-  }
-  std::vector<std::pair<int32_t, float>> raw;  // what adjust() is about to change
-  const auto remember = [&](const auto& map) {
-    for (const auto& [token, unused] : map)
-      if (token >= 0 && token < vocab_size_) raw.emplace_back(token, logits[token]);
-  };
-  if (with_logprobs) {
-    remember(params_.logit_bias);
-    remember(prompt_);
-    remember(generated_);
-  }
-  adjust(logits);
-  forbid(logits);
+  const double norm = with_logprobs ? peak + std::log(blocks_.weigh(logits, peak, 1.0f)) : 0;
+  report(logits, num_top, norm, out);
+  const auto raw = change(logits);
   out.token = draw(logits);
-  float own = logits[out.token];
-  for (const auto& [token, value] : raw)
-    if (token == out.token) own = value;
-  out.logprob = with_logprobs ? static_cast<float>(own - norm) : NAN;
+  // The first entry of a token is from before any change.
+  const auto own = std::find_if(raw.begin(), raw.end(), [&](const auto& entry) { return entry.first == out.token; });
+  const float logit = own == raw.end() ? logits[out.token] : own->second;
+  out.logprob = with_logprobs ? static_cast<float>(logit - norm) : NAN;
   ++generated_[out.token];
   ++drawn_;
   return out;
+}
+
+std::vector<Drawn> draw_rows(const std::function<void(const std::function<void(int)>&)>& on_team, const std::vector<Draw>& rows) {
+  std::vector<Drawn> drawn(rows.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&](int) {
+    for (size_t i = next.fetch_add(1); i < rows.size(); i = next.fetch_add(1)) {
+      try {
+        drawn[i] = rows[i].sampler->sample(rows[i].logits, rows[i].num_top);
+      } catch (const std::exception& error) {
+        drawn[i] = std::string(error.what());
+      }
+    }
+  };
+  if (rows.size() > 1)
+    on_team(work);
+  else
+    work(0);
+  return drawn;
 }
 
 }  // namespace tonnage

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NATIVE = "_native"
+# The second and third are hashes of one Python version each, and stand in no list of another's.
+STANDARD = sys.stdlib_module_names | {"_sha2", "_sha256"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,12 @@ TABLE: dict[str, Room] = {
     "scheduler": Room(_names("core"), never=_CLOCK),
     "text": Room(_names("core _native"), packages=_names("jinja2")),
     "compress": Room(_names("core formats ops _native"), packages=_names("numpy")),
-    # Measures through the engine, on models that `models` has found; keeps figures in its cache.
+    # Measures through the engine, on models that `models` has found; keeps figures in its cache, by
+    # the mix of formats that `planner` names.
     # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.
     "quality": Room(
-        _names("tonnage core engine headers models text _native"), packages=_names("numpy")
+        _names("tonnage core engine headers models planner text _native"),
+        packages=_names("numpy"),
     ),
     # From a model's file or folder to its specification and tokenizer: what plans are made of.
     "headers": Room(_names("core formats models text")),
@@ -200,7 +204,7 @@ def complaints(room: str, module: str, use: Use) -> Iterator[str]:
         target = target if target in TABLE or target == NATIVE else "tonnage"
         if target not in rules.rooms | {room}:
             yield f"{room} imports {use.name}; it may import {_listed(rules.rooms)}"
-    elif top not in sys.stdlib_module_names | rules.packages:
+    elif top not in STANDARD | rules.packages:
         if not (use.for_typing and top in TYPING_PACKAGES):
             allowed = _listed(rules.packages)
             yield f"{room} imports {top}; of third-party packages it may import {allowed}"

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
-from tonnage.core.ledger import Entry, Ledger, Measure
+from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.sampling import SamplingOptions
@@ -45,13 +44,12 @@ from tonnage.text.tokenizer import Tokenizer
 __all__ = ["Engine", "Message", "Span"]
 
 Message = Mapping[str, Any]
+# The engines of this process: they share its limits and its resident bytes; nothing else passes.
+THIS_PROCESS = ProcessLedger()
 
 
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
-
-    # Engines of one process share its budget and its resident bytes; nothing else passes here.
-    _opened: ClassVar["WeakSet[Engine]"] = WeakSet()
 
     def __init__(
         self,
@@ -80,7 +78,7 @@ class Engine:
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
-        self._opened.add(self)
+        start.process.enter(self)
 
     @classmethod
     def open(
@@ -102,6 +100,7 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
+        process: ProcessLedger = THIS_PROCESS,
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
@@ -113,7 +112,7 @@ class Engine:
         KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
         it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
         model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all.
+        of all. process: whose engines count against the same budget; those of this process.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         catalogs = open_catalogs(catalog, os.environ)
@@ -122,7 +121,8 @@ class Engine:
             threads, context, precision, formats, kv_format, quality, concurrency, max_logit_rows,
             step_rows, serving or ServingOptions(),
         )  # fmt: skip
-        return cls.load(source, memory, options, on_load=on_load)
+        start = Start.of(process)  # What a pull has loaded is part of it.
+        return cls.load(source, memory, options, start, on_load=on_load)
 
     @classmethod
     def load(
@@ -130,16 +130,15 @@ class Engine:
         source: ModelSource,
         memory: str | int | None,
         options: OpenOptions,
+        start: Start,
         *,
-        start: Start | None = None,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Plan and load a model that is here; what is stated and raised is as in `open`.
 
-        start: what the process is taken to hold beside it, None for what it holds now.
+        start: what the process is taken to hold beside it.
         """
         machine = read_machine()
-        start = start or Start.beside(cls._opened)  # What a pull has loaded is part of it.
         noted = note_model(options.serving.disk, source.path)
         spec, tokenizer = read_model(source)
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
@@ -255,7 +254,7 @@ class Engine:
 
     def _rest_bytes(self) -> int:
         """Return what the process with all open engines may come to, without our pages."""
-        beside = sum(engine.planned_bytes for engine in self._others())
+        beside = self._start.process.planned_beside(self)
         planned = sum(i.planned_bytes for i in self.plan.items if i.name != OTHER_ENGINES)
         return planned - self.plan.kv.nbytes + beside
 
@@ -335,10 +334,7 @@ class Engine:
         process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
         process: tuple[int, Measure] = (process_bytes, "pages")
         items = self._measure({"interpreter and libraries": process})
-        if others := self._others():
-            planned = sum(engine.planned_bytes for engine in others)
-            held = sum(engine.held_bytes for engine in others)
-            beside = Entry(OTHER_ENGINES, "host", planned, held, held, "owner")
+        if (beside := self._start.process.beside(self)) is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
@@ -356,9 +352,6 @@ class Engine:
         """Return the items of the ledger that are this engine's alone."""
         return tuple(entry for entry in self._measure({}) if entry.name not in SHARED_ITEMS)
 
-    def _others(self) -> "list[Engine]":
-        return [engine for engine in self._opened if engine is not self]
-
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
         return measure_items(
             self.plan,
@@ -374,7 +367,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory back."""
         self._closed = True
-        self._opened.discard(self)
+        self._start.process.leave(self)
         self._serving.loop.close()
         # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
         self._serving.loop.before_step = None

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
-from tonnage.core.errors import TonnageError
+from tonnage.core.errors import LogitsError, TonnageError
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import SamplingOptions
-from tonnage.runtime.executor import Runtime
+from tonnage.runtime.executor import Row
 from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
 
@@ -78,6 +78,7 @@ class Answer:
         """Begin the answer to generation.prompt; nothing is drawn yet."""
         options = generation.options
         self.generation = generation
+        self._family = plan.family
         self.sampler = Sampler(plan.vocab_size, native_params(options, generation.seed))
         for token in generation.prompt:
             self.sampler.observe(token)
@@ -92,15 +93,20 @@ class Answer:
         """Count time from now on: a slow reader does not make a slow engine."""
         self._since_ns = now_ns
 
-    def draw(self, runtime: Runtime, index: int) -> int:
-        """Return the next token, drawn from the `index`-th row of logits. Raises LogitsError."""
-        wanted = self.generation.options.logprobs
+    def row(self, index: int) -> Row:
+        """Return how the next token is drawn from the `index`-th row of a step's logits."""
         if self._constraint is not None:
             self.sampler.set_mask(self._constraint.mask())
-        drawn: Sampled = runtime.sample(self.sampler, index, -1 if wanted is None else wanted)
+        wanted = self.generation.options.logprobs
+        return self.sampler, index, -1 if wanted is None else wanted
+
+    def take(self, drawn: Sampled | str) -> int:
+        """Return the token that was drawn. Raises LogitsError where there is a reason instead."""
+        if isinstance(drawn, str):
+            raise LogitsError(f"{self._family}: {drawn}; download the model again.")
         if self._constraint is not None:
             self._constraint.accept(drawn.token)
-        if wanted is not None:
+        if self.generation.options.logprobs is not None:
             one = TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top))
             self.generation.logprobs.append(one)
         return drawn.token

@@ -1,9 +1,9 @@
 """How a model is to be opened, and what the process was like before."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from tonnage.core.ledger import ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import quality_bound
 from tonnage.machine.memory_use import anonymous_bytes, rss_bytes
@@ -38,35 +38,23 @@ class OpenOptions:
         )  # fmt: skip
 
 
-class Held(Protocol):
-    """An engine that is open already."""
-
-    @property
-    def planned_bytes(self) -> int:
-        """What it may come to, without what the process shares."""
-
-    @property
-    def held_bytes(self) -> int:
-        """What it holds now, without what the process shares."""
-
-
 @dataclass(frozen=True, slots=True)
 class Start:
     """The process before a model was opened, and what it was allowed then.
 
     resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes.
+    to beside_bytes; process: where they are counted.
     """
 
+    process: ProcessLedger
     resident_bytes: int
     anonymous_bytes: int
-    beside_bytes: int = 0
+    beside_bytes: int
     budget_bytes: int = 0
 
     @classmethod
-    def beside(cls, engines: Iterable[Held]) -> "Start":
-        """Return how the process stands, in which `engines` are open."""
-        others = list(engines)
-        held = sum(engine.held_bytes for engine in others)
-        planned = sum(engine.planned_bytes for engine in others)
-        return cls(max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
+    def of(cls, process: ProcessLedger) -> "Start":
+        """Return how the process stands now."""
+        others = process.beside()
+        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
+        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)

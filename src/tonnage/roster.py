@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from tonnage.core.errors import BudgetError, RequestError
-from tonnage.core.ledger import Entry, Ledger, Measure
+from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.machine import Machine
 from tonnage.core.nearest import did_you_mean
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.units import format_bytes
-from tonnage.engine import Engine
+from tonnage.engine import THIS_PROCESS, Engine
 from tonnage.expectation import measured_rates, predictor
 from tonnage.headers import read_spec
 from tonnage.machine.host import read_machine
@@ -55,7 +55,7 @@ class Offer:
         Raises what `Engine.load` does, BudgetError when its file has grown since.
         """
         return Engine.load(
-            self.source, self.memory_bytes, self.options, start=self.start, on_load=on_load
+            self.source, self.memory_bytes, self.options, self.start, on_load=on_load
         )
 
 
@@ -124,19 +124,21 @@ def make_roster(
     *,
     pinned: Collection[str] = (),
     on_choice: Callable[[str, Choice], None] | None = None,
+    process: ProcessLedger = THIS_PROCESS,
 ) -> Roster:
     """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
 
     options: of every model. pinned: names of those that stay in memory. on_choice is told what was
-    chosen for each. Raises RequestError for an unknown name, BudgetError with the numbers when the
-    smallest plans of the pinned models and of any one other do not fit together.
+    chosen for each. process: where open engines are counted. Raises RequestError for an unknown
+    name, BudgetError with the numbers when the smallest plans of the pinned models and of any one
+    other do not fit together.
     """
     for name in pinned:
         if name not in models:
             raise RequestError(f"There is no model {name!r} to pin{did_you_mean(name, models)}")
     machine = read_machine()
     budget = choose_budget(machine, memory, rss_bytes())
-    start = Start.beside(())
+    start = Start.of(process)
     planner = _Planner(machine, predictor(measured_rates(machine)), options, budget, start)
     smallest = planner.smallest(models, pinned) if len(models) > 1 else {}
     offers: dict[str, Offer] = {}

@@ -81,7 +81,8 @@ def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
         "context_tokens": choice.plan.context_tokens,
         "step_rows": choice.plan.max_rows,
         "threads": choice.plan.threads,
-        "quality": asdict(choice.quality),
+        # Nothing is measured here.
+        "quality": {n: v for n, v in asdict(choice.quality).items() if n != "estimated_kld"},
         "rejected": [
             f"{one.change}: {one.total_bytes} bytes, {one.quality.mean_kld:.3g} nats, {one.reason}"
             for one in choice.rejected

@@ -3,6 +3,7 @@
 import re
 import struct
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from gguf_bytes import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.refusals import assert_refused
 from tonnage.core.errors import (
     FileFormatError,
     ModelNotFoundError,
@@ -56,17 +58,7 @@ def outcome(path: Path) -> str:
 
 @pytest.fixture
 def refused(tmp_path):
-    def check(data: bytes, message: str, error: type[TonnageError] = FileFormatError) -> None:
-        path = tmp_path / "bad.gguf"
-        path.write_bytes(data)
-        with pytest.raises(error, match=message) as caught:
-            read_everything(path)
-        text = str(caught.value)
-        assert text.endswith(".")
-        assert len(text) < 600
-        assert text.isprintable()
-
-    return check
+    return partial(assert_refused, read_everything, tmp_path / "bad.gguf")
 
 
 def test_the_small_file_is_valid(tmp_path):

@@ -2,12 +2,14 @@
 
 import json
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.refusals import assert_refused
 from tonnage.core.errors import (
     FileFormatError,
     ModelNotFoundError,
@@ -50,17 +52,7 @@ def outcome(path: Path) -> str:
 
 @pytest.fixture
 def refused(tmp_path):
-    def check(data: bytes, message: str, error: type[TonnageError] = FileFormatError) -> None:
-        path = tmp_path / "bad.safetensors"
-        path.write_bytes(data)
-        with pytest.raises(error, match=message) as caught:
-            open_safetensors(path)
-        text = str(caught.value)
-        assert text.endswith(".")
-        assert len(text) < 600
-        assert text.isprintable()
-
-    return check
+    return partial(assert_refused, open_safetensors, tmp_path / "bad.safetensors")
 
 
 def test_the_small_file_is_valid(tmp_path):

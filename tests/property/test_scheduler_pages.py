@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.page_world import World
+from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.pages import PageGroup
-from tonnage.scheduler.scheduler import Limits
 
 # Everything seen; a narrow and a wide window beside it; windows only (group 0 holds no layer).
 GROUPS = {
@@ -19,7 +19,7 @@ GROUPS = {
 }
 LIMITS = Limits(
     max_running=4, max_rows=48, max_logit_rows=4, context_tokens=400, max_waiting=6,
-    max_stall_ns=30_000,
+    max_stall_ns=30_000, load_bytes=2500,
 )  # fmt: skip
 
 

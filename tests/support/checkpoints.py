@@ -37,6 +37,13 @@ GEMMA: dict[str, object] = {
     "query_pre_attn_scalar": 16,
     "sliding_window": 5,
 }
+LLAMA3: dict[str, object] = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 SPECIAL: dict[str, dict[str, object]] = {
     "llama": {"hidden_act": "silu", "tie_word_embeddings": False, "head_dim": 64},
     "mistral": {"hidden_act": "silu", "tie_word_embeddings": False, "sliding_window": 6},

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from tonnage.core.errors import DeadlineError, OverloadError
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.pages import PageGroup
-from tonnage.scheduler.scheduler import Limits, Part, Scheduler
+from tonnage.scheduler.scheduler import Part, Scheduler
 from tonnage.scheduler.sequence import Request
 
 VOCABULARY = 5

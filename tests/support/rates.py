@@ -2,7 +2,7 @@
 
 from tonnage.core.block_format import ALL_FORMATS, BlockFormat
 from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rates import AttendRate, ProductRate, Rates, TeamRates
+from tonnage.core.rates import AttendRate, PageRate, ProductRate, Rates, TeamRates
 
 BYTES_PER_S = 5e10
 MACS_PER_S = 4e11
@@ -29,6 +29,7 @@ def _team(threads: int, cached_bytes: int) -> TeamRates:
         product_row_s=0.0,
         element_s=(("norm", 1e-10), ("quantize", 1e-10)),
         attend=attend,
+        pages=tuple(PageRate(kv_format, 1e-7 / threads, 1e-12) for kv_format in KV_FORMATS),
         products=tuple(_product(form, threads) for form in ALL_FORMATS),
     )
 

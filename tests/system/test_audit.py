@@ -229,6 +229,44 @@ def test_pages_in_int8_compare_with_pages_in_f16(folder, tmp_path):
     assert lines[2].endswith("f32.gguf)")
 
 
+def test_a_plan_shows_what_was_measured_of_just_its_mix(tmp_path):
+    config = tiny_config("llama", hidden_size=512, num_hidden_layers=6)
+    model = write_gguf(tmp_path / "m.gguf", tiny_model(config, seed=1), matrices("Q8_0"))
+    sizes = ("--context", 64, "--step-rows", 16, "--quality", 1000)
+
+    def plan(memory: object) -> dict:
+        done = tonnage(tmp_path, "plan", model, "--json", "--memory", memory, *sizes)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    budget = plan("1GiB")["total_bytes"] - (2 << 20)
+    before = plan(budget)
+    assert before["quality"]["basis"] == "estimate"
+    args = (model, "--chunks", 1, "--memory", budget, *sizes)
+    alone = audit(tmp_path, *args)
+    assert alone["mix"]
+    assert plan(budget) == {**before, "audits": [alone_in_json(alone)]}
+    found = audit(tmp_path, *args, "--reference", model)
+    assert (found["mix"], found["kv_format"]) == (alone["mix"], before["kv_format"])
+    quality = plan(budget)["quality"]
+    assert quality["basis"] == "measured"
+    assert quality["mean_kld"] == found["comparison"]["mean_kld"]["value"] > 0
+    assert quality["estimated_kld"] == before["quality"]["mean_kld"]
+    assert plan("1GiB")["quality"]["basis"] == "exact"
+    shown = tonnage(tmp_path, "plan", model, "--memory", budget, *sizes).stdout
+    assert f"measured (estimated {quality['estimated_kld']:.2g})" in shown
+
+
+def alone_in_json(printed: dict) -> dict:
+    return {name: value for name, value in printed.items() if name != "cached"}
+
+
+def test_a_plan_that_does_not_fit_cannot_be_audited(folder, tmp_path):
+    args = ("audit", folder / "q4.gguf", "--chunks", 1)
+    assert "The process needs" in refused(tonnage(tmp_path, *args, "--memory", "1MiB"))
+    assert "add its --memory" in refused(tonnage(tmp_path, *args, "--context", 64))
+
+
 def test_figures_outlive_a_cache_that_cannot_be_written(folder, tmp_path):
     (tmp_path / "file").write_text("")
     done = tonnage(

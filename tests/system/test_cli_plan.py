@@ -194,7 +194,7 @@ def test_table_and_chart_are_narrow_and_add_up(model, tmp_path):
         assert any(line.startswith("total") and "200.0 MiB" in line for line in lines)
 
 
-@pytest.mark.parametrize("memory", ["12GB", "0", "0.5", "-1", "lots", "12gibi", "900TiB"])
+@pytest.mark.parametrize("memory", ["12GB", "0", "0.5", "1.5", "-1", "lots", "12gibi", "900TiB"])
 def test_a_wrong_budget_is_one_sentence(model, tmp_path, memory):
     refused(tonnage(tmp_path, "plan", model, f"--memory={memory}"))
     refused(tonnage(tmp_path, "run", model, "Hello", f"--memory={memory}"))

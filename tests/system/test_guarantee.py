@@ -19,6 +19,7 @@ from support.cgroup import Outcome, memory_group, why_not
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.command import COMMAND, tonnage
 from support.own_process import program, program_env
+from support.page_cache import forget
 from text_support import MODELS
 
 MIB = 1 << 20
@@ -174,13 +175,3 @@ def test_the_page_cache_of_a_cold_file_does_not_slow_a_load(tmp_path):
     assert usage[wide.budget_bytes] > tight.budget_bytes
     # A thrashing load reads the file again and again; twice is what a busy disk may take.
     assert min(load_s[tight.budget_bytes]) < 2 * min(load_s[wide.budget_bytes]) + 0.5
-
-
-def forget(path: Path) -> None:
-    """Drop the page cache of a file that nobody else has open."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)

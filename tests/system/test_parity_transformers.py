@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.checkpoints import FAMILIES, TinyModel, tiny_config, tiny_model, write_hf
+from support.checkpoints import FAMILIES, LLAMA3, TinyModel, tiny_config, tiny_model, write_hf
 from support.containers import read_hf, weights_of
 from support.naive_model import hidden_states, logits
 from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
@@ -21,13 +21,6 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: parity not checked"
 )
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
 GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},

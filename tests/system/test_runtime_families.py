@@ -22,20 +22,20 @@ from support.containers import read_gguf, read_hf, weights_of
 from support.driver import chunked_logits, open_runtime
 from support.naive_model import forward
 from support.rounding_twin import allowed_share, rms, rounded_forward, scatter
-from tonnage._native import Executor, Sampler, SamplingParams, best_isa
+from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
+from tonnage.engine import Engine
 from tonnage.formats.codec import dequantize, random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.planner.precision import TARGETS
-from tonnage.runtime.executor import Runtime, Span
 
 NUM_TOKENS = 150
 # Heads of 24, which these have by default, have no kernel.
@@ -261,8 +261,8 @@ def test_damaged_weights_end_in_a_sentence(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[norm.offset : norm.offset + 4] = np.float32(np.inf).tobytes()
     path.write_bytes(data)
-    plan = make_plan(spec, Workload(context_tokens=64, threads=1))
-    runtime = Runtime(plan, best_isa())
-    runtime.step([1], [Span([[0]], 1, 0)], [0])
-    with pytest.raises(LogitsError, match="not finite"):
-        runtime.sample(Sampler(spec.vocab_size, SamplingParams()), 0)
+    with (
+        Engine.open(str(path), context=64, threads=1) as engine,
+        pytest.raises(LogitsError, match=r"llama: the logits are not finite.*download"),
+    ):
+        engine.generate([1], max_tokens=1).complete()

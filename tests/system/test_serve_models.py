@@ -216,6 +216,27 @@ def test_all_models_at_once_under_a_budget_for_one(models, tmp_path):
     print(f"\n  {dict(found)}, peak {memory['peak_rss_bytes'] / (1 << 20):.1f} MiB")
 
 
+def test_quotas_of_a_tenant_count_over_all_models(models, tmp_path):
+    keys = tmp_path / "keys.toml"
+    key = "key-0123456789abcdef"
+    keys.write_text(f'[tenant.alice]\nkey = "{key}"\nrequests_per_minute = 2\n')
+    with serving(tmp_path, *several(models, "--keys", keys)) as (_, url):
+        body = {"prompt": "x", "max_tokens": 2}
+        for name in ("one", "two"):
+            answer = fetched(
+                f"{url}/v1/completions", {**body, "model": name}, Authorization=f"Bearer {key}"
+            )
+            assert answer["model"] == name
+        with pytest.raises(urllib.error.HTTPError, match="429") as caught:
+            fetched(
+                f"{url}/v1/completions", {**body, "model": "two"}, Authorization=f"Bearer {key}"
+            )
+        caught.value.close()
+        with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+            fetched(f"{url}/models/load", {"model": "one"})
+        caught.value.close()
+
+
 def test_sigterm_ends_running_answers_and_refuses_who_waits(models, tmp_path):
     with serving(tmp_path, *several(models)) as (process, url), ThreadPoolExecutor(2) as threads:
         with urllib.request.urlopen(stream(url, "one", 450), timeout=20) as running:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, write_gguf
+from support.checkpoints import FAMILIES, LLAMA3, matrices, tiny_config, tiny_model, write_gguf
 from support.checkpoints import write_hf as write_folder
 from support.containers import read_gguf, read_hf, weights_of
 from support.naive_model import Tensor, forward
@@ -17,13 +17,6 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 
 IDS = [3, 301, 17, 17, 250, 9, 44, 0, 306, 128, 5]
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 CASES = {

@@ -7,20 +7,13 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
+from support.checkpoints import FAMILIES, LLAMA3, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf, read_tensor
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
 
 Opened = dict[str, tuple[dict, Catalog]]
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 
 
 @pytest.fixture(scope="module")

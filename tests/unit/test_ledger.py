@@ -4,7 +4,7 @@ import pytest
 
 from tonnage._native import Arena
 from tonnage.core.footprint import TextFacts, interpreter_bytes, sampler_bytes, text_facts
-from tonnage.core.ledger import Entry, Ledger
+from tonnage.core.ledger import Entry, Ledger, ProcessLedger
 from tonnage.memory import residency
 
 MIB = 1 << 20
@@ -49,3 +49,28 @@ def test_constants_grow_with_what_they_stand_for() -> None:
     assert interpreter_bytes(100 * MIB, chatting) == 102 * MIB
     assert sampler_bytes(1024) == 2 * 8 * 1024
     assert sampler_bytes(1025) == 2 * 8 * 2048
+
+
+class Held:
+    """An engine that only states what it takes."""
+
+    def __init__(self, planned_bytes: int, held_bytes: int) -> None:
+        self.planned_bytes, self.held_bytes = planned_bytes, held_bytes
+
+
+def test_a_process_knows_its_open_engines_and_no_other_process_does() -> None:
+    process, another = ProcessLedger(), ProcessLedger()
+    one, two, dropped = Held(100, 10), Held(200, 20), Held(400, 40)
+    for engine in (one, two, dropped):
+        process.enter(engine)
+    del dropped, engine
+    assert another.beside() is None
+    entry = process.beside()
+    assert entry is not None
+    assert (entry.planned_bytes, entry.now_bytes, entry.peak_bytes) == (300, 30, 30)
+    entry = process.beside(one)
+    assert entry is not None
+    assert (entry.name, entry.planned_bytes, entry.now_bytes) == ("other engines", 200, 20)
+    for _ in range(2):
+        process.leave(two)
+    assert process.beside(one) is None

@@ -19,6 +19,7 @@ RESULT = AuditResult(
         reference="r", reference_precision="8bit", perplexity=Estimate(9.0, None, None),
         mean_kld=Estimate(0.0, 0.0, 0.5), kld_p999=0.25, top1_agreement=0.875,
     ),
+    kv_format="int8", mix="0123abcd", weights="4.5 bits (Q4_K)",
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def environ(tmp_path) -> dict[str, str]:
 def key(tmp_path) -> AuditKey:
     for name in ("m.gguf", "r.gguf"):
         (tmp_path / name).write_bytes(name.encode())
-    return AuditKey(tmp_path / "m.gguf", None, tmp_path / "r.gguf", "8bit", "ab", 2)
+    return AuditKey(tmp_path / "m.gguf", "", tmp_path / "r.gguf", "8b17", "ab", 2)
 
 
 def only_file(environ: dict[str, str]) -> Path:
@@ -50,7 +51,7 @@ def test_what_is_stored_is_found(key, environ):
 
 
 def test_without_a_reference(key, environ):
-    alone = replace(key, reference=None, reference_precision=None)
+    alone = replace(key, reference=None, reference_mix="")
     store(alone, replace(RESULT, comparison=None), environ)
     assert find(alone, environ) == replace(RESULT, comparison=None)
     assert find(key, environ) is None
@@ -65,7 +66,7 @@ def test_the_audit_of_most_tokens_comes_first(key, environ):
 
 @pytest.mark.parametrize(
     "change",
-    [{"precision": "4bit"}, {"reference_precision": None}, {"text_sha256": "cd"},
+    [{"mix": "4b17"}, {"reference_mix": ""}, {"text_sha256": "cd"},
      {"num_chunks": 3}, {"reference": None}, {"kv_format": "int8"},
      {"reference_kv_format": "int8"}],
 )  # fmt: skip

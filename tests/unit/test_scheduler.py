@@ -6,9 +6,9 @@ import pytest
 
 from support.page_world import World, answer_alone
 from tonnage.core.errors import OverloadError
+from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.pace import Pace, most_rows
 from tonnage.scheduler.pages import PageGroup
-from tonnage.scheduler.scheduler import Limits
 from tonnage.scheduler.sequence import Request
 
 ROOMY = (PageGroup(64, 1000),)
@@ -57,6 +57,33 @@ def test_a_long_prompt_stalls_nobody_beyond_the_bound() -> None:
     # A prompt of 1,000 rows in chunks of what four fifths of the bound leave beside four streams.
     assert len(gaps) >= 1000 // 32
     one.drain()
+
+
+def test_as_many_run_as_have_pages_for_all_they_can_become() -> None:
+    one = world((PageGroup(24, 1000),), max_rows=2048)
+    for number, prompt in enumerate(endless(8, 128)):
+        ask(one, number, prompt, 65)
+    one.step()
+    assert one.scheduler.num_running == 8
+    one.drain()
+    assert one.scheduler.ladder.counts["preempt"] == 0
+    # Those that may become longer than that leave a page to each other.
+    one = world((PageGroup(24, 1000),), max_rows=2048)
+    for number, prompt in enumerate(endless(8, 128)):
+        ask(one, number, prompt, 66)
+    one.step()
+    assert one.scheduler.num_running == 7
+
+
+def test_a_batch_that_nobody_waits_for_is_read_in_whole_steps() -> None:
+    for live, most in ((True, 32), (False, 128)):
+        one = world()
+        (first,) = endless(1, 20)
+        ask(one, 0, first, 60, live=live)
+        one.step()
+        ask(one, 1, [3] * 500, 1, live=False)
+        parts = one.scheduler.next_step(one.now_ns)
+        assert sum(len(part.tokens) for part in parts) == most
 
 
 def test_without_streams_a_prompt_takes_whole_steps() -> None:

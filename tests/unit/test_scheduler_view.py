@@ -5,8 +5,8 @@ from time import perf_counter_ns
 
 from support.page_world import World
 from tonnage.scheduler.events import MOST_EVENTS, Events
+from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.pages import PageGroup
-from tonnage.scheduler.scheduler import Limits
 from tonnage.scheduler.sequence import Request
 from tonnage.scheduler.view import MOST_NODES, MOST_SEQUENCES, Branch, view_of
 

@@ -10,7 +10,7 @@ from support.published_rates import PUBLISHED, Published
 from tonnage.cli import notes
 from tonnage.core.hardware import Device, Hardware, Prior
 from tonnage.machine.hardware import load_shipped
-from tonnage.planner.whatif import CHECKED_STEP_S, Demand, Work, forecast
+from tonnage.planner.whatif import CHECKED_STEP_S, Demand, Load, forecast
 
 # Rounded up from what the table below prints.
 OWN_MEDIAN, OWN_WORST = 0.09, 0.52
@@ -43,7 +43,7 @@ def reached(point: Published, catalog: Hardware) -> float:
 def error(point: Published, device: Device, prior: Prior) -> float:
     # A point that states its bandwidth has no size to hold; 1 GB fits everywhere.
     held = 10**9 if point.size == "bandwidth stated" else int(point.read_bytes)
-    work = Work(1, point.read_bytes, 0)
+    work = Load(1, point.read_bytes, 0)
     rate = forecast(Demand(held, work, work, ("fp32",)), device, prior).decode
     assert rate is not None
     return rate.tokens_per_s / point.tokens_per_s - 1

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -80,6 +81,9 @@ class Executor {
   // threads take turns.
   void run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
            const std::vector<int32_t>& logit_rows);
+
+  // Calls work(i) on every thread i of the team; takes turns with run.
+  void share(const std::function<void(int)>& work);
 
   // Whether run notes how long each op takes, its barrier included.
   void set_timed(bool timed) { timed_ = timed; }

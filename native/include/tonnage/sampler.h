@@ -3,10 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
+
+#include "logit_blocks.h"
 
 namespace tonnage {
 
@@ -49,21 +54,43 @@ class Sampler {
   Sampled sample(float* logits, int32_t num_top);
 
  private:
-  void adjust(float* logits) const;
+  bool adjusts() const;
+  template <class Note>
+  void adjust(float* logits, const Note& note) const;
   void forbid(float* logits);
-  void gather(const float* logits, float floor);
+  std::vector<std::pair<int32_t, float>> change(float* logits);
+  void report(const float* logits, int32_t num_top, double norm, Sampled& out);
+  void gather(const float* logits, float floor, size_t keep);
   size_t num_left(float peak, double total);
   int32_t draw(const float* logits);
+  int32_t draw_nucleus(const float* logits, float peak);
+  int32_t draw_candidate(size_t count, float peak);
   float weight(float logit, float peak) const;
   double uniform();
 
   int32_t vocab_size_;
   SamplingParams params_;
+  LogitBlocks blocks_;
   uint64_t drawn_ = 0;
-  std::vector<uint64_t> mask_;  // empty: every token is allowed
+  std::vector<uint64_t> mask_;    // empty: every token is allowed
+  std::vector<uint8_t> changed_;  // a byte per block
   std::unordered_map<int32_t, int32_t> generated_;
   std::unordered_map<int32_t, int32_t> prompt_;
   std::vector<std::pair<float, int32_t>> candidates_;
 };
+
+// One row of logits and who draws from it.
+struct Draw {
+  Sampler* sampler;
+  float* logits;
+  int32_t num_top;
+};
+
+// What was drawn, or why nothing could be.
+using Drawn = std::variant<Sampled, std::string>;
+
+// Draws from all rows, whose samplers and logits are apart; several at a time where there are several. on_team: calls
+// what it is given once in each thread of a team, and returns when all have ended.
+std::vector<Drawn> draw_rows(const std::function<void(const std::function<void(int)>&)>& on_team, const std::vector<Draw>& rows);
 
 }  // namespace tonnage

@@ -89,10 +89,13 @@ def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParse
     rm.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
 
 
-def _add_engine(parser: ArgumentParser) -> None:
+_MEMORY_HELP = "for the whole process, such as 700MiB (what it can get)"
+
+
+def _add_engine(parser: ArgumentParser, memory_help: str = _MEMORY_HELP) -> None:
     """Add what every command that plans or opens a model takes."""
     add = parser.add_argument
-    add("--memory", metavar="BYTES", help="for the whole process, such as 700MiB (what it can get)")
+    add("--memory", metavar="BYTES", help=memory_help)
     add("--threads", type=int, metavar="N", help="threads (as many as make it faster)")
     add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
     add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (f16, int8 if need be)")
@@ -250,5 +253,8 @@ def _add_audit(parser: ArgumentParser) -> None:
     add("--text", type=Path, metavar="FILE", help="UTF-8 text (the reference of this Python)")
     add("--chunks", type=int, metavar="N", default=20, help="at most so many of 512 tokens (20)")
     add("--fresh", action="store_true", help="measure again what was measured before")
+    add("--concurrency", type=int, metavar="N", help="with --memory: sequences of that plan (1)")
     add("--json", action="store_true", help="print one JSON object, nothing else")
-    _add_engine(parser)
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_engine(parser, "audit what `tonnage plan` chooses for so many bytes (the file as it is)")

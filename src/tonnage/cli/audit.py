@@ -6,14 +6,18 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 
+from tonnage.cli.choosing import choice_here, own_budget
 from tonnage.cli.opening import on_load
 from tonnage.cli.terminal import LateProgress, StatusLine, printable
-from tonnage.core.errors import CacheError
+from tonnage.core.errors import CacheError, RequestError
 from tonnage.core.quality import AuditResult, Estimate
+from tonnage.headers import read_spec
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.source import ModelSource, resolve
+from tonnage.planner.choose import require_fit
+from tonnage.planner.neighbours import weights_words
 from tonnage.quality.audit import Audit, AuditText, Progress, Subject, prepare
-from tonnage.quality.cache import find, store
+from tonnage.quality.cache import cached_audits, find, store
 
 
 def audit(args: Namespace) -> int:
@@ -23,12 +27,7 @@ def audit(args: Namespace) -> int:
     status = StatusLine(sys.stderr)
     try:
         status.show("reading")
-        ready = prepare(
-            Subject(source, args.precision, args.kv or "f16"),
-            _reference(args, source),
-            text,
-            args.chunks,
-        )
+        ready = prepare(_subject(args, source), _reference(args, source), text, args.chunks)
         cached = None if args.fresh else find(ready.key)
         result = ready.named(cached or _measure(ready, args, status))
     finally:
@@ -42,7 +41,7 @@ def audit(args: Namespace) -> int:
 
 def render(result: AuditResult) -> str:
     """Return the result as lines for a reader."""
-    name = _named(result.model, result.precision, result.kv_format)
+    name = _named(result.model, result.precision or result.weights, result.kv_format)
     lines = [
         f"{name} on {result.text}: {result.num_scored:,} tokens "
         f"in {result.num_chunks} chunk{'s' if result.num_chunks > 1 else ''}",
@@ -51,7 +50,7 @@ def render(result: AuditResult) -> str:
     against = result.comparison
     if against is not None:
         reference = _named(
-            against.reference, against.reference_precision, against.reference_kv_format
+            against.reference, against.reference_precision or "", against.reference_kv_format
         )
         lines += [
             f"  of the reference   {_figure(against.perplexity, '.4f')}   ({reference})",
@@ -66,7 +65,7 @@ def _measure(ready: Audit, args: Namespace, status: StatusLine) -> AuditResult:
     def on_chunk(done: int, total: int, perplexity: float) -> None:
         status.show(f"chunk {done} of {total}, perplexity {perplexity:.2f}")
 
-    result = ready.run(args.threads, Progress(on_load(status), on_chunk), args.memory)
+    result = ready.run(args.threads, Progress(on_load(status), on_chunk))
     try:
         store(ready.key, result)
     except CacheError as error:
@@ -74,6 +73,25 @@ def _measure(ready: Audit, args: Namespace, status: StatusLine) -> AuditResult:
         status.close()
         print(f"tonnage: This audit is not kept. {error}", file=sys.stderr)
     return result
+
+
+def _subject(args: Namespace, source: ModelSource) -> Subject:
+    """Return the model as stated, or with --memory as `tonnage plan` would have it run."""
+    if args.memory is None:
+        alone = (args.context, args.quality, args.step_rows, args.concurrency)
+        if any(value is not None for value in alone):
+            raise RequestError(
+                "--context, --concurrency, --step-rows and --quality say which plan is audited; "
+                "add its --memory."
+            )
+        return Subject(source, args.precision, args.kv or "f16")
+    args.concurrency = 1 if args.concurrency is None else args.concurrency
+    budget = own_budget(args)
+    choice = choice_here(args, read_spec(source), budget, cached_audits(source.path), compare=False)
+    require_fit(choice, budget)
+    formats = choice.workload.formats
+    words = weights_words(choice.plan) if formats else ""
+    return Subject(source, args.precision, choice.workload.kv_format, formats, words)
 
 
 def _reference(args: Namespace, model: ModelSource) -> Subject | None:
@@ -89,8 +107,8 @@ def _resolve(args: Namespace, name: str | None) -> ModelSource:
     return resolve(name, catalogs=catalogs, offline=args.offline, progress=progress)
 
 
-def _named(model: str, precision: str | None, kv_format: str) -> str:
-    name = model if precision is None else f"{model} at {precision}"
+def _named(model: str, weights: str, kv_format: str) -> str:
+    name = f"{model} at {weights}" if weights else model
     return name if kv_format == "f16" else f"{name} with {kv_format} pages"
 
 

@@ -15,6 +15,7 @@ from tonnage.cli.opening import on_load, tell_choice
 from tonnage.cli.speed import FULL, QUICK, SEQUENCE_TOKENS, Bench, Effort, Figure
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import ProbeError, RequestError
+from tonnage.core.units import parse_bytes
 from tonnage.engine import Engine
 from tonnage.machine.host import read_machine
 from tonnage.models.catalog import open_catalogs
@@ -34,6 +35,8 @@ class Start:
 
 def bench(args: Namespace) -> int:
     """Measure the model of `args` and print a table or JSON; return the exit code."""
+    if args.memory is not None:
+        parse_bytes(args.memory)  # Before the model is looked for, and in our own words.
     rows = _numbers("--rows", args.rows, _MAX_ROWS)
     prompts = _numbers("--prefill", args.prefill, _MAX_PREFILL)
     effort = QUICK if args.quick else FULL
@@ -94,7 +97,8 @@ def cold_start(args: Namespace, name: str, repetitions: int) -> Start:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds.append(time.perf_counter() - begin)
         if done.returncode:
-            raise ProbeError(f"The cold start failed: {done.stderr.strip()[-1000:]}")
+            sentence = done.stderr.strip()[-1000:].removeprefix("tonnage: ")
+            raise ProbeError(f"The cold start failed: {sentence}")
         peaks.append(json.loads(done.stdout)["peak_rss_bytes"])
     return Start(median(seconds[1:]), max(peaks))
 

@@ -32,17 +32,30 @@ def quality_words(quality: PlanQuality) -> str:
         return "the file as it stands"
     distance = f"mean KL divergence {quality.mean_kld:.2g} nats from the file"
     if quality.basis == "measured":
-        return f"{distance}, measured"
+        return f"{distance}, measured (estimated {quality.estimated_kld or 0.0:.2g})"
     return f"{distance} (estimate, within a factor of {quality.factor:.2g} in 9 of 10)"
 
 
-def quality_lines(choice: Choice, audits: Sequence[AuditResult]) -> Iterator[str]:
-    """Yield the lines below the items: weights, and how good the model still is."""
+def quality_lines(
+    choice: Choice, audits: Sequence[AuditResult], measured: AuditResult | None
+) -> Iterator[str]:
+    """Yield the lines below the items: weights, and how good the model still is.
+
+    audits: all of the model; measured: the one of just what was chosen.
+    """
+    quality = choice.quality
     yield f"formats: {weights_words(choice.plan)}"
-    yield f"quality: {quality_words(choice.quality)}"
-    for audit in audits[:2] if choice.quality.basis == "exact" else ():
-        if (audit.precision, audit.kv_format) == (None, "f16"):
+    yield f"quality: {quality_words(quality)}"
+    for audit in audits[:2] if quality.basis == "exact" else ():
+        if (audit.mix, audit.kv_format) == ("", "f16"):
             yield f"  {_audited(audit)}"
+    if quality.basis == "measured" and measured is not None:
+        yield f"  {_interval(measured)}"
+        if quality.mean_kld > choice.wishes.max_kld:
+            yield (
+                f"  beyond the bound of {choice.wishes.max_kld:g}, which is kept by estimates; "
+                "state a lower --quality or more --memory"
+            )
 
 
 def rejected_lines(choice: Choice) -> Iterator[str]:
@@ -58,6 +71,16 @@ def _audited(audit: AuditResult) -> str:
     if against is None:
         return f"measured: perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
     return f"measured: {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
+
+
+def _interval(audit: AuditResult) -> str:
+    against = audit.comparison
+    assert against is not None
+    kld = against.mean_kld
+    spread = "" if kld.low is None else f"95 % interval {kld.low:.2g} to {kld.high or 0.0:.2g}, "
+    chunks = f"{audit.num_chunks} chunk{'s' * (audit.num_chunks > 1)}"
+    same = f"{against.top1_agreement:.1%} of tokens the same"
+    return f"{spread}{same}, in {chunks} of {audit.text[-30:]}"
 
 
 def _neighbour(one: Neighbour) -> str:

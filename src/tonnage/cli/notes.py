@@ -28,6 +28,11 @@ The 95 % intervals take chunks for independent draws. The first chunks of one lo
 say less about the rest of it: of 12 stretches of 20 chunks of WikiText-2, 7 intervals held the
 perplexity of all. What was measured is kept, and found again while model, text and kernels are the
 same.
+
+With --memory it measures what `tonnage plan` of the same options chooses, weights and pages; beside
+MODEL itself as the reference, that plan then shows the measured figure instead of its estimate:
+
+  tonnage audit MODEL --reference MODEL --memory 128MiB && tonnage plan MODEL --memory 128MiB
 """
 
 PLAN_NOTES = """\

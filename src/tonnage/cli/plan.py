@@ -8,30 +8,35 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tonnage.cli.choice_words import quality_lines, rejected_lines
+from tonnage.cli.choosing import choice_here, own_budget, wishes_of
 from tonnage.cli.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.plan_table import render_chart, render_plan
 from tonnage.cli.terminal import LateProgress
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.quality import AuditResult, quality_bound
+from tonnage.core.quality import AuditResult
 from tonnage.models.source import ModelSource
-from tonnage.planner.budget import Budget, choose_budget, device_budget
+from tonnage.planner.budget import Budget, device_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.concessions import binding_item
-from tonnage.planner.fit import Wishes
 from tonnage.planner.forecast import Forecast
+from tonnage.planner.measured import audit_of
 from tonnage.planner.neighbours import Neighbour
 from tonnage.planner.option import Speed
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A plan and what it was made for; device: None for this machine."""
+    """A plan and what it was made for; device: None for this machine.
+
+    audits: all of the model; measured: the one of just what was chosen.
+    """
 
     model: str
     choice: Choice
     budget: Budget
-    audits: Sequence[AuditResult]
+    audits: Sequence[AuditResult] = ()
+    measured: AuditResult | None = None
     device: Device | None = None
 
 
@@ -62,7 +67,7 @@ def plan(args: Namespace) -> int:
     for number, answer in enumerate(answers):
         lines = ["" for _ in range(min(number, 1))]
         lines.append(draw(answer.model, answer.choice.plan, answer.budget.num_bytes))
-        lines += ["", *quality_lines(answer.choice, answer.audits), *_speed(answer, catalog)]
+        lines += ["", *_quality(answer), *_speed(answer, catalog)]
         print("\n".join([*lines, *rejected_lines(answer.choice)]), flush=True)
     for answer in answers:
         require_fit(answer.choice, answer.budget)
@@ -77,7 +82,7 @@ def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
     catalogs = open_catalogs(args.catalog, os.environ)
     devices, catalog = _devices(args.machine)
     # Budgets first: a wrong one is said before anything is pulled.
-    budgets = [device_budget(device, args.memory) for device in devices] or [_own_budget(args)]
+    budgets = [device_budget(device, args.memory) for device in devices] or [own_budget(args)]
     progress = LateProgress(sys.stderr)
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
@@ -96,24 +101,13 @@ def _devices(wanted: Sequence[str]) -> tuple[list[Device], Hardware | None]:
     return [find_device(catalog, name) for name in wanted], catalog
 
 
-def _own_budget(args: Namespace) -> Budget:
-    from tonnage.core.footprint import INTERPRETER_BYTES
-    from tonnage.machine.host import read_machine
-
-    # What a fresh process would hold, not what this one does.
-    return choose_budget(read_machine(), args.memory, INTERPRETER_BYTES)
-
-
 def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
-    from tonnage.expectation import measured_rates, predictor
-    from tonnage.machine.host import read_machine
     from tonnage.quality.cache import cached_audits
 
-    machine = read_machine()
     audits = cached_audits(source.path)
-    predict = predictor(measured_rates(machine))
-    choice = choose(spec, machine, _wishes(args), budget, predict, audits)
-    return Answer(source.name, choice, budget, audits)
+    choice = choice_here(args, spec, budget, audits)
+    measured = audit_of(spec, choice.workload, audits)
+    return Answer(source.name, choice, budget, audits, measured)
 
 
 def _there(
@@ -132,23 +126,11 @@ def _there(
     prior = catalog.prior
     assert prior is not None
     # One thread: how many this machine has says nothing about another.
-    wishes = replace(_wishes(args), threads=args.threads or 1)
+    wishes = replace(wishes_of(args), threads=args.threads or 1)
     choice = choose(
         spec, read_machine(), wishes, budget, lambda made: speed_on(made, device, prior)
     )
-    return Answer(source.name, choice, budget, (), device)
-
-
-def _wishes(args: Namespace) -> Wishes:
-    return Wishes(
-        args.context,
-        args.threads,
-        args.precision,
-        args.concurrency,
-        step_rows=args.step_rows,
-        kv_format=args.kv,
-        max_kld=quality_bound(args.quality),
-    )
+    return Answer(source.name, choice, budget, device=device)
 
 
 def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
@@ -158,6 +140,10 @@ def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
 
         values["machine"] = machine_json(answer.choice.plan, answer.device, catalog)
     return values
+
+
+def _quality(answer: Answer) -> Iterator[str]:
+    yield from quality_lines(answer.choice, answer.audits, answer.measured)
 
 
 def _speed(answer: Answer, catalog: Hardware | None) -> Iterator[str]:

@@ -37,3 +37,12 @@ def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> i
 def acts_bytes(rows: int, cols: int) -> int:
     """Return the bytes of quantized activations: padded rows of codes, then 20 bytes per 32."""
     return round_up(rows * (cols + 64), 64) + rows * (cols // BLOCK_COLS) * 20
+
+
+def kv_head_bytes(k_dim: int, v_dim: int, kv_format: str) -> int:
+    """Return the bytes of K and V of one key head in one page.
+
+    int8: a byte per element, and per position a scale in f16 for K and one for V.
+    """
+    elements = PAGE_TOKENS * (k_dim + round_up(v_dim, 16))
+    return elements + 2 * 2 * PAGE_TOKENS if kv_format == "int8" else 2 * elements

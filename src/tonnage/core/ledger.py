@@ -1,9 +1,11 @@
-"""The ledger: what was planned beside what is there."""
+"""The ledger: what was planned beside what is there, of one engine and of all in a process."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from threading import Lock
+from typing import Any, Literal, Protocol
+from weakref import WeakSet
 
-from tonnage.core.plan import Kind
+from tonnage.core.plan import OTHER_ENGINES, Kind
 
 Measure = Literal["pages", "owner", "growth", "sizes", "assumed"]
 
@@ -56,3 +58,54 @@ class Ledger:
             "peak_rss_bytes": self.peak_rss_bytes,
             "unaccounted_bytes": self.unaccounted_bytes,
         }
+
+
+class Holder(Protocol):
+    """An open engine, without what the process shares."""
+
+    @property
+    def planned_bytes(self) -> int:
+        """What it may come to."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds now."""
+
+
+class ProcessLedger:
+    """Who holds memory in one process beside its interpreter: engines, each while it is open.
+
+    Resident bytes and limits are the process's, whoever opened what in it, so that an engine's plan
+    and ledger need the others. One that was dropped without being closed is forgotten.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = Lock()
+        self._holders: WeakSet[Holder] = WeakSet()
+
+    def enter(self, holder: Holder) -> None:
+        """Count `holder` from now on."""
+        with self._lock:
+            self._holders.add(holder)
+
+    def leave(self, holder: Holder) -> None:
+        """Count it no longer; nothing happens if it was not counted."""
+        with self._lock:
+            self._holders.discard(holder)
+
+    def planned_beside(self, holder: Holder) -> int:
+        """Return what all but `holder` may come to."""
+        with self._lock:
+            others = [one for one in self._holders if one is not holder]
+        return sum(one.planned_bytes for one in others)
+
+    def beside(self, holder: Holder | None = None) -> Entry | None:
+        """Return the item of all but `holder`, or None when there are no others."""
+        with self._lock:
+            others = [one for one in self._holders if one is not holder]
+        if not others:
+            return None
+        held = sum(one.held_bytes for one in others)
+        planned = sum(one.planned_bytes for one in others)
+        return Entry(OTHER_ENGINES, "host", planned, held, held, "owner")

@@ -39,7 +39,9 @@ class AuditResult:
     """The quality of `model`, loaded at `precision` (None: as the file stands), on a text.
 
     num_scored: predicted tokens in `num_chunks` chunks. comparison: None without a reference.
-    seconds: what measuring took, loading included. kv_format: of the pages of K and V.
+    seconds: what measuring took, loading included. kv_format: of the pages of K and V. mix: the
+    formats that its weights were loaded in, as tonnage.planner.precision.mix_id names them; empty
+    for those of the file. weights: words for a mix that a plan chose, else empty.
     """
 
     model: str
@@ -53,6 +55,8 @@ class AuditResult:
     isa: str
     seconds: float
     kv_format: str = "f16"
+    mix: str = ""
+    weights: str = ""
 
 
 Basis = Literal["exact", "measured", "estimate"]
@@ -68,12 +72,14 @@ class PlanQuality:
 
     mean_kld: mean Kullback-Leibler divergence in nats. basis: `exact` is the file itself,
     `measured` an audit's, `estimate` a prediction whose truth lies between mean_kld / factor and
-    mean_kld * factor in nine of ten cases; factor is 1 for the others.
+    mean_kld * factor in nine of ten cases; factor is 1 for the others. estimated_kld: what was
+    predicted where it was measured since; the choice went by that.
     """
 
     mean_kld: float
     basis: Basis
     factor: float = 1.0
+    estimated_kld: float | None = None
 
 
 def quality_bound(wanted: str | float | None) -> float:

@@ -70,6 +70,19 @@ class AttendRate:
 
 
 @dataclass(frozen=True, slots=True)
+class PageRate:
+    """What attention over pages of one format costs beside its arithmetic.
+
+    visit_s: of each sequence and key head whose pages a row attends, however few they are.
+    byte_s: per byte of pages that no cache holds; the arithmetic hides the rest of their reading.
+    """
+
+    kv_format: str
+    visit_s: float
+    byte_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TeamRates:
     """What `threads` threads do together.
 
@@ -79,7 +92,7 @@ class TeamRates:
     product_s: what a product takes beside that, its bytes and its multiply-adds, and product_row_s
     what each row more adds to it, up to PRODUCT_ROWS of them.
     element_s: (operation, seconds per element of a row on one of the threads; of a product, per
-    element it writes). attend: by ascending queries, for every format of pages.
+    element it writes). attend: by ascending queries, for every format of pages; pages: one each.
     """
 
     threads: int
@@ -91,6 +104,7 @@ class TeamRates:
     product_row_s: float
     element_s: tuple[tuple[str, float], ...]
     attend: tuple[AttendRate, ...]
+    pages: tuple[PageRate, ...]
     products: tuple[ProductRate, ...]
 
     def product_overhead_s(self, rows: int) -> float:
@@ -110,6 +124,10 @@ class TeamRates:
                 return below.towards(rate, queries)
             below = rate
         return below
+
+    def pages_of(self, kv_format: str) -> PageRate:
+        """Return what pages of one format cost."""
+        return next(rate for rate in self.pages if rate.kv_format == kv_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,7 @@ def _team(raw: Mapping[str, Any]) -> TeamRates:
         product_row_s=_not_negative(raw["product_row_s"]),
         element_s=tuple((str(op), _not_negative(value)) for op, value in raw["element_s"]),
         attend=_attend(raw["attend"]),
+        pages=_pages(raw["pages"]),
         products=tuple(
             ProductRate(
                 str(p["format"]),
@@ -205,6 +224,16 @@ def _attend(raw: Sequence[Mapping[str, Any]]) -> tuple[AttendRate, ...]:
         queries = [rate.queries for rate in rates if rate.kv_format == wanted]
         if not queries or queries != sorted(set(queries)):
             raise ValueError(f"attention over {wanted} pages is missing or out of order")
+    return rates
+
+
+def _pages(raw: Sequence[Mapping[str, Any]]) -> tuple[PageRate, ...]:
+    rates = tuple(
+        PageRate(str(r["kv_format"]), _not_negative(r["visit_s"]), _not_negative(r["byte_s"]))
+        for r in raw
+    )
+    if tuple(rate.kv_format for rate in rates) != KV_FORMATS:
+        raise ValueError("the pages of a format are missing")
     return rates
 
 

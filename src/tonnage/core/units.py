@@ -35,6 +35,8 @@ def parse_bytes(text: str) -> int:
     known = {name.lower(): name for name in _SUFFIX_BYTES}
     if suffix.lower() not in known:
         raise UnitError(f"{text!r} has the unknown unit {suffix!r}; use KiB, MiB, GiB or TiB.")
+    if not suffix and "." in number:
+        raise UnitError(f"{text!r} has no unit; write {number}GiB, or a whole number of bytes.")
     value = float(number) * _SUFFIX_BYTES[known[suffix.lower()]]
     if value >= _MOST_BYTES:
         raise UnitError(f"{text[:40]!r} is more than any machine has; write it like 700MiB.")

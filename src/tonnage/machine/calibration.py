@@ -14,10 +14,10 @@ from itertools import count, product
 
 from tonnage import _native
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
-from tonnage.core.layout import panel_bytes
+from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes
 from tonnage.core.machine import Machine
 from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rates import PRODUCT_ROWS, AttendRate, ProductRate, Rates, TeamRates
+from tonnage.core.rates import PRODUCT_ROWS, AttendRate, PageRate, ProductRate, Rates, TeamRates
 from tonnage.core.sampling import SamplingOptions
 from tonnage.machine.clock import clock_ops_per_s
 from tonnage.machine.ground import VOCAB, WINDOW_BYTES, Ground, Trial
@@ -33,6 +33,9 @@ _COLS, _OUT_ROWS, _FEWER_OUT_ROWS = 1024, 4096, 1024
 _QUERIES = (1, 2, 3, 4, 6, 8, 48)
 _HEAD_DIMS = (64, 256)
 _POSITIONS = 512
+# Attention over pages from memory: positions seen, and how the queries share keys.
+_FEW_SEEN, _MANY_SEEN, _SEEN_OPS = 80, 512, 8
+_SEEN_GROUP, _SEEN_DIM = 3, 64
 _ELEMENT_ROWS, _ELEMENTS = 64, 1024
 _SMALL, _SMALL_OPS = (640, 576), 16
 _EMPTY_OPS = 256
@@ -45,16 +48,20 @@ Key = tuple[str | int, ...]
 
 
 def measure_rates(
-    machine: Machine, seconds: float = PROBE_S, progress: Callable[[float], None] | None = None
+    machine: Machine,
+    seconds: float = PROBE_S,
+    progress: Callable[[float], None] | None = None,
+    counts: Sequence[int] = (),
 ) -> Rates:
     """Return what this machine does now: about `seconds`, and memory of twice its caches.
 
-    progress is told the share that is done. Raises ProbeError when that memory is not to be had.
+    progress is told the share that is done; counts: of which numbers of threads, ascending. Raises
+    ProbeError when that memory is not to be had.
     """
     ground = Ground(machine)
     clock = clock_ops_per_s(machine.isa, 0.02)
     slower = 1 << max(0, round(_QUICK_OPS_PER_S / clock).bit_length() - 1)
-    counts = thread_counts(machine)
+    counts = counts or thread_counts(machine)
     teams = []
     for index, threads in enumerate(counts):
         if progress is not None:
@@ -103,6 +110,10 @@ class _Team:
                 trial = self._ground.products(form, rows, *self._size(form, rows), fresh=True)
                 run(self._executor, awake)
                 self._note(("fresh", form.name, rows), run(self._executor, trial))
+            for kv_format, seen in product(KV_FORMATS, (_FEW_SEEN, _MANY_SEEN)):
+                trial = self._fresh_attends(kv_format, seen)
+                run(self._executor, awake)
+                self._note(("seen", kv_format, seen), run(self._executor, trial))
             starts.append(self._start_s(awake))
         return self._rates(min(starts))
 
@@ -166,6 +177,15 @@ class _Team:
         rows, (heads, kv_heads) = self._attend_size(queries, dim)
         return self._ground.attend(rows, _POSITIONS - rows, (heads, kv_heads), dim, kv_format)
 
+    def _fresh_attends(self, kv_format: str, seen: int) -> Trial:
+        heads = self._seen_heads
+        shape = (_SEEN_GROUP * heads, heads)
+        return self._ground.fresh_attends(seen - 1, shape, _SEEN_DIM, kv_format, _SEEN_OPS)
+
+    @property
+    def _seen_heads(self) -> int:
+        return 2 * self._threads
+
     def _rates(self, start_s: float) -> TeamRates:
         cached_s, partly_s, read_s = self._reads
         partly = self._sizes()[1]
@@ -203,6 +223,7 @@ class _Team:
                 self._attend_rate(kv_format, queries, op_s + call_s)
                 for kv_format, queries in product(KV_FORMATS, _QUERIES)
             ),
+            pages=tuple(self._page_rate(kv_format, call_s, op_s) for kv_format in KV_FORMATS),
             products=products,
         )
 
@@ -253,6 +274,22 @@ class _Team:
         low, high = (2 * dim for dim in _HEAD_DIMS)
         mac_s = max((pair_s[1] - pair_s[0]) / (high - low), 0.25 * pair_s[1] / high)
         return AttendRate(kv_format, queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
+
+    def _page_rate(self, kv_format: str, call_s: float, op_s: float) -> PageRate:
+        """Return what fresh pages cost beside the arithmetic, from few of them and from many."""
+        heads = self._seen_heads
+        rate = self._attend_rate(kv_format, _SEEN_GROUP, op_s + call_s)
+        pair_s = rate.pair_s + rate.mac_s * 2 * _SEEN_DIM
+        position_bytes = kv_head_bytes(_SEEN_DIM, _SEEN_DIM, kv_format) * heads / PAGE_TOKENS
+
+        def beside_s(seen: int) -> float:
+            whole = (self._best["seen", kv_format, seen] - call_s) / _SEEN_OPS - op_s
+            return max(0.0, whole - _SEEN_GROUP * heads * seen * pair_s)
+
+        few, many = beside_s(_FEW_SEEN), beside_s(_MANY_SEEN)
+        byte_s = max(0.0, many - few) / (position_bytes * (_MANY_SEEN - _FEW_SEEN))
+        visit_s = max(0.0, few - byte_s * position_bytes * _FEW_SEEN) / heads
+        return PageRate(kv_format, visit_s, byte_s)
 
     def _attend_size(self, queries: int, dim: int) -> tuple[int, tuple[int, int]]:
         """Return (rows, heads of queries and of keys) in which so many queries share a pass."""

@@ -5,6 +5,8 @@ from tonnage.core.machine import ISAS, Isa
 from tonnage.core.rates import Rates
 
 _PROBE_S = 0.01
+_TRIES = 3
+_SAME = 0.97
 
 
 def clock_ops_per_s(isa: Isa, seconds: float = _PROBE_S) -> float:
@@ -13,8 +15,16 @@ def clock_ops_per_s(isa: Isa, seconds: float = _PROBE_S) -> float:
 
 
 def clock_share(rates: Rates) -> float:
-    """Return the speed of the clock now over that of `rates`; takes about 15 ms, no memory."""
-    return clock_ops_per_s(_isa(rates)) / rates.clock_ops_per_s
+    """Return the speed of the clock now over that of `rates`; takes 15 to 45 ms, no memory.
+
+    The best of up to three probes, as another process may take the CPU in the middle of one.
+    """
+    best = 0.0
+    for _ in range(_TRIES):
+        best = max(best, clock_ops_per_s(_isa(rates)) / rates.clock_ops_per_s)
+        if best >= _SAME:
+            break
+    return best
 
 
 def _isa(rates: Rates) -> Isa:

@@ -130,19 +130,39 @@ class Ground:
     def attend(
         self, rows: int, position: int, heads: tuple[int, int], dim: int, kv_format: str
     ) -> Trial:
-        """Return one attention; heads: of queries, of keys and values."""
+        """Return one attention over cached pages; heads: of queries, of keys and values."""
+        return self._attends(rows, position, heads, (dim, kv_format, 1), fresh=False)
+
+    def fresh_attends(
+        self, position: int, heads: tuple[int, int], dim: int, kv_format: str, ops: int
+    ) -> Trial:
+        """Return `ops` attentions of one row, each over pages that no cache holds."""
+        return self._attends(1, position, heads, (dim, kv_format, ops), fresh=True)
+
+    def _attends(
+        self,
+        rows: int,
+        position: int,
+        heads: tuple[int, int],
+        pages: tuple[int, str, int],
+        *,
+        fresh: bool,
+    ) -> Trial:
         query_heads, kv_heads = heads
+        dim, kv_format, ops = pages
         program = self._program(rows, position + rows)
-        kv = self._pages(kv_heads, dim, position + rows, kv_format)
-        program.attend(
-            qkv=self.input, num_heads=query_heads, kv=kv, window=0, softcap=0.0, out=self.output
-        )
+        for _ in range(ops):
+            kv = self._pages(kv_heads, dim, position + rows, kv_format, fresh=fresh)
+            program.attend(
+                qkv=self.input, num_heads=query_heads, kv=kv, window=0, softcap=0.0, out=self.output
+            )
         return Trial(program, rows, position)
 
     def _pages(
-        self, heads: int, dim: int, positions: int, kv_format: str
+        self, heads: int, dim: int, positions: int, kv_format: str, *, fresh: bool = False
     ) -> tuple[int, int, int, int, int, str, int]:
         # Those of int8 with their scales are smaller than this.
         page = 2 * 2 * PAGE_TOKENS * dim * heads
-        begin = self._window(page * (round_up(positions, PAGE_TOKENS) // PAGE_TOKENS))
+        num_pages = round_up(positions, PAGE_TOKENS) // PAGE_TOKENS
+        begin = self._window(page * num_pages, fresh=fresh)
         return begin, page, heads, dim, dim, kv_format, 0

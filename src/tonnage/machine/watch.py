@@ -37,6 +37,7 @@ class Watch:
         self._before = sample()
         self._num_steps = 0
         self._measured_s = 0.0
+        self._slow_before = False
         self.faults: list[Fault] = []
         self.slowness = 0.0
 
@@ -60,6 +61,7 @@ class Watch:
         slowness = self._measured_s / (STRETCH_TOKENS * self._forecast_s(max(0, middle)))
         self.begin()
         self.slowness = max(self.slowness, slowness)
+        slow_before, self._slow_before = self._slow_before, slowness >= SLOW
         if slowness < SLOW:
             return ()
         after = self._sample()
@@ -67,6 +69,8 @@ class Watch:
             Stretch(self._before, after, slowness, self._threads, self._cpus, self._clock())
         )
         known = {fault.cause for fault in self.faults}
+        # What no counter shows has to last: a hiccup of one stretch is no slow memory.
+        known |= set() if slow_before else {"memory"}
         new = tuple(fault for fault in found if fault.cause not in known)
         self.faults.extend(new)
         return new

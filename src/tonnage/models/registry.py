@@ -13,7 +13,6 @@ from tonnage.models.families.qwen2 import QWEN2
 from tonnage.models.families.qwen3 import QWEN3
 from tonnage.models.family import Family
 from tonnage.models.gguf_spec import spec_of_gguf
-from tonnage.models.hf_spec import spec_of_hf
 
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3)
 BY_GGUF_ARCHITECTURE = {f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture}
@@ -36,6 +35,8 @@ def spec_from_hf(config: Mapping[str, object], catalog: Catalog) -> ModelSpec:
 
     Raises as `spec_from_gguf` does.
     """
+    from tonnage.models.hf_spec import spec_of_hf
+
     key = "model_type"
     return spec_of_hf(_family(BY_HF_MODEL_TYPE, key, config.get(key)), config, catalog)
 

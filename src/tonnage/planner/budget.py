@@ -1,11 +1,14 @@
 """How many bytes a process may come to, and whose limit that is."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError, UnitError
-from tonnage.core.hardware import Device
 from tonnage.core.machine import Machine
 from tonnage.core.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from tonnage.core.hardware import Device
 
 # Left of the memory that the kernel calls available. It counts pages of files there that it would
 # have to drop, the model's own among them while they are read, and between the plan and the last
@@ -45,7 +48,7 @@ def choose_budget(machine: Machine, memory: str | int | None, held_bytes: int) -
     return Budget(stated, "were allowed")
 
 
-def device_budget(device: Device, memory: str | int | None) -> Budget:
+def device_budget(device: "Device", memory: str | int | None) -> Budget:
     """Return what a process on `device` may come to: `memory`, or all of its largest tier.
 
     Raises UnitError for what states no bytes, BudgetError for more than that tier has.

@@ -19,6 +19,7 @@ from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.budget import Budget
 from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
+from tonnage.planner.measured import audit_of, known_quality
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
 from tonnage.planner.precision import allocate, menus
@@ -38,7 +39,8 @@ SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
 class Choice:
     """What was chosen of `wishes`; when nothing fits, what takes the fewest bytes of all.
 
-    usual_context_tokens: what is reserved where it fits. forecast: None where this machine was not
+    usual_context_tokens: what is reserved where it fits. quality: what was measured of it, if that
+    was; its choice among other weights went by estimates. forecast: None where this machine was not
     measured. rejected: plans beside an accepted one, and why not. concessions: what would make a
     refused one fit.
     """
@@ -99,7 +101,9 @@ def choose(
     found = search.best()
     chosen = search.smallest if found is None else found
     plan = judge.plan(chosen.workload)
-    values = (wishes, chosen.workload, plan, chosen.forecast, chosen.quality, usual)
+    audit = audit_of(spec, chosen.workload, audits)
+    quality = known_quality(chosen.quality, audit)
+    values = (wishes, chosen.workload, plan, chosen.forecast, quality, usual)
     # Both only where they are asked for: a run carries neither.
     if found is None:
         from tonnage.planner.concessions import concessions
@@ -136,7 +140,7 @@ def _search(
     """Return the search for what is open, and the context that is usual."""
     asked = choose_workload(spec, machine, wishes, resident_bytes)
     asked = replace(asked, beside_bytes=beside_bytes)
-    judge = Judge(spec, predict, audits, wishes.precision, asked.formats)
+    judge = Judge(spec, predict, audits, asked.formats)
     asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
     # What the user stated is not held against the bound.
     kv_formats = KV_FORMATS if wishes.kv_format is None else (asked.kv_format,)

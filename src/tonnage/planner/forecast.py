@@ -15,8 +15,7 @@ from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
-from tonnage.planner.whatif import PROMPT_TOKENS
-from tonnage.planner.work import Attention, Work, attend_shares, work_of
+from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_shares, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
 
@@ -167,7 +166,8 @@ def _attend_s(
     last = position + rows - 1
     pairs = a.num_heads * sequences * rows * (a.scored(position) + a.scored(last)) / 2
     queries, slack = attend_shares(a, rows, sequences, team.threads)
-    rate = team.attend_at(kv_format, queries)
+    rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
-    reading = sequences * a.position_bytes * a.seen(last) / team.read_bytes_per_s
-    return a.count * max(computing, reading)
+    reading = sequences * a.position_bytes * a.seen(last) * pages.byte_s
+    visits = slack * sequences * a.num_kv_heads * pages.visit_s
+    return a.count * (computing + reading + visits)

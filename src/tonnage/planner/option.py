@@ -7,13 +7,12 @@ from typing import Any, Protocol
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.planner.measured import audit_of, known_quality
 from tonnage.planner.plan import Workload, make_plan
 from tonnage.planner.precision import Formats, allocate
 from tonnage.planner.quality import estimate
+from tonnage.planner.work import ANSWER_TOKENS, PROMPT_TOKENS
 
-# The request that speeds are compared by.
-PROMPT_TOKENS = 512
-ANSWER_TOKENS = 128
 _ROW_ORDER_S = 1e-6
 
 
@@ -91,13 +90,12 @@ def front(options: Iterable[Option]) -> list[Option]:
 class Judge:
     """Makes options of one model.
 
-    audits: of its weights. stated_precision: what the user stated about them, and as formats.
+    audits: of its weights. stated_formats: what the user stated about them.
     """
 
     spec: ModelSpec
     predict: Predict
     audits: Sequence[AuditResult] = ()
-    stated_precision: str | None = None
     stated_formats: Formats = ()
 
     def plan(self, workload: Workload) -> Plan:
@@ -130,25 +128,14 @@ class Judge:
         """Return how far `workload` lies from the file as it stands."""
         if not workload.formats and workload.kv_format == "f16":
             return PlanQuality(0.0, "exact")
-        measured = self._measured(workload)
-        if measured is not None:
-            return PlanQuality(measured, "measured")
+        # Mixes that are looked for are compared by estimates alone: what was measured of one would
+        # draw the choice to it, or to its twin, by what the estimator is off.
+        if workload.formats == self.stated_formats:
+            measured = audit_of(self.spec, workload, self.audits)
+            if measured is not None:
+                return known_quality(self._estimated(workload), measured)
+        return self._estimated(workload)
+
+    def _estimated(self, workload: Workload) -> PlanQuality:
         predicted = estimate(self.spec, workload.formats, workload.kv_format)
         return PlanQuality(predicted.mean_kld, "estimate", predicted.factor)
-
-    def _measured(self, workload: Workload) -> float | None:
-        """Return the divergence from the file where just that was audited."""
-        precision = self.stated_precision if workload.formats else None
-        if workload.formats and (precision is None or workload.formats != self.stated_formats):
-            return None
-        for audit in self.audits:
-            against = audit.comparison
-            if against is None or (audit.precision, audit.kv_format) != (
-                precision,
-                workload.kv_format,
-            ):
-                continue
-            reference = against.reference_precision, against.reference_kv_format
-            if against.reference == audit.model and reference == (None, "f16"):
-                return against.mean_kld.value
-        return None

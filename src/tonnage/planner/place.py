@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, panel_bytes, round_up
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
+from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, kv_head_bytes, panel_bytes, round_up
+from tonnage.core.model_spec import LayerSpec, ModelSpec
 from tonnage.core.plan import (
     KvFormat,
     KvGroupPlan,
@@ -134,15 +134,6 @@ def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
     return tuple(ropes)
 
 
-def kv_head_bytes(attention: AttentionSpec, kv_format: KvFormat) -> int:
-    """Return the bytes of K and V of one key head in one page.
-
-    int8: a byte per element, and per position a scale in f16 for K and one for V.
-    """
-    elements = PAGE_TOKENS * (attention.k_dim + round_up(attention.v_dim, 16))
-    return elements + 2 * 2 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
-
-
 @dataclass(frozen=True, slots=True)
 class KvNeed:
     """Sequences at once, positions of each, rows that a step may add to one, the pages' format."""
@@ -176,7 +167,7 @@ def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
     """
     attentions = [layer.attention for layer in spec.layers]
     windows = [need.kept(a.window) for a in attentions]
-    parts = [kv_head_bytes(a, need.format) * a.num_kv_heads for a in attentions]
+    parts = [kv_head_bytes(a.k_dim, a.v_dim, need.format) * a.num_kv_heads for a in attentions]
     groups, layers = [], dict[int, KvLayerPlan]()
     for number, window in enumerate(sorted({0, *windows})):
         members = [i for i, own in enumerate(windows) if own == window]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tonnage.core.block_format import BY_NAME
+from tonnage.core.digest import sha256_hex
 from tonnage.core.errors import RequestError
 from tonnage.core.layout import FLOAT_FORMATS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import ModelSpec
@@ -88,6 +89,17 @@ def check_formats(spec: ModelSpec, formats: Formats) -> None:
                 f"{name} has rows of {entry.shape[1]:,} and cannot be loaded as {fmt}; use one of "
                 f"{', '.join(dict.fromkeys(may))}."
             )
+
+
+def mix_id(spec: ModelSpec, formats: Formats) -> str:
+    """Return what tells the weights of `spec` in `formats` (name, format) from any other mix.
+
+    Names that keep their own format make no difference; empty for the file as it stands.
+    """
+    changed = sorted((n, f) for n, f in formats if f != spec.weights[n].format.name)
+    if not changed:
+        return ""
+    return sha256_hex(";".join(f"{n}={f}" for n, f in changed).encode())[:20]
 
 
 def _elems(fmt: str) -> int:

@@ -10,15 +10,14 @@ done around both (launching, sampling, waiting) is inside the measured shares, n
 models on fast devices are slower than this says.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tonnage.core.hardware import Device, NumberFormat, Peak, Prior, Tier
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
+from tonnage.planner.work import PROMPT_TOKENS, work_of
 
-PROMPT_TOKENS = 512
 # The shortest step among the published decode rates that the formula was checked with.
 CHECKED_STEP_S = 2.99e-3
 
@@ -33,7 +32,7 @@ _FOR_FLOATS: tuple[NumberFormat, ...] = ("fp32",)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Load:
     """What `tokens` tokens read from the model's tier, and their multiply-adds."""
 
     tokens: int
@@ -50,8 +49,8 @@ class Demand:
     """
 
     held_bytes: int
-    decode: Work
-    prefill: Work
+    decode: Load
+    prefill: Load
     formats: tuple[NumberFormat, ...]
 
 
@@ -124,23 +123,23 @@ def speed_on(plan: Plan, device: Device, prior: Prior) -> DeviceSpeed | None:
 
 def demand_of(plan: Plan) -> Demand:
     """Return what `plan` asks of a device: decode at its whole context, prefill of 512 tokens."""
-    prompt = min(PROMPT_TOKENS, plan.context_tokens)
-    chunks = range(0, prompt, plan.max_rows)
-    weights = plan.weight_bytes_per_token
-    ends = [min(start + plan.max_rows, prompt) for start in chunks]
+    # One thread: how a team here splits the panels says nothing about another machine.
+    work = work_of(replace(plan, threads=1))
+    weights = work.read_bytes + work.vector_bytes
+    prompt, last = min(PROMPT_TOKENS, plan.context_tokens), plan.context_tokens - 1
+    ends = [min(begin + plan.max_rows, prompt) for begin in range(0, prompt, plan.max_rows)]
+    attending = sum(work.attention_macs(position) for position in range(prompt))
     return Demand(
         held_bytes=plan.arena_bytes,
-        decode=Work(
+        decode=Load(
             1,
-            weights + _kv_bytes(plan, plan.context_tokens),
-            plan.macs_per_row + plan.head_macs + _attention_macs(plan, plan.context_tokens),
+            weights + work.kv_bytes(last),
+            work.macs_per_row + work.head_macs + work.attention_macs(last),
         ),
-        prefill=Work(
+        prefill=Load(
             prompt,
-            len(ends) * weights + sum(_kv_bytes(plan, end) for end in ends),
-            prompt * plan.macs_per_row
-            + plan.head_macs
-            + sum(_attention_macs(plan, position + 1) for position in range(prompt)),
+            len(ends) * weights + sum(work.kv_bytes(end - 1) for end in ends),
+            prompt * work.macs_per_row + work.head_macs + attending,
         ),
         formats=_formats(plan),
     )
@@ -189,34 +188,6 @@ def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
         usd_per_million_tokens=dollars,
         unknown=tuple(unknown),
     )
-
-
-def _per_layer(plan: Plan, seen: Callable[[int], int]) -> list[tuple[int, int, int]]:
-    """Return (query heads, elements of K and V per position, positions seen) of every layer."""
-    layers = []
-    for step in plan.steps:
-        if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim, _, _ = step.args["kv"]
-            heads = step.args["num_heads"]
-            layers.append(
-                (heads // kv_heads, kv_heads * (k_dim + v_dim), seen(step.args["window"]))
-            )
-    return layers
-
-
-def _kv_bytes(plan: Plan, positions: int) -> float:
-    """Return the bytes of KV pages that a token reads when so many positions are there."""
-    layers = _per_layer(plan, lambda window: min(positions, window or positions))
-    elements = sum(per_position for _, per_position, _ in layers)
-    # From the plan's own bytes, so that the format of the pages does not matter here.
-    strides = sum(group.page_stride for group in plan.kv.groups)
-    element_bytes = strides / (plan.kv.page_tokens * elements)
-    return element_bytes * sum(per_position * seen for _, per_position, seen in layers)
-
-
-def _attention_macs(plan: Plan, positions: int) -> int:
-    layers = _per_layer(plan, lambda window: min(positions, window or positions))
-    return sum(group * per_position * seen for group, per_position, seen in layers)
 
 
 def _formats(plan: Plan) -> tuple[NumberFormat, ...]:
@@ -271,7 +242,7 @@ def _bandwidth_share(device: Device, prior: Prior) -> tuple[float, ShareBasis]:
     return prior.decode_share, "prior"
 
 
-def _rate(work: Work, home: Tier, peak: Peak | None, shares: tuple[float, float]) -> Rate | None:
+def _rate(work: Load, home: Tier, peak: Peak | None, shares: tuple[float, float]) -> Rate | None:
     """Return the rate of `work`, or None without a bandwidth; shares: of bandwidth, of compute."""
     if home.bandwidth_bytes_per_s is None:
         return None
@@ -286,7 +257,7 @@ def _rate(work: Work, home: Tier, peak: Peak | None, shares: tuple[float, float]
 
 
 def _energy(
-    work: Work, rate: Rate | None, home: Tier | None, device: Device
+    work: Load, rate: Rate | None, home: Tier | None, device: Device
 ) -> tuple[float | None, EnergyBasis | None]:
     """Return joules per token; the multiply-adds themselves are in no figure per byte."""
     if rate is None or home is None:

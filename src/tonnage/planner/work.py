@@ -7,6 +7,10 @@ from typing import Any
 from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
 from tonnage.core.plan import MatrixPlan, Plan, StepPlan
 
+# The request that speeds are compared by.
+PROMPT_TOKENS = 512
+ANSWER_TOKENS = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Products:
@@ -49,11 +53,12 @@ class Work:
     """What the steps of a plan do for any number of rows.
 
     num_products: operations that multiply. elements: (operation, how many of it, elements per row
-    of all of them together).
+    of all of them together). vector_bytes: norms and biases, which every step reads.
     """
 
     products: tuple[Products, ...]
     num_products: int
+    vector_bytes: int
     elements: tuple[tuple[str, int, float], ...]
     attention: tuple[Attention, ...]
     kv_format: str
@@ -68,6 +73,11 @@ class Work:
         return sum(p.weights for p in self.products if not p.head)
 
     @property
+    def head_macs(self) -> float:
+        """Multiply-adds of the head, for one row."""
+        return sum(p.weights for p in self.products if p.head)
+
+    @property
     def read_bytes(self) -> float:
         """Bytes of all matrices, which a step with logits reads once."""
         return sum(p.read_bytes for p in self.products)
@@ -75,6 +85,12 @@ class Work:
     def kv_bytes(self, position: int) -> float:
         """Return the bytes of keys and values that the token at `position` reads."""
         return sum(a.count * a.position_bytes * a.seen(position) for a in self.attention)
+
+    def attention_macs(self, position: int) -> int:
+        """Return the multiply-adds of scores and of values for the token at `position`."""
+        return sum(
+            a.count * a.num_heads * a.head_elements * a.seen(position) for a in self.attention
+        )
 
 
 def work_of(plan: Plan) -> Work:
@@ -90,6 +106,7 @@ def work_of(plan: Plan) -> Work:
     return Work(
         products=tuple(Products(*key, *pair) for key, pair in sorted(sums.items())),
         num_products=counts["matmul"] + counts["gated"],
+        vector_bytes=sum(vector.nbytes for vector in plan.vectors),
         elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
         attention=_attention(plan),
         kv_format=plan.kv.format,

@@ -13,10 +13,12 @@ from math import fsum
 from pathlib import Path
 
 from tonnage.core.errors import AuditError
+from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, Comparison
 from tonnage.engine import Engine
 from tonnage.headers import read_model
 from tonnage.models.source import ModelSource
+from tonnage.planner.precision import Formats, check_formats, mix_id, precision_formats
 from tonnage.quality.cache import AuditKey
 from tonnage.quality.chunks import (
     CONTEXT_TOKENS,
@@ -29,20 +31,31 @@ from tonnage.quality.chunks import (
 )
 from tonnage.quality.interval import exponential, mean_interval, quantile
 from tonnage.quality.vocabulary import require_same
+from tonnage.text.tokenizer import Tokenizer
 
 _TEXT_LIMIT_BYTES = 64 << 20
+_Read = tuple[ModelSpec, Tokenizer]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A model on this machine, and how to load it.
 
-    precision: of its float weights, None: as stored. kv_format: of its pages, f16 or int8.
+    precision: of its float weights, None: as stored. kv_format: of its pages, f16 or int8. formats:
+    what single matrices become, as a plan chose them; weights: words for that.
     """
 
     source: ModelSource
     precision: str | None = None
     kv_format: str = "f16"
+    formats: Formats = ()
+    weights: str = ""
+
+    def mix(self, spec: ModelSpec) -> str:
+        """Return which mix of formats is loaded of a model of `spec`. Raises RequestError."""
+        check_formats(spec, self.formats)
+        stated = {**dict(precision_formats(spec, self.precision)), **dict(self.formats)}
+        return mix_id(spec, tuple(stated.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +129,10 @@ class Audit:
         self,
         threads: int | None = None,
         progress: Progress | None = None,
-        memory: str | int | None = None,
     ) -> AuditResult:
-        """Load the model and its reference and measure.
+        """Load the model and its reference, both in this process, and measure.
 
-        memory: bytes for the whole process, both models. Raises what Engine.open raises.
+        Raises what Engine.open raises.
         """
         progress = progress or Progress()
         begin = time.perf_counter()
@@ -128,8 +140,8 @@ class Audit:
         with ExitStack() as stack:
             reference = None
             if self.reference is not None:
-                reference = stack.enter_context(_open(self.reference, threads, progress, memory))
-            engine = stack.enter_context(_open(self.model, threads, progress, memory))
+                reference = stack.enter_context(_open(self.reference, threads, progress))
+            engine = stack.enter_context(_open(self.model, threads, progress))
             for number, chunk in enumerate(self.chunks, 1):
                 scores.append(
                     score_against(engine, reference, chunk) if reference else score(engine, chunk)
@@ -165,6 +177,8 @@ class Audit:
             isa=isa,
             seconds=seconds,
             kv_format=self.model.kv_format,
+            mix=self.key.mix,
+            weights=self.model.weights,
         )
 
 
@@ -177,13 +191,16 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
     _require_numpy()
     if max_chunks < 1:
         raise AuditError(f"{max_chunks} chunks were asked for; an audit needs at least 1.")
-    chunks = _cut(model, reference, text)[:max_chunks]
+    read = read_model(model.source)
+    other = None if reference is None else read_model(reference.source)
+    names = model.source.name, "" if reference is None else reference.source.name
+    chunks = _cut(names, read, other, text)[:max_chunks]
     digest = sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
     key = AuditKey(
         model=model.source.path,
-        precision=model.precision,
+        mix=model.mix(read[0]),
         reference=None if reference is None else reference.source.path,
-        reference_precision=None if reference is None else reference.precision,
+        reference_mix="" if reference is None or other is None else reference.mix(other[0]),
         text_sha256=digest,
         num_chunks=len(chunks),
         kv_format=model.kv_format,
@@ -192,9 +209,11 @@ def prepare(model: Subject, reference: Subject | None, text: AuditText, max_chun
     return Audit(model, reference, text, chunks, key)
 
 
-def _cut(model: Subject, reference: Subject | None, text: AuditText) -> list[list[int]]:
+def _cut(
+    names: tuple[str, str], model: _Read, reference: _Read | None, text: AuditText
+) -> list[list[int]]:
     """Return at least one chunk, the same for both models. Raises AuditError."""
-    spec, tokenizer = read_model(model.source)
+    spec, tokenizer = model
     chunks = cut(tokenizer, text.text)
     if not chunks:
         have = len(tokenizer.encode(text.text, add_special=True, parse_special=False))
@@ -203,8 +222,8 @@ def _cut(model: Subject, reference: Subject | None, text: AuditText) -> list[lis
             "--text."
         )
     if reference is not None:
-        name, other_name = model.source.name, reference.source.name
-        other_spec, other_tokenizer = read_model(reference.source)
+        name, other_name = names
+        other_spec, other_tokenizer = reference
         require_same((name, spec, tokenizer), (other_name, other_spec, other_tokenizer))
         if cut(other_tokenizer, text.text) != chunks:
             raise AuditError(
@@ -226,15 +245,13 @@ def _require_numpy() -> None:
         ) from None
 
 
-def _open(
-    subject: Subject, threads: int | None, progress: Progress, memory: str | int | None
-) -> Engine:
+def _open(subject: Subject, threads: int | None, progress: Progress) -> Engine:
     return Engine.open(
         os.path.abspath(subject.source.path),
-        memory,
         threads=threads,
         context=CONTEXT_TOKENS,
         precision=subject.precision,
+        formats=dict(subject.formats),
         quality="lossless",
         kv_format=subject.kv_format,
         max_logit_rows=LOGIT_ROWS,

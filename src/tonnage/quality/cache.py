@@ -19,18 +19,21 @@ from tonnage.models.cache import cache_errors, models_folder, write_whole
 from tonnage.models.identity import checked_sha256, model_files
 
 # Raise it when the same models and text would give other figures through Python's part of the work.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 _LIMIT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class AuditKey:
-    """What an audit depends on: both models, how they are loaded, the text, how many chunks."""
+    """What an audit depends on: both models, how they are loaded, the text, how many chunks.
+
+    mix, reference_mix: the formats of the weights (tonnage.planner.precision.mix_id).
+    """
 
     model: Path
-    precision: str | None
+    mix: str
     reference: Path | None
-    reference_precision: str | None
+    reference_mix: str
     text_sha256: str
     num_chunks: int
     kv_format: str = "f16"
@@ -40,7 +43,7 @@ class AuditKey:
         """Return the name of the audit's file. Raises OSError when a model is gone."""
         reference = "" if self.reference is None else identity(self.reference)
         rest = (
-            self.precision, reference, self.reference_precision, self.text_sha256, self.num_chunks,
+            self.mix, reference, self.reference_mix, self.text_sha256, self.num_chunks,
             self.kv_format, self.reference_kv_format,
         )  # fmt: skip
         return f"{_model_digest(self.model)}-{_digest(rest)}.json"

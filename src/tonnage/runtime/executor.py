@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tonnage._native import Arena, Executor, InputError, Program, Sampled, Sampler
-from tonnage.core.errors import LogitsError
+from tonnage._native import Arena, Executor, Program, Sampled, Sampler, draw
 from tonnage.core.plan import Plan, StepPlan
 from tonnage.memory.arena import WeightArgs, load_weights, weight_args
 from tonnage.memory.release import release_pages
+
+# Who draws, from which of a step's logit rows, and how many of the best to report with log
+# probabilities: -1 for none at all.
+Row = tuple[Sampler, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,17 @@ class Runtime:
         row_bytes = 4 * self.plan.vocab_size
         return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
 
-    def sample(self, sampler: Sampler, index: int, num_top: int = -1) -> Sampled:
-        """Draw from the last step's `index`-th logit row, which is overwritten.
+    def draw(self, rows: list[Row], drawn: list[Sampled | str]) -> None:
+        """Draw from logit rows of the last step, which are overwritten; the threads share the rows.
 
-        num_top: how many of the best to report with log probabilities, -1 for none at all. Raises
-        LogitsError when the logits are not finite.
+        drawn: extended by one entry per row, in their order: what was drawn, or why the logits are
+        no distribution. A list of the caller's, so that an interrupt behind the call loses nothing:
+        samplers have counted by then. A sampler or a row comes once. Releases the GIL.
         """
         assert self._arena is not None
-        vocab = self.plan.vocab_size
-        offset = self.plan.logits_offset + 4 * vocab * index
-        try:
-            return sampler.sample(self._arena, offset, vocab, num_top)
-        except InputError as error:
-            raise LogitsError(f"{self.plan.family}: {error}; download the model again.") from error
+        assert self._executor is not None
+        plan = self.plan
+        draw(self._executor, self._arena, plan.logits_offset, plan.vocab_size, rows, drawn)
 
     def read_page(self, group: int, page: int) -> bytes:
         """Return the bytes of a KV page of `group`."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.scheduler.pages import PageGroup, PagePool
-from tonnage.scheduler.prefix import LOST, Match, PageStore, PrefixTree
+from tonnage.scheduler.prefix import PageStore, PrefixTree
 
 
 class PageBytes(Protocol):
@@ -96,52 +96,6 @@ class PageCache:
                     reached = False
                     break
         return reached
-
-    def load(self, tokens: Sequence[int], salt: str, match: Match) -> Match:
-        """Return `match` prolonged by whole pages that the store has; they are entered as cached.
-
-        Colder prefixes make room, so the caller must have found room for all of `tokens`.
-        """
-        store, tree = self.tree.store, self.tree
-        if store is None:
-            return match
-        parent = match.nodes[-1] if match.nodes else tree.root(salt)
-        found = self._stored(store, tree.key_of(parent), tokens, len(match.nodes))
-        if not found:
-            return match
-        tree.enter(parent)
-        end = (len(match.nodes) + len(found)) * PAGE_TOKENS
-        firsts = [first_seen(group.window_tokens, end) for group in self.groups]
-        for index, (key, page) in enumerate(found, len(match.nodes)):
-            wanted = [index >= first for first in firsts]
-            if any(want and not self.num_available(g) for g, want in enumerate(wanted)):
-                break
-            pages = [self.take(g) if want else LOST for g, want in enumerate(wanted)]
-            loaded = store.get(key, page, pages)
-            if loaded:
-                above, parent = parent, tree.attach(parent, page, pages)
-                tree.enter(parent)
-                tree.leave(above)
-            for group, one in enumerate(pages):
-                if one != LOST:
-                    self.pools[group].drop(one)
-            if not loaded:
-                break
-        tree.leave(parent)
-        return tree.match(tokens, salt)
-
-    def _stored(
-        self, store: PageStore, key: bytes, tokens: Sequence[int], num_known: int
-    ) -> list[tuple[bytes, tuple[int, ...]]]:
-        """Return keys and tokens of the pages after `num_known` that the store has."""
-        found = []
-        for end in range((num_known + 1) * PAGE_TOKENS, len(tokens), PAGE_TOKENS):
-            page = tuple(tokens[end - PAGE_TOKENS : end])
-            key = store.page_key(key, page)
-            if not store.has(key):
-                break
-            found.append((key, page))
-        return found
 
     def check(self) -> None:
         """Assert what must always hold; for tests."""

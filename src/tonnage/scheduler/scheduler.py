@@ -9,32 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tonnage.core.errors import DeadlineError, TonnageError
-from tonnage.scheduler.cache import PageCache, first_seen
+from tonnage.scheduler.cache import PageCache
 from tonnage.scheduler.events import Events
 from tonnage.scheduler.ladder import Ladder
+from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.load import load_more
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
+from tonnage.scheduler.room import Room
 from tonnage.scheduler.sequence import Request, Sequence
 
-DEFAULT_STALL_NS = 200_000_000
 # A prompt goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
 _MAX_RETRY_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a step and the queue may hold.
-
-    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
-    """
-
-    max_running: int
-    max_rows: int
-    max_logit_rows: int
-    context_tokens: int
-    max_waiting: int = 1024
-    max_stall_ns: int = DEFAULT_STALL_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +73,13 @@ class Scheduler:
         """Take the pages and limits; step_ns: a forecast, None to learn from the steps run."""
         self.cache = cache
         self.limits = limits
+        self.room = Room(cache, limits)
         self.pace = Pace()
         self._step_ns = step_ns or self.pace.step_ns
         self.events = Events(log)
         self.ladder = Ladder(cache, self._preempt, self.events.say)
+        page_bytes = sum(group.page_bytes for group in cache.groups)
+        self._load_pages = max(1, limits.load_bytes // max(1, page_bytes))
         self._order = FairOrder()
         self._all: dict[int, Sequence] = {}
         self._waiting: list[Sequence] = []
@@ -120,8 +110,8 @@ class Scheduler:
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises OverloadError when it can never fit, or the queue is full."""
-        total = self._most_tokens(request)
-        if not self._fits_alone(total):
+        total = self.room.most_tokens(request)
+        if not self.room.suffices(total):
             raise self.ladder.refusal(total, self.limits.max_rows, None)
         if len(self._waiting) >= self.limits.max_waiting:
             needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
@@ -149,6 +139,7 @@ class Scheduler:
             self.ladder.shrunk = False
         else:
             self._waiting.remove(sequence)
+            self.cache.tree.drop_root(sequence.request.salt)
         self._blocked = False
 
     def set_stalled(self, request_id: int, *, stalled: bool) -> None:
@@ -171,7 +162,7 @@ class Scheduler:
             self.ladder.shrink(len(self._running))
             self.ladder.preempt(max(self._running, key=lambda s: (s.stalled, seniority(s))))
         for sequence in list(self._all.values()):
-            if not self._fits_alone(self._most_tokens(sequence.request)):
+            if not self.room.suffices(self.room.most_tokens(sequence.request)):
                 self._refuse(sequence)
         self._blocked = False
 
@@ -188,7 +179,8 @@ class Scheduler:
         writing = [s for s in active if s.num_pending == 1]
         reading = [s for s in active if s.num_pending > 1] if len(writing) < len(active) else []
         parts: dict[int, Part] = {}
-        self._add_writing(parts, writing)
+        if not self._reads_first(writing, reading):
+            self._add_writing(parts, writing)
         if reading:
             self._add_reading(parts, reading)
         if not parts:
@@ -236,32 +228,23 @@ class Scheduler:
                     self._blocked = True
                     return
                 self.ladder.preempt(victim)
+            if load_more(self.cache, sequence, self._most_loaded()):
+                return
             self._waiting.remove(sequence)
             match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
-            match = self.cache.load(sequence.tokens, sequence.request.salt, match)
             sequence.admit(self.cache, match)
             self._running.append(sequence)
 
+    def _most_loaded(self) -> int | None:
+        """Return how many pages of the store may be loaded before the next step; None for all."""
+        awaited = any(one.num_pending == 1 and one.awaited for one in self._running)
+        return self._load_pages if awaited else None
+
     def _has_place(self, sequence: Sequence) -> bool:
-        """Whether a slot and pages for all known tokens are there, and one to spare for each."""
+        """Whether a slot is there, and room."""
         if self.ladder.shrunk or len(self._running) >= self.limits.max_running:
             return False
-        match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
-        for group, pool in enumerate(self.cache.pools):
-            first = first_seen(self.cache.groups[group].window_tokens, match.num_tokens)
-            shared = [n.pages[group] for n in match.nodes[first:] if n.pages[group] >= 0]
-            warmed = sum(pool.users(page) == 0 for page in shared)
-            promised = sum(self._promised(one, group) for one in self._running)
-            needed = self._most_held(len(sequence.tokens) + 1, group) - len(shared)
-            spare = len(self._running) + 1 if self.cache.groups[group].window_tokens == 0 else 0
-            if needed + promised + spare > self.cache.num_available(group) - warmed:
-                return False
-        return True
-
-    def _promised(self, sequence: Sequence, group: int) -> int:
-        """Return the pages that a running sequence still needs for the tokens it knows."""
-        held = sum(page >= 0 for page in sequence.tables[group])
-        return max(0, self._most_held(len(sequence.tokens), group) - held)
+        return self.room.admits(sequence, self._running)
 
     def _gives_way(self, sequence: Sequence) -> Sequence | None:
         """Return who is preempted so that a waiting sequence can start: an idle or a lesser one."""
@@ -280,10 +263,18 @@ class Scheduler:
 
     # Rows of a step
 
+    def _reads_first(self, writing: list[Sequence], reading: list[Sequence]) -> bool:
+        """Whether prompts fill the step alone and nobody waits for the answers.
+
+        Those are written together later, more of them for one reading of the weights.
+        """
+        backlog = sum(sequence.num_pending for sequence in reading)
+        return backlog >= self.limits.max_rows and not any(one.awaited for one in writing)
+
     def _add_writing(self, parts: dict[int, Part], writing: list[Sequence]) -> None:
         limits = self.limits
         most = min(len(writing), limits.max_rows, limits.max_logit_rows)
-        if most > 1:
+        if most > 1 and any(sequence.awaited for sequence in writing):
             most = most_rows(self._step_ns, limits.max_stall_ns, 1, most)
         if most < len(writing):
             writing = sorted(writing, key=lambda s: (s.last_served, seniority(s)))[:most]
@@ -293,7 +284,7 @@ class Scheduler:
     def _add_reading(self, parts: dict[int, Part], reading: list[Sequence]) -> None:
         limits = self.limits
         most = limits.max_rows
-        if parts:
+        if any(part.sequence.awaited for part in parts.values()):
             # A part of the bound is left to what the forecast does not know.
             bound = limits.max_stall_ns - limits.max_stall_ns // 5
             low = min(most, len(parts) + MIN_CHUNK_ROWS)
@@ -357,28 +348,12 @@ class Scheduler:
             self._end(sequence, error)
 
     def _refuse(self, sequence: Sequence) -> None:
-        total = self._most_tokens(sequence.request)
+        total = self.room.most_tokens(sequence.request)
         self._end(sequence, self.ladder.refusal(total, self.limits.max_rows, None))
 
     def _end(self, sequence: Sequence, error: TonnageError | None) -> None:
         self.finish(sequence.request.id)
         self._ended.append(Ended(sequence.request.id, error))
-
-    # Sizes
-
-    def _most_tokens(self, request: Request) -> int:
-        """Return the positions that a request computes at most: its last token never is."""
-        total = len(request.prompt) + max(1, request.max_tokens) - 1
-        return min(total, self.limits.context_tokens)
-
-    def _most_held(self, num_tokens: int, group: int) -> int:
-        return self.cache.num_pages_for(group, num_tokens, self.limits.max_rows)
-
-    def _fits_alone(self, num_tokens: int) -> bool:
-        return all(
-            self._most_held(num_tokens, group) <= pool.num_total
-            for group, pool in enumerate(self.cache.pools)
-        )
 
     def _retry_after_s(self) -> float:
         """Return when a place in the queue should be free: when the next answer can be done."""

@@ -1,10 +1,14 @@
 """One request's tokens and the pages that hold them."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.scheduler.cache import PageCache, first_seen
 from tonnage.scheduler.prefix import LOST, Match, Node
+
+if TYPE_CHECKING:
+    from tonnage.scheduler.load import PrefixLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,8 @@ class Request:
     """What is asked for: `prompt` and at most `max_tokens` more; times in nanoseconds.
 
     priority: higher goes first. deadline_ns: when the answer is of no use any more. tenant: whose
-    share its rows count to. salt: prefixes are shared between equal salts only.
+    share its rows count to. salt: prefixes are shared between equal salts only. live: somebody
+    waits for every token, so the gaps between them have a bound.
     """
 
     id: int
@@ -23,6 +28,7 @@ class Request:
     deadline_ns: int | None = None
     tenant: str = ""
     salt: str = ""
+    live: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -40,6 +46,7 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    load: "PrefixLoad | None" = None
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     _first: list[int] = field(default_factory=list)
@@ -48,6 +55,11 @@ class Sequence:
     def num_pending(self) -> int:
         """Tokens that are known and not computed; 1 while an answer is being written."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for its next token."""
+        return self.request.live and not self.stalled
 
     def admit(self, cache: PageCache, match: Match) -> None:
         """Start on what `match` found: share its whole pages, copy the one that agrees in part."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from tonnage.core.plan import Plan
 from tonnage.runtime.executor import Runtime
 from tonnage.scheduler.cache import PageCache
+from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.prefix import PageStore
-from tonnage.scheduler.scheduler import DEFAULT_STALL_NS, Limits, Scheduler
+from tonnage.scheduler.scheduler import Scheduler
 from tonnage.serving.disk import DiskOptions
 from tonnage.serving.steps import StepLoop
 from tonnage.serving.stream import Serving

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from tonnage._native import Sampled
 from tonnage.core.errors import LogitsError, RequestError, TonnageError
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.scheduler.scheduler import Part, Scheduler
@@ -208,16 +209,19 @@ class StepLoop:
     def _draw(
         self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]
     ) -> None:
-        index = 0
-        for part in parts:
-            if not part.draws:
-                continue
-            job = self._jobs[part.request_id]
-            try:
-                drawn[job.id] = job.answer.draw(self._runtime, index)
-            except LogitsError as error:
-                failed.append((job, error))
-            index += 1
+        jobs = [self._jobs[part.request_id] for part in parts if part.draws]
+        if not jobs:
+            return
+        rows = [job.answer.row(index) for index, job in enumerate(jobs)]
+        made: list[Sampled | str] = []
+        try:
+            self._runtime.draw(rows, made)
+        finally:
+            for job, one in zip(jobs, made, strict=False):
+                try:
+                    drawn[job.id] = job.answer.take(one)
+                except LogitsError as error:
+                    failed.append((job, error))
 
     def _accept(self, job: Job, token: int, now_ns: int) -> None:
         answer = job.answer
@@ -241,6 +245,7 @@ class StepLoop:
         request = Request(
             job.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done),
             perf_counter_ns(), terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
+            live=job.ahead is not None,
         )  # fmt: skip
         self._jobs[job.id] = job
         try:

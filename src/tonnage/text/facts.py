@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from tonnage._native import JsonFile
 from tonnage.core.errors import TokenizerError
 from tonnage.core.footprint import TextFacts
-from tonnage.text.folder_source import has_chat_template
 from tonnage.text.gguf_source import MetadataArray
 
 _PREFIX = "tokenizer.ggml."
@@ -36,6 +35,8 @@ def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
 
     The strings of tokenizer.json are counted and not read: two quotes make one.
     """
+    from tonnage.text.folder_source import has_chat_template
+
     path = os.path.join(folder, "tokenizer.json")
     if not os.path.isfile(path):
         return None

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonnage.core.errors import ChatTemplateError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 MAX_TEMPLATE_CHARS = 1 << 17
 MAX_OUTPUT_CHARS = 1 << 24
@@ -44,7 +46,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         bos_token: str = "",
         eos_token: str = "",
-        now: datetime | None = None,
+        now: "datetime | None" = None,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Return the prompt of `messages`, each a mapping with "role" and "content".
@@ -54,6 +56,8 @@ class ChatTemplate:
         add_special=False and parse_special=True. Raises ChatTemplateError when the template refuses
         the messages (its own words are in the message), fails, or exceeds its bounds.
         """
+        from datetime import datetime
+
         _check_messages(messages)
         return self._sandbox.render(
             self._template,

@@ -1,0 +1,46 @@
+"""What the planner chooses here for the options of a command, before anything is loaded."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from tonnage.core.footprint import INTERPRETER_BYTES
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.quality import AuditResult, quality_bound
+from tonnage.expectation import measured_rates, predictor
+from tonnage.machine.host import read_machine
+from tonnage.planner.budget import Budget, choose_budget
+from tonnage.planner.choose import Choice, choose
+from tonnage.planner.fit import Wishes
+
+
+def own_budget(args: Namespace) -> Budget:
+    """Return what a process of this machine may come to. Raises UnitError, BudgetError."""
+    # What a fresh process would hold, not what this one does.
+    return choose_budget(read_machine(), args.memory, INTERPRETER_BYTES)
+
+
+def choice_here(
+    args: Namespace,
+    spec: ModelSpec,
+    budget: Budget,
+    audits: Sequence[AuditResult],
+    *,
+    compare: bool = True,
+) -> Choice:
+    """Return the choice for this machine; compare: with its neighbours. Raises RequestError."""
+    machine = read_machine()
+    predict = predictor(measured_rates(machine))
+    return choose(spec, machine, wishes_of(args), budget, predict, audits, compare=compare)
+
+
+def wishes_of(args: Namespace) -> Wishes:
+    """Return what `args` state, of `tonnage plan` and of `tonnage audit`. Raises RequestError."""
+    return Wishes(
+        args.context,
+        args.threads,
+        args.precision,
+        args.concurrency,
+        step_rows=args.step_rows,
+        kv_format=args.kv,
+        max_kld=quality_bound(args.quality),
+    )

@@ -1,0 +1,24 @@
+"""What the scheduler keeps within."""
+
+from dataclasses import dataclass
+
+DEFAULT_STALL_NS = 200_000_000
+# Takes 5 ms where the files are in the page cache, 80 from a disk of 100 MB/s.
+DEFAULT_LOAD_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step and the queue may hold.
+
+    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
+    load_bytes: of pages that the store gives between two steps, while answers are written.
+    """
+
+    max_running: int
+    max_rows: int
+    max_logit_rows: int
+    context_tokens: int
+    max_waiting: int = 1024
+    max_stall_ns: int = DEFAULT_STALL_NS
+    load_bytes: int = DEFAULT_LOAD_BYTES
