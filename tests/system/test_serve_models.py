@@ -14,6 +14,8 @@ import pytest
 from support.command import refused, tonnage
 from support.live_server import write_chat_model
 from system.test_cli_serve import fetched, serving
+from tonnage.cli.serve import aliases_of
+from tonnage.core.errors import RequestError
 
 # One fits beside the process, two do not.
 BUDGET = 130 << 20
@@ -119,6 +121,10 @@ def test_a_pinned_model_stays(models, tmp_path):
         assert {item["model"] for item in memory["items"]} == {"", "one", "two"}
         assert memory["peak_rss_bytes"] <= 200 << 20
         assert "pages" not in fetched(f"{url}/memory?model=three")
+        for query, code in (("model=four", "404"), ("&".join(["x=1"] * 99), "400")):
+            with pytest.raises(urllib.error.HTTPError, match=code) as caught:
+                fetched(f"{url}/memory?{query}")
+            caught.value.close()
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers_before_anything_is_loaded(models, tmp_path):
@@ -131,15 +137,21 @@ def test_what_does_not_fit_is_refused_with_the_numbers_before_anything_is_loaded
     with serving(tmp_path, *several(models, *stated, memory=least)) as (_, url):
         assert ask(url, "three")[0] == 200
         assert states(url) == {"one": "loaded", "two": "unloaded", "three": "loaded"}
+
+
+def test_names_that_do_not_fit_together_are_sentences(models, tmp_path):
     for args, words in (
         (("--pin", "four"), "no model 'four' to pin"),
-        (("--alias", "gpt"), "NAME=MODEL"),
-        (("--alias", "one=two"), "is a model's name already"),
         (("--model", models[0]), "Two models are called one"),
-        (("--load-wait", 0), "--load-wait is 0"),
     ):
         sentence = refused(tonnage(tmp_path, "serve", *several(models, *args), "--port", 0))
         assert words in sentence
+    names = ["one", "two"]
+    assert aliases_of(["gpt=two", "gpt-4=two"], names) == {"one": [], "two": ["gpt", "gpt-4"]}
+    assert aliases_of(["gpt"], ["one"]) == {"one": ["gpt"]}
+    for given, words in (("gpt", "NAME=MODEL"), ("one=two", "already"), ("gpt=four", "NAME=MODEL")):
+        with pytest.raises(RequestError, match=words):
+            aliases_of([given], names)
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(models, tmp_path):
@@ -203,7 +215,7 @@ def test_all_models_at_once_under_a_budget_for_one(models, tmp_path):
 
     with serving(tmp_path, *several(models)) as (process, url), ThreadPoolExecutor(9) as threads:
         clients = [threads.submit(client, url, number) for number in range(9)]
-        time.sleep(2.5)
+        time.sleep(2)
         end.set()
         for one in clients:
             one.result(60)

@@ -115,7 +115,7 @@ def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPoo
     from tonnage.server.service import Service
     from tonnage.serving.residency import Size
 
-    aliases = _aliases(args.alias, [offer.name for offer in roster.offers])
+    aliases = aliases_of(args.alias, [offer.name for offer in roster.offers])
 
     def served(offer: Offer) -> ServedModel:
         names = (offer.name, *aliases[offer.name])
@@ -136,7 +136,7 @@ def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPoo
     )
 
 
-def _aliases(given: list[str], names: list[str]) -> Mapping[str, list[str]]:
+def aliases_of(given: list[str], names: list[str]) -> Mapping[str, list[str]]:
     """Return more names by model; given: NAME for the only model, NAME=MODEL for one of several."""
     found: dict[str, list[str]] = {name: [] for name in names}
     taken = set(names)

@@ -73,8 +73,14 @@ class Exchange:
         self._held_bytes = 0
 
     def asked(self, name: str) -> str | None:
-        """Return the first value of `name` in the query, if it is there."""
-        values = parse_qs(self._query.decode("latin-1"), max_num_fields=16).get(name)
+        """Return the first value of `name` in the query, if it is there.
+
+        Raises HttpError 400 for a query of more than 16 fields.
+        """
+        try:
+            values = parse_qs(self._query.decode("latin-1"), max_num_fields=16).get(name)
+        except ValueError:
+            raise HttpError(400, "The query has too many fields.") from None
         return values[0] if values else None
 
     async def body(self) -> bytes:
