@@ -238,3 +238,23 @@ def test_pace_never_falls_with_rows() -> None:
         pace.observe(rng.randrange(1, 513), rng.randrange(1, 10_000))
         times = [pace.step_ns(rows) for rows in range(1, 513)]
         assert times == sorted(times)
+
+
+def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
+    """The youngest is first in turn and has no page; the eldest is at the same one."""
+    one = world((PageGroup(16, 1000),), max_rows=64)
+    prompt = endless(1, 150)[0]
+    ask(one, 0, prompt, 10, tenant="a")
+    ask(one, 1, [1] * 250, 1, tenant="b")
+    ask(one, 2, prompt, 10, tenant="c")
+    scheduler = one.scheduler
+    one.step()
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=True)
+    for _ in range(3):
+        one.step()
+    scheduler.set_budget(4 * 1000)
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=False)
+    one.drain()
+    assert scheduler.ladder.counts["refuse"] == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, FORMS_BYTES, FORMS_TOKEN_BYTES, SERVER_BYTES
+from tonnage.core.footprint import FORMS_BYTES, FORMS_TOKEN_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.serving.build import ServingOptions
 
@@ -30,7 +30,7 @@ def serve(args: Namespace) -> int:
     before = anonymous_bytes()
     try:
         from tonnage.server.exchange import Limits
-        from tonnage.server.run import Settings, bind
+        from tonnage.server.run import Settings, allow_connections, bind
         from tonnage.server.run import serve as run
         from tonnage.server.tenants import read_tenants
     except ModuleNotFoundError as error:
@@ -39,6 +39,7 @@ def serve(args: Namespace) -> int:
         ) from None
     server_now_bytes = anonymous_bytes() - before
     tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+    allow_connections(args.connections)
     bound = bind(args.host, args.port, need_keys=tenants.need_keys)
     limits = Limits(
         body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
@@ -84,10 +85,10 @@ def _roster(args: Namespace) -> "Roster":
         if name in sources:
             raise RequestError(f"Two models are called {name}; rename one of their files.")
         sources[name] = source
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
     options = ServingOptions(
         args.max_waiting,
-        server_bytes=server_bytes + (FORMS_BYTES if args.forms else 0),
+        server_bytes=num_bytes + (FORMS_BYTES if args.forms else 0),
         server_token_bytes=FORMS_TOKEN_BYTES if args.forms else 0,
     )
     return make_roster(

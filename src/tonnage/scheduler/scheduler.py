@@ -298,8 +298,10 @@ class Scheduler:
             page = sequence.next_page(self.cache)
             if left < 1 or (page is not None and page in claimed):
                 continue
-            claimed.add(page)
-            left -= self._add(parts, sequence, min(left, sequence.num_pending))
+            added = self._add(parts, sequence, min(left, sequence.num_pending))
+            left -= added
+            if added:  # or who comes next would wait for a page that nobody computes
+                claimed.add(page)
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""

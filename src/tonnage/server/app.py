@@ -125,7 +125,12 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
-        await work
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
 
     def _require_known_host(self, exchange: Exchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""

@@ -13,7 +13,7 @@ from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
-from tonnage.server.choices import Choice, Choices
+from tonnage.server.choices import Choice, Choices, LogprobRoom
 from tonnage.server.conversation import Turns, without_tools
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
@@ -70,6 +70,7 @@ class Service:
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.forms = Forms(engine.tokenizer, enabled=with_forms)
         self._answers = answers
+        self._logprobs = LogprobRoom()
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -173,7 +174,7 @@ class Service:
                     tenant=order.tenant.name,
                     cache_salt=order.cache_salt,
                 )
-                choices.all.append(Choice(answer, tool_names, end_ids))
+                choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
             yield choices
         finally:
             await choices.close()
