@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
@@ -19,6 +18,7 @@ from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
+    Start,
     anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
@@ -28,13 +28,14 @@ from tonnage.memory.ledger import measure_items
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
-from tonnage.opening import OpenOptions, Start
+from tonnage.opening import OpenOptions
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
-from tonnage.serving.job import Terms
+from tonnage.serving.embedding import Embedder
+from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
@@ -74,6 +75,9 @@ class Engine:
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
+        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
+        self.encode_inputs = embedder.encode
         self._allowed_bytes: int | None = None  # what `set_budget` said
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -197,8 +201,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
-        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
 
     def generate_batch(
         self,

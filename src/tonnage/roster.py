@@ -20,10 +20,10 @@ from tonnage.engine import THIS_PROCESS, Engine
 from tonnage.expectation import measured_rates, predictor
 from tonnage.headers import read_spec
 from tonnage.machine.host import read_machine
-from tonnage.machine.memory_use import file_and_shared_bytes, peak_rss_bytes, rss_bytes
+from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.memory.release import return_free_memory
 from tonnage.models.source import ModelSource
-from tonnage.opening import OpenOptions, Start
+from tonnage.opening import OpenOptions
 from tonnage.planner.budget import Budget, choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit, smallest_plan
 from tonnage.planner.option import Predict

@@ -258,3 +258,70 @@ def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
         scheduler.set_stalled(request_id, stalled=False)
     one.drain()
     assert scheduler.ladder.counts["refuse"] == 0
+
+
+def test_pooled_texts_share_nothing_and_leave_nothing() -> None:
+    one = world()
+    shared = [2] * 256
+    ask(one, 0, [*shared, 1], 1)
+    while one.requests:
+        one.step()
+    kept = one.scheduler.cache.tree.num_nodes
+    for number in range(1, 4):
+        ask(one, number, [*shared, 1], 0, pooling="mean" if number < 3 else "last")
+    rows = 0
+    while one.requests:
+        parts = one.scheduler.next_step(one.now_ns)
+        assert not any(part.draws for part in parts)
+        rows += sum(len(part.tokens) for part in parts)
+        for part in parts:
+            one._compute(part)
+        one.scheduler.commit(parts, {}, 1)
+        for part in parts:
+            if part.ends:
+                one._end_pooled(part)
+    assert rows == 3 * 257
+    assert one.scheduler.cache.tree.num_nodes == kept
+    one.check()
+
+
+def test_pooled_texts_stall_no_answer_beyond_the_bound() -> None:
+    one = world()
+    for number, prompt in enumerate(endless(4, 20)):
+        ask(one, number, prompt, 60)
+    while any(not one.answers[number] for number in range(4)):
+        one.step()
+    for number in range(9, 13):
+        ask(one, number, [3] * 500, 0, pooling="mean")
+    gaps = []
+    while any(number in one.requests for number in range(9, 13)):
+        before, counts = one.now_ns, {n: len(one.answers[n]) for n in one.requests if n < 4}
+        one.step()
+        assert all(len(one.answers[n]) == counts[n] + 1 for n in one.requests if n < 4)
+        if counts:
+            gaps.append(one.now_ns - before)
+    assert len(gaps) >= 50
+    assert max(gaps) <= 40_000
+    one.drain()
+
+
+def test_what_belongs_to_a_queued_request_is_not_refused() -> None:
+    one = world(max_waiting=1, max_running=1)
+    ask(one, 0, [1] * 10, 0, pooling="mean")
+    with pytest.raises(OverloadError):
+        ask(one, 1, [1] * 10, 0, pooling="mean")
+    ask(one, 2, [1] * 10, 0, pooling="mean", joined=True)
+    one.drain()
+    assert one.num_pooled == 2
+
+
+def test_a_preempted_mean_starts_anew() -> None:
+    one = world(max_running=1)
+    ask(one, 0, [1] * 300, 0, pooling="mean")
+    one.step()
+    ask(one, 1, [2] * 10, 1, priority=1)
+    while 1 in one.requests:
+        one.step()
+    assert one.scheduler.ladder.counts["preempt"] == 1
+    one.drain()  # compares what was pooled with the whole text
+    assert one.num_pooled == 1

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tonnage import __version__
-from tonnage.server import chat, completions, messages, overview, page, responses
+from tonnage.server import chat, completions, embeddings, messages, overview, page, responses
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
@@ -68,6 +68,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/models/{model}": {"GET": Route(overview.model)},
     "/v1/chat/completions": {"POST": Route(of_model(chat.chat))},
     "/v1/completions": {"POST": Route(of_model(completions.complete))},
+    "/v1/embeddings": {"POST": Route(of_model(embeddings.embed))},
     "/v1/responses": {"POST": Route(of_model(responses.respond))},
     "/v1/messages": {"POST": Route(of_model(messages.messages))},
     "/v1/messages/count_tokens": {"POST": Route(of_model(messages.count_tokens))},
@@ -156,8 +157,10 @@ class App:
         if not exchange.started:
             await exchange.json(told, failure.status, failure.headers)
             return
-        await exchange.event(told, "error" if in_anthropic else None)
-        await exchange.end_events()
+        if exchange.in_events:
+            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.end_events()
+        # Else the connection is cut: half of an answer must not look like a whole one.
 
 
 def route_of(path: str) -> str:
