@@ -80,10 +80,11 @@ TABLE: dict[str, Room] = {
     # Several models in one process: what each takes beside the others, before any is loaded.
     "roster": Room(_names("core engine expectation headers machine memory models opening planner")),
     "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
-    # Reads requests into msgspec's structures; uvicorn speaks HTTP. memory: blocks go back at once.
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP. memory: blocks go back at once;
+    # traces are an extra.
     "server": Room(
         _names("tonnage core engine generation serving text memory"),
-        packages=_names("uvicorn msgspec llguidance"),
+        packages=_names("uvicorn msgspec llguidance opentelemetry"),
     ),
     "cli": Room(
         _names(

@@ -25,6 +25,7 @@ from tonnage.machine.memory_use import (
     rss_bytes,
 )
 from tonnage.memory.ledger import measure_items
+from tonnage.memory.residency import resident_bytes
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
@@ -70,6 +71,7 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
+        self.forms_bytes = 0  # what a server's tables for answers of a form have taken
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -114,9 +116,9 @@ class Engine:
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
         `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
         KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
-        model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all. process: whose engines count against the same budget; those of this process.
+        it. concurrency: answers at once, each with a full context unless `serving` lets them share.
+        offline: a model that is not here is an error. on_load is told the bytes of weights placed
+        so far, and of all. process: whose engines count against the budget; those of this process.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         catalogs = open_catalogs(catalog, os.environ)
@@ -173,7 +175,6 @@ class Engine:
 
         on_fault is told, while the answer is made, why this machine is slower than it was measured
         to be; each cause once in the engine's life.
-
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
@@ -315,7 +316,7 @@ class Engine:
         either are plain text. Raises ChatTemplateError, RequestError.
         """
         tokenizer = self.tokenizer
-        before = None if self._template else anonymous_bytes()
+        before = None if self._template else self.outside_bytes()
         self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
@@ -325,7 +326,7 @@ class Engine:
             eos_token=_text_of(tokenizer, end_id),
         )
         if before is not None:
-            self._template_bytes = max(0, anonymous_bytes() - before)
+            self._template_bytes = max(0, self.outside_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
 
     def ledger(self) -> Ledger:
@@ -342,6 +343,11 @@ class Engine:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
+    def outside_bytes(self) -> int:
+        """Return the process's anonymous bytes beside the arena, whose pages answers touch."""
+        arena = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
+        return anonymous_bytes() - (arena or 0)
+
     @property
     def planned_bytes(self) -> int:
         """What this engine may come to once it is loaded, without what the process shares."""
@@ -357,16 +363,13 @@ class Engine:
         return tuple(entry for entry in self._measure({}) if entry.name not in SHARED_ITEMS)
 
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
-        return measure_items(
-            self.plan,
-            self.runtime.arena_address,
-            {
-                "tokenizer": (self.tokenizer.nbytes, "owner"),
-                "chat template": (self._template_bytes, "growth"),
-                "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
-                **shared,
-            },
-        )
+        outside: dict[str, tuple[int, Measure]] = {
+            "tokenizer": (self.tokenizer.nbytes, "owner"),
+            "chat template": (self._template_bytes, "growth"),
+            "answer forms": (self.forms_bytes, "growth"),
+            "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+        }
+        return measure_items(self.plan, self.runtime.arena_address, {**outside, **shared})
 
     def close(self) -> None:
         """Give the memory back."""

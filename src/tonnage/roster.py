@@ -209,10 +209,7 @@ class _Planner:
     def _apart(self, plan: Plan) -> _Planned:
         items = {item.name: item.planned_bytes for item in plan.items}
         shared = sum(items.get(name, 0) for name in SHARED_ITEMS if name != OTHER_ENGINES)
-        # A part of the server's item may be a model's own: tables for each token.
-        tables = max(0, items.get("server", 0) - self.options.serving.server_bytes)
-        own = plan.own_bytes + tables
-        return _Planned(shared - tables, own, own + plan.load_bytes)
+        return _Planned(shared, plan.own_bytes, plan.own_bytes + plan.load_bytes)
 
 
 def _require_room(parts: Mapping[str, _Planned], pinned: Collection[str], budget: Budget) -> None:

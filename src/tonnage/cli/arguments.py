@@ -185,6 +185,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     many("--pin", metavar="NAME", help="a model that always stays in memory")
     many("--alias", metavar="NAME[=MODEL]", help="one more name of a model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
+    add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
     add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")

@@ -22,6 +22,7 @@ from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
 from tonnage.planner.measured import audit_of, known_quality
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
+from tonnage.planner.pool import widened
 from tonnage.planner.precision import allocate, menus
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def choose(
     )
     judge, max_kld = search.judge, search.max_kld
     found = search.best()
+    if found is not None and wishes.share_pages:
+        found = widened(judge, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
     plan = judge.plan(chosen.workload)
     audit = audit_of(spec, chosen.workload, audits)

@@ -186,6 +186,10 @@ class Scheduler:
         """Return how many tokens of a request's prompt were found in the cache at most."""
         return self._all[request_id].num_cached
 
+    def admitted_ns(self, request_id: int) -> int:
+        """Return when a running request had pages for the first time, by the clock of its steps."""
+        return self._all[request_id].admitted_ns
+
     # Waiting -> running
 
     def _admit(self) -> None:
@@ -204,6 +208,7 @@ class Scheduler:
                 return
             self._waiting.remove(sequence)
             sequence.admit(self.cache, sequence.match(self.cache))
+            sequence.admitted_ns = sequence.admitted_ns or self.events.now_ns
             self._running.append(sequence)
 
     def _free_slot(self) -> int:

@@ -14,6 +14,7 @@ from tonnage.server.model_pool import ModelPool, draining
 from tonnage.server.openai_schema import ModelRequest, OptionalModel
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
+from tonnage.server.trace import Tracer
 
 Handler = Callable[[ModelPool, Exchange, Tenant, bytes], Awaitable[None]]
 ModelHandler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
@@ -81,12 +82,15 @@ _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 class App:
     """Serves the models of a pool to all comers."""
 
-    def __init__(self, pool: ModelPool, tenants: Tenants, limits: Limits) -> None:
-        """tenants: who may ask. limits: what one of them can take."""
+    def __init__(
+        self, pool: ModelPool, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
         self.pool = pool
         self._tenants = tenants
         self._limits = limits
         self._intake = Intake()
+        self._tracer = tracer
         self.draining = False
 
     def drain(self) -> None:
@@ -106,12 +110,15 @@ class App:
             await self._fail(exchange, error)
         finally:
             exchange.release()
-        self.pool.requests.answered(path if path in ROUTES else "other", exchange.status)
+        route = path if path in ROUTES else "other"
+        self.pool.requests.answered(route, exchange.status)
+        if self._tracer is not None and exchange.method == "POST":
+            self._tracer.tell(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
-        if self.draining:
+        if self.draining and path != "/health":
             raise draining()
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
         if exchange.method in ("GET", "HEAD"):

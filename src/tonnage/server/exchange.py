@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from tonnage.server.failures import HttpError
+from tonnage.server.trace import Trace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -69,6 +70,7 @@ class Exchange:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        self.trace = Trace(self.method, self.headers)
         self.started = False
         self.in_events = False
         self.has_body = False

@@ -19,6 +19,7 @@ from tonnage.server.connection import bounded
 from tonnage.server.exchange import PART_BYTES, Limits
 from tonnage.server.model_pool import ModelPool
 from tonnage.server.tenants import Tenants
+from tonnage.server.trace import Tracer
 
 # Files that are open anyway, and connections that are being refused or have just been cut off.
 _OTHER_FILES = 320
@@ -32,6 +33,7 @@ class Settings:
 
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
+    tracer: Tracer | None = None  # whom requests are told to; closed in the end
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -144,9 +146,12 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
     """Serve a pool on a bound socket until a signal ends it; return the exit code."""
     return_large_blocks()
-    server = server_of(App(pool, settings.tenants, settings.limits), settings.limits)
+    app = App(pool, settings.tenants, settings.limits, settings.tracer)
+    server = server_of(app, settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
         pool.close()
+        if settings.tracer is not None:
+            settings.tracer.close()
     return 130 if server.force_exit else 0

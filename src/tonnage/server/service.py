@@ -21,6 +21,7 @@ from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
 from tonnage.server.openai_schema import Sampling, Wishes
 from tonnage.server.tenants import Tenant
+from tonnage.server.trace import Trace
 from tonnage.serving.embedding import Embedding
 
 Result = TypeVar("Result")
@@ -70,7 +71,7 @@ class Service:
         self.metrics = metrics or Metrics()
         self.onlooker = Onlooker(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
-        self.forms = Forms(engine.tokenizer, enabled=with_forms)
+        self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
         self._logprobs = LogprobRoom()
         # One thread: templates and the memory they may take are one request's at a time.
@@ -157,10 +158,14 @@ class Service:
         options: SamplingOptions,
         order: Order,
         *,
+        trace: Trace,
         num_each: int = 1,
         tool_names: Sequence[str] = (),
     ) -> AsyncIterator[Choices]:
-        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it."""
+        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it.
+
+        trace: of the request that asks.
+        """
         order.tenant.admit(time.monotonic())
         seed = options.resolved_seed()
         end_ids = self.engine.tokenizer.eos_ids
@@ -177,6 +182,8 @@ class Service:
                     cache_salt=order.cache_salt,
                 )
                 choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
+            generations = [choice.answer.generation for choice in choices.all]
+            trace.answering(self.name, options, generations)
             yield choices
         finally:
             await choices.close()
@@ -268,7 +275,9 @@ def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     num_prompt = sum(len(prompt.tokens) for prompt in prompts)
     generations = [choice.answer.generation for choice in choices.all]
     num_generated = sum(len(one.tokens) for one in generations)
-    cached = generations[0].num_cached_tokens if generations else 0
+    # Of answers to one prompt the first tells: the others find what it has computed.
+    firsts = generations[:: len(generations) // len(prompts)] if generations else []
+    cached = sum(one.num_cached_tokens for one in firsts)
     details = {"cached_tokens": cached}
     dropped = sum(prompt.dropped_tokens for prompt in prompts)
     if dropped:
