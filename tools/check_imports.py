@@ -78,10 +78,12 @@ TABLE: dict[str, Room] = {
     # How a model is to be opened.
     "opening": Room(_names("core planner serving")),
     # Several models in one process: what each takes beside the others, before any is loaded.
-    "roster": Room(_names("core engine expectation headers machine memory models opening planner")),
+    "roster": Room(
+        _names("core engine expectation headers machine memory models opening planner quality")
+    ),
     "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
-    # Reads requests into msgspec's structures; uvicorn speaks HTTP. memory: blocks go back at once;
-    # traces are an extra.
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
+    # blocks go back at once.
     "server": Room(
         _names("tonnage core engine generation serving text memory"),
         packages=_names("uvicorn msgspec llguidance opentelemetry"),

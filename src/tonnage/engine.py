@@ -32,6 +32,7 @@ from tonnage.models.source import ModelSource, resolve
 from tonnage.opening import OpenOptions
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.quality.cache import known_audits
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
@@ -114,11 +115,11 @@ class Engine:
         What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
         kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
-        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
-        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once, each with a full context unless `serving` lets them share.
-        offline: a model that is not here is an error. on_load is told the bytes of weights placed
-        so far, and of all. process: whose engines count against the budget; those of this process.
+        `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it may lie from
+        the file, a name or a mean KL divergence; `lossless` loads the file as it stands or refuses.
+        concurrency: answers at once, each with a full context unless `serving` lets them share.
+        offline: a model that is not here is an error. on_load is told the bytes placed so far, and
+        of all. process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         catalogs = open_catalogs(catalog, os.environ)
@@ -140,16 +141,14 @@ class Engine:
         *,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
-        """Plan and load a model that is here; what is stated and raised is as in `open`.
-
-        start: what the process is taken to hold beside it.
-        """
+        """Plan and load a model that is here, beside what `start` says; else as in `open`."""
         machine = read_machine()
         noted = note_model(options.serving.disk, source.path)
         spec, tokenizer = read_model(source)
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         choice = choose(
             spec, machine, options.wishes(spec), budget, predictor(rates),
+            known_audits(source.path),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, budget)

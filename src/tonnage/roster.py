@@ -27,6 +27,7 @@ from tonnage.opening import OpenOptions
 from tonnage.planner.budget import Budget, choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit, smallest_plan
 from tonnage.planner.option import Predict
+from tonnage.quality.cache import known_audits
 
 _INTERPRETER = "interpreter and libraries"
 
@@ -186,6 +187,7 @@ class _Planner:
         spec = read_spec(source)
         choice = choose(
             spec, self.machine, self.options.wishes(spec), self.budget, self.predict,
+            known_audits(source.path),
             resident_bytes=self.start.resident_bytes, beside_bytes=beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, self.budget)
@@ -200,6 +202,7 @@ class _Planner:
             spec = read_spec(source)
             plan = smallest_plan(
                 spec, self.machine, self.options.wishes(spec), self.predict,
+                known_audits(source.path),
                 resident_bytes=self.start.resident_bytes,
             )  # fmt: skip
             parts[name] = self._apart(plan)

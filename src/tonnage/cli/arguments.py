@@ -98,7 +98,7 @@ def _add_engine(parser: ArgumentParser, memory_help: str = _MEMORY_HELP) -> None
     add("--memory", metavar="BYTES", help=memory_help)
     add("--threads", type=int, metavar="N", help="threads (as many as make it faster)")
     add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
-    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (f16, int8 if need be)")
+    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (int8 where it loses little)")
     add("--offline", action="store_true", help="fetch nothing")
 
 

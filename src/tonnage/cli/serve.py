@@ -6,7 +6,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.terminal import LateProgress, StatusLine
@@ -58,6 +59,26 @@ def serve(args: Namespace) -> int:
     return run(pool, bound, Settings(tenants, limits, tracer))
 
 
+class PressureLog:
+    """Prints what gives way when pages are short, at most a line a second; it may be hundreds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """stream: where to."""
+        self._stream = stream
+        self._next_s = 0.0
+        self._num_left_out = 0
+
+    def __call__(self, sentence: str) -> None:
+        """Print `sentence`, or count it."""
+        now = monotonic()
+        if now < self._next_s:
+            self._num_left_out += 1
+            return
+        more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
+        self._next_s, self._num_left_out = now + 1, 0
+        print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
+
+
 def _check(args: Namespace) -> None:
     if args.forms and find_spec("llguidance") is None:
         raise RequestError(
@@ -97,7 +118,11 @@ def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
     num_bytes = server_bytes(args.connections, args.max_body << 10)
     num_bytes += TRACES_BYTES if with_traces else 0
     options = ServingOptions(
-        args.max_waiting, server_bytes=num_bytes, with_forms=args.forms, share_pages=True
+        args.max_waiting,
+        server_bytes=num_bytes,
+        with_forms=args.forms,
+        share_pages=True,
+        log=PressureLog(sys.stderr),
     )
     return make_roster(
         sources, args.memory, open_options(args, args.concurrency, options),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 MIB = 1 << 20
-# Interpreter, libraries and their pages of files, kernels in use: 21.6 measured; and what no item
+# Interpreter, libraries and their pages of files, kernels in use: 20.0 measured; and what no item
 # explains, 0.3 to 1.4: a plan's objects, prompts, gaps of the allocator. A process of the command
 # line has to stay 1 MiB below it before it opens a model, or it plans more than `tonnage plan`.
 INTERPRETER_BYTES = 24 * MIB

@@ -40,11 +40,11 @@ class Request:
 class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
-    tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window. slot:
-    where its hidden states are summed up while it holds pages, -1 where they are not wanted. Such a
-    sequence neither finds nor leaves a prefix: a mean needs every row, and texts that are read once
-    must not evict the conversations that go on.
-    admitted_ns: when it had pages for the first time, 0 before.
+    tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    admitted_ns: when it had pages for the first time, 0 before. slot: where its hidden states are
+    summed up while it holds pages, -1 where they are not wanted. Such a sequence neither finds nor
+    leaves a prefix: a mean needs every row, and texts that are read once must not evict the
+    conversations that go on.
     """
 
     request: Request
