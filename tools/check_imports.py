@@ -75,15 +75,18 @@ TABLE: dict[str, Room] = {
     "serving": Room(_names("core runtime text generation scheduler memory models _native")),
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
-    # How a model is to be opened, and what the process was like before.
-    "opening": Room(_names("core machine planner serving")),
+    # How a model is to be opened.
+    "opening": Room(_names("core planner serving")),
     # Several models in one process: what each takes beside the others, before any is loaded.
-    "roster": Room(_names("core engine expectation headers machine memory models opening planner")),
+    "roster": Room(
+        _names("core engine expectation headers machine memory models opening planner quality")
+    ),
     "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
-    # Reads requests into msgspec's structures; uvicorn speaks HTTP.
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
+    # blocks go back at once.
     "server": Room(
-        _names("tonnage core engine generation serving text"),
-        packages=_names("uvicorn msgspec llguidance"),
+        _names("tonnage core engine generation serving text memory"),
+        packages=_names("uvicorn msgspec llguidance opentelemetry"),
     ),
     "cli": Room(
         _names(

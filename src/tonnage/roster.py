@@ -20,13 +20,14 @@ from tonnage.engine import THIS_PROCESS, Engine
 from tonnage.expectation import measured_rates, predictor
 from tonnage.headers import read_spec
 from tonnage.machine.host import read_machine
-from tonnage.machine.memory_use import file_and_shared_bytes, peak_rss_bytes, rss_bytes
+from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.memory.release import return_free_memory
 from tonnage.models.source import ModelSource
-from tonnage.opening import OpenOptions, Start
+from tonnage.opening import OpenOptions
 from tonnage.planner.budget import Budget, choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit, smallest_plan
 from tonnage.planner.option import Predict
+from tonnage.quality.cache import known_audits
 
 _INTERPRETER = "interpreter and libraries"
 
@@ -186,6 +187,7 @@ class _Planner:
         spec = read_spec(source)
         choice = choose(
             spec, self.machine, self.options.wishes(spec), self.budget, self.predict,
+            known_audits(source.path),
             resident_bytes=self.start.resident_bytes, beside_bytes=beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, self.budget)
@@ -200,6 +202,7 @@ class _Planner:
             spec = read_spec(source)
             plan = smallest_plan(
                 spec, self.machine, self.options.wishes(spec), self.predict,
+                known_audits(source.path),
                 resident_bytes=self.start.resident_bytes,
             )  # fmt: skip
             parts[name] = self._apart(plan)
@@ -209,10 +212,7 @@ class _Planner:
     def _apart(self, plan: Plan) -> _Planned:
         items = {item.name: item.planned_bytes for item in plan.items}
         shared = sum(items.get(name, 0) for name in SHARED_ITEMS if name != OTHER_ENGINES)
-        # A part of the server's item may be a model's own: tables for each token.
-        tables = max(0, items.get("server", 0) - self.options.serving.server_bytes)
-        own = plan.own_bytes + tables
-        return _Planned(shared - tables, own, own + plan.load_bytes)
+        return _Planned(shared, plan.own_bytes, plan.own_bytes + plan.load_bytes)
 
 
 def _require_room(parts: Mapping[str, _Planned], pinned: Collection[str], budget: Budget) -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from support.live_server import write_chat_model
+from tonnage import roster
 from tonnage.core.errors import BudgetError, RequestError
-from tonnage.engine import Engine
+from tonnage.engine import THIS_PROCESS, Engine
 from tonnage.models.source import ModelSource
 from tonnage.opening import OpenOptions
 from tonnage.roster import make_roster
@@ -25,6 +26,13 @@ def sources(tmp_path_factory) -> dict[str, ModelSource]:
     }
 
 
+@pytest.fixture(autouse=True)
+def same_process(monkeypatch) -> None:
+    """Let what the tests themselves leave in memory be no part of any plan."""
+    begin = roster.Start.of(THIS_PROCESS)
+    monkeypatch.setattr(roster.Start, "of", lambda process: begin)
+
+
 def least_bytes(sources, pinned=()) -> int:
     """Return what the refusal of a tiny budget says is needed."""
     with pytest.raises(BudgetError, match="allow --memory") as caught:
@@ -37,14 +45,14 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
     pinned = pinned.split()
     least = least_bytes(sources, pinned)
     for budget in (least, least + 3 * MIB, least + 40 * MIB):
-        roster = make_roster(sources, budget, OPTIONS, pinned=pinned)
-        assert [offer.name for offer in roster.offers] == list(sources)
-        assert roster.process_bytes + roster.capacity_bytes == budget
-        sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in roster.offers}
+        made = make_roster(sources, budget, OPTIONS, pinned=pinned)
+        assert [offer.name for offer in made.offers] == list(sources)
+        assert made.process_bytes + made.capacity_bytes == budget
+        sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in made.offers}
         # It refuses sizes that could never be loaded.
-        Residency(sizes, roster.capacity_bytes, pinned=pinned)
-        kept = sum(one.resident_bytes for one in roster.offers if one.pinned)
-        assert kept <= roster.capacity_bytes
+        Residency(sizes, made.capacity_bytes, pinned=pinned)
+        kept = sum(one.resident_bytes for one in made.offers if one.pinned)
+        assert kept <= made.capacity_bytes
 
 
 def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
@@ -56,8 +64,8 @@ def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
 
 
 def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
-    roster = make_roster(sources, 300 * MIB, OPTIONS)
-    small, _, large = roster.offers
+    made = make_roster(sources, 300 * MIB, OPTIONS)
+    small, _, large = made.offers
     with small.open() as alone:
         expected = (alone.plan.items, alone.plan.steps)
         assert alone.plan.own_bytes == small.resident_bytes
@@ -65,12 +73,12 @@ def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_ther
         assert alone.plan.total_bytes == small.memory_bytes
     with large.open() as other, small.open() as beside:
         assert (beside.plan.items, beside.plan.steps) == expected
-        ledger = roster.ledger({"large": other, "small": beside}, {}, 0)
+        ledger = made.ledger({"large": other, "small": beside}, {}, 0)
         models = [item.model for item in ledger.items]
         assert models == sorted(models, key=["", "large", "small"].index)
-        planned = roster.process_bytes + small.resident_bytes + large.resident_bytes
+        planned = made.process_bytes + small.resident_bytes + large.resident_bytes
         assert ledger.total_bytes == planned <= ledger.budget_bytes
-        loading = roster.ledger({"large": other}, {"small": 5}, 0).items[-1]
+        loading = made.ledger({"large": other}, {"small": 5}, 0).items[-1]
         assert (loading.planned_bytes, loading.now_bytes) == (small.loading_bytes, 5)
 
 
@@ -90,14 +98,14 @@ def test_a_name_to_pin_that_is_unknown_is_refused(sources):
 
 
 def test_a_changed_limit_counts_what_all_engines_take(sources):
-    roster = make_roster(sources, 300 * MIB, OPTIONS)
-    small, _, large = roster.offers
+    made = make_roster(sources, 300 * MIB, OPTIONS)
+    small, _, large = made.offers
 
     def page_bytes(engine: Engine) -> int:
         return engine._serving.loop.scheduler.cache.total_bytes
 
     with large.open() as other, small.open() as engine:
-        both = roster.process_bytes + small.loading_bytes + large.resident_bytes
+        both = made.process_bytes + small.loading_bytes + large.resident_bytes
         all_bytes = page_bytes(engine)
         engine._follow_limits(both)
         assert page_bytes(engine) == all_bytes

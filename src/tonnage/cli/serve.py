@@ -6,39 +6,46 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, FORMS_BYTES, FORMS_TOKEN_BYTES, SERVER_BYTES
+from tonnage.core.footprint import TRACES_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.serving.build import ServingOptions
 
 if TYPE_CHECKING:
+    from tonnage.core.plan import Plan
     from tonnage.planner.choose import Choice
     from tonnage.roster import Roster
     from tonnage.server.model_pool import ModelPool
+    from tonnage.server.trace import Tracer
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
+_COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def serve(args: Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     _check(args)
-    roster = _roster(args)
+    with_traces = _wants_traces(args.traces)
+    roster = _roster(args, with_traces=with_traces)
     before = anonymous_bytes()
     try:
         from tonnage.server.exchange import Limits
-        from tonnage.server.run import Settings, bind
+        from tonnage.server.run import Settings, allow_connections, bind
         from tonnage.server.run import serve as run
         from tonnage.server.tenants import read_tenants
     except ModuleNotFoundError as error:
         raise RequestError(
             f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
         ) from None
+    tracer = _tracer(args.traces) if with_traces else None
     server_now_bytes = anonymous_bytes() - before
     tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+    allow_connections(args.connections)
     bound = bind(args.host, args.port, need_keys=tenants.need_keys)
     limits = Limits(
         body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
@@ -49,13 +56,37 @@ def serve(args: Namespace) -> int:
     except BaseException:
         pool.close()
         raise
-    return run(pool, bound, Settings(tenants, limits))
+    return run(pool, bound, Settings(tenants, limits, tracer))
+
+
+class PressureLog:
+    """Prints what gives way when pages are short, at most a line a second; it may be hundreds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """stream: where to."""
+        self._stream = stream
+        self._next_s = 0.0
+        self._num_left_out = 0
+
+    def __call__(self, sentence: str) -> None:
+        """Print `sentence`, or count it."""
+        now = monotonic()
+        if now < self._next_s:
+            self._num_left_out += 1
+            return
+        more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
+        self._next_s, self._num_left_out = now + 1, 0
+        print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
 
 
 def _check(args: Namespace) -> None:
     if args.forms and find_spec("llguidance") is None:
         raise RequestError(
             "--forms needs llguidance; install it with pip install 'tonnage[grammar]'."
+        )
+    if args.traces is not None and not args.traces.startswith(("http://", "https://")):
+        raise RequestError(
+            f"--traces is {args.traces[:100]!r}; it takes an address such as http://127.0.0.1:4318."
         )
     for name, value, low, high in (
         ("--port", args.port, 0, 65_535),
@@ -69,7 +100,7 @@ def _check(args: Namespace) -> None:
             raise RequestError(f"{name} is {value}; it takes {low:,} to {high:,}.")
 
 
-def _roster(args: Namespace) -> "Roster":
+def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
     """Plan every model that is to be served; those that are not here are pulled first."""
     from tonnage.models.catalog import open_catalogs
     from tonnage.models.source import resolve
@@ -84,11 +115,14 @@ def _roster(args: Namespace) -> "Roster":
         if name in sources:
             raise RequestError(f"Two models are called {name}; rename one of their files.")
         sources[name] = source
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
+    num_bytes += TRACES_BYTES if with_traces else 0
     options = ServingOptions(
         args.max_waiting,
-        server_bytes=server_bytes + (FORMS_BYTES if args.forms else 0),
-        server_token_bytes=FORMS_TOKEN_BYTES if args.forms else 0,
+        server_bytes=num_bytes,
+        with_forms=args.forms,
+        share_pages=True,
+        log=PressureLog(sys.stderr),
     )
     return make_roster(
         sources, args.memory, open_options(args, args.concurrency, options),
@@ -104,6 +138,7 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
         words = given_up(choice)
         if words:
             print(f"tonnage: {f'{name}: ' if several else ''}{words}", file=sys.stderr)
+        _tell_pages(choice.plan)
 
     return tell
 
@@ -164,6 +199,38 @@ def _load_first(pool: "ModelPool", roster: "Roster") -> None:
                 pool.load_now(offer.name, on_load(status))
     finally:
         status.close()
+
+
+def _wants_traces(url: str | None) -> bool:
+    """Return whether requests are traced. Raises RequestError when they cannot be."""
+    named = next((name for name in _COLLECTOR_VARIABLES if os.environ.get(name)), None)
+    if url is None and named is None:
+        return False
+    if find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None:
+        return True
+    way_out = "install it with pip install 'tonnage[otel]'."
+    if url is not None:
+        raise RequestError(f"--traces needs opentelemetry; {way_out}")
+    # Set for everything on this machine, perhaps: no reason not to serve.
+    print(f"tonnage: {named} is set, but traces need opentelemetry; {way_out}", file=sys.stderr)
+    return False
+
+
+def _tracer(url: str | None) -> "Tracer":
+    from tonnage.server.telemetry import otlp_tracer
+
+    return otlp_tracer(url)
+
+
+def _tell_pages(plan: "Plan") -> None:
+    """Say that answers share pages where not all of them could have a full context at once."""
+    tokens = plan.kv.groups[0].num_pages * plan.kv.page_tokens
+    if tokens < plan.concurrency * plan.context_tokens:
+        print(
+            f"tonnage: {plan.concurrency} answers at once share pages of {tokens:,} tokens; each "
+            f"may take {plan.context_tokens:,} of them.",
+            file=sys.stderr,
+        )
 
 
 def _name(source: str) -> str:

@@ -1,15 +1,34 @@
 """What the engine is doing, as the page and Prometheus are told."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from tonnage.engine import Engine
 from tonnage.server.metrics import Samples
 from tonnage.serving.activity import Activity
 
-# However many look on, and however often: the steps are asked five times a second.
+# However many look on, and however often: engine and kernel are asked five times a second.
 _FRESH_S = 0.2
+Seen = TypeVar("Seen")
+
+
+class Fresh(Generic[Seen]):
+    """An answer that is shared by all who ask within 0.2 s."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Seen]]) -> None:
+        """ask: takes a new look."""
+        self._ask = ask
+        self._seen: asyncio.Future[Seen] | None = None
+        self._asked_s = 0.0
+
+    async def get(self) -> Seen:
+        """Return what was seen at most 0.2 s ago."""
+        now_s = asyncio.get_running_loop().time()
+        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
+            self._seen = asyncio.ensure_future(self._ask())
+            self._asked_s = now_s
+        return await asyncio.shield(self._seen)
 
 
 class Onlooker:
@@ -18,16 +37,11 @@ class Onlooker:
     def __init__(self, engine: Engine) -> None:
         """Take an engine; it is asked when somebody looks."""
         self._engine = engine
-        self._seen: asyncio.Future[Activity] | None = None
-        self._asked_s = 0.0
+        self._activity = Fresh(lambda: asyncio.wrap_future(engine.look()))
 
     async def look(self) -> Activity:
         """Return what the engine did at most 0.2 s ago."""
-        now_s = asyncio.get_running_loop().time()
-        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
-            self._seen = asyncio.wrap_future(self._engine.look())
-            self._asked_s = now_s
-        return await asyncio.shield(self._seen)
+        return await self._activity.get()
 
     def speed(self, activity: Activity) -> dict[str, float | None]:
         """Return tokens per second, their forecast and the share of the bandwidth.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tonnage import __version__
-from tonnage.server import chat, completions, messages, overview, page, responses
+from tonnage.server import chat, completions, embeddings, messages, overview, page, responses
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
@@ -14,6 +14,7 @@ from tonnage.server.model_pool import ModelPool, draining
 from tonnage.server.openai_schema import ModelRequest, OptionalModel
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
+from tonnage.server.trace import Tracer
 
 Handler = Callable[[ModelPool, Exchange, Tenant, bytes], Awaitable[None]]
 ModelHandler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
@@ -68,6 +69,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/models/{model}": {"GET": Route(overview.model)},
     "/v1/chat/completions": {"POST": Route(of_model(chat.chat))},
     "/v1/completions": {"POST": Route(of_model(completions.complete))},
+    "/v1/embeddings": {"POST": Route(of_model(embeddings.embed))},
     "/v1/responses": {"POST": Route(of_model(responses.respond))},
     "/v1/messages": {"POST": Route(of_model(messages.messages))},
     "/v1/messages/count_tokens": {"POST": Route(of_model(messages.count_tokens))},
@@ -80,12 +82,15 @@ _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 class App:
     """Serves the models of a pool to all comers."""
 
-    def __init__(self, pool: ModelPool, tenants: Tenants, limits: Limits) -> None:
-        """tenants: who may ask. limits: what one of them can take."""
+    def __init__(
+        self, pool: ModelPool, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
         self.pool = pool
         self._tenants = tenants
         self._limits = limits
         self._intake = Intake()
+        self._tracer = tracer
         self.draining = False
 
     def drain(self) -> None:
@@ -105,12 +110,15 @@ class App:
             await self._fail(exchange, error)
         finally:
             exchange.release()
-        self.pool.requests.answered(path if path in ROUTES else "other", exchange.status)
+        route = path if path in ROUTES else "other"
+        self.pool.requests.answered(route, exchange.status)
+        if self._tracer is not None and exchange.method == "POST":
+            self._tracer.tell(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
-        if self.draining:
+        if self.draining and path != "/health":
             raise draining()
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
         if exchange.method in ("GET", "HEAD"):
@@ -125,7 +133,12 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
-        await work
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
 
     def _require_known_host(self, exchange: Exchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
@@ -151,8 +164,10 @@ class App:
         if not exchange.started:
             await exchange.json(told, failure.status, failure.headers)
             return
-        await exchange.event(told, "error" if in_anthropic else None)
-        await exchange.end_events()
+        if exchange.in_events:
+            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.end_events()
+        # Else the connection is cut: half of an answer must not look like a whole one.
 
 
 def route_of(path: str) -> str:

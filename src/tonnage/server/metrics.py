@@ -98,6 +98,8 @@ class Metrics:
         self.dropped_tokens = 0
         self.loads = 0
         self.unloads = 0
+        self.embedded_inputs = 0
+        self.embedded_tokens = 0
         self.first_token = Histogram()
         self.per_token = Histogram()
         self.load = Histogram()
@@ -112,6 +114,8 @@ class Metrics:
             "dropped_prompt_tokens": self.dropped_tokens,
             "model_loads": self.loads,
             "model_unloads": self.unloads,
+            "embedded_inputs": self.embedded_inputs,
+            "embedded_tokens": self.embedded_tokens,
         }
         for name, value in counters.items():
             samples.add(f"tonnage_{name}_total", "counter", value, model=model)

@@ -17,6 +17,7 @@ from typing import Any
 from tonnage.core.errors import TonnageError
 from tonnage.core.ledger import Ledger
 from tonnage.engine import Engine
+from tonnage.server.activity import Fresh
 from tonnage.server.failures import HttpError, too_many
 from tonnage.server.metrics import Metrics, Requests
 from tonnage.server.service import Service
@@ -103,6 +104,7 @@ class ModelPool:
         # One loads and unloads, so that bytes are given back before others are taken.
         self._loader = ThreadPoolExecutor(1, "models")
         self._looker = ThreadPoolExecutor(1, "ledger")
+        self._ledger = Fresh(self._take_ledger)
 
     @classmethod
     def around(cls, service: Service) -> "ModelPool":
@@ -203,12 +205,16 @@ class ModelPool:
                 if model.unseen is not None and not model.num_onlookers:
                     model.unseen.set()
 
-    async def ledger(self, services: Mapping[str, Service]) -> Ledger:
-        """Return every item of the process; services: from `looking`."""
-        engines = {name: service.engine for name, service in services.items()}
-        placed = {m.name: m.placed_bytes for m in self.models if self.state(m) == "loading"}
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._looker, lambda: self._measure(engines, placed))
+    async def ledger(self) -> Ledger:
+        """Return every item of the process as it was at most 0.2 s ago."""
+        return await self._ledger.get()
+
+    async def _take_ledger(self) -> Ledger:
+        with self.looking() as services:
+            engines = {name: service.engine for name, service in services.items()}
+            placed = {m.name: m.placed_bytes for m in self.models if self.state(m) == "loading"}
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._looker, lambda: self._measure(engines, placed))
 
     def drain(self) -> None:
         """Load nothing more and refuse who waits for that; running answers go on."""
@@ -321,6 +327,7 @@ class ModelPool:
         model.metrics.loads += 1
         model.metrics.load.add(self._load_s)
         self.residency.loaded(model.name)
+        self._ledger = Fresh(self._take_ledger)  # what was seen before is not so any more
 
     def _open(self, model: ServedModel) -> str | None:
         """Load in the thread for that; return what went wrong."""
@@ -355,6 +362,7 @@ class ModelPool:
         await asyncio.get_running_loop().run_in_executor(self._loader, self._close, model)
         model.metrics.unloads += 1
         self.residency.unloaded(model.name)
+        self._ledger = Fresh(self._take_ledger)
         if left := self._leaving.pop(model.name, None):
             left.set()
         self._advance()

@@ -72,7 +72,7 @@ async def metrics(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: byt
             for gauge, value in gauges(activity, service.onlooker.speed(activity)).items():
                 samples.add(f"tonnage_{gauge}", "gauge", value, model=name)
             tell_rungs(samples, activity, name)
-        tell_memory(samples, await pool.ledger(services))
+        tell_memory(samples, await pool.ledger())
     await exchange.whole(samples.text().encode(), KIND)
 
 
@@ -98,7 +98,7 @@ async def memory(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: byte
     name = pool.residency.latest() if asked is None else pool.find(asked).name
     with pool.looking() as services:
         told = await _going_on(services.get(name or ""))
-        ledger = await pool.ledger(services)
+        ledger = await pool.ledger()
     every = [_in_brief(pool, model) for model in pool.models]
     await exchange.json({"model": name, "models": every, **ledger.to_dict(), **told})
 
