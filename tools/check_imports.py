@@ -73,7 +73,13 @@ TABLE: dict[str, Room] = {
     "serving": Room(_names("core runtime text generation scheduler memory models _native")),
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
-    "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
+    # How a model is to be opened.
+    "opening": Room(_names("core planner serving")),
+    # Several models in one process: what each takes beside the others, before any is loaded.
+    "roster": Room(
+        _names("core engine expectation headers machine memory models opening planner quality")
+    ),
+    "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
     # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
     # blocks go back at once.
     "server": Room(
@@ -82,8 +88,8 @@ TABLE: dict[str, Room] = {
     ),
     "cli": Room(
         _names(
-            "tonnage core engine expectation headers generation server serving planner machine "
-            "models compress quality"
+            "tonnage core engine expectation headers generation opening roster server serving "
+            "planner machine models compress quality"
         ),
     ),
     # The package itself hands out the engine.

@@ -145,7 +145,7 @@ def test_what_was_read_is_counted(server, engine):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/metrics")
     told = connection.getresponse().read().decode()
-    assert f"tonnage_embedded_tokens_total {metrics.embedded_tokens}" in told
+    assert f'tonnage_embedded_tokens_total{{model="tiny"}} {metrics.embedded_tokens}' in told
     assert 'path="/v1/embeddings",status="200"' in told
     connection.request("GET", "/openapi.json")
     document = json.loads(connection.getresponse().read())
