@@ -6,9 +6,11 @@ import signal
 import socket
 import urllib.request
 from pathlib import Path
+from time import sleep
 
 import pytest
 
+from stand_ins.trace_collector import collecting
 from support.command import refused, tonnage
 from support.live_server import write_chat_model
 from support.serve_process import fetched, serving
@@ -45,7 +47,40 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
     assert "server 38.0 MiB" in sentence
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
-    assert "server 46.2 MiB" in sentence
+    assert "server 38.0 MiB" in sentence
+    assert "answer forms 6.2 MiB" in sentence
+
+
+def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
+    with serving(tmp_path, model, "--forms") as (_, url):
+
+        def forms() -> dict:
+            items = fetched(f"{url}/memory")["items"]
+            return next(item for item in items if item["name"] == "answer forms")
+
+        assert forms()["now_bytes"] == 0
+        fetched(f"{url}/v1/completions", {**body, "max_tokens": 3})
+        sleep(0.25)  # What was told just now is not measured again.
+        assert 0 < forms()["now_bytes"] <= forms()["planned_bytes"]
+
+
+def test_requests_are_traced_where_a_collector_is_named(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "max_tokens": 3}
+    with collecting() as collector:
+        for args, env in (
+            (("--traces", collector.address), {}),
+            ((), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}),
+        ):
+            collector.received.clear()
+            with serving(tmp_path, model, *args, **env) as (process, url):
+                fetched(f"{url}/v1/completions", body)
+                process.send_signal(signal.SIGTERM)  # what is left is sent before the end
+                assert process.wait(20) == 0
+            names = sorted(span.name for span in collector.spans())
+            assert names == ["POST /v1/completions", "decode", "prefill", "queue"]
+    sentence = refused(tonnage(tmp_path, "serve", model, "--port", 0, "--traces", "localhost"))
+    assert "it takes an address" in sentence
 
 
 def test_without_forms_a_bound_answer_is_refused(model, tmp_path):

@@ -18,6 +18,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
     request = decode(ChatRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     max_tokens = request.max_completion_tokens or request.max_tokens
@@ -33,6 +34,7 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
         [prompt],
         options,
         service.order(request, tenant),
+        trace=exchange.trace,
         num_each=request.n or 1,
         tool_names=[tool["function"]["name"] for tool in tools],
     ) as choices:
@@ -41,7 +43,7 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
             await writer.stream(exchange, choices, with_usage=with_usage)
         else:
             await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompt))
+            await exchange.json(writer.whole(choices), headers=dropped_header([prompt]))
 
 
 def _tools(request: ChatRequest) -> list[dict[str, Any]]:
@@ -62,9 +64,9 @@ def _constraint(
     return service.forms.of_format(request.response_format)
 
 
-def dropped_header(prompt: Prompt) -> dict[str, str]:
+def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
     """Return the header that tells of dropped tokens, if there are any."""
-    dropped = prompt.dropped_tokens
+    dropped = sum(prompt.dropped_tokens for prompt in prompts)
     return {"x-tonnage-dropped-tokens": str(dropped)} if dropped else {}
 
 
@@ -108,7 +110,7 @@ class _Writer:
             choice = choices.all[index]
             parts = choice.finish() if piece is None else choice.take(piece)
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompt))
+                await exchange.begin_events(dropped_header([self._prompt]))
             if not begun[index]:
                 begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})

@@ -24,6 +24,7 @@ _MAX_PROMPTS = 64
 async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
     request = decode(CompletionRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     _refuse_unknown(request)
     given = _prompts(request.prompt)
@@ -41,13 +42,15 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
     echoes = [_text(service, one) if request.echo else "" for one in given]
     writer = _Writer(service, prompts, request.logprobs, echoes, request.n or 1)
     order = service.order(request, tenant)
-    async with service.answering(prompts, options, order, num_each=request.n or 1) as choices:
+    async with service.answering(
+        prompts, options, order, trace=exchange.trace, num_each=request.n or 1
+    ) as choices:
         if request.stream:
             with_usage = bool(request.stream_options and request.stream_options.include_usage)
             await writer.stream(exchange, choices, with_usage=with_usage)
         else:
             await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompts[0]))
+            await exchange.json(writer.whole(choices), headers=dropped_header(prompts))
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
@@ -140,7 +143,7 @@ class _Writer:
                 if isinstance(part, str)
             )
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompts[0]))
+                await exchange.begin_events(dropped_header(self._prompts))
             if not begun[index]:
                 begun[index] = True
                 text = self._echo(index) + text

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tonnage.server.failures import HttpError
+from tonnage.server.trace import Trace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -67,7 +68,9 @@ class Exchange:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        self.trace = Trace(self.method, self.headers)
         self.started = False
+        self.in_events = False
         self.has_body = False
         self.status = 0
         self._receive = receive
@@ -173,7 +176,16 @@ class Exchange:
     async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events."""
         fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}
+        self.in_events = True
         await self._start(200, fields)
+
+    async def begin_parts(self, kind: str) -> None:
+        """Begin a body that comes in parts, without its length; `part` sends one, `end` ends it."""
+        await self._start(200, {"content-type": kind})
+
+    async def part(self, body: bytes) -> None:
+        """Send a part of the body."""
+        await self._more(body)
 
     async def event(self, value: Any, name: str | None = None) -> None:
         """Send one event: `value` as JSON, under `name` if there is one."""
@@ -183,6 +195,10 @@ class Exchange:
     async def done(self) -> None:
         """Send OpenAI's mark for the end of a stream."""
         await self._more(b"data: [DONE]\n\n")
+
+    async def end(self) -> None:
+        """End a body that came in parts."""
+        await self.end_events()
 
     async def end_events(self) -> None:
         """End the stream."""

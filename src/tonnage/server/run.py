@@ -20,6 +20,7 @@ from tonnage.server.connection import bounded
 from tonnage.server.exchange import PART_BYTES, Limits
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
+from tonnage.server.trace import Tracer
 
 # Files that are open anyway, and connections that are being refused or have just been cut off.
 _OTHER_FILES = 320
@@ -31,13 +32,15 @@ _WAITING_CONNECTIONS = 1024
 class Settings:
     """How a model is served. names: what it is called, the first in answers.
 
-    with_forms: answers may be bound to a form; the tables for that have been planned.
+    with_forms: answers may be bound to a form; the tables for that have been planned. tracer: whom
+    requests are told to; closed in the end.
     """
 
     names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
     with_forms: bool = False
+    tracer: Tracer | None = None
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -146,9 +149,12 @@ def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
     return_large_blocks()
     service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
-    server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
+    app = App(service, settings.tenants, settings.limits, settings.tracer)
+    server = server_of(app, settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
         service.close()
+        if settings.tracer is not None:
+            settings.tracer.close()
     return 130 if server.force_exit else 0

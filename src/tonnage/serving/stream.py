@@ -1,6 +1,6 @@
 """What callers iterate: answers as text, answers in an event loop, batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from time import perf_counter_ns
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.plan import Plan
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.generation import Answer, Generation
-from tonnage.serving.job import Job, OnStep, Piece, Terms
+from tonnage.serving.job import Job, OnStep, Piece, PoolJob, Terms
 from tonnage.serving.steps import StepLoop
 from tonnage.text.tokenizer import Tokenizer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tonnage.serving.activity import Activity
+    from tonnage.serving.embedding import Batch
 
 __all__ = ["AnswerStream", "Piece", "Serving"]
 
@@ -78,6 +80,16 @@ class Serving:
                 if failure is not None and not isinstance(failure, TonnageError):
                     raise failure
                 on_done(index)
+
+    def batch(self, prompts: Iterable[Sequence[int]], pooling: Pooling, terms: Terms) -> "Batch":
+        """Return texts whose hidden states are to be pooled, twice as many at once as can run."""
+        from tonnage.serving.embedding import Batch
+
+        jobs = (self._pool_job(prompt, pooling, terms) for prompt in prompts)
+        return Batch(self.loop, jobs, 2 * self._plan.concurrency)
+
+    def _pool_job(self, prompt: Sequence[int], pooling: Pooling, terms: Terms) -> PoolJob:
+        return PoolJob(next(self._ids), prompt, pooling, terms)
 
     def set_kv_bytes(self, num_bytes: int) -> None:
         """Let KV pages take `num_bytes` from the next step on."""
