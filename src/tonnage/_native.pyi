@@ -69,6 +69,18 @@ class Program:
         self, *, qkv: int, num_heads: int, kv: KvArgs, window: int, softcap: float, out: int
     ) -> None: ...
     def quantize(self, *, x: int, out: ActsArgs) -> None: ...
+    def pool(
+        self,
+        *,
+        x: int,
+        weight: int,
+        added: int,
+        added_weight: int,
+        eps: float,
+        cols: int,
+        sums: int,
+        slots: int,
+    ) -> None: ...
 
 class Executor:
     def __init__(self, isa: str, threads: int) -> None: ...
@@ -87,6 +99,7 @@ class Executor:
         tokens: list[int],
         spans: list[tuple[list[list[int]], int, int]],
         logit_rows: list[int],
+        pooled: list[tuple[int, int, int, bool]] = [],
     ) -> None: ...
     def load_matrix(
         self, *, program: Program, fd: int, file_offset: int, source: int, target: WeightArgs
