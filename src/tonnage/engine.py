@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
@@ -20,6 +19,7 @@ from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
+    Start,
     anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
@@ -33,10 +33,12 @@ from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.fit import Wishes
+from tonnage.quality.cache import known_audits
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
-from tonnage.serving.job import Terms
+from tonnage.serving.embedding import Embedder
+from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
@@ -50,28 +52,6 @@ Message = Mapping[str, Any]
 THIS_PROCESS = ProcessLedger()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The process before a model was opened, and what it was allowed then.
-
-    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes; process: where they are counted.
-    """
-
-    process: ProcessLedger
-    resident_bytes: int
-    anonymous_bytes: int
-    beside_bytes: int
-    budget_bytes: int = 0
-
-    @classmethod
-    def of(cls, process: ProcessLedger) -> "Start":
-        """Return how the process stands now."""
-        others = process.beside()
-        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
-        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
-
-
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
@@ -81,7 +61,7 @@ class Engine:
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
-        start: "Start",
+        start: Start,
         choice: Choice,
         serving: Serving,
         expectation: Expectation,
@@ -99,6 +79,9 @@ class Engine:
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
+        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
+        self.encode_inputs = embedder.encode
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -133,11 +116,11 @@ class Engine:
         What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
         kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
-        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
-        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once, each with a full context unless `serving` lets them share.
-        offline: a model that is not here is an error. on_load is told the bytes of weights placed
-        so far, and of all. process: whose engines count against the budget; those of this process.
+        `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it may lie from
+        the file, a name or a mean KL divergence; `lossless` loads the file as it stands or refuses.
+        concurrency: answers at once, each with a full context unless `serving` lets them share.
+        offline: a model that is not here is an error. on_load is told the bytes placed so far, and
+        of all. process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -154,7 +137,7 @@ class Engine:
         )  # fmt: skip
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         choice = choose(
-            spec, machine, wishes, budget, predictor(rates),
+            spec, machine, wishes, budget, predictor(rates), known_audits(source.path),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, budget)
@@ -207,8 +190,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
-        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
 
     def generate_batch(
         self,

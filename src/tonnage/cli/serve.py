@@ -5,11 +5,12 @@ import sys
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import open_engine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES, TRACES_BYTES
+from tonnage.core.footprint import TRACES_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 
 if TYPE_CHECKING:
@@ -26,17 +27,20 @@ def serve(args: Namespace) -> int:
     from tonnage.serving.build import ServingOptions
 
     with_traces = _wants_traces(args.traces)
-    server_bytes = SERVER_BYTES + args.connections * CONNECTION_BYTES
-    server_bytes += TRACES_BYTES if with_traces else 0
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
     options = ServingOptions(
-        args.max_waiting, server_bytes=server_bytes, with_forms=args.forms, share_pages=True
+        args.max_waiting,
+        server_bytes=num_bytes + (TRACES_BYTES if with_traces else 0),
+        with_forms=args.forms,
+        share_pages=True,
+        log=PressureLog(sys.stderr),
     )
     with open_engine(args, args.concurrency, options) as engine:
         _tell_pages(engine)
         before = anonymous_bytes()
         try:
             from tonnage.server.exchange import Limits
-            from tonnage.server.run import Settings, bind
+            from tonnage.server.run import Settings, allow_connections, bind
             from tonnage.server.run import serve as run
             from tonnage.server.tenants import read_tenants
         except ModuleNotFoundError as error:
@@ -46,6 +50,7 @@ def serve(args: Namespace) -> int:
         tracer = _tracer(args.traces) if with_traces else None
         engine.server_bytes = anonymous_bytes() - before
         tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+        allow_connections(args.connections)
         bound = bind(args.host, args.port, need_keys=tenants.need_keys)
         limits = Limits(
             body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
@@ -53,6 +58,26 @@ def serve(args: Namespace) -> int:
         names = [_name(engine.source.name), *(args.alias or ())]
         settings = Settings(names, tenants, limits, args.forms, tracer)
         return run(engine, bound, settings)
+
+
+class PressureLog:
+    """Prints what gives way when pages are short, at most a line a second; it may be hundreds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """stream: where to."""
+        self._stream = stream
+        self._next_s = 0.0
+        self._num_left_out = 0
+
+    def __call__(self, sentence: str) -> None:
+        """Print `sentence`, or count it."""
+        now = monotonic()
+        if now < self._next_s:
+            self._num_left_out += 1
+            return
+        more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
+        self._next_s, self._num_left_out = now + 1, 0
+        print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
 
 
 def _check(args: Namespace) -> None:

@@ -83,7 +83,9 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
     offsets = {b.name: b.offset for b in buffers}
-    lowering = Lowering(spec, placer, kv, ropes, offsets, workload.max_logit_rows)
+    lowering = Lowering(
+        spec, placer, kv, ropes, offsets, workload.max_logit_rows, workload.concurrency
+    )
     return Plan(
         family=spec.family,
         vocab_size=spec.vocab_size,
@@ -100,6 +102,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         buffers=buffers,
         steps=lowering.steps(),
         logits_offset=offsets["logits"],
+        pooled_offset=offsets["pooled"],
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, end)),
     )
@@ -148,7 +151,7 @@ def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
 
 
 # The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize,
-# 5 output product, 6 norm, 7 gated, 8 down, 9 norm, 10 head.
+# 5 output product, 6 norm, 7 gated, 8 down, 9 norm and pool, 10 head.
 _ALWAYS = (0, 10)
 
 
@@ -166,6 +169,8 @@ def _needs(spec: ModelSpec, workload: Workload, placer: WeightPlacer) -> list[Ne
         Need("attended_values", 4 * rows * attended, 3, 5),
         Need("attended_codes", acts_bytes(rows, attended), 4, 5),
         Need("inner_codes", acts_bytes(rows, hidden), 7, 8),
+        # What lives in all steps shares its bytes with nothing, so sums last until they are read.
+        Need("pooled", 8 * workload.concurrency * spec.d_model, *_ALWAYS),
         Need("logits", 4 * workload.max_logit_rows * spec.vocab_size, 10, 10),
     ]
     if floats:

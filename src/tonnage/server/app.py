@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tonnage import __version__
-from tonnage.server import chat, completions, messages, overview, page, responses
+from tonnage.server import chat, completions, embeddings, messages, overview, page, responses
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
 from tonnage.server.service import Service
@@ -50,6 +50,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/models/{model}": {"GET": Route(overview.model)},
     "/v1/chat/completions": {"POST": Route(chat.chat)},
     "/v1/completions": {"POST": Route(completions.complete)},
+    "/v1/embeddings": {"POST": Route(embeddings.embed)},
     "/v1/responses": {"POST": Route(responses.respond)},
     "/v1/messages": {"POST": Route(messages.messages)},
     "/v1/messages/count_tokens": {"POST": Route(messages.count_tokens)},
@@ -110,7 +111,12 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
-        await work
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
 
     def _require_known_host(self, exchange: Exchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
@@ -136,8 +142,10 @@ class App:
         if not exchange.started:
             await exchange.json(told, failure.status, failure.headers)
             return
-        await exchange.event(told, "error" if in_anthropic else None)
-        await exchange.end_events()
+        if exchange.in_events:
+            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.end_events()
+        # Else the connection is cut: half of an answer must not look like a whole one.
 
 
 def route_of(path: str) -> str:

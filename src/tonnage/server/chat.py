@@ -89,7 +89,7 @@ class _Writer:
             {
                 "index": index,
                 "message": _message(choice),
-                "logprobs": self._logprobs(choice, 0),
+                "logprobs": self._logprobs(choice),
                 "finish_reason": choice.finish_reason,
             }
             for index, choice in enumerate(choices.all)
@@ -97,28 +97,27 @@ class _Writer:
         usage = usage_of([self._prompt], choices)
         return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
 
-    def _logprobs(self, choice: Choice, begin: int) -> dict[str, Any] | None:
+    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
         if self._num_top is None:
             return None
         tokenizer = self._service.engine.tokenizer
-        return chat_logprobs(tokenizer, choice.logprobs[begin:], self._num_top)
+        return chat_logprobs(tokenizer, choice.take_logprobs(), self._num_top)
 
     async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
-        seen = [-1] * len(choices.all)  # logprobs that are sent; -1: not even the role
+        begun = [False] * len(choices.all)
         async for index, piece in choices.pieces():
             choice = choices.all[index]
             parts = choice.finish() if piece is None else choice.take(piece)
             if not exchange.started:
                 await exchange.begin_events(dropped_header([self._prompt]))
-            if seen[index] < 0:
-                seen[index] = 0
+            if not begun[index]:
+                begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})
             for delta in _deltas(choice, parts):
-                logprobs = self._logprobs(choice, seen[index])
-                seen[index] = len(choice.logprobs)
-                await self._chunk(exchange, index, delta, logprobs)
+                await self._chunk(exchange, index, delta, self._logprobs(choice))
             if piece is None:
-                rest = self._logprobs(choice, seen[index])
+                rest = self._logprobs(choice)
                 await self._chunk(exchange, index, {}, rest, choice.finish_reason)
         if with_usage:
             usage = usage_of([self._prompt], choices)

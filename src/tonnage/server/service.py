@@ -9,18 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
-from tonnage.server.choices import Choice, Choices
+from tonnage.server.choices import Choice, Choices, LogprobRoom
 from tonnage.server.conversation import Turns, without_tools
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
-from tonnage.server.openai_schema import Sampling
+from tonnage.server.openai_schema import Sampling, Wishes
 from tonnage.server.tenants import Tenant
 from tonnage.server.trace import Trace
+from tonnage.serving.embedding import Embedding
 
 Result = TypeVar("Result")
 _SAME_NAMES = (
@@ -66,6 +68,7 @@ class Service:
         self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
+        self._logprobs = LogprobRoom()
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -135,7 +138,7 @@ class Service:
         self.metrics.dropped_tokens += dropped
         return Prompt(tokens[:head] + tokens[len(tokens) - (kept - head) :], dropped)
 
-    def order(self, request: Sampling, tenant: Tenant) -> Order:
+    def order(self, request: Wishes, tenant: Tenant) -> Order:
         """Return how a request is to be served; a tenant's own salt is always part of its salt."""
         salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
         wish = request.priority or 0
@@ -173,7 +176,7 @@ class Service:
                     tenant=order.tenant.name,
                     cache_salt=order.cache_salt,
                 )
-                choices.all.append(Choice(answer, tool_names, end_ids))
+                choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
             generations = [choice.answer.generation for choice in choices.all]
             trace.answering(self.name, options, generations)
             yield choices
@@ -181,6 +184,37 @@ class Service:
             await choices.close()
             self.metrics.in_progress -= 1
             self._count(choices, order.tenant)
+
+    @asynccontextmanager
+    async def embedding(
+        self,
+        prompts: Sequence[Sequence[int]],
+        order: Order,
+        *,
+        pooling: Pooling | None,
+        dimensions: int | None,
+    ) -> AsyncIterator[AsyncIterator[Embedding]]:
+        """Give the vector of each prompt; leaving ends what still runs and counts what was read."""
+        order.tenant.admit(time.monotonic())
+        vectors = self._answers.embed_stream(
+            prompts, pooling=pooling, dimensions=dimensions, priority=order.priority,
+            deadline_s=order.deadline_s, tenant=order.tenant.name,
+        )  # fmt: skip
+        metrics = self.metrics
+        metrics.in_progress += 1
+
+        async def counted() -> AsyncIterator[Embedding]:
+            async for one in vectors:
+                metrics.embedded_inputs += 1
+                metrics.embedded_tokens += one.num_tokens
+                order.tenant.spend(one.num_tokens)
+                yield one
+
+        try:
+            yield counted()
+        finally:
+            await vectors.aclose()
+            metrics.in_progress -= 1
 
     def _count(self, choices: Choices, tenant: Tenant) -> None:
         metrics = self.metrics

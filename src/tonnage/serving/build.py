@@ -25,6 +25,8 @@ class ServingOptions:
     disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes: what
     an HTTP server in this process may come to. with_forms: its answers may be bound to a form.
     share_pages: answers share what pages fit, at least a full context; else each has a full one.
+    log: told in a sentence each time that the pressure ladder does more than evict; by the thread
+    that runs the steps, so it has to return at once.
     """
 
     max_waiting: int = 1024
@@ -34,6 +36,7 @@ class ServingOptions:
     server_bytes: int = 0
     with_forms: bool = False
     share_pages: bool = False
+    log: Callable[[str], None] | None = None
 
 
 class ArenaPages:
@@ -65,7 +68,6 @@ def build_serving(
     options: ServingOptions,
     *,
     store: PageStore | None = None,
-    log: Callable[[str], None] | None = None,
 ) -> Serving:
     """Return the serving of a loaded model, with nothing in its pages."""
     plan = runtime.plan
@@ -85,6 +87,6 @@ def build_serving(
             max_cached_bytes=options.max_cached_bytes,
             store=store,
         )
-        return Scheduler(cache, limits, log=log)
+        return Scheduler(cache, limits, log=options.log)
 
     return Serving(StepLoop(runtime, make_scheduler), tokenizer, plan)
