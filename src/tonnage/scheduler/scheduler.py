@@ -285,8 +285,6 @@ class Scheduler:
             added = self._add(parts, sequence, min(left, sequence.num_pending))
             left -= added
             if added and page is not None:  # else the next one waits for what nobody computes
-                added and page is not None
-            ):  # or who comes next would wait for a page nobody computes
                 claimed.add(page)
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
