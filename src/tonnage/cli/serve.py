@@ -217,9 +217,14 @@ def _wants_traces(url: str | None) -> bool:
 
 
 def _tracer(url: str | None) -> "Tracer":
-    from tonnage.server.telemetry import otlp_tracer
+    try:
+        from tonnage.server.telemetry import otlp_tracer
 
-    return otlp_tracer(url)
+        return otlp_tracer(url)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"Traces need {error.name}; install it with pip install 'tonnage[otel]'."
+        ) from None
 
 
 def _tell_pages(plan: "Plan") -> None:
