@@ -77,6 +77,8 @@ std::string best_isa() {
   return "scalar";
 }
 
+const Kernels& kernels_of(const std::string& isa) { return *require_kernels(isa); }
+
 namespace {
 
 [[noreturn]] void reject(const std::string& what, int64_t value, int64_t limit) {

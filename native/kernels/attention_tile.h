@@ -39,11 +39,14 @@ inline Tile make_tile(uint8_t* scratch, int num_queries, int v_pad) {
   return tile;
 }
 
-// Calls fn(width, i) for the queries [i, i + width) of a tile, width at most kMicro and a constant.
+// Calls fn(width, i) for the queries [i, i + width) of a tile: as few passes as registers allow, of nearly equal
+// width, a constant.
 template <class Fn>
 void by_micro(int count, Fn&& fn) {
-  for (int i = 0; i < count; i += kMicro) {
-    const int width = count - i < kMicro ? count - i : kMicro;
+  const int passes = (count + kMicro - 1) / kMicro;
+  for (int p = 0; p < passes; ++p) {
+    const int i = count * p / passes;
+    const int width = count * (p + 1) / passes - i;
     unroll<kMicro>([&](auto n) __attribute__((always_inline)) {
       if (width == n + 1) fn(std::integral_constant<int, n + 1>{}, i);
     });

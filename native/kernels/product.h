@@ -24,9 +24,11 @@ struct ActCursor {
 
 // Adds block j of `super` to acc[group][column]. Each element is one chain of fused multiply-adds in block
 // order, whatever `columns` is: that makes batches and chunks bit-identical to single rows. Integer sums of
-// both groups are kept at once, so that one broadcast feeds two products.
-template <class F, int columns>
-[[gnu::always_inline]] inline void accumulate_block(const F& super, int j, const ActCursor& in, F32 (&acc)[2][columns]) {
+// both groups are kept at once, so that one broadcast feeds two products. With `keep` the codes are also
+// stored at `kept`, in the form that Unpacked reads.
+template <class F, int columns, bool keep>
+[[gnu::always_inline]] inline void accumulate_block(const F& super, int j, const ActCursor& in, F32 (&acc)[2][columns],
+                                                    uint8_t* kept) {
   constexpr int parts = F::kHalves ? 2 : 1;
   F32 total[2][columns];
   unroll<parts>([&](auto h) __attribute__((always_inline)) {
@@ -39,6 +41,10 @@ template <class F, int columns>
       constexpr int q = h * 4 + i;
       const U8 w0 = super.template code<0, q>(j);
       const U8 w1 = super.template code<1, q>(j);
+      if constexpr (keep) {
+        store_u8(kept + 64 * q, w0);
+        store_u8(kept + 512 + 64 * q, w1);
+      }
       unroll<columns>([&](auto c) __attribute__((always_inline)) {
         const I32 x = repeat4(in.codes + c * in.stride + 4 * q);
         sum[0][c] = dot4(sum[0][c], w0, x);
@@ -47,12 +53,15 @@ template <class F, int columns>
     });
     unroll<2>([&](auto g) __attribute__((always_inline)) {
       const F32 scale = super.template scale<g, h>(j);
+      auto* floats = reinterpret_cast<float*>(kept + 1024) + 16 * (parts * g + h);
+      if constexpr (keep) store(floats, scale);
       unroll<columns>([&](auto c) __attribute__((always_inline)) {
         const F32 dot = to_f32(sum[g][c]);
         total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
       });
       if constexpr (F::kAffine) {
         const F32 offset = super.template offset<g, h>(j);
+        if constexpr (keep) store(floats + 32 * parts, offset);
         unroll<columns>([&](auto c) __attribute__((always_inline)) {
           const ActMeta& m = in.meta[c * in.meta_stride];
           const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
@@ -72,68 +81,116 @@ template <class F, int columns>
 // and the work on a block leaves the core too little room to run ahead by itself.
 constexpr int kPrefetch = 8192;
 
-// Adds num_blocks blocks, a whole number of super-blocks, to acc.
-template <class F, int columns>
+// Lines to ask for: some with each block, until the end.
+struct Ahead {
+  const uint8_t* next;
+  const uint8_t* end;
+  int lines;  // with each block
+
+  [[gnu::always_inline]] void ask() {
+    if (next >= end) return;
+    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + 64 * i);
+    next += 64 * lines;
+  }
+};
+
+// Adds num_blocks blocks, a whole number of super-blocks, to acc, and asks for weights that come later.
+template <class F, int columns, bool keep, class Ask>
 [[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
-                                              F32 (&acc)[2][columns]) {
+                                              F32 (&acc)[2][columns], uint8_t* kept, Ask&& ask) {
   for (int64_t b = 0; b < num_blocks; b += F::kSuper) {
     const uint8_t* bytes = source + b / F::kSuper * F::kBytes;
     const F super(bytes);
     for (int j = 0; j < F::kSuper; ++j) {
-      if constexpr (F::kPacked) {
-        constexpr int size = F::kBytes / F::kSuper;
-        for (int line = 0; line < size; line += 64) __builtin_prefetch(bytes + j * size + kPrefetch + line);
-      }
-      accumulate_block<F, columns>(super, j, in.at_block(b + j), acc);
+      ask(bytes, j);
+      accumulate_block<F, columns, keep>(super, j, in.at_block(b + j), acc, kept);
+      if constexpr (keep) kept += Unpacked<F::kHalves, F::kAffine>::kBytes;
     }
   }
 }
+
 // out[column][32] = (first ? 0 : out) + blocks · in
-template <class F, int columns>
-void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first) {
+template <class F, int columns, bool keep, class Ask>
+[[gnu::always_inline]] inline void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
+                                                float* out, bool first, uint8_t* kept, Ask&& ask) {
   F32 acc[2][columns];
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     acc[0][c] = first ? zero_f() : load(out + 32 * c);
     acc[1][c] = first ? zero_f() : load(out + 32 * c + 16);
   });
-  accumulate<F, columns>(source, num_blocks, in, acc);
+  accumulate<F, columns, keep>(source, num_blocks, in, acc, kept, ask);
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
     store(out + 32 * c, acc[0][c]);
     store(out + 32 * c + 16, acc[1][c]);
   });
 }
 
-// Runs product_tile over `rows` activation rows in tiles of nearly equal width, at most `widest`.
-template <class F, int widest>
-inline void product_rows(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows,
-                         float* out, bool first) {
+// One tile alone: the weights stream by.
+template <class F, int columns>
+void streamed_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out) {
+  constexpr int size = F::kBytes / F::kSuper;
+  product_tile<F, columns, false>(source, num_blocks, in, out, true, nullptr,
+                                  [](const uint8_t* bytes, int j) __attribute__((always_inline)) {
+    for (int line = 0; line < size; line += 64) __builtin_prefetch(bytes + j * size + kPrefetch + line);
+  });
+}
+
+// A tile of several that share a piece of the panel.
+template <class F, int columns, bool keep>
+void shared_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first,
+                 uint8_t* kept, Ahead* ahead) {
+  Ahead mine = *ahead;
+  product_tile<F, columns, keep>(source, num_blocks, in, out, first, kept,
+                                 [&](const uint8_t*, int) __attribute__((always_inline)) { mine.ask(); });
+  *ahead = mine;
+}
+
+// Calls fn(width) with width as a constant.
+template <int widest, class Fn>
+inline void with_width(int width, Fn&& fn) {
+  unroll<widest>([&](auto i) __attribute__((always_inline)) {
+    if (width == i + 1) fn(std::integral_constant<int, i + 1>{});
+  });
+}
+
+// How many activation rows one pass over a block takes: as many as the registers hold.
+template <class F>
+constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 5 : 6;
+
+// What several tiles of rows read of one piece of a panel: the first decodes its codes and leaves them unpacked in
+// L1, where the others find them. All ask for the next piece, so that memory does not rest while they multiply.
+template <Layout layout>
+void shared_piece(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows, float* out,
+                  uint8_t* scratch) {
+  using F = Format<layout>;
+  using Plain = Unpacked<F::kHalves, F::kAffine>;
+  constexpr int widest = kWidest<F>;
+  constexpr int lines = (F::kBytes / F::kSuper + 63) / 64;
   const int tiles = (rows + widest - 1) / widest;
+  const int64_t size = num_blocks / F::kSuper * F::kBytes;
+  Ahead ahead = {source + size, source + 2 * size, (lines + tiles - 1) / tiles};
   for (int t = 0; t < tiles; ++t) {
     const int begin = rows * t / tiles;
     const int width = rows * (t + 1) / tiles - begin;
     const ActCursor cursor = ActCursor::at(in, begin, block);
     float* tile_out = out + 32 * begin;
-    unroll<widest>([&](auto i) __attribute__((always_inline)) {
-      if (width == i + 1) product_tile<F, i + 1>(source, num_blocks, cursor, tile_out, first);
+    with_width<widest>(width, [&](auto w) __attribute__((always_inline)) {
+      if constexpr (layout == Layout::Q8_0) shared_tile<F, w, false>(source, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
+      else if (t == 0) shared_tile<F, w, true>(source, num_blocks, cursor, tile_out, block == 0, scratch, &ahead);
+      else shared_tile<Plain, w, false>(scratch, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
     });
   }
 }
 
-// How many activation rows one pass over a block takes: as many as the registers hold.
-template <class F>
-constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 4 : 6;
-
-// Up to this many rows it is cheaper to decode the packed codes anew for each tile of rows.
-template <class F>
-constexpr int kDirectRows = F::kHalves ? 8 : 24;
-
-// Few rows are fed from the packed codes in registers; more rows share an unpacked piece in L1.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
-  using Plain = Unpacked<F::kHalves, F::kAffine>;
+  constexpr int widest = kWidest<F>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= kDirectRows<F>) return product_rows<F, kWidest<F>>(panel, blocks, in, 0, rows, out, true);
+  if (rows <= widest)
+    return with_width<widest>(rows, [&](auto w) __attribute__((always_inline)) {
+      streamed_tile<F, w>(panel, blocks, ActCursor::at(in, 0, 0), out);
+    });
   // Pieces of nearly equal size, each a whole number of super-blocks.
   const int64_t supers = blocks / F::kSuper;
   constexpr int64_t most = kUnpackBlocks / F::kSuper;
@@ -141,13 +198,8 @@ void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* ou
   for (int64_t i = 0; i < pieces; ++i) {
     const int64_t begin = supers * i / pieces;
     const int64_t end = supers * (i + 1) / pieces;
-    uint8_t* target = scratch;
-    for (int64_t s = begin; s < end; ++s) {
-      const F super(panel + s * F::kBytes);
-      for (int j = 0; j < F::kSuper; ++j, target += Plain::kBytes) unpack_block(super, j, target);
-    }
-    const int64_t first = begin * F::kSuper;
-    product_rows<Plain, kWidest<Plain>>(scratch, (end - begin) * F::kSuper, in, first, rows, out, i == 0);
+    shared_piece<layout>(panel + begin * F::kBytes, (end - begin) * F::kSuper, in, begin * F::kSuper, rows, out,
+                         scratch);
   }
 }
 

@@ -300,6 +300,9 @@ class World:
         for ended in self.scheduler.take_ended():
             if ended.error is not None:
                 self._note(ended.error)
+            if isinstance(ended.error, OverloadError):
+                most = self.scheduler._most_tokens(self.requests[ended.request_id])
+                assert not self.scheduler._fits_alone(most), "it only had to wait"
             self._drop(ended.request_id)
 
     def _note(self, error: OverloadError | DeadlineError) -> None:

@@ -212,6 +212,7 @@ struct Requantization {
   int64_t rows;  // up to 32
   int64_t cols;
 };
+constexpr int64_t kLogitBlock = 256;
 constexpr int64_t kRequantizeFloats = 16 * 256;
 
 struct Kernels {
@@ -231,6 +232,10 @@ struct Kernels {
   // tile: room for kRequantizeFloats. Returns a row whose values are not finite or exceed what
   // the target's scales hold, or -1.
   int64_t (*requantize)(const Requantization&, float* tile, uint8_t* out);
+  // Sets the largest of n <= kLogitBlock logits; returns whether each is a number below infinity.
+  bool (*block_peak)(const float* logits, int64_t n, float* peak);
+  // Sums exp((logit - peak) / temperature) over n <= kLogitBlock logits.
+  double (*block_weight)(const float* logits, int64_t n, float peak, float temperature);
 };
 
 namespace scalar { extern const Kernels kKernels; }

@@ -108,6 +108,8 @@ class Executor {
 
 // The best of scalar, avx2 and avx512 on this CPU.
 std::string best_isa();
+// Returns the kernels of scalar, avx2 or avx512. Throws InputError when they are not built or this CPU lacks it.
+const Kernels& kernels_of(const std::string& isa);
 // Whether kernels for it are built and this CPU can run them.
 bool has_isa(const std::string& isa);
 

@@ -6,6 +6,7 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
     THREAD_STACK_BYTES,
+    forms_bytes,
     interpreter_bytes,
     requests_bytes,
     sampler_bytes,
@@ -46,6 +47,8 @@ class Workload:
     resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
+    with_forms: answers may be bound to a form. shared_pages: beside a full context of one sequence,
+    for all others; None: full contexts for all.
     """
 
     context_tokens: int
@@ -59,6 +62,8 @@ class Workload:
     beside_bytes: int = 0
     formats: Formats = ()
     server_bytes: int = 0
+    with_forms: bool = False
+    shared_pages: int | None = None
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -106,7 +111,11 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
 def kv_need(workload: Workload) -> KvNeed:
     """Return what `workload` asks of the pools of pages."""
     return KvNeed(
-        workload.concurrency, workload.context_tokens, workload.max_rows, workload.kv_format
+        workload.concurrency,
+        workload.context_tokens,
+        workload.max_rows,
+        workload.kv_format,
+        workload.shared_pages,
     )
 
 
@@ -186,6 +195,8 @@ def _items(
     server = (Item("server", "host", num_bytes),) if num_bytes else ()
     asked = requests_bytes(workload.concurrency, workload.context_tokens)
     requests = (Item("requests", "host", asked),) if asked else ()
+    bound = forms_bytes(spec.vocab_size) if workload.with_forms else 0
+    forms = (Item("answer forms", "host", bound),) if bound else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
@@ -202,6 +213,7 @@ def _items(
         *others,
         *requests,
         *server,
+        *forms,
     )
 
 

@@ -23,6 +23,8 @@ __all__ = ["Ended", "Part", "Scheduler"]
 
 # A prompt goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
+# Of the longest wait that is allowed: what a step beside answers is expected to take.
+AIMED_PERCENT = 70
 _MAX_RETRY_S = 600
 
 
@@ -186,6 +188,10 @@ class Scheduler:
         """Return how many tokens of a request's prompt were found in the cache at most."""
         return self._all[request_id].num_cached
 
+    def admitted_ns(self, request_id: int) -> int:
+        """Return when a running request had pages for the first time, by the clock of its steps."""
+        return self._all[request_id].admitted_ns
+
     # Waiting -> running
 
     def _admit(self) -> None:
@@ -204,6 +210,7 @@ class Scheduler:
                 return
             self._waiting.remove(sequence)
             sequence.admit(self.cache, sequence.match(self.cache))
+            sequence.admitted_ns = sequence.admitted_ns or self.events.now_ns
             self._running.append(sequence)
 
     def _free_slot(self) -> int:
@@ -260,8 +267,8 @@ class Scheduler:
         limits = self.limits
         most = limits.max_rows
         if any(part.sequence.awaited for part in parts.values()):
-            # A part of the bound is left to what the forecast does not know.
-            bound = limits.max_stall_ns - limits.max_stall_ns // 5
+            # The rest of the bound is left to what other processes do meanwhile.
+            bound = limits.max_stall_ns * AIMED_PERCENT // 100
             low = min(most, len(parts) + MIN_CHUNK_ROWS)
             most = most_rows(self._step_ns, bound, low, most)
         left = most - len(parts)
@@ -275,9 +282,10 @@ class Scheduler:
                 page = sequence.next_page(self.cache)
             if left < 1 or (page is not None and page in claimed):
                 continue
-            if page is not None:
+            added = self._add(parts, sequence, min(left, sequence.num_pending))
+            left -= added
+            if added and page is not None:  # else the next one waits for what nobody computes
                 claimed.add(page)
-            left -= self._add(parts, sequence, min(left, sequence.num_pending))
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""
@@ -303,12 +311,20 @@ class Scheduler:
         return num_rows
 
     def _nothing_fits(self, now_ns: int) -> list[Part]:
-        """Refuse the eldest, which does not fit although everything else was given up."""
+        """Return rows of the eldest, to whom all others give way; refuse it if they do not fit.
+
+        Whoever's turn it was found no page and is younger than those who have them.
+        """
         active = [s for s in self._running if not s.stalled]
-        if active:
-            self._refuse(min(active, key=seniority))
+        if not active:
+            return []
+        eldest = min(active, key=seniority)
+        parts: dict[int, Part] = {}
+        num_rows = min(eldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_rows)
+        if not self._add(parts, eldest, num_rows):
+            self._refuse(eldest)
             return self.next_step(now_ns)
-        return []
+        return list(parts.values())
 
     # Ends
 

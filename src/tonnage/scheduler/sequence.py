@@ -40,10 +40,11 @@ class Request:
 class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
-    tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window. slot:
-    where its hidden states are summed up while it holds pages, -1 where they are not wanted. Such a
-    sequence neither finds nor leaves a prefix: a mean needs every row, and texts that are read once
-    must not evict the conversations that go on.
+    tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    admitted_ns: when it had pages for the first time, 0 before. slot: where its hidden states are
+    summed up while it holds pages, -1 where they are not wanted. Such a sequence neither finds nor
+    leaves a prefix: a mean needs every row, and texts that are read once must not evict the
+    conversations that go on.
     """
 
     request: Request
@@ -54,6 +55,7 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    admitted_ns: int = 0
     load: "PrefixLoad | None" = None
     slot: int = -1
     tables: list[list[int]] = field(default_factory=list)

@@ -11,6 +11,7 @@ from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, R
 from tonnage.server.failures import HttpError, failure_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
+from tonnage.server.trace import Tracer
 
 Handler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
 
@@ -62,12 +63,15 @@ _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 class App:
     """Serves one Service to all comers."""
 
-    def __init__(self, service: Service, tenants: Tenants, limits: Limits) -> None:
-        """tenants: who may ask. limits: what one of them can take."""
+    def __init__(
+        self, service: Service, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
         self.service = service
         self._tenants = tenants
         self._limits = limits
         self._intake = Intake()
+        self._tracer = tracer
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +86,15 @@ class App:
             await self._fail(exchange, error)
         finally:
             exchange.release()
-        self.service.metrics.answered(path if path in ROUTES else "other", exchange.status)
+        route = path if path in ROUTES else "other"
+        self.service.metrics.answered(route, exchange.status)
+        if self._tracer is not None and exchange.method == "POST":
+            self._tracer.tell(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
-        if self.draining:
+        if self.draining and path != "/health":
             raise HttpError(
                 503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
             )
@@ -104,7 +111,12 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
-        await work
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
 
     def _require_known_host(self, exchange: Exchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""

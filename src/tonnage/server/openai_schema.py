@@ -16,6 +16,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=10)]
 Stops = str | Annotated[list[str], Meta(max_length=16)]
 Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+Truncation = Literal["disabled", "middle", "auto"]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -43,7 +44,7 @@ class Sampling(Wishes, kw_only=True):
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     ignore_eos: bool | None = None
-    truncation: Literal["disabled", "middle", "auto"] | None = None
+    truncation: Truncation | None = None
 
 
 class StreamOptions(Struct):

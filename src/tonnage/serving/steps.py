@@ -248,7 +248,8 @@ class StepLoop:
         assert isinstance(job, Job)
         answer = job.answer
         if not answer.generation.tokens:
-            answer.generation.num_cached_tokens = self.scheduler.num_cached(job.id)
+            admitted_ns = self.scheduler.admitted_ns(job.id)
+            answer.started(self.scheduler.num_cached(job.id), admitted_ns)
         if answer.max_tokens == 0:
             self._finish(job, answer.end("length"))
             return
