@@ -180,8 +180,9 @@ def print_tables(report: dict[str, Any]) -> None:
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Run both sides alternately and return the report."""
     threads, tonnage = str(args.threads), args.tonnage.split()
-    bench = [*tonnage, "bench", args.model, "--json", "--threads", threads]
-    once = [*tonnage, "run", args.model, "Hi", "--max-tokens", "1", "--threads", threads]
+    same = ["--threads", threads, "--kv", "f16"]  # the peer's pages
+    bench = [*tonnage, "bench", args.model, "--json", *same]
+    once = [*tonnage, "run", args.model, "Hi", "--max-tokens", "1", *same]
     worker = [args.peer_python, str(WORKER), args.model, "--threads", threads]
     figures: Figures = {}
     ours: list[dict[str, Any]] = []

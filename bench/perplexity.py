@@ -35,6 +35,7 @@ def main() -> int:
         threads=args.threads,
         context=CONTEXT_TOKENS,
         max_logit_rows=LOGIT_ROWS,
+        kv_format="f16",
         catalog=args.catalog,
     ) as engine:
         text = args.text.read_text("utf-8")

@@ -247,13 +247,31 @@ void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
   p.ops.push_back(QuantizeOp{b.floats("quantize: x", x, p.max_rows * acts.cols), acts});
 }
 
-// spans: (pages of each group, num_rows, position)
+void add_pool(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps, int64_t cols, int64_t sums,
+              int64_t slots) {
+  const Builder b(p);
+  // A worker norms a whole row in its scratch.
+  if (size_of("pool: the number of columns", cols, kWorkerScratchBytes / 4) % kBlockCols != 0)
+    throw InputError("pool: " + std::to_string(cols) + " columns are no whole blocks of 32");
+  if ((added < 0) != (added_weight < 0)) throw InputError("pool: added and its weight come together");
+  if (sums % 8) throw InputError("pool: sums at byte " + std::to_string(sums) + " are not on a multiple of 8");
+  size_of("pool: the number of slots", slots);
+  p.num_slots = p.num_slots > 0 ? std::min(p.num_slots, slots) : slots;
+  p.ops.push_back(PoolOp{b.floats("pool: x", x, p.max_rows * cols), b.floats("pool: weight", weight, cols),
+                         b.optional("pool: added", added, p.max_rows * cols), b.optional("pool: added_weight", added_weight, cols),
+                         eps, cols, reinterpret_cast<double*>(b.floats("pool: sums", sums, 2 * slots * cols))});
+}
+
+// spans: (pages of each group, num_rows, position); pooled: (first_row, num_rows, slot, begins)
 void run(Executor& executor, const Program& program, const std::vector<int32_t>& tokens,
-         const std::vector<std::tuple<std::vector<std::vector<int32_t>>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows) {
+         const std::vector<std::tuple<std::vector<std::vector<int32_t>>, int32_t, int32_t>>& spans, const std::vector<int32_t>& logit_rows,
+         const std::vector<std::tuple<int32_t, int32_t, int32_t, bool>>& pooled) {
+  std::vector<PooledRows> sums;
+  for (const auto& [first_row, num_rows, slot, begins] : pooled) sums.push_back({first_row, num_rows, slot, begins});
   std::vector<SpanInput> inputs;
   for (const auto& [pages, num_rows, position] : spans) inputs.push_back({pages, num_rows, position});
   nb::gil_scoped_release release;
-  executor.run(program, tokens, inputs, logit_rows);
+  executor.run(program, tokens, inputs, logit_rows, sums);
 }
 
 void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
@@ -304,7 +322,8 @@ void bind_program(nb::module_& m) {
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
       .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("still_from") = 0)
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
-      .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"));
+      .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"))
+      .def("pool", &add_pool, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"));
 }
 
 void bind_executor(nb::module_& m) {
@@ -315,7 +334,7 @@ void bind_executor(nb::module_& m) {
       .def_prop_ro("scratch_bytes", &Executor::scratch_bytes)
       .def("set_timed", &Executor::set_timed, nb::arg("timed"), "Say whether run notes how long each op takes.")
       .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")
-      .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"))
+      .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"), nb::arg("pooled") = nb::list())
       .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
   m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),

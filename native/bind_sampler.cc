@@ -70,7 +70,9 @@ void bind_sampler(nb::module_& m) {
       .def_ro("logprob", &Sampled::logprob)
       .def_ro("top", &Sampled::top);
   nb::class_<Sampler>(m, "Sampler")
-      .def(nb::init<int32_t, SamplingParams>(), nb::arg("vocab_size"), nb::arg("params"))
+      .def("__init__", [](Sampler* s, int32_t vocab_size, SamplingParams params, const std::string& isa) {
+        new (s) Sampler(vocab_size, std::move(params), kernels_of(isa.empty() ? best_isa() : isa));
+      }, nb::arg("vocab_size"), nb::arg("params"), nb::arg("isa") = "", "isa: the best of this CPU unless said.")
       .def("observe", &Sampler::observe, nb::arg("token"))
       .def(
           "set_mask",

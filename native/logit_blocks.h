@@ -5,16 +5,16 @@
 #include <cstdint>
 #include <vector>
 
+#include "tonnage/ops.h"
+
 namespace tonnage {
 
 class LogitBlocks {
  public:
-  static constexpr int32_t kSize = 256;
-  // A weight of e^-kReach or less counts as none.
-  static constexpr float kReach = 80.0f;
+  static constexpr int32_t kSize = kLogitBlock;
 
-  explicit LogitBlocks(int32_t vocab_size)
-      : vocab_size_(vocab_size), peaks_((static_cast<size_t>(vocab_size) + kSize - 1) / kSize) {}
+  LogitBlocks(int32_t vocab_size, const Kernels& kernels)
+      : kernels_(kernels), vocab_size_(vocab_size), peaks_((static_cast<size_t>(vocab_size) + kSize - 1) / kSize) {}
 
   int32_t count() const { return static_cast<int32_t>(peaks_.size()); }
   int32_t begin(int32_t block) const { return block * kSize; }
@@ -37,13 +37,11 @@ class LogitBlocks {
   int32_t find(const float* logits, float peak, float temperature, double share) const;
 
  private:
+  const Kernels& kernels_;
   int32_t vocab_size_;
   std::vector<float> peaks_;
   std::vector<float> order_;
   std::vector<double> sums_;
 };
-
-// exp(x) for x <= 0, to about an ulp; 0 from -LogitBlocks::kReach down.
-float falling_exp(float x);
 
 }  // namespace tonnage

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <new>
@@ -76,6 +77,8 @@ std::string best_isa() {
   return "scalar";
 }
 
+const Kernels& kernels_of(const std::string& isa) { return *require_kernels(isa); }
+
 namespace {
 
 [[noreturn]] void reject(const std::string& what, int64_t value, int64_t limit) {
@@ -140,8 +143,28 @@ void check_logit_rows(const Program& program, const std::vector<int32_t>& logit_
   }
 }
 
+// The norm before the logits changes a row that has a post norm, so no row is pooled too.
+void check_pooled(const Program& program, const std::vector<PooledRows>& pooled, const std::vector<int32_t>& logit_rows,
+                  int64_t rows) {
+  if (pooled.empty()) return;
+  int64_t free = 0;
+  std::vector<bool> taken(static_cast<size_t>(program.num_slots));
+  for (const PooledRows& one : pooled) {
+    check_range("a slot of hidden states", one.slot, program.num_slots);
+    if (taken[one.slot]) throw InputError("slot " + std::to_string(one.slot) + " of hidden states is named twice");
+    taken[one.slot] = true;
+    const int64_t end = int64_t{one.first_row} + one.num_rows;
+    if (one.num_rows < 1 || one.first_row < free || end > rows)
+      throw InputError("pooled rows " + std::to_string(one.first_row) + " + " + std::to_string(one.num_rows) + " do not ascend within the " +
+                       std::to_string(rows) + " of the step");
+    const auto logit = std::lower_bound(logit_rows.begin(), logit_rows.end(), one.first_row);
+    if (logit != logit_rows.end() && *logit < end) throw InputError("row " + std::to_string(*logit) + " has logits and is pooled");
+    free = end;
+  }
+}
+
 void check_step(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
-                const std::vector<int32_t>& logit_rows) {
+                const std::vector<int32_t>& logit_rows, const std::vector<PooledRows>& pooled) {
   const auto rows = static_cast<int64_t>(tokens.size());
   if (rows > program.max_rows) reject("the number of rows in a step", rows, program.max_rows);
   for (int32_t token : tokens) check_range("a token id", token, program.vocab_size);
@@ -153,6 +176,7 @@ void check_step(const Program& program, const std::vector<int32_t>& tokens, cons
   if (covered != rows)
     throw InputError("the spans hold " + std::to_string(covered) + " rows, the step has " + std::to_string(rows) + " tokens");
   check_logit_rows(program, logit_rows, rows);
+  check_pooled(program, pooled, logit_rows, rows);
 }
 
 int64_t now_ns() {
@@ -171,14 +195,15 @@ struct RunOp {
   void operator()(const RotateOp& op) const { kernels.rotate(op, step, worker); }
   void operator()(const AttendOp& op) const { kernels.attend(op, step, worker); }
   void operator()(const QuantizeOp& op) const { kernels.quantize(op, step, worker); }
+  void operator()(const PoolOp& op) const { kernels.pool(op, step, worker); }
 };
 
 }  // namespace
 
 void Executor::run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
-                   const std::vector<int32_t>& logit_rows) {
+                   const std::vector<int32_t>& logit_rows, const std::vector<PooledRows>& pooled) {
   const std::lock_guard<std::mutex> lock(busy_);
-  check_step(program, tokens, spans, logit_rows);
+  check_step(program, tokens, spans, logit_rows, pooled);
   std::vector<int32_t> positions;
   std::vector<Span> views;
   std::vector<const int32_t*> tables;
@@ -191,13 +216,15 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
   }
   const Step step = {static_cast<int32_t>(tokens.size()), tokens.data(),     positions.data(),
                      views.data(),                        static_cast<int32_t>(views.size()),
-                     logit_rows.data(),                   static_cast<int32_t>(logit_rows.size())};
+                     logit_rows.data(),                   static_cast<int32_t>(logit_rows.size()),
+                     pooled.data(),                       static_cast<int32_t>(pooled.size())};
   uint8_t* scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
   const bool timed = timed_;
   if (timed) op_ns_.assign(program.ops.size(), 0);
   pool_.run([&](int index) {
     const Worker worker = {index, pool_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
     for (size_t i = 0; i < program.ops.size(); ++i) {
+      if (step.num_pooled == 0 && std::holds_alternative<PoolOp>(program.ops[i])) continue;
       const int64_t begin = timed ? now_ns() : 0;
       std::visit(RunOp{*kernels_, step, worker}, program.ops[i]);
       pool_.barrier();

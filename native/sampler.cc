@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "tonnage/falling_exp.h"
 #include "tonnage/program.h"
 
 namespace tonnage {
@@ -40,8 +41,8 @@ int32_t require_vocab(int32_t size) {
 
 }  // namespace
 
-Sampler::Sampler(int32_t vocab_size, SamplingParams params)
-    : vocab_size_(require_vocab(vocab_size)), params_(std::move(params)), blocks_(vocab_size) {
+Sampler::Sampler(int32_t vocab_size, SamplingParams params, const Kernels& kernels)
+    : vocab_size_(require_vocab(vocab_size)), params_(std::move(params)), blocks_(vocab_size, kernels) {
   const SamplingParams& p = params_;
   require(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 or more");
   require(p.top_p >= 0 && p.top_p <= 1, "top_p", p.top_p, "0 to 1");
@@ -141,22 +142,35 @@ void Sampler::gather(const float* logits, float floor, size_t keep) {
   candidates_.erase(kept, candidates_.end());
 }
 
-// Returns how many of the best candidates top-p and min-p leave; those are in order.
+// Brings the best candidates to the front that top-p and min-p leave, `total` being the weight of all there are;
+// returns how many. Halves are told apart, not sorted, until few are in question.
 size_t Sampler::num_left(float peak, double total) {
-  if (params_.top_p >= 1 && params_.min_p <= 0) return candidates_.size();
+  const double wanted = params_.top_p < 1 ? params_.top_p * total : INFINITY;
+  const auto at = [&](size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
+  const auto share = [&](const auto& candidate) { return weight(candidate.first, peak); };
+  size_t begin = 0, end = candidates_.size();
   double kept = 0;
-  size_t sorted = 0;
-  for (size_t count = 0; count < candidates_.size(); ++count) {
-    if (count == sorted) {  // a short prefix is mostly enough, so sort no more than is looked at
-      const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
-      sorted = sorted < 1024 ? std::min(candidates_.size(), std::max<size_t>(64, 4 * sorted)) : candidates_.size();
-      std::partial_sort(begin, candidates_.begin() + static_cast<std::ptrdiff_t>(sorted), candidates_.end(), before);
+  while (end - begin > 64 && wanted < INFINITY) {
+    const size_t middle = begin + (end - begin) / 2;
+    std::nth_element(at(begin), at(middle), at(end), before);
+    double upper = 0;
+    for (size_t i = begin; i < middle; ++i) upper += share(candidates_[i]);
+    if (kept + upper < wanted) {
+      kept += upper;
+      begin = middle;
+    } else {
+      end = middle;
     }
-    const float share = weight(candidates_[count].first, peak);
-    if (count > 0 && ((params_.top_p < 1 && kept >= params_.top_p * total) || share < params_.min_p)) return count;
-    kept += share;
   }
-  return candidates_.size();
+  if (wanted < INFINITY) {
+    std::sort(at(begin), at(end), before);
+    size_t count = begin;
+    while (count < end && (count == 0 || kept < wanted)) kept += share(candidates_[count++]);
+    end = count;
+  }
+  if (params_.min_p <= 0) return end;
+  const auto last = std::partition(at(0), at(end), [&](const auto& one) { return share(one) >= params_.min_p; });
+  return static_cast<size_t>(last - at(0));
 }
 
 // Draws from the first `count` candidates.
@@ -175,10 +189,11 @@ int32_t Sampler::draw_candidate(size_t count, float peak) {
 int32_t Sampler::draw_nucleus(const float* logits, float peak) {
   const double total = blocks_.weigh(logits, peak, params_.temperature);
   const auto all = static_cast<size_t>(vocab_size_);
-  for (float reach = LogitBlocks::kReach / 16;; reach *= 4) {
+  for (float reach = -kNoWeight / 16;; reach *= 4) {
     gather(logits, peak - reach * params_.temperature, all);
     const size_t count = num_left(peak, total);
-    if (count < candidates_.size() || reach >= LogitBlocks::kReach) return draw_candidate(count, peak);
+    // With min-p alone the first that it drops tells that the rest is dropped too.
+    if (count < candidates_.size() || reach >= -kNoWeight) return draw_candidate(count, peak);
   }
 }
 
@@ -188,7 +203,7 @@ int32_t Sampler::draw(const float* logits) {
   if (params_.temperature <= 0 || peak == -INFINITY) return best;
   if (params_.top_k > 0) {
     // Below that nothing is ever drawn; leaving it out keeps the sort short.
-    gather(logits, peak - LogitBlocks::kReach * params_.temperature, static_cast<size_t>(params_.top_k));
+    gather(logits, peak + kNoWeight * params_.temperature, static_cast<size_t>(params_.top_k));
     double total = 0;
     for (const auto& [logit, token] : candidates_) total += weight(logit, peak);
     return draw_candidate(num_left(peak, total), peak);

@@ -76,10 +76,11 @@ TABLE: dict[str, Room] = {
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
     "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
-    # Reads requests into msgspec's structures; uvicorn speaks HTTP.
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
+    # blocks go back at once.
     "server": Room(
-        _names("tonnage core engine generation serving text"),
-        packages=_names("uvicorn msgspec llguidance"),
+        _names("tonnage core engine generation serving text memory"),
+        packages=_names("uvicorn msgspec llguidance opentelemetry"),
     ),
     "cli": Room(
         _names(

@@ -52,6 +52,12 @@ float inverse_rms(const float* x, int64_t n, float eps) {
   return 1.0f / std::sqrt(reduce_add(sum_of_squares(x, n)) / static_cast<float>(n) + eps);
 }
 
+// out = x + rmsnorm(added) * weight; out may be x.
+void add_norm(const float* x, const float* added, const float* weight, float eps, int64_t n, float* out) {
+  const F32 factor = set(inverse_rms(added, n, eps));
+  for (int64_t i = 0; i < n; i += 16) store(out + i, fma(mul(load(added + i), factor), load(weight + i), load(x + i)));
+}
+
 }  // namespace
 
 void embed(const EmbedOp& op, const Step& step, Worker worker) {
@@ -81,17 +87,37 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
   for (int64_t r = mine.begin; r < mine.end; ++r) {
     const int64_t source = op.gather ? step.logit_rows[r] : r;
     float* x = op.x + source * n;
-    if (op.added) {
-      const float* added = op.added + source * n;
-      const F32 factor = set(inverse_rms(added, n, op.eps));
-      for (int64_t i = 0; i < n; i += 16)
-        store(x + i, fma(mul(load(added + i), factor), load(op.added_weight + i), load(x + i)));
-    }
+    if (op.added) add_norm(x, op.added + source * n, op.added_weight, op.eps, n, x);
     const F32 factor = set(inverse_rms(x, n, op.eps));
     for (int64_t i = 0; i < n; i += 32) {
       const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
       const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
       store_acts(op.out, r, i, lo, hi);
+    }
+  }
+}
+
+// Workers share the columns, so every one of them norms all rows: little beside what computed them.
+void pool(const PoolOp& op, const Step& step, Worker worker) {
+  const Range mine = share(op.cols / kBlockCols, worker);
+  const int64_t begin = mine.begin * kBlockCols, end = mine.end * kBlockCols;
+  auto* whole = reinterpret_cast<float*>(worker.scratch);
+  for (int32_t p = 0; p < step.num_pooled && begin < end; ++p) {
+    const PooledRows& rows = step.pooled[p];
+    double* sum = op.sums + rows.slot * op.cols;
+    for (int64_t i = begin; i < end && rows.begins; ++i) sum[i] = 0;
+    for (int64_t r = rows.first_row; r < int64_t{rows.first_row} + rows.num_rows; ++r) {
+      const float* x = op.x + r * op.cols;
+      if (op.added) {
+        add_norm(x, op.added + r * op.cols, op.added_weight, op.eps, op.cols, whole);
+        x = whole;
+      }
+      const F32 factor = set(inverse_rms(x, op.cols, op.eps));
+      for (int64_t i = begin; i < end; i += 16) {
+        float hidden[16];
+        store(hidden, mul(mul(load(x + i), factor), load(op.weight + i)));
+        for (int k = 0; k < 16; ++k) sum[i + k] += hidden[k];
+      }
     }
   }
 }

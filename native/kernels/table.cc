@@ -7,6 +7,6 @@ namespace tonnage::TONNAGE_ISA {
 
 extern const Kernels kKernels;
 const Kernels kKernels = {TONNAGE_NAME(TONNAGE_ISA), embed, rope_table, norm, matmul, gated, rotate, attend,
-                          quantize, pack, requantize};
+                          quantize, pool, pack, requantize, block_peak, block_weight};
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -22,7 +22,10 @@ void gated(const GatedOp&, const Step&, Worker);
 void rotate(const RotateOp&, const Step&, Worker);
 void attend(const AttendOp&, const Step&, Worker);
 void quantize(const QuantizeOp&, const Step&, Worker);
+void pool(const PoolOp&, const Step&, Worker);
 void pack(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
+bool block_peak(const float* logits, int64_t n, float* peak);
+double block_weight(const float* logits, int64_t n, float peak, float temperature);
 int64_t requantize(const Requantization&, float* tile, uint8_t* out);
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
@@ -20,22 +19,26 @@ from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
+    Start,
     anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
     rss_bytes,
 )
 from tonnage.memory.ledger import measure_items
+from tonnage.memory.residency import resident_bytes
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
 from tonnage.planner.fit import Wishes
+from tonnage.quality.cache import known_audits
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
-from tonnage.serving.job import Terms
+from tonnage.serving.embedding import Embedder
+from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
 from tonnage.text.stranger import broken
@@ -49,28 +52,6 @@ Message = Mapping[str, Any]
 THIS_PROCESS = ProcessLedger()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The process before a model was opened, and what it was allowed then.
-
-    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes; process: where they are counted.
-    """
-
-    process: ProcessLedger
-    resident_bytes: int
-    anonymous_bytes: int
-    beside_bytes: int
-    budget_bytes: int = 0
-
-    @classmethod
-    def of(cls, process: ProcessLedger) -> "Start":
-        """Return how the process stands now."""
-        others = process.beside()
-        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
-        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)
-
-
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
@@ -80,7 +61,7 @@ class Engine:
         tokenizer: Tokenizer,
         source: ModelSource,
         spec: ModelSpec,
-        start: "Start",
+        start: Start,
         choice: Choice,
         serving: Serving,
         expectation: Expectation,
@@ -92,12 +73,15 @@ class Engine:
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
-        self.server_bytes = 0  # what a server has grown the process by; it says so itself
+        self.server_bytes = self.forms_bytes = 0  # what a server and its tables have taken
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
+        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
+        self.encode_inputs = embedder.encode
         self._allowed_bytes = self.plan.total_bytes
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
@@ -132,11 +116,11 @@ class Engine:
         What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
         kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
         `4bit`, of float weights) or formats (what single matrices become, by canonical name:
-        `layers.0.down`: `Q4_K`). quality: how far a choice may lie from the file, a name or a mean
-        KL divergence; `lossless` loads the file as it stands or refuses. `choice` says what came of
-        it. concurrency: answers at once; pages for so many full contexts are planned. offline: a
-        model that is not here is an error. on_load is told the bytes of weights placed so far, and
-        of all. process: whose engines count against the same budget; those of this process.
+        `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it may lie from
+        the file, a name or a mean KL divergence; `lossless` loads the file as it stands or refuses.
+        concurrency: answers at once, each with a full context unless `serving` lets them share.
+        offline: a model that is not here is an error. on_load is told the bytes placed so far, and
+        of all. process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
         machine = read_machine()
@@ -149,12 +133,11 @@ class Engine:
         wishes = Wishes(
             context, threads, precision, concurrency, max(max_logit_rows, concurrency), step_rows,
             tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
-            serving.server_bytes + serving.server_token_bytes * spec.vocab_size,
+            serving.server_bytes, serving.with_forms, serving.share_pages,
         )  # fmt: skip
-        budget = choose_budget(machine, memory, rss_bytes())
-        rates = measured_rates(machine)
+        budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         choice = choose(
-            spec, machine, wishes, budget, predictor(rates),
+            spec, machine, wishes, budget, predictor(rates), known_audits(source.path),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, budget)
@@ -180,7 +163,6 @@ class Engine:
 
         on_fault is told, while the answer is made, why this machine is slower than it was measured
         to be; each cause once in the engine's life.
-
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
@@ -208,8 +190,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end = None if deadline_s is None else perf_counter_ns() + int(deadline_s * 1e9)
-        return self._serving.stream(generation, Terms(priority, end, tenant, cache_salt))
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
 
     def generate_batch(
         self,
@@ -316,7 +298,7 @@ class Engine:
         either are plain text. Raises ChatTemplateError, RequestError.
         """
         tokenizer = self.tokenizer
-        before = None if self._template else anonymous_bytes()
+        before = None if self._template else self.outside_bytes()
         self._template = self._template or ChatTemplate(tokenizer.chat_template)
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = self._template.render(
@@ -326,7 +308,7 @@ class Engine:
             eos_token=_text_of(tokenizer, end_id),
         )
         if before is not None:
-            self._template_bytes = max(0, anonymous_bytes() - before)
+            self._template_bytes = max(0, self.outside_bytes() - before)
         return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
 
     def ledger(self) -> Ledger:
@@ -345,6 +327,11 @@ class Engine:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
+    def outside_bytes(self) -> int:
+        """Return the process's anonymous bytes beside the arena, whose pages answers touch."""
+        arena = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
+        return anonymous_bytes() - (arena or 0)
+
     @property
     def planned_bytes(self) -> int:
         """What this engine may come to once it is loaded, without what the process shares."""
@@ -357,16 +344,13 @@ class Engine:
         return sum(entry.now_bytes for entry in self._measure({}))
 
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
-        return measure_items(
-            self.plan,
-            self.runtime.arena_address,
-            {
-                "tokenizer": (self.tokenizer.nbytes, "owner"),
-                "chat template": (self._template_bytes, "growth"),
-                "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
-                **shared,
-            },
-        )
+        outside: dict[str, tuple[int, Measure]] = {
+            "tokenizer": (self.tokenizer.nbytes, "owner"),
+            "chat template": (self._template_bytes, "growth"),
+            "answer forms": (self.forms_bytes, "growth"),
+            "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
+        }
+        return measure_items(self.plan, self.runtime.arena_address, {**outside, **shared})
 
     def close(self) -> None:
         """Give the memory back."""

@@ -27,7 +27,8 @@ class Generation:
 
     finish_reason: `stop` (end token or stop string), `length` (max_tokens or the context is full),
     `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
-    abandoned. Times in nanoseconds.
+    abandoned. stopped_at: the stop string that ended it, if one did. Times in nanoseconds;
+    queue_ns: before its prompt was begun, a part of the time to the first token.
     """
 
     prompt: list[int]
@@ -37,7 +38,9 @@ class Generation:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     text: str = ""
     finish_reason: str | None = None
+    stopped_at: str | None = None
     num_cached_tokens: int = 0
+    queue_ns: int = 0
     time_to_first_token_ns: int = 0
     decode_ns: int = 0
     error: TonnageError | None = None
@@ -93,6 +96,11 @@ class Answer:
         """Count time from now on: a slow reader does not make a slow engine."""
         self._since_ns = now_ns
 
+    def started(self, num_cached_tokens: int, admitted_ns: int) -> None:
+        """Note, before the first token, what of the prompt was known and when it was begun."""
+        self.generation.num_cached_tokens = num_cached_tokens
+        self.generation.queue_ns = max(0, admitted_ns - self._since_ns)
+
     def row(self, index: int) -> Row:
         """Return how the next token is drawn from the `index`-th row of a step's logits."""
         if self._constraint is not None:
@@ -125,7 +133,7 @@ class Answer:
         text = self._text.push(token)
         generation.text += text
         if self._text.stopped_at is not None:
-            generation.finish_reason = "stop"
+            generation.finish_reason, generation.stopped_at = "stop", self._text.stopped_at
         elif len(generation.tokens) >= self.max_tokens:
             text += self.end("length")
         return text
@@ -134,5 +142,6 @@ class Answer:
         """End the answer here; return the text that was held back until now."""
         tail = self._text.flush()
         self.generation.text += tail
-        self.generation.finish_reason = "stop" if self._text.stopped_at is not None else reason
+        self.generation.stopped_at = self._text.stopped_at
+        self.generation.finish_reason = reason if self._text.stopped_at is None else "stop"
         return tail

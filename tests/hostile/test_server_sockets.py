@@ -297,3 +297,19 @@ def test_many_at_once_are_all_answered(engine):
         for thread in threads:
             thread.join(30)
     assert statuses == [200] * 160
+
+
+def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
+    monkeypatch.setattr("tonnage.server.choices.MOST_LOGPROBS", 3000)
+    wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0}
+    status, body = answer(server, request(chat(**wanted, max_tokens=200)))
+    assert status == 400
+    assert b"there is room for 3,000 in all" in body
+    status, body = answer(server, request(chat(**wanted, max_tokens=140)))
+    assert status == 200
+    assert len(json.loads(body)["choices"][0]["logprobs"]["content"]) == 140
+    status, body = answer(server, request(chat(**wanted, max_tokens=600, stream=True, n=2)))
+    assert status == 200
+    assert body.count(b'"top_logprobs":[{') == 1200  # a stream keeps nothing, so it may be long
+    wait_until(lambda: server.service.metrics.in_progress == 0)
+    assert server.service._logprobs.num_held == 0

@@ -37,9 +37,13 @@ ATTEND: dict[str, Any] = {
 EMBED: dict[str, Any] = {"table": Q8_MATRIX, "scale": 1.0, "x": OUT}
 ROPE: dict[str, Any] = {"frequencies": 0, "pairs": 16, "table": OUT}
 QUANTIZE: dict[str, Any] = {"x": 0, "out": BOTH}
+POOL: dict[str, Any] = {
+    "x": 0, "weight": 0, "added": -1, "added_weight": -1, "eps": 0.0, "cols": 64, "sums": OUT,
+    "slots": 2,
+}  # fmt: skip
 OPS = {
     "embed": EMBED, "rope_table": ROPE, "norm": NORM, "matmul": MATMUL, "gated": GATED,
-    "rotate": ROTATE, "attend": ATTEND, "quantize": QUANTIZE,
+    "rotate": ROTATE, "attend": ATTEND, "quantize": QUANTIZE, "pool": POOL,
 }  # fmt: skip
 
 
@@ -131,6 +135,17 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("attend", {"window": -1}, "the window is -1"),
     ("attend", {"out": -1}, "out is missing"),
     ("quantize", {"x": -1}, "quantize: x is missing"),
+    ("pool", {"x": -1}, "pool: x is missing"),
+    ("pool", {"weight": -1}, "pool: weight is missing"),
+    ("pool", {"added": 0}, "come together"),
+    ("pool", {"cols": 0}, "columns is 0"),
+    ("pool", {"cols": 48}, "48 columns are no whole blocks"),
+    ("pool", {"cols": layout.WORKER_SCRATCH_BYTES // 4 + 1}, "columns is 68481"),
+    ("pool", {"sums": -8}, "sums is missing"),
+    ("pool", {"sums": OUT + 4}, "not on a multiple of 8"),
+    ("pool", {"sums": ARENA_BYTES - 1016}, "outside the arena"),
+    ("pool", {"slots": 0}, "slots is 0"),
+    ("pool", {"slots": HUGE}, "slots is 46"),
 ]
 
 
@@ -185,6 +200,34 @@ def test_bad_steps_are_refused(
     team = Executor(best_isa(), 2)
     with pytest.raises(InputError, match=message):
         team.run(program, tokens, spans, logit_rows)
+
+
+POOLED: list[tuple[list[tuple[int, int, int, bool]], list[int], str]] = [
+    ([(0, 1, 2, True)], [], "slot of hidden states is 2, the limit is 1"),
+    ([(0, 1, -1, True)], [], "slot of hidden states is -1, below 0"),
+    ([(0, 1, 0, True), (1, 1, 0, True)], [], "slot 0 of hidden states is named twice"),
+    ([(0, 0, 0, True)], [], r"pooled rows 0 \+ 0 do not ascend"),
+    ([(-1, 2, 0, True)], [], r"pooled rows -1 \+ 2 do not ascend"),
+    ([(3, 2, 0, True)], [], r"pooled rows 3 \+ 2 do not ascend within the 4"),
+    ([(2**31 - 1, 2**31 - 1, 0, True)], [], "do not ascend within"),
+    ([(2, 2, 0, True), (1, 1, 1, True)], [], "do not ascend"),
+    ([(1, 2, 0, True), (2, 1, 1, True)], [], "do not ascend"),
+    ([(1, 3, 0, True)], [0, 2], "row 2 has logits and is pooled"),
+]
+
+
+@pytest.mark.parametrize(("pooled", "logit_rows", "message"), POOLED)
+def test_bad_rows_to_pool_are_refused(
+    program: Program, pooled: list[tuple[int, int, int, bool]], logit_rows: list[int], message: str
+) -> None:
+    program.pool(**POOL)
+    with pytest.raises(InputError, match=message):
+        Executor(best_isa(), 2).run(program, [0] * 4, [([[0]], 4, 0)], logit_rows, pooled)
+
+
+def test_a_program_that_pools_nothing_has_no_slots(program: Program) -> None:
+    with pytest.raises(InputError, match="slot of hidden states is 0, the limit is -1"):
+        Executor(best_isa(), 1).run(program, [0], [([[0]], 1, 0)], [], [(0, 1, 0, True)])
 
 
 # Two groups: three pages of layers that see everything, two of layers that see 70 positions.

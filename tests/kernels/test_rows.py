@@ -77,6 +77,56 @@ def test_norm_bits_depend_on_nothing_but_the_row(
             assert_same_bits(out.x, expected.x[rows], isa)
 
 
+def chained(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return `start` with one row after the other added in float64."""
+    total = start.copy()
+    for row in rows:
+        total += row.astype(np.float64)
+    return total
+
+
+@pytest.mark.parametrize("cols", [32, 96, 544])
+@pytest.mark.parametrize("with_branch", [False, True])
+def test_pool_adds_up_what_the_norm_gives(
+    team: Team, cols: int, with_branch: bool, rng: np.random.Generator
+) -> None:
+    x, branch = (rng.standard_normal((33, cols)).astype(np.float32) for _ in range(2))
+    weight, gain = (rng.standard_normal(cols).astype(np.float32) for _ in range(2))
+    added = (branch, gain) if with_branch else None
+    normed = faces.norm(team(1), x, weight, EPS, added=added)
+    before = rng.standard_normal((4, cols))
+    pooled = [(0, 7, 2, True), (9, 1, 0, False), (12, 21, 3, False)]
+    sums = faces.pool(team(1 + cols // 32 % 3), x, weight, EPS, pooled, before, added=added)
+    expected = before.copy()
+    for first, count, slot, begins in pooled:
+        start = np.zeros(cols) if begins else before[slot]
+        expected[slot] = chained(normed.values[first : first + count], start)
+    assert (sums.view(np.uint64) == expected.view(np.uint64)).all()
+    exact = reference.pool(normed.x[:7], weight, EPS)
+    sizes = np.abs(reference.rmsnorm(normed.x[:7], weight, EPS)).sum(axis=0)
+    # Of sums of 7 the roundings are float64's, so the norm's own are all that counts.
+    assert_within(sums[2], exact, norm_bound(cols, sizes) + 8 * 2.0**-52 * sizes)
+
+
+def test_pooled_bits_depend_on_the_rows_alone(
+    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((40, 544)).astype(np.float32)
+    weight = rng.standard_normal(544).astype(np.float32)
+    nothing = np.zeros((1, 544))
+    args = (x, weight, EPS, [(0, 40, 0, True)], nothing)
+    expected = faces.pool(team_of(isas[0], 1), *args)
+    for isa in isas:
+        for sizes in ((40,), (1, 33, 6), (3,) * 13 + (1,)):
+            sums, begin = nothing, 0
+            for size in sizes:
+                part = x[begin : begin + size]
+                pooled = [(0, size, 0, begin == 0)]
+                sums = faces.pool(team_of(isa, 1 + size % 3), part, weight, EPS, pooled, sums)
+                begin += size
+            assert (sums.view(np.uint64) == expected.view(np.uint64)).all(), (isa, sizes)
+
+
 def spans_of(positions: list[tuple[int, int]], rng: np.random.Generator) -> list[Span]:
     """Return spans of (position, num_rows) on pages of their own, in random order."""
     spans, free = [], 0

@@ -40,6 +40,7 @@ def test_ten_thousand_operations_leave_no_page_behind(name: str, with_store: boo
     counts = world.scheduler.ladder.counts
     assert min(counts[rung] for rung in ("evict", "shrink", "preempt", "refuse")) > 0
     assert world.num_completed > 100
+    assert world.num_pooled > 100
     assert world.num_cached_tokens > 1000
     assert world.contents.num_released > 0
     if world.store is not None:

@@ -18,6 +18,7 @@ from tonnage.server.exchange import Limits
 from tonnage.server.run import bind, server_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
+from tonnage.server.trace import Tracer
 from tonnage.serving.job import Piece
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|end|>{% endfor %}[assistant]"
@@ -42,13 +43,14 @@ class ScriptedAnswer:
     generation: Generation
     pieces: list[str]
     error: Exception | None = None
+    pause_s: float = 0
     closed: bool = False
 
     def __aiter__(self) -> "ScriptedAnswer":
         return self
 
     async def __anext__(self) -> Piece:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.pause_s)
         if self.error is not None:
             raise self.error
         if not self.pieces:
@@ -69,12 +71,13 @@ class ScriptedEngine:
 
     pieces: Sequence[str] = ("Hello", " there")
     error: Exception | None = None
+    pause_s: float = 0
     asked: list[tuple[list[int], SamplingOptions, dict[str, Any]]] = field(default_factory=list)
 
     def stream(self, prompt: list[int], options: SamplingOptions, **order: Any) -> ScriptedAnswer:
         self.asked.append((prompt, options, order))
         generation = Generation(prompt, options, options.seed or 0)
-        return ScriptedAnswer(generation, list(self.pieces), self.error)
+        return ScriptedAnswer(generation, list(self.pieces), self.error, self.pause_s)
 
 
 @dataclass
@@ -93,12 +96,13 @@ def live(
     answers: Any = None,
     *,
     tenants: Tenants | None = None,
+    tracer: Tracer | None = None,
     **limits: Any,
 ) -> Iterator[Live]:
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
     service = Service(engine, answers or engine, [NAME], with_forms=True)
     bounds = replace(Limits(drain_s=3), **limits)
-    app = App(service, tenants or Tenants({}), bounds)
+    app = App(service, tenants or Tenants({}), bounds, tracer)
     server = server_of(app, bounds)
     bound = bind("127.0.0.1", 0, need_keys=False)
     port = bound.getsockname()[1]

@@ -27,6 +27,11 @@ def hidden_states(spec: ModelSpec, tensor: Tensor, token_ids: Sequence[int]) -> 
     return states
 
 
+def last_hidden_state(spec: ModelSpec, tensor: Tensor, token_ids: Sequence[int]) -> Array:
+    """Return what the head reads (T, d_model): the residual stream after the final norm."""
+    return norm(spec, hidden_states(spec, tensor, token_ids)[-1], tensor("final_norm"))
+
+
 def logits(spec: ModelSpec, tensor: Tensor, hidden: Array) -> Array:
     """Return the logits of final hidden states (T, d_model)."""
     head = tensor("embed" if spec.tied_head else "head")

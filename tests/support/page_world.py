@@ -52,6 +52,7 @@ class Contents:
     def __init__(self, groups: Sequence[PageGroup]) -> None:
         self.cells = [[[0] * PAGE_TOKENS for _ in range(g.num_pages)] for g in groups]
         self.num_released = 0
+        self.sums: dict[int, list[int]] = {}  # slot -> hashes of the positions that were pooled
 
     def copy(self, group: int, source: int, target: int) -> None:
         self.cells[group][target][:] = self.cells[group][source]
@@ -124,6 +125,7 @@ class World:
         self.answers: dict[int, list[int]] = {}
         self.refused: list[OverloadError | DeadlineError] = []
         self.num_completed = 0
+        self.num_pooled = 0
         self.num_cached_tokens = 0
         self.thorough = thorough
         self._next_id = 0
@@ -145,6 +147,7 @@ class World:
             self.now_ns, priority=rng.choice((0, 0, 0, 1)),
             deadline_ns=self.now_ns + rng.randrange(1, 10**7) if rng.random() < 0.1 else None,
             tenant=rng.choice("ab"), salt=rng.choice(("", "", "other")),
+            pooling=rng.choice((None, None, None, "mean", "last")) if prompt is None else None,
         )  # fmt: skip
         self._next_id += 1
         try:
@@ -194,6 +197,9 @@ class World:
         self.scheduler.commit(parts, drawn, rows * 1000)
         for request_id, token in drawn.items():
             self._draw(request_id, token)
+        for part in parts:
+            if part.ends and part.sequence.is_pooled:
+                self._end_pooled(part)
         return True
 
     def operate(self) -> None:
@@ -257,7 +263,25 @@ class World:
                 page = table[position // PAGE_TOKENS]
                 assert page >= 0, f"group {group}: position {position} is lost"
                 assert cells[page][position % PAGE_TOKENS] == values[position]
+        if part.sequence.is_pooled:
+            self._pool(part, values)
         return values[-1]
+
+    def _pool(self, part: Part, values: list[int]) -> None:
+        slot = part.sequence.slot
+        assert 0 <= slot < self.limits.max_running
+        if part.position == 0:
+            self.contents.sums[slot] = []
+        self.contents.sums[slot] += values[part.position :]
+
+    def _end_pooled(self, part: Part) -> None:
+        """Check that every position was pooled once, whoever had the slot before."""
+        request = part.sequence.request
+        assert self.contents.sums[part.sequence.slot] == hashes(request.prompt)
+        assert self.scheduler.num_cached(request.id) == 0
+        self.scheduler.finish(request.id)
+        self.num_pooled += 1
+        self._drop(request.id)
 
     def _draw(self, request_id: int, token: int) -> None:
         request, answer = self.requests[request_id], self.answers[request_id]
@@ -276,6 +300,9 @@ class World:
         for ended in self.scheduler.take_ended():
             if ended.error is not None:
                 self._note(ended.error)
+            if isinstance(ended.error, OverloadError):
+                most = self.scheduler._most_tokens(self.requests[ended.request_id])
+                assert not self.scheduler._fits_alone(most), "it only had to wait"
             self._drop(ended.request_id)
 
     def _note(self, error: OverloadError | DeadlineError) -> None:

@@ -67,6 +67,11 @@ def _access(step: StepPlan, rows: int, plan: Plan) -> Access:
         writes = (_floats(args["out"], rows * args["num_heads"] * args["kv"][4]),)
     elif step.op == "gated":
         reads, writes = _acts(args["input"], rows), _acts(args["out"], rows)
+    elif step.op == "pool":
+        size = rows * plan.d_model
+        added = [_floats(args["added"], size)] if args["added"] >= 0 else []
+        reads = (_floats(args["x"], size), *added)
+        writes = (_floats(args["sums"], 2 * args["slots"] * plan.d_model),)
     else:
         assert step.op == "quantize"
         reads, writes = (_floats(args["x"], rows * args["out"][2]),), _acts(args["out"], rows)

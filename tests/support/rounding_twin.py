@@ -16,6 +16,7 @@ from tonnage.core.plan import KvFormat
 from tonnage.ops import reference
 
 Tensor = Callable[[str], np.ndarray]
+Forward = Callable[[ModelSpec, Tensor, Sequence[int]], np.ndarray]
 U = float(np.finfo(np.float32).eps) / 2
 # A sum of n roundings stays below 4 sqrt(n) u but with tiny probability (Higham & Mary 2019).
 LAMBDA = 4
@@ -42,9 +43,12 @@ class QuantizedInputs:
 
 def rounded_forward(
     spec: ModelSpec, tensor: Tensor, formats: dict[str, str], tokens: Sequence[int],
-    kv_format: KvFormat = "f16",
+    kv_format: KvFormat = "f16", forward: Forward = naive_model.forward,
 ) -> np.ndarray:  # fmt: skip
-    """Return the logits of every position; formats: of matrices that differ from their file's."""
+    """Return the logits of every position; formats: of matrices that differ from their file's.
+
+    forward: the function of the naive twin whose rounded result is wanted instead.
+    """
 
     def rounding(name: str) -> np.ndarray | QuantizedInputs:
         entry = spec.weights[name]
@@ -59,7 +63,7 @@ def rounded_forward(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(naive_model, "_head", rounded_head)
-        return naive_model.forward(spec, rounding, tokens)
+        return forward(spec, rounding, tokens)
 
 
 def _to_half(x: np.ndarray) -> np.ndarray:

@@ -164,12 +164,17 @@ def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(larger, tmp
     assert_kept(plan, json.loads(done.stdout))
 
 
-def test_int8_pages_are_taken_before_the_context_shrinks(larger, tmp_path):
-    model = larger
-    whole = planned(tmp_path, model, "--memory", "1GiB", "--step-rows", 16)
+def test_int8_pages_are_taken_before_the_context_shrinks(tmp_path):
+    """They are not usual for a model this narrow."""
+    config = tiny_config("llama", num_hidden_layers=12, max_position_embeddings=1 << 14)
+    path = tmp_path / "narrow.gguf"
+    model = write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
+    stated = ("--quality", "1000", "--step-rows", 16)
+    whole = planned(tmp_path, model, "--memory", "1GiB", *stated)
+    assert whole["kv_format"] == "f16"
     pages = next(i["planned_bytes"] for i in whole["items"] if i["kind"] == "kv")
     budget = whole["total_bytes"] - pages // 3
-    args = "--memory", budget, "--quality", "1000", "--step-rows", 16
+    args = "--memory", budget, *stated
     plan = planned(tmp_path, model, *args)
     assert (plan["kv_format"], plan["context_tokens"]) == ("int8", whole["context_tokens"])
     run = tonnage(tmp_path, "run", model, "Hello", "--max-tokens", 2, *args)

@@ -1,46 +1,24 @@
 """`tonnage serve` as a process: start, plan, signals, refusals."""
 
-import contextlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 
-from support.command import COMMAND, environment, refused, tonnage
+from stand_ins.trace_collector import collecting
+from support.command import refused, tonnage
 from support.live_server import write_chat_model
+from support.serve_process import fetched, serving
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return write_chat_model(tmp_path_factory.mktemp("model") / "hf")
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *args: object, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `tonnage serve ARGS` on a free port; yield the process and its address."""
-    command = [*COMMAND, "serve", *map(str, args), "--port", "0"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment(folder, **env)
-    ) as process:
-        try:
-            line = process.stderr.readline()
-            assert " at http://" in line, line + process.stderr.read()
-            yield process, line.split(" at ")[1].split()[0]
-        finally:
-            process.kill()
-
-
-def fetched(url: str, body: object = None, **headers: str) -> dict:
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **headers}
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=20) as answer:
-        return json.load(answer)
 
 
 def test_it_tells_its_memory_and_its_interface(model, tmp_path):
@@ -67,9 +45,42 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     plain = json.loads(tonnage(tmp_path, "plan", model, "--json").stdout)
     total = plain["total_bytes"]
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
-    assert "server 32.0 MiB" in sentence
+    assert "server 38.0 MiB" in sentence
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
-    assert "server 40.2 MiB" in sentence
+    assert "server 38.0 MiB" in sentence
+    assert "answer forms 6.2 MiB" in sentence
+
+
+def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
+    with serving(tmp_path, model, "--forms") as (_, url):
+
+        def forms() -> dict:
+            items = fetched(f"{url}/memory")["items"]
+            return next(item for item in items if item["name"] == "answer forms")
+
+        assert forms()["now_bytes"] == 0
+        fetched(f"{url}/v1/completions", {**body, "max_tokens": 3})
+        sleep(0.25)  # What was told just now is not measured again.
+        assert 0 < forms()["now_bytes"] <= forms()["planned_bytes"]
+
+
+def test_requests_are_traced_where_a_collector_is_named(model, tmp_path):
+    body = {"model": "hf", "prompt": "x", "max_tokens": 3}
+    with collecting() as collector:
+        for args, env in (
+            (("--traces", collector.address), {}),
+            ((), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}),
+        ):
+            collector.received.clear()
+            with serving(tmp_path, model, *args, **env) as (process, url):
+                fetched(f"{url}/v1/completions", body)
+                process.send_signal(signal.SIGTERM)  # what is left is sent before the end
+                assert process.wait(20) == 0
+            names = sorted(span.name for span in collector.spans())
+            assert names == ["POST /v1/completions", "decode", "prefill", "queue"]
+    sentence = refused(tonnage(tmp_path, "serve", model, "--port", 0, "--traces", "localhost"))
+    assert "it takes an address" in sentence
 
 
 def test_without_forms_a_bound_answer_is_refused(model, tmp_path):

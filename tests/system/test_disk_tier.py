@@ -9,6 +9,7 @@ import pytest
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import tonnage
 from support.pages import page_paths
+from tonnage.core.plan import KV_FORMATS
 from tonnage.engine import Engine
 from tonnage.generation import Generation
 from tonnage.serving.build import ServingOptions
@@ -39,17 +40,21 @@ def told(generation: Generation) -> tuple:
     return generation.tokens, generation.logprobs
 
 
-def test_a_restart_finds_the_prefix_and_the_same_bits(model, tmp_path):
-    with opened(model, None) as engine:
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
+def test_a_restart_finds_the_prefix_and_the_same_bits(model, tmp_path, kv_format):
+    with opened(model, None, kv_format=kv_format) as engine:
         cold = answer(engine, PROMPT)
-    with opened(model, tmp_path) as engine:
+    with opened(model, tmp_path, kv_format=kv_format) as engine:
         assert told(answer(engine, PROMPT)) == told(cold)
     assert page_paths(tmp_path)
     for more in ({"threads": 1}, {"context": 384}):
-        with opened(model, tmp_path, **more) as engine:
+        with opened(model, tmp_path, kv_format=kv_format, **more) as engine:
             warm = answer(engine, PROMPT)
         assert warm.num_cached_tokens >= 256
         assert told(warm) == told(cold)
+    (other,) = {*KV_FORMATS} - {kv_format}
+    with opened(model, tmp_path, kv_format=other) as engine:
+        assert answer(engine, PROMPT).num_cached_tokens == 0
 
 
 @pytest.mark.parametrize("more", [{"step_rows": 32}, {"kv_format": "int8"}])

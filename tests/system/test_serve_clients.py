@@ -188,6 +188,28 @@ def test_the_middle_is_dropped_on_request_and_told(client):
     assert raw.headers["x-tonnage-dropped-tokens"] == str(dropped)
 
 
+def test_every_interface_drops_the_middle_on_request_and_tells(client, claude):
+    long, asked = "x" * 1000, {"truncation": "middle"}
+    turns = [{"role": "user", "content": long}]
+    wanted = {"model": NAME, "messages": turns, "max_tokens": 20}
+    with pytest.raises(anthropic.BadRequestError, match="512"):
+        claude.messages.create(**wanted)
+    raw = claude.messages.with_raw_response.create(**wanted, extra_body=asked)
+    told = raw.parse().usage
+    assert told.input_tokens + told.cache_read_input_tokens == 512 - 20
+    assert raw.headers["x-tonnage-dropped-tokens"] == str(told.dropped_tokens)
+    answer = client.responses.create(
+        model=NAME, input=long, max_output_tokens=20, truncation="auto"
+    )
+    assert answer.usage.input_tokens_details.dropped_tokens == told.dropped_tokens
+    texts = client.completions.with_raw_response.create(
+        model=NAME, prompt=["short", long], max_tokens=20, extra_body=asked
+    )
+    dropped = texts.parse().usage.prompt_tokens_details.dropped_tokens
+    assert texts.headers["x-tonnage-dropped-tokens"] == str(dropped)
+    assert dropped > 500
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -238,6 +260,26 @@ def test_messages_whole_and_streamed(claude):
     assert count.input_tokens == told.input_tokens + told.cache_read_input_tokens
     with pytest.raises(anthropic.NotFoundError):
         claude.messages.create(**{**wanted, "model": "other"})
+
+
+def test_messages_tell_which_sequence_stopped_them(claude):
+    wanted = {"model": NAME, "messages": HI, "max_tokens": 30, "extra_body": {"top_k": 1}}
+    text = claude.messages.create(**wanted).content[0].text
+    stop = text[4:7]
+    wanted["stop_sequences"] = ["never \N{SNOWMAN} said", stop]
+    whole = claude.messages.create(**wanted)
+    assert (whole.stop_reason, whole.stop_sequence) == ("stop_sequence", stop)
+    assert whole.content[0].text == text[: text.index(stop)]
+    with claude.messages.stream(**wanted) as stream:
+        final = stream.get_final_message()
+    assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", stop)
+    assert final.content[0].text == whole.content[0].text
+
+
+def test_messages_that_end_by_themselves_name_no_sequence(claude):
+    wanted = {"model": NAME, "messages": HI, "max_tokens": 5, "stop_sequences": ["\N{SNOWMAN}"]}
+    whole = claude.messages.create(**wanted, extra_body={"top_k": 1})
+    assert (whole.stop_reason, whole.stop_sequence) == ("max_tokens", None)
 
 
 def scripted(engine, pieces, **more):

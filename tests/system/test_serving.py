@@ -11,11 +11,13 @@ import pytest
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from tonnage.core.errors import ContextLengthError, DeadlineError, OverloadError, RequestError
+from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.generation import Generation
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.serving.build import ServingOptions
+from tonnage.serving.disk import DiskOptions
 
 CONTEXT = 320
 REAL_MODEL = "smollm2-135m.gguf"
@@ -62,7 +64,7 @@ def result(generation: Generation) -> tuple[object, ...]:
 
 
 def alone(
-    path: Path, made: list[tuple[list[int], SamplingOptions]], kv_format: str = "f16"
+    path: Path, made: list[tuple[list[int], SamplingOptions]], kv_format: str | None = None
 ) -> list[tuple[object, ...]]:
     """Return every answer as an engine gives it that does nothing else and keeps no prefix."""
     answers = []
@@ -97,24 +99,33 @@ async def arrive(
     return await asyncio.gather(*(one(*each) for each in made))
 
 
-def assert_as_alone(path: Path, threads: int, kv_format: str = "f16") -> None:
-    """Send 64 requests to an engine with pages for two full contexts; compare all they got."""
-    made = requests(64, seed=threads)
+def assert_as_alone(path: Path, folder: Path, kv_format: str) -> None:
+    """Send 64 requests to an engine with pages for two full contexts; compare all they got.
+
+    Then the same to another one, with other threads, which finds on disk what the first has left.
+    """
+    made = requests(64, seed=1)
     expected = alone(path, made, kv_format)
-    options = ServingOptions(max_stall_ns=2_000_000)
-    with Engine.open(
-        str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48, serving=options,
-        kv_format=kv_format,
-    ) as engine:  # fmt: skip
-        engine.set_budget(engine.plan.total_bytes - engine.plan.kv.nbytes * 3 // 5)
-        loop, rng = engine._serving.loop, random.Random(threads)
-        loop.before_step = lambda now_ns: disturb(loop.scheduler, rng)
-        answers = asyncio.run(arrive(engine, made, random.Random(threads)))
-        counts = loop.scheduler.ladder.counts
-    assert [result(answer) for answer in answers] == expected
-    assert counts["preempt"] > 3
-    assert counts["evict"] > 0
-    assert any(answer.num_cached_tokens > 0 for answer in answers)
+    options = ServingOptions(max_stall_ns=2_000_000, disk=DiskOptions(1 << 30, folder))
+    num_hits = []
+    for threads in (1, 2):
+        with Engine.open(
+            str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48,
+            serving=options, kv_format=kv_format,
+        ) as engine:  # fmt: skip
+            engine.set_budget(engine.plan.total_bytes - engine.plan.kv.nbytes * 3 // 5)
+            loop, rng = engine._serving.loop, random.Random(threads)
+            loop.before_step = lambda now_ns, loop=loop, rng=rng: disturb(loop.scheduler, rng)
+            answers = asyncio.run(arrive(engine, made, random.Random(threads)))
+            counts = loop.scheduler.ladder.counts
+            num_hits.append(loop.scheduler.cache.tree.store.store.counts.hits)
+        assert [result(answer) for answer in answers] == expected
+        assert counts["preempt"] > 3
+        assert counts["evict"] > 0
+        assert sum(answer.num_cached_tokens > 0 for answer in answers) > 8
+    # What was evicted comes back in the first run; the second finds what the first had at its end.
+    assert num_hits[0] > 0
+    assert num_hits[1] > 8
 
 
 def disturb(scheduler: Scheduler, rng: random.Random) -> None:
@@ -125,23 +136,21 @@ def disturb(scheduler: Scheduler, rng: random.Random) -> None:
     scheduler._step_ns = lambda count: 0 if count <= rows else 1 << 60
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_64_requests_get_the_answers_they_get_alone(model: Path, threads: int) -> None:
-    assert_as_alone(model, threads)
-
-
-def test_64_requests_on_pages_of_int8(model: Path) -> None:
-    assert_as_alone(model, 2, "int8")
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
+def test_64_requests_get_the_answers_they_get_alone(
+    model: Path, kv_format: str, tmp_path: Path
+) -> None:
+    assert_as_alone(model, tmp_path, kv_format)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
-def test_64_requests_of_a_real_model(threads: int) -> None:
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
+def test_64_requests_of_a_real_model(kv_format: str, tmp_path: Path) -> None:
     folder = os.environ.get("TONNAGE_TEST_MODELS")
     path = Path(folder or ".") / REAL_MODEL
     if folder is None or not path.exists():
         pytest.skip(f"no {REAL_MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
-    assert_as_alone(path, threads)
+    assert_as_alone(path, tmp_path, kv_format)
 
 
 def test_a_batch_comes_in_its_order_with_its_failures(model: Path, engine: Engine) -> None:

@@ -20,6 +20,8 @@ from tonnage.machine.host import read_machine
 MODEL = "smollm2-135m"
 PROMPT = "Tell me a long story about the sea."
 CPUS = min(len(read_machine().affinity), read_machine().num_cores)
+# Of all CPUs, what others may use beside a run that counts as healthy.
+QUIET = 0.05
 # Reads 256 MiB again and again on one CPU.
 STREAM = """
 import time
@@ -77,6 +79,15 @@ def others_share() -> float:
     return busy / max(1, total)
 
 
+def share_once_quiet() -> float:
+    """Return that share as soon as it is at most QUIET, or the last one of ten seconds."""
+    for _ in range(20):
+        share = others_share()
+        if share <= QUIET:
+            break
+    return share
+
+
 def _busy_and_all() -> tuple[int, int]:
     ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
@@ -106,17 +117,16 @@ def slowness(result: dict) -> float:
 
 
 def test_a_healthy_run_names_nothing(home, model, capsys):
-    busy = 0.0
     for _ in range(5):
-        busy = max(others_share(), busy)
+        busy = share_once_quiet()
+        if busy > QUIET:
+            pytest.skip(f"others use {busy:.0%} of the CPUs, so that no run here is healthy")
         result = answered(home, model)
         with capsys.disabled():
             print(f"\n  {slowness(result):.2f} x the forecast {causes(result) or ''}", end="")
         if not causes(result):
             break
     else:
-        if busy > 0.05:
-            pytest.skip(f"others use {busy:.0%} of the CPUs, so that no run here is healthy")
         pytest.fail(f"a healthy run was blamed: {result['slowdown']}")
     assert result["forecast"]["decode_tokens_per_s"] > 0
     assert 0 < result["bandwidth_share"] < 2
@@ -138,7 +148,7 @@ def test_a_halved_quota_is_named(home, model):
         pytest.skip("others left less of the CPUs than any quota, so that none was reached")
     assert "quota" in causes(result), (share, num_throttled, result["slowdown"])
     # A stretch before the quota is spent may truly have met others.
-    assert busy > 0.05 or "tenant" not in causes(result)
+    assert busy > QUIET or "tenant" not in causes(result)
 
 
 def test_doubled_threads_are_named(home, model):

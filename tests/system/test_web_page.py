@@ -213,6 +213,86 @@ def test_html_in_an_answer_does_not_run(browser, engine):
         assert answer.locator("[onclick], [href^=javascript]").count() == 0
 
 
+MARKDOWN = """Setext heading
+===
+A paragraph that goes on
+in a second line with **bold** and `code`.
+#no heading
+| a | b |
+|---|---|
+| 1 | 2 |
+
+- one
+- two
+
+  of two paragraphs
+    - inner
+
+1. first
+2. second
+# Heading
+> quoted
+lazily
+```python
+print("x")
+
+# no heading
+```
+    indented
+
+<b>html</b> in a line
+***
+End with [a link](http://127.0.0.9/).
+
+ not indented
+"""
+GROWN = """async (text) => {
+  const { Growing } = await import("/static/app/markdown.js");
+  const { parse } = await import("/static/vendor/marked.js");
+  const whole = (text) =>
+    DOMPurify.sanitize(parse(text, { gfm: true, breaks: true }), { FORBID_ATTR: ["class"] });
+  const step = (i) => 1 + (i * 7919) % 5;
+  const growing = new Growing();
+  const wrong = [];
+  for (let end = 1; end <= text.length; end += step(end)) {
+    const given = text.slice(0, end);
+    if (growing.blocks(given, false).join("") !== whole(given)) wrong.push(given);
+  }
+  const same = growing.blocks(text, true).join("") === whole(text);
+  return { wrong, same, settled: growing.settled.length };
+}"""
+
+
+def test_an_answer_that_grows_is_rendered_as_it_would_be_at_once(browser, server):
+    with visit(browser, server.url) as page:
+        told = page.evaluate(GROWN, MARKDOWN)
+        assert told == {"wrong": [], "same": True, "settled": 12}
+        late = page.evaluate(
+            """async () => {
+              const { Growing } = await import("/static/app/markdown.js");
+              const text = "See [it][1].\\n\\nMore.\\n\\n[1]: http://127.0.0.9/\\n";
+              return new Growing().blocks(text, true).join("");
+            }"""
+        )
+        assert '<a href="http://127.0.0.9/">it</a>' in late
+
+
+def test_what_stands_is_not_rendered_again(browser, engine):
+    pieces = [f"Paragraph {i}.\n\n" for i in range(100)]
+    answers = ScriptedEngine(pieces, pause_s=0.01)
+    with live(engine, answers) as server, visit(browser, server.url) as page:
+        page.evaluate(
+            """() => new MutationObserver(() => {
+              const all = document.querySelectorAll(".markdown p");
+              if (all.length && all.length < 50) window.early ??= all[0];
+            }).observe(document.body, { childList: true, subtree: true })"""
+        )
+        send(page, "Go on")
+        answer = page.get_by_role("article", name="Model")
+        expect(answer.locator("p").nth(99)).to_have_text("Paragraph 99.")
+        assert page.evaluate("window.early === document.querySelector('.markdown p')")
+
+
 def test_with_keys_the_page_asks_for_one(browser, engine):
     with live(engine, tenants=read_tenants(None, KEY)) as server:
         with pytest.raises(urllib.error.HTTPError, match="401") as caught:

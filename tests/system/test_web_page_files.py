@@ -156,3 +156,16 @@ def test_metrics_tell_the_same_numbers(server):
     assert known["tonnage_bandwidth_share"] > 0
     assert known['tonnage_pressure_total{rung="refuse"}'] == 0
     assert known["tonnage_cached_prompt_tokens_total"] >= 0
+
+
+def test_however_many_look_on_the_memory_is_measured_five_times_a_second(
+    server, engine, monkeypatch
+):
+    measured = []
+    ledger = engine.ledger
+    monkeypatch.setattr(engine, "ledger", lambda: (measured.append(1), ledger())[1])
+    time.sleep(0.25)
+    begin = time.monotonic()
+    for path in 10 * ("/memory", "/metrics"):
+        assert ask(server, path)[0].status == 200
+    assert 1 <= len(measured) <= 1 + (time.monotonic() - begin) / 0.2

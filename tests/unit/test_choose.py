@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from golden.regenerate import tiny_spec
 from golden.spec_files import NAMES, load
 from support.speeds import plain_speed
+from tonnage.cli.choice_words import given_up
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, Comparison, Estimate, quality_bound
 from tonnage.machine.host import read_machine
 from tonnage.planner.budget import Budget
-from tonnage.planner.choose import Choice, choose, require_fit, thread_counts
+from tonnage.planner.choose import MAX_PAGES_KLD, Choice, choose, require_fit, thread_counts
 from tonnage.planner.concessions import rounded_up
 from tonnage.planner.fit import Wishes
 from tonnage.planner.option import Judge, Option, front
@@ -43,13 +45,39 @@ def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **wishes) -> Choic
     return choose(spec, MACHINE, Wishes(**wishes), Budget(num_bytes, "were allowed"), predict)
 
 
-def test_with_room_for_all_it_is_the_file_as_it_stands() -> None:
-    choice = chosen(SMALL, 10**10)
+@pytest.mark.parametrize("name", NAMES)
+def test_with_room_for_all_weights_stay_and_pages_are_int8(name: str) -> None:
+    choice = chosen(SPECS[name], 10**10)
     assert choice.accepted
-    assert (choice.workload.formats, choice.workload.kv_format) == ((), "f16")
+    assert (choice.workload.formats, choice.workload.kv_format) == ((), "int8")
     assert choice.workload.context_tokens == 4096
-    assert (choice.quality.mean_kld, choice.quality.basis) == (0.0, "exact")
+    assert choice.quality.basis == "estimate"
+    assert 0 < choice.quality.mean_kld <= MAX_PAGES_KLD
     assert choice.plan.max_rows == 512
+    assert given_up(choice) == ""
+    (plain,) = [one for one in choice.rejected if one.kv_format == "f16"]
+    assert plain.reason.endswith(f"more for {choice.quality.mean_kld:.2g} nats")
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"max_kld": 0.0}, {"max_kld": 0.001}, {"kv_format": "f16"}, {"context": 64}], ids=str
+)
+def test_pages_stay_f16_where_the_bound_or_the_user_says_so_or_int8_saves_nothing(wishes) -> None:
+    choice = chosen(SMALL, 10**10, **wishes)
+    assert (choice.workload.formats, choice.workload.kv_format) == ((), "f16")
+    assert (choice.quality.mean_kld, choice.quality.basis) == (0.0, "exact")
+    assert given_up(choice) == ""
+
+
+def test_a_narrow_model_keeps_f16_pages_until_they_do_not_fit() -> None:
+    """Int8 pages of a model this narrow are estimated to cost more than is taken unasked."""
+    spec = tiny_spec("llama")
+    spec = dataclasses.replace(spec, context_length=1 << 16)
+    whole = chosen(spec, 10**10, context=1 << 16)
+    assert whole.workload.kv_format == whole.usual_kv_format == "f16"
+    tight = chosen(spec, whole.plan.total_bytes - whole.plan.kv.nbytes // 3, context=1 << 16)
+    assert (tight.workload.kv_format, tight.usual_kv_format) == ("int8", "f16")
+    assert "KV pages in int8" in given_up(tight)
 
 
 def test_what_is_left_open_gives_way_in_the_documented_order() -> None:
@@ -63,8 +91,8 @@ def test_what_is_left_open_gives_way_in_the_documented_order() -> None:
         assert choice.plan.total_bytes <= num_bytes
         assert choice.quality.mean_kld <= quality_bound(None)
         w = choice.workload
-        order.append((-w.context_tokens, choice.quality.mean_kld > 0))
-        if not choice.quality.mean_kld:
+        order.append((-w.context_tokens, bool(w.formats)))
+        if not w.formats:
             assert w.context_tokens == 4096
     assert order == sorted(order), "a smaller budget never brings a longer context back"
     assert order[-1][0] > order[0][0]
@@ -214,6 +242,15 @@ def test_a_measured_quality_takes_the_place_of_its_estimate() -> None:
     estimated = choose(SMALL, MACHINE, wishes, budget, unmeasured, audits[:1])
     assert estimated.quality.basis == "estimate"
     assert estimated.quality.factor > 1
+
+
+@pytest.mark.parametrize(("kld", "expected"), [(0.004, "int8"), (0.006, "f16")])
+def test_an_audit_decides_which_pages_are_usual(kld: float, expected: str) -> None:
+    budget = Budget(10**10, "were allowed")
+    audits = [audit(None, "int8", "m", kld)]
+    choice = choose(SMALL, MACHINE, Wishes(), budget, unmeasured, audits)
+    assert choice.workload.kv_format == choice.usual_kv_format == expected
+    assert choice.quality.basis == ("measured" if expected == "int8" else "exact")
 
 
 def test_a_choice_takes_less_than_300_ms_of_this_cpu() -> None:

@@ -11,6 +11,7 @@ from tonnage.cli.bench_table import bar, render
 from tonnage.cli.chat import Chat
 from tonnage.cli.failure import report_failure
 from tonnage.cli.run import sampling_options
+from tonnage.cli.serve import PressureLog
 from tonnage.cli.speed import Ceiling, Figure
 from tonnage.cli.terminal import StatusLine, printable
 from tonnage.core.errors import PullError, RequestError
@@ -236,3 +237,13 @@ def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
     engine.runtime = SimpleNamespace(isa="scalar")
     assert Chat(engine, SamplingOptions(), system=None, raw=False).loop() == 0
     assert "m: 4,096 tokens of context, 2 threads, scalar." in capsys.readouterr().err
+
+
+def test_what_gives_way_is_a_line_a_second(monkeypatch):
+    times = iter([10.0, 10.1, 10.9, 11.0, 12.5])
+    monkeypatch.setattr("tonnage.cli.serve.monotonic", lambda: next(times))
+    stream = io.StringIO()
+    log = PressureLog(stream)
+    for word in "abcde":
+        log(f"{word}.")
+    assert stream.getvalue() == "tonnage: a.\ntonnage: d. (2 more before)\ntonnage: e.\n"

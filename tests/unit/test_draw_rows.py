@@ -7,16 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage._native import Arena, Executor, InputError, Sampled, Sampler, SamplingParams, draw
+from tonnage._native import (
+    Arena,
+    Executor,
+    InputError,
+    Sampled,
+    Sampler,
+    SamplingParams,
+    draw,
+    has_isa,
+)
 
 VOCAB = 20_011
 
 
-def sampler(vocab: int, **params: Any) -> Sampler:
+def sampler(vocab: int, isa: str = "", **params: Any) -> Sampler:
     chosen = SamplingParams()
     for name, value in params.items():
         setattr(chosen, name, value)
-    return Sampler(vocab, chosen)
+    return Sampler(vocab, chosen, isa)
 
 
 def rows_of(count: int, vocab: int = VOCAB, seed: int = 0) -> np.ndarray:
@@ -59,6 +68,18 @@ def test_a_team_draws_what_each_row_gives_alone() -> None:
         rounds = [told(drawn_by(threads, rows[::-1], many)) for _ in range(3)]
         for index in range(len(KINDS)):
             assert [[one[index]] for one in rounds] == expected[index]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [1, 255, 256, 300, VOCAB])
+def test_every_instruction_set_draws_the_same(kind: dict[str, Any], vocab: int) -> None:
+    rows = rows_of(1, vocab, seed=vocab)
+    results = []
+    for isa in ("scalar", "avx2", "avx512"):
+        if has_isa(isa):
+            one = sampler(vocab, isa, seed=3, **kind)
+            results.append([told(drawn_by(1, rows, [one])) for _ in range(8)])
+    assert all(one == results[0] for one in results)
 
 
 def test_a_broken_row_leaves_the_others_alone() -> None:

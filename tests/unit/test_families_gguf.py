@@ -230,6 +230,18 @@ def test_settings_that_cannot_be_met_are_named(
         spec_from_gguf(metadata | change, catalog)
 
 
+def test_how_states_become_a_vector(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["qwen3"]
+    assert spec_from_gguf(metadata, catalog).pooling is None
+    for kind, pooling in ((0, None), (1, "mean"), (3, "last")):
+        changed = {**metadata, "qwen3.pooling_type": kind}
+        assert spec_from_gguf(changed, catalog).pooling == pooling
+    for wrong in (2, 4, -1, "mean", [1], True):
+        changed = {**metadata, "qwen3.pooling_type": wrong}
+        with pytest.raises(UnsupportedModelError, match=r"qwen3\.pooling_type is .* must be"):
+            spec_from_gguf(changed, catalog)
+
+
 def test_gemma3_must_say_its_window(opened: dict[str, tuple[dict, Catalog]]) -> None:
     metadata, catalog = opened["gemma3_text"]
     bare = {key: value for key, value in metadata.items() if "sliding_window" not in key}

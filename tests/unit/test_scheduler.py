@@ -30,12 +30,12 @@ def ask(one: World, request_id: int, prompt: list[int], max_tokens: int, **terms
     one.requests[request_id], one.answers[request_id] = request, []
 
 
-def endless(count: int, size: int, salt: int = 0) -> list[list[int]]:
-    """Return prompts whose answers do not end before 60 tokens."""
+def endless(count: int, size: int, salt: int = 0, num_tokens: int = 60) -> list[list[int]]:
+    """Return prompts whose answers do not end before `num_tokens`."""
     rng, found = random.Random(salt), []
     while len(found) < count:
         prompt = [rng.randrange(4) for _ in range(size)]
-        if len(answer_alone(prompt, 60)) == 60:
+        if len(answer_alone(prompt, num_tokens)) == num_tokens:
             found.append(prompt)
     return found
 
@@ -54,8 +54,8 @@ def test_a_long_prompt_stalls_nobody_beyond_the_bound() -> None:
         gaps.append(one.now_ns - before)
         assert all(len(one.answers[n]) == counts[n] + 1 for n in range(4) if n in one.answers)
     assert max(gaps) <= 40_000
-    # A prompt of 1,000 rows in chunks of what four fifths of the bound leave beside four streams.
-    assert len(gaps) >= 1000 // 32
+    # A prompt of 1,000 rows in chunks of what 70 % of the bound leave beside four streams.
+    assert len(gaps) >= 1000 // 28
     one.drain()
 
 
@@ -76,7 +76,7 @@ def test_as_many_run_as_have_pages_for_all_they_can_become() -> None:
 
 
 def test_a_batch_that_nobody_waits_for_is_read_in_whole_steps() -> None:
-    for live, most in ((True, 32), (False, 128)):
+    for live, most in ((True, 28), (False, 128)):
         one = world()
         (first,) = endless(1, 20)
         ask(one, 0, first, 60, live=live)
@@ -151,6 +151,19 @@ def test_a_request_that_never_fits_is_refused_at_once() -> None:
     assert caught.value.missing_bytes == 1000
     assert caught.value.retry_after_s is None
     ask(one, 0, [1] * 200, 50)
+
+
+def test_nobody_is_refused_because_somebody_younger_finds_no_page() -> None:
+    """Only one answer a step may be written, and it is the turn of the one without a page."""
+    one = world((PageGroup(6, 1000),), max_stall_ns=1000)
+    (old,), (young,) = endless(1, 90, num_tokens=120), endless(1, 125, num_tokens=120)
+    ask(one, 0, old, 120)
+    one.step()
+    ask(one, 1, young, 120)
+    while 1 in one.requests or 0 in one.requests:
+        assert one.step()
+    assert one.scheduler.ladder.counts["refuse"] == 0
+    assert one.num_completed == 2
 
 
 def test_a_shrinking_budget_walks_down_the_ladder() -> None:
@@ -232,9 +245,117 @@ def test_short_steps_do_not_make_long_ones_look_short() -> None:
     assert most_rows(pace.step_ns, 160_000, 12, 512) < 160
 
 
+def test_rows_that_become_slower_along_a_prompt_keep_the_bound() -> None:
+    slowest = []
+    for seed in range(20):
+        rng, pace, left = random.Random(seed), Pace(), 2000
+
+        def took(rows: int, left: int, rng: random.Random) -> int:
+            """Twice as long for a row at the end, and up to a tenth more by chance."""
+            return int((25_000 + rows * (2100 - left * 1050 / 2000)) * (1 + rng.random() / 10))
+
+        pace.observe(4, took(4, left, rng))
+        pace.observe(128, took(128, left, rng))
+        while left > 0:
+            rows = most_rows(pace.step_ns, 160_000, 12, min(512, left + 4))
+            slowest.append(took(rows, left, rng))
+            pace.observe(rows, slowest[-1])
+            left -= rows - 4
+            if rng.random() < 0.3:
+                pace.observe(4, took(4, left, rng))
+    assert max(slowest) <= 200_000
+
+
 def test_pace_never_falls_with_rows() -> None:
     rng, pace = random.Random(4), Pace()
     for _ in range(200):
         pace.observe(rng.randrange(1, 513), rng.randrange(1, 10_000))
         times = [pace.step_ns(rows) for rows in range(1, 513)]
         assert times == sorted(times)
+
+
+def test_pooled_texts_share_nothing_and_leave_nothing() -> None:
+    one = world()
+    shared = [2] * 256
+    ask(one, 0, [*shared, 1], 1)
+    while one.requests:
+        one.step()
+    kept = one.scheduler.cache.tree.num_nodes
+    for number in range(1, 4):
+        ask(one, number, [*shared, 1], 0, pooling="mean" if number < 3 else "last")
+    rows = 0
+    while one.requests:
+        parts = one.scheduler.next_step(one.now_ns)
+        assert not any(part.draws for part in parts)
+        rows += sum(len(part.tokens) for part in parts)
+        for part in parts:
+            one._compute(part)
+        one.scheduler.commit(parts, {}, 1)
+        for part in parts:
+            if part.ends:
+                one._end_pooled(part)
+    assert rows == 3 * 257
+    assert one.scheduler.cache.tree.num_nodes == kept
+    one.check()
+
+
+def test_pooled_texts_stall_no_answer_beyond_the_bound() -> None:
+    one = world()
+    for number, prompt in enumerate(endless(4, 20)):
+        ask(one, number, prompt, 60)
+    while any(not one.answers[number] for number in range(4)):
+        one.step()
+    for number in range(9, 13):
+        ask(one, number, [3] * 500, 0, pooling="mean")
+    gaps = []
+    while any(number in one.requests for number in range(9, 13)):
+        before, counts = one.now_ns, {n: len(one.answers[n]) for n in one.requests if n < 4}
+        one.step()
+        assert all(len(one.answers[n]) == counts[n] + 1 for n in one.requests if n < 4)
+        if counts:
+            gaps.append(one.now_ns - before)
+    assert len(gaps) >= 50
+    assert max(gaps) <= 40_000
+    one.drain()
+
+
+def test_what_belongs_to_a_queued_request_is_not_refused() -> None:
+    one = world(max_waiting=1, max_running=1)
+    ask(one, 0, [1] * 10, 0, pooling="mean")
+    with pytest.raises(OverloadError):
+        ask(one, 1, [1] * 10, 0, pooling="mean")
+    ask(one, 2, [1] * 10, 0, pooling="mean", joined=True)
+    one.drain()
+    assert one.num_pooled == 2
+
+
+def test_a_preempted_mean_starts_anew() -> None:
+    one = world(max_running=1)
+    ask(one, 0, [1] * 300, 0, pooling="mean")
+    one.step()
+    ask(one, 1, [2] * 10, 1, priority=1)
+    while 1 in one.requests:
+        one.step()
+    assert one.scheduler.ladder.counts["preempt"] == 1
+    one.drain()  # compares what was pooled with the whole text
+    assert one.num_pooled == 1
+
+
+def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
+    """The youngest is first in turn and has no page; the eldest is at the same one."""
+    one = world((PageGroup(16, 1000),), max_rows=64)
+    prompt = endless(1, 150)[0]
+    ask(one, 0, prompt, 10, tenant="a")
+    ask(one, 1, [1] * 250, 1, tenant="b")
+    ask(one, 2, prompt, 10, tenant="c")
+    scheduler = one.scheduler
+    one.step()
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=True)
+    for _ in range(3):
+        one.step()
+    scheduler.set_budget(4 * 1000)
+    for request_id in (0, 2):
+        scheduler.set_stalled(request_id, stalled=False)
+    one.drain()
+    assert scheduler.ladder.counts["refuse"] == 0

@@ -45,6 +45,14 @@ struct Span {
   int32_t position;
 };
 
+// Rows of one sequence whose final hidden states are added to a slot of PoolOp::sums.
+struct PooledRows {
+  int32_t first_row;
+  int32_t num_rows;
+  int32_t slot;
+  bool begins;  // the sum starts anew
+};
+
 struct Step {
   int32_t num_rows = 0;
   const int32_t* tokens = nullptr;     // [R]
@@ -53,6 +61,8 @@ struct Step {
   int32_t num_spans = 0;
   const int32_t* logit_rows = nullptr;
   int32_t num_logit_rows = 0;
+  const PooledRows* pooled = nullptr;
+  int32_t num_pooled = 0;
 };
 
 struct Worker {
@@ -182,6 +192,18 @@ struct QuantizeOp {
   Acts out;
 };
 
+// sums[slot] += the norm of x[r], which is only read, for all pooled rows in order; with `added` x is first what
+// NormOp makes of it. Every element is one chain of float64 additions, so chunks do not change its bits.
+struct PoolOp {
+  const float* x;  // [R][cols]
+  const float* weight;
+  const float* added;  // [R][cols] or null
+  const float* added_weight;
+  float eps;
+  int64_t cols;
+  double* sums;  // [slots][cols]
+};
+
 // A packed panel that is to become rows of another format.
 struct Requantization {
   Layout source;  // of the panel
@@ -190,6 +212,7 @@ struct Requantization {
   int64_t rows;  // up to 32
   int64_t cols;
 };
+constexpr int64_t kLogitBlock = 256;
 constexpr int64_t kRequantizeFloats = 16 * 256;
 
 struct Kernels {
@@ -202,12 +225,17 @@ struct Kernels {
   void (*rotate)(const RotateOp&, const Step&, Worker);
   void (*attend)(const AttendOp&, const Step&, Worker);
   void (*quantize)(const QuantizeOp&, const Step&, Worker);
+  void (*pool)(const PoolOp&, const Step&, Worker);
   // Lays `rows` <= 32 checkpoint rows of `cols` elements into one panel, missing rows as zero.
   void (*pack)(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
   // Writes the panel's rows to `out` as blocks of the target, quantized from what the panel decodes to;
   // tile: room for kRequantizeFloats. Returns a row whose values are not finite or exceed what
   // the target's scales hold, or -1.
   int64_t (*requantize)(const Requantization&, float* tile, uint8_t* out);
+  // Sets the largest of n <= kLogitBlock logits; returns whether each is a number below infinity.
+  bool (*block_peak)(const float* logits, int64_t n, float* peak);
+  // Sums exp((logit - peak) / temperature) over n <= kLogitBlock logits.
+  double (*block_weight)(const float* logits, int64_t n, float peak, float temperature);
 };
 
 namespace scalar { extern const Kernels kKernels; }

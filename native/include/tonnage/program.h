@@ -42,7 +42,7 @@ class Arena {
   int64_t size_;
 };
 
-using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, AttendOp, QuantizeOp>;
+using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, AttendOp, QuantizeOp, PoolOp>;
 
 // Pages whose ids are below num_pages. window: how many last positions are seen at most, 0 for all.
 struct PageGroup {
@@ -57,6 +57,7 @@ struct Program {
   std::vector<PageGroup> groups;
   int64_t max_rows = 0;
   int64_t max_logit_rows = kMaxRows;  // what every gathering op has room for
+  int64_t num_slots = 0;  // of sums of hidden states
 };
 
 // A step as its caller states it; positions follow from the spans. pages: a table per group; pages entirely
@@ -77,10 +78,11 @@ class Executor {
   int64_t scratch_bytes() const { return static_cast<int64_t>(scratch_.size()); }
 
   // Runs the program on tokens (all spans' rows one after another); logits of `logit_rows` only, which
-  // ascend. Throws InputError for rows, tokens or pages outside the program's limits. Calls from several
-  // threads take turns.
+  // ascend, and sums of the hidden states of `pooled` rows, which ascend too and have no logits. Throws
+  // InputError for rows, tokens, pages or slots outside the program's limits. Calls from several threads
+  // take turns.
   void run(const Program& program, const std::vector<int32_t>& tokens, const std::vector<SpanInput>& spans,
-           const std::vector<int32_t>& logit_rows);
+           const std::vector<int32_t>& logit_rows, const std::vector<PooledRows>& pooled);
 
   // Calls work(i) on every thread i of the team; takes turns with run.
   void share(const std::function<void(int)>& work);
@@ -106,6 +108,8 @@ class Executor {
 
 // The best of scalar, avx2 and avx512 on this CPU.
 std::string best_isa();
+// Returns the kernels of scalar, avx2 or avx512. Throws InputError when they are not built or this CPU lacks it.
+const Kernels& kernels_of(const std::string& isa);
 // Whether kernels for it are built and this CPU can run them.
 bool has_isa(const std::string& isa);
 

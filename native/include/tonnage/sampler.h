@@ -35,8 +35,8 @@ struct Sampled {
 
 class Sampler {
  public:
-  // Throws InputError for parameters outside their ranges.
-  Sampler(int32_t vocab_size, SamplingParams params);
+  // Throws InputError for parameters outside their ranges. kernels: all give the same bits.
+  Sampler(int32_t vocab_size, SamplingParams params, const Kernels& kernels);
 
   int32_t vocab_size() const { return vocab_size_; }
 

@@ -97,7 +97,7 @@ def _add_engine(parser: ArgumentParser, memory_help: str = _MEMORY_HELP) -> None
     add("--memory", metavar="BYTES", help=memory_help)
     add("--threads", type=int, metavar="N", help="threads (as many as make it faster)")
     add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
-    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (f16, int8 if need be)")
+    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (int8 where it loses little)")
     add("--offline", action="store_true", help="fetch nothing")
 
 
@@ -181,10 +181,11 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
     add("--alias", metavar="NAME", action="append", help="one more name of the model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
+    add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
-    add("--connections", type=int, metavar="N", default=256, help="connections at once (256)")
+    add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
-    add("--max-body", type=int, metavar="KIB", default=1024, help="size of a request (1024)")
+    add("--max-body", type=int, metavar="KIB", default=512, help="size of a request (512)")
     add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
     _add_sizes(parser)
     _add_choice(parser)

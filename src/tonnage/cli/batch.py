@@ -16,6 +16,7 @@ from tonnage.cli.batch_lines import (
     error_line,
     line_id,
     parse_line,
+    settings_id,
 )
 from tonnage.cli.opening import open_engine
 from tonnage.cli.run import sampling_options
@@ -70,9 +71,10 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Note what results depend on beside their lines."""
-        formats = sorted({matrix.format for matrix in self.engine.plan.matrices})
+        plan = self.engine.plan
+        formats = [plan.kv.format, *(f"{m.name} {m.format}" for m in plan.matrices)]
         settings = [self.engine.source.name, formats, asdict(self.defaults), self.raw]
-        self._settings = json.dumps(settings, sort_keys=True)
+        self._settings = settings_id(json.dumps(settings, sort_keys=True))
 
     def name(self, line: bytes) -> str:
         """Return the id of a line's result."""

@@ -40,6 +40,11 @@ class BatchRequest:
     options: SamplingOptions
 
 
+def settings_id(settings: str) -> str:
+    """Return a short name of what all results depend on: model, formats, defaults."""
+    return sha256(settings.encode()).hexdigest()
+
+
 def line_id(settings: str, line: bytes) -> str:
     """Return what names the result of `line` under `settings` (model, defaults)."""
     digest = sha256(settings.encode())

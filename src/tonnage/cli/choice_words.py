@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from tonnage.core.plan import KV_FORMATS
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.choose import Choice
@@ -16,7 +15,7 @@ def given_up(choice: Choice) -> str:
     wishes, workload, parts = choice.wishes, choice.workload, []
     if wishes.weights_open and workload.formats:
         parts.append(f"weights at {weights_words(choice.plan)}")
-    if wishes.kv_format is None and workload.kv_format != KV_FORMATS[0]:
+    if workload.kv_format != choice.usual_kv_format:
         parts.append(f"KV pages in {workload.kv_format}")
     if parts:
         parts[-1] += f", {quality_words(choice.quality)}"
@@ -46,8 +45,8 @@ def quality_lines(
     quality = choice.quality
     yield f"formats: {weights_words(choice.plan)}"
     yield f"quality: {quality_words(quality)}"
-    for audit in audits[:2] if quality.basis == "exact" else ():
-        if (audit.mix, audit.kv_format) == ("", "f16"):
+    for audit in audits[:2] if quality.basis != "measured" and not choice.workload.formats else ():
+        if audit.mix == "":
             yield f"  {_audited(audit)}"
     if quality.basis == "measured" and measured is not None:
         yield f"  {_interval(measured)}"
@@ -68,9 +67,10 @@ def rejected_lines(choice: Choice) -> Iterator[str]:
 
 def _audited(audit: AuditResult) -> str:
     against = audit.comparison
+    words = f"measured with {audit.kv_format} pages:"
     if against is None:
-        return f"measured: perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
-    return f"measured: {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
+        return f"{words} perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
+    return f"{words} {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
 
 
 def _interval(audit: AuditResult) -> str:

@@ -37,11 +37,11 @@ MODEL itself as the reference, that plan then shows the measured figure instead 
 
 PLAN_NOTES = """\
 The bytes are those that `tonnage run` and Engine.open allocate and refuse by: the whole process,
-interpreter included. What is not stated is chosen to fit: fewer rows per step first, then int8
-pages or smaller weights within --quality, then a shorter context (docs/planning.md). A plan that
-does not fit ends with exit code 2 and the changes that would each make it fit; with --json it is an
-object with "accepted": false and exit code 0. Without --memory the budget is what this process can
-get now.
+interpreter included. What is not stated is chosen: int8 pages where they cost at most 0.005 nats;
+then, to fit, fewer rows per step, int8 pages or smaller weights within --quality, and last a
+shorter context (docs/planning.md). A plan that does not fit ends with exit code 2 and the changes
+that would each make it fit; with --json it is an object with "accepted": false and exit code 0.
+Without --memory the budget is what this process can get now.
 
 Quality is a mean KL divergence from the file as it stands, in nats: measured where `tonnage audit`
 has been, else an estimate with its known error. A forecast needs this machine to be measured.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 MIB = 1 << 20
-# Interpreter, libraries and their pages of files, kernels in use: 21.6 measured; and what no item
+# Interpreter, libraries and their pages of files, kernels in use: 20.0 measured; and what no item
 # explains, 0.3 to 1.4: a plan's objects, prompts, gaps of the allocator. A process of the command
 # line has to stay 1 MiB below it before it opens a model, or it plans more than `tonnage plan`.
 INTERPRETER_BYTES = 24 * MIB
@@ -19,12 +19,20 @@ TOKENIZER_BYTES = 64 << 10
 SAMPLER_TOKEN_BYTES = 8
 # The HTTP server: event loop, uvicorn, msgspec, our routes; and the first requests' caches.
 SERVER_BYTES = 20 * MIB
-# Binding answers to a form: the library, and its tables for each token of the vocabulary. Measured
-# 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8 for 262,144.
-FORMS_BYTES = 8 * MIB
-FORMS_TOKEN_BYTES = 560
-# Buffers of one connection, its parser and its tasks.
+# Binding answers to a form: the library, and its tables for each token of the vocabulary. What the
+# process grew by at most while they were made: 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8
+# for 262,144; what stays: 19.5, 60.8, 114.6.
+FORMS_BYTES = 6 * MIB
+FORMS_TOKEN_BYTES = 520
+# OpenTelemetry's SDK and exporter, 11.0 measured, and spans that wait, 4.6 KiB each.
+TRACES_BYTES = 20 * MIB
+# What one connection may hold: 16 KiB read, as much of a header, 32 KiB written. Idle it takes 5.4
+# KiB (10,000 of them).
 CONNECTION_BYTES = 48 << 10
+# Bodies that are read, their objects and tokens, answers that wait for readers, and what allocators
+# keep of it, by the longest body: 51 to 54 with bodies and answers of 500 KB of every kind, half of
+# which other items leave unused meanwhile.
+BODY_FACTOR = 24
 # Many answers at once: what the allocator keeps for the thread that steps, the objects of each
 # answer, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
 REQUESTS_BYTES = 2560 << 10
@@ -83,10 +91,20 @@ def tokenizer_bytes(facts: TextFacts) -> int:
     return TOKENIZER_BYTES + tables + slots + facts.text_bytes
 
 
+def server_bytes(connections: int, body_bytes: int) -> int:
+    """Return what serving takes for so many connections and bodies of at most `body_bytes`."""
+    return SERVER_BYTES + connections * CONNECTION_BYTES + BODY_FACTOR * body_bytes
+
+
 def requests_bytes(concurrency: int, context_tokens: int) -> int:
     """Return what answers take beside pages and samplers; one alone is part of the interpreter."""
     each = REQUEST_BYTES + REQUEST_TOKEN_BYTES * context_tokens
     return REQUESTS_BYTES + concurrency * each if concurrency > 1 else 0
+
+
+def forms_bytes(vocab_size: int) -> int:
+    """Return what binding answers to a form takes: the library and its tables of the vocabulary."""
+    return FORMS_BYTES + FORMS_TOKEN_BYTES * vocab_size
 
 
 def sampler_bytes(vocab_size: int) -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.footprint import TextFacts
+from tonnage.core.pooling import Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class ModelSpec:
     layer i `layers.i.` + attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, o, o_bias,
     post_attn_norm, mlp_norm, gate, up, down, post_mlp_norm. Matrices are (out, in).
     norm_offset is added to every norm weight while loading (1.0 for Gemma in Hugging Face form).
+    pooling: how its hidden states were trained to become one vector, None where they were not.
     text: how large its tokenizer is, None where nobody looked; no part of what the model is.
     """
 
@@ -103,6 +105,7 @@ class ModelSpec:
     final_softcap: float = 0.0
     norm_offset: float = 0.0
     weights: dict[str, TensorEntry] = field(default_factory=dict)
+    pooling: Pooling | None = None
     text: TextFacts | None = field(default=None, compare=False)
 
     @property

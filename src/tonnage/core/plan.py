@@ -133,7 +133,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything the doing half needs; offsets are bytes from the start of the arena."""
+    """Everything the doing half needs; offsets are bytes from the start of the arena.
+
+    logits_offset: float32 [max_logit_rows][vocab_size]. pooled_offset: sums of hidden states,
+    float64 [concurrency][d_model], which outlast steps.
+    """
 
     family: str
     vocab_size: int
@@ -150,6 +154,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     steps: tuple[StepPlan, ...]
     logits_offset: int
+    pooled_offset: int
     arena_bytes: int
     items: tuple[Item, ...]
 

@@ -1,5 +1,8 @@
 """How much memory this process has taken."""
 
+from dataclasses import dataclass
+
+from tonnage.core.ledger import ProcessLedger
 from tonnage.machine.host_files import HostFiles, kibibytes
 
 
@@ -31,3 +34,25 @@ def file_and_shared_bytes() -> int:
 def anonymous_bytes() -> int:
     """Return the resident bytes that are no file's."""
     return kibibytes(HostFiles().fields("/proc/self/status").get("RssAnon", "")) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The process before a model was opened, and what it was allowed then.
+
+    resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
+    to beside_bytes; process: where they are counted.
+    """
+
+    process: ProcessLedger
+    resident_bytes: int
+    anonymous_bytes: int
+    beside_bytes: int
+    budget_bytes: int = 0
+
+    @classmethod
+    def of(cls, process: ProcessLedger) -> "Start":
+        """Return how the process stands now."""
+        others = process.beside()
+        held, planned = (others.now_bytes, others.planned_bytes) if others else (0, 0)
+        return cls(process, max(0, rss_bytes() - held), max(0, anonymous_bytes() - held), planned)

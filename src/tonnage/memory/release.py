@@ -2,9 +2,11 @@
 
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 
 _MADV_DONTNEED = 4
 _MADV_NOHUGEPAGE = 15
+_M_MMAP_THRESHOLD = -3
 
 
 def release_pages(begin: int, stride: int, pages: list[int]) -> None:
@@ -29,6 +31,18 @@ def release_pages(begin: int, stride: int, pages: list[int]) -> None:
         if libc.madvise(address, size, _MADV_DONTNEED):
             number = ctypes.get_errno()
             raise OSError(number, f"madvise of {end - start:,} bytes failed")
+
+
+def return_large_blocks() -> None:
+    """Let the C allocator give blocks of 128 KiB and more back when they are freed, from now on.
+
+    On its own it raises that bound to the largest block freed so far, up to 32 MiB, and keeps what
+    is smaller. See mallopt(3); a C library without it is left as it is.
+    """
+    import ctypes
+
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 << 10)
 
 
 def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec, RopeSpec
+from tonnage.core.pooling import Pooling
 from tonnage.models.family import Family, Hyperparameters, periodic_windows
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
@@ -21,6 +22,7 @@ KNOWN = frozenset({
     "attention.head_count", "attention.head_count_kv", "attention.key_length",
     "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
     "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor",
+    "pooling_type",
     # Said of how the file came to be; they change nothing.
     "tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length",
 })  # fmt: skip
@@ -58,6 +60,7 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
         embed_scale=hyper.d_model**0.5 if family.scaled_embedding else 1.0,
         final_softcap=hyper.final_softcap,
         weights=match_tensors(expected, names, catalog, _is_ignored),
+        pooling=_pooling(settings),
     )
 
 
@@ -95,6 +98,17 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
         final_softcap=settings.number("final_logit_softcapping", 0.0),
     )
+
+
+# What llama.cpp's files say of how hidden states become one vector.
+_POOLINGS: Mapping[int, Pooling | None] = {0: None, 1: "mean", 3: "last"}
+
+
+def _pooling(settings: Settings) -> Pooling | None:
+    kind = settings.count("pooling_type", 0, least=0)
+    if kind not in _POOLINGS:
+        settings.refuse("pooling_type", "0 (none), 1 (mean) or 3 (last)")
+    return _POOLINGS[kind]
 
 
 def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """What tells the weights of a model on this machine from others, without reading all of them."""
 
 import os
-from hashlib import sha256
 from pathlib import Path
 
 _SAMPLE_BYTES = 64 << 10
@@ -56,6 +55,8 @@ def _changed_since_check(model: Path) -> bool:
 
 
 def _strict_stamp(file: Path) -> str:
+    from hashlib import sha256  # 4 MiB with OpenSSL behind it
+
     digest = sha256()
     with file.open("rb") as stream:
         state = os.fstat(stream.fileno())

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]
 WeightArgs = tuple[int, int, int, int, int]
 ActsArgs = tuple[int, int, int]
+Pooled = tuple[int, int, int, bool]  # first row, number of rows, slot, whether the sum begins anew
 
 # Between buffers lie bytes that are NaN as floats: what reads past an end shows in the result, what
 # writes past one is found by `check_guards`.
@@ -162,13 +163,15 @@ class Bench:
     def run(
         self, num_rows: int, *, tokens: Sequence[int] | None = None,
         spans: Sequence[Span] | None = None, logit_rows: Sequence[int] = (),
+        pooled: Sequence[Pooled] = (),
     ) -> None:  # fmt: skip
         """Run the program, then check that nothing was written outside its buffers."""
         if spans is None:
             num_pages = round_up(num_rows, PAGE_TOKENS) // PAGE_TOKENS
             spans = [Span([0] * num_pages, num_rows)] if num_rows else []
         triples = [([list(span.pages)], span.num_rows, span.position) for span in spans]
-        self.team.run(self.program, list(tokens or [0] * num_rows), triples, list(logit_rows))
+        ids = list(tokens or [0] * num_rows)
+        self.team.run(self.program, ids, triples, list(logit_rows), list(pooled))
         self.check_guards()
 
     def check_guards(self) -> None:

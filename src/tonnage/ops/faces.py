@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tonnage._native import Executor
 from tonnage.core.block_format import BlockFormat
-from tonnage.ops.bench import Activations, Bench, Floats, Matrix
+from tonnage.ops.bench import Activations, Bench, Floats, Matrix, Pooled
 
 
 def quantize(team: Executor, x: Floats) -> Activations:
@@ -126,3 +127,20 @@ def norm(
     rows = len(x) if gather is None else len(gather)
     values = bench.floats(out[1], (rows, x.shape[1]))
     return Normed(bench.floats(at, x.shape), values, bench.read_acts(out, rows))
+
+
+def pool(
+    team: Executor, x: Floats, weight: Floats, eps: float, pooled: Sequence[Pooled],
+    sums: npt.NDArray[np.float64], *, added: tuple[Floats, Floats] | None = None,
+) -> npt.NDArray[np.float64]:  # fmt: skip
+    """Return `sums` (slots, cols) with rmsnorm(x) * weight of the pooled rows added."""
+    branch, branch_weight = added or (None, None)
+    slots, cols = sums.shape
+    bench = Bench(team, max_rows=len(x))
+    at = bench.place(sums)
+    bench.program.pool(
+        x=bench.place(x), weight=bench.place(weight), added=bench.place(branch),
+        added_weight=bench.place(branch_weight), eps=eps, cols=cols, sums=at, slots=slots,
+    )  # fmt: skip
+    bench.run(len(x), pooled=pooled)
+    return np.frombuffer(bench.arena.read(at, sums.nbytes)).reshape(sums.shape)

@@ -52,6 +52,12 @@ def add_norm(x: Floats, branch: Floats, gain: Floats, eps: float) -> Array:
     return x + rmsnorm(branch, gain, eps)
 
 
+def pool(x: npt.NDArray[np.floating], gain: Floats, eps: float) -> Array:
+    """Return the sum of the rows of rmsnorm(x) * gain."""
+    total: Array = rmsnorm(x, gain, eps).sum(axis=0)
+    return total
+
+
 def softcap(x: Array, cap: float) -> Array:
     """Return cap * tanh(x / cap), or x when cap is 0."""
     return cap * np.tanh(x / cap) if cap else x

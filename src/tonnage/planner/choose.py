@@ -1,8 +1,9 @@
 """The choice: what the user left open, under a number of bytes and a bound on quality.
 
-docs/planning.md states the policy. In short: the file as it stands if it fits; then fewer rows per
-step, which cost a prompt's speed alone; then whatever loses least within the bound, of int8 pages
-and smaller weights; only then a shorter context.
+docs/planning.md states the policy. In short: the file's weights, with int8 pages where those cost
+next to nothing and f16 elsewhere; then fewer rows per step, which cost a prompt's speed alone; then
+whatever loses least within the bound, of int8 pages and smaller weights; only then a shorter
+context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tonnage.planner.fit import MIN_STEP_ROWS, Wishes, choose_workload
 from tonnage.planner.measured import audit_of, known_quality
 from tonnage.planner.option import Judge, Option, Predict, Speed, front, request_seconds
 from tonnage.planner.plan import Workload
+from tonnage.planner.pool import widened
 from tonnage.planner.precision import allocate, menus
 
 if TYPE_CHECKING:
@@ -33,16 +35,17 @@ USUAL_STEP_ROWS = (512, 256, 128)
 FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
 _BISECTION_BYTES = 2 << 20
 SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
+MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f16 does not fit
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What was chosen of `wishes`; when nothing fits, what takes the fewest bytes of all.
 
-    usual_context_tokens: what is reserved where it fits. quality: what was measured of it, if that
-    was; its choice among other weights went by estimates. forecast: None where this machine was not
-    measured. rejected: plans beside an accepted one, and why not. concessions: what would make a
-    refused one fit.
+    usual_context_tokens, usual_kv_format: what is reserved where it fits. quality: what was
+    measured of it, if that was; its choice among other weights went by estimates. forecast: None
+    where this machine was not measured. rejected: plans beside an accepted one, and why not.
+    concessions: what would make a refused one fit.
     """
 
     wishes: Wishes
@@ -51,6 +54,7 @@ class Choice:
     forecast: Speed | None
     quality: PlanQuality
     usual_context_tokens: int
+    usual_kv_format: KvFormat
     accepted: bool
     rejected: "tuple[Neighbour, ...]" = ()
     concessions: "tuple[Concession, ...]" = ()
@@ -97,19 +101,20 @@ def choose(
     asked = choose_workload(spec, machine, wishes, resident_bytes)
     asked = replace(asked, beside_bytes=beside_bytes)
     judge = Judge(spec, predict, audits, asked.formats)
-    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
     # What the user stated is not held against the bound.
-    kv_formats = KV_FORMATS if wishes.kv_format is None else (asked.kv_format,)
-    stated = judge.option(asked, kv_format=kv_formats[0])
-    max_kld = max(wishes.max_kld, stated.quality.mean_kld)
-    search = _Search(judge, wishes, stated.workload, kv_formats, budget.num_bytes, max_kld)
+    max_kld = max(wishes.max_kld, judge.quality(asked).mean_kld)
+    kv_formats = _kv_formats(judge, wishes, asked, max_kld)
+    asked = replace(asked, kv_format=kv_formats[0])
+    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
+    search = _Search(judge, wishes, asked, kv_formats, budget.num_bytes, max_kld)
     found = search.best()
+    if found is not None and wishes.share_pages:
+        found = widened(judge, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
-    usual = asked.context_tokens
     plan = judge.plan(chosen.workload)
-    audit = audit_of(spec, chosen.workload, audits)
-    quality = known_quality(chosen.quality, audit)
-    values = (wishes, chosen.workload, plan, chosen.forecast, quality, usual)
+    usual = (asked.context_tokens, asked.kv_format)
+    quality = known_quality(chosen.quality, audit_of(spec, chosen.workload, audits))
+    values = (wishes, chosen.workload, plan, chosen.forecast, quality, *usual)
     # Both only where they are asked for: a run carries neither.
     if found is None:
         from tonnage.planner.concessions import concessions
@@ -129,6 +134,25 @@ def thread_counts(machine: Machine) -> tuple[int, ...]:
     """Return the numbers of threads to compare: all up to eight, then by an eighth."""
     most = machine.default_threads
     return tuple(sorted({*range(1, min(most, 8) + 1), *range(8, most, max(1, most // 8)), most}))
+
+
+def _kv_formats(
+    judge: Judge, wishes: Wishes, asked: Workload, max_kld: float
+) -> tuple[KvFormat, ...]:
+    """Return the formats of pages that are open, the usual one first.
+
+    That is int8 where it alone costs at most MAX_PAGES_KLD, all together stays within the bound,
+    and fewer bytes are planned (short contexts take the same huge pages in either).
+    """
+    if wishes.kv_format is not None:
+        return (asked.kv_format,)
+    plain, small = KV_FORMATS
+    alone = judge.quality(replace(asked, formats=(), kv_format=small))
+    lossy = replace(asked, kv_format=small)
+    if alone.mean_kld > MAX_PAGES_KLD or judge.quality(lossy).mean_kld > max_kld:
+        return KV_FORMATS
+    saves = judge.plan(lossy).total_bytes < judge.plan(asked).total_bytes
+    return (small, plain) if saves else KV_FORMATS
 
 
 def _threads(judge: Judge, machine: Machine, wishes: Wishes, asked: Workload) -> int:
@@ -189,14 +213,14 @@ class _Search:
         return min((self._least_weights(one) for one in allowed), key=lambda one: one.total_bytes)
 
     def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Option]:
-        """Yield what fits within the bound; nothing else is tried once the file itself does."""
+        """Yield what fits within the bound; nothing else is tried once usual pages do."""
         for kv_format in self.kv_formats:
             stated = (
                 self.judge.option(workload, max_rows=count, kv_format=kv_format) for count in rows
             )
             fitting = [one for one in stated if self._allowed(one)]
             yield from fitting
-            if any(one.quality.mean_kld == 0 for one in fitting):
+            if fitting and kv_format == self.kv_formats[0]:
                 return
         for kv_format in self.kv_formats if self.wishes.weights_open else ():
             least = replace(workload, max_rows=rows[-1], kv_format=kv_format)

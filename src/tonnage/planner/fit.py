@@ -23,7 +23,8 @@ class Wishes:
 
     precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
     divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
-    this process may come to.
+    this process may come to. with_forms: answers may be bound to a form.
+    share_pages: sequences share what pages there are, at least a full context; else each has one.
     """
 
     context: int | None = None
@@ -36,6 +37,8 @@ class Wishes:
     kv_format: str | None = None
     max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
     server_bytes: int = 0
+    with_forms: bool = False
+    share_pages: bool = False
 
     @property
     def weights_open(self) -> bool:
@@ -66,6 +69,8 @@ def choose_workload(
         kv_format=_kv_format(wishes.kv_format),
         resident_bytes=resident_bytes,
         server_bytes=wishes.server_bytes,
+        with_forms=wishes.with_forms,
+        shared_pages=0 if wishes.share_pages else None,
     )
 
 

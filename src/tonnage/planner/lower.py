@@ -22,6 +22,7 @@ class Lowering:
     ropes: tuple[RopePlan, ...]
     buffers: dict[str, int]
     max_logit_rows: int
+    concurrency: int
 
     def steps(self) -> tuple[StepPlan, ...]:
         """Return the whole forward pass."""
@@ -34,8 +35,7 @@ class Lowering:
         for i, layer in enumerate(spec.layers):
             steps += self._attention(i, layer)
             steps += self._mlp(i, layer)
-        steps.append(self._head())
-        return tuple(steps)
+        return (*steps, self._pool(), self._head())
 
     def _rope_table(self, index: int) -> StepPlan:
         rope = self.ropes[index]
@@ -184,6 +184,24 @@ class Lowering:
         target = self.buffers["branch"] if post else self.buffers["x"]
         product = self._matmul([part], source, target, self.spec.d_model, accumulate=not post)
         return [product, self._norm(following, consumers, post, gather=gather)]
+
+    def _pool(self) -> StepPlan:
+        """Return what adds up hidden states; it does again, for other rows, the norm before it."""
+        last = len(self.spec.layers) - 1
+        post = f"layers.{last}.post_mlp_norm" if self.spec.layers[last].post_norms else ""
+        return StepPlan(
+            "pool",
+            {
+                "x": self.buffers["x"],
+                "weight": self._vector("final_norm"),
+                "added": self.buffers["branch"] if post else -1,
+                "added_weight": self._vector(post) if post else -1,
+                "eps": self.spec.norm_eps,
+                "cols": self.spec.d_model,
+                "sums": self.buffers["pooled"],
+                "slots": self.concurrency,
+            },
+        )
 
     def _head_name(self) -> str:
         return "embed" if self.spec.tied_head else "head"

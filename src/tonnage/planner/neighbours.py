@@ -125,10 +125,13 @@ def _reason(chosen: Option, other: Option, limits: Limits) -> str:
         return f"beyond the bound of {limits.max_kld:g} nats"
     if context == before and chosen.dominates(other):
         return "better in nothing"
-    if other.quality.mean_kld > chosen.quality.mean_kld:
+    gained = chosen.quality.mean_kld - other.quality.mean_kld
+    if gained < 0:
         return "more loss than is needed"
     if context != before:
         return "a longer one fits" if context < before else "not asked for (--context)"
+    if gained > 0:
+        return f"{format_bytes(other.total_bytes - chosen.total_bytes)} more for {gained:.2g} nats"
     if other.forecast is None:
         return "slower, not measured by how much"
     slower = other.request_s / chosen.request_s - 1

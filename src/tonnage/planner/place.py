@@ -136,12 +136,24 @@ def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
 
 @dataclass(frozen=True, slots=True)
 class KvNeed:
-    """Sequences at once, positions of each, rows that a step may add to one, the pages' format."""
+    """Sequences at once, positions of each, rows that a step may add to one, the pages' format.
+
+    shared_pages: beside those of one full context, for all other sequences; None: enough for full
+    contexts of all.
+    """
 
     concurrency: int
     context_tokens: int
     max_rows: int
     format: KvFormat
+    shared_pages: int | None = None
+
+    def pool_pages(self, window: int) -> int:
+        """Return the pages of all sequences; of a window no more than they have positions in."""
+        full = self.concurrency * self.sequence_pages(window)
+        if self.shared_pages is None:
+            return full
+        return min(full, self.sequence_pages(0) + self.shared_pages)
 
     def sequence_pages(self, window: int) -> int:
         """Return the pages that a sequence holds at most; window: 0 for layers that see all.
@@ -172,7 +184,7 @@ def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
     for number, window in enumerate(sorted({0, *windows})):
         members = [i for i, own in enumerate(windows) if own == window]
         stride = sum(parts[i] for i in members)
-        num_pages = need.concurrency * need.sequence_pages(window)
+        num_pages = need.pool_pages(window)
         offset = cursor.take(stride * num_pages)
         groups.append(KvGroupPlan(window, num_pages, stride, offset))
         for i in members:

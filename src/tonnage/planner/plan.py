@@ -6,6 +6,7 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
     THREAD_STACK_BYTES,
+    forms_bytes,
     interpreter_bytes,
     requests_bytes,
     sampler_bytes,
@@ -46,6 +47,8 @@ class Workload:
     resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
+    with_forms: answers may be bound to a form. shared_pages: beside a full context of one sequence,
+    for all others; None: full contexts for all.
     """
 
     context_tokens: int
@@ -59,6 +62,8 @@ class Workload:
     beside_bytes: int = 0
     formats: Formats = ()
     server_bytes: int = 0
+    with_forms: bool = False
+    shared_pages: int | None = None
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -78,7 +83,9 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
     offsets = {b.name: b.offset for b in buffers}
-    lowering = Lowering(spec, placer, kv, ropes, offsets, workload.max_logit_rows)
+    lowering = Lowering(
+        spec, placer, kv, ropes, offsets, workload.max_logit_rows, workload.concurrency
+    )
     return Plan(
         family=spec.family,
         vocab_size=spec.vocab_size,
@@ -95,6 +102,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         buffers=buffers,
         steps=lowering.steps(),
         logits_offset=offsets["logits"],
+        pooled_offset=offsets["pooled"],
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, end)),
     )
@@ -103,7 +111,11 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
 def kv_need(workload: Workload) -> KvNeed:
     """Return what `workload` asks of the pools of pages."""
     return KvNeed(
-        workload.concurrency, workload.context_tokens, workload.max_rows, workload.kv_format
+        workload.concurrency,
+        workload.context_tokens,
+        workload.max_rows,
+        workload.kv_format,
+        workload.shared_pages,
     )
 
 
@@ -139,7 +151,7 @@ def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
 
 
 # The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize,
-# 5 output product, 6 norm, 7 gated, 8 down, 9 norm, 10 head.
+# 5 output product, 6 norm, 7 gated, 8 down, 9 norm and pool, 10 head.
 _ALWAYS = (0, 10)
 
 
@@ -157,6 +169,8 @@ def _needs(spec: ModelSpec, workload: Workload, placer: WeightPlacer) -> list[Ne
         Need("attended_values", 4 * rows * attended, 3, 5),
         Need("attended_codes", acts_bytes(rows, attended), 4, 5),
         Need("inner_codes", acts_bytes(rows, hidden), 7, 8),
+        # What lives in all steps shares its bytes with nothing, so sums last until they are read.
+        Need("pooled", 8 * workload.concurrency * spec.d_model, *_ALWAYS),
         Need("logits", 4 * workload.max_logit_rows * spec.vocab_size, 10, 10),
     ]
     if floats:
@@ -181,6 +195,8 @@ def _items(
     server = (Item("server", "host", num_bytes),) if num_bytes else ()
     asked = requests_bytes(workload.concurrency, workload.context_tokens)
     requests = (Item("requests", "host", asked),) if asked else ()
+    bound = forms_bytes(spec.vocab_size) if workload.with_forms else 0
+    forms = (Item("answer forms", "host", bound),) if bound else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
@@ -197,6 +213,7 @@ def _items(
         *others,
         *requests,
         *server,
+        *forms,
     )
 
 

@@ -100,6 +100,8 @@ def work_of(plan: Plan) -> Work:
     elements: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for step in plan.steps:
+        if step.op == "pool":  # Runs for embeddings alone, and is little beside what they take.
+            continue
         counts[step.op] += 1
         elements[step.op] += _elements(step, plan, matrices)
         _add_products(sums, step, matrices, plan.threads)

@@ -1,6 +1,6 @@
 """The executor: a plan lowered to the native program, one native call per step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tonnage._native import Arena, Executor, Program, Sampled, Sampler, draw
@@ -26,6 +26,19 @@ class Span:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class PooledRows:
+    """Rows of a step, of one sequence, whose hidden states are added to the sum of `slot`.
+
+    begins: the sum starts anew with them.
+    """
+
+    first_row: int
+    num_rows: int
+    slot: int
+    begins: bool
+
+
 class Runtime:
     """A loaded model: arena, program and threads. Close it to give the memory back."""
 
@@ -38,15 +51,33 @@ class Runtime:
         self._program: Program | None = build_program(plan, self._arena)
         load_weights(plan, self._arena, self._program, self._executor, progress)
 
-    def step(self, tokens: list[int], spans: list[Span], logit_rows: list[int]) -> None:
+    def step(
+        self,
+        tokens: list[int],
+        spans: list[Span],
+        logit_rows: list[int],
+        pooled: Sequence[PooledRows] = (),
+    ) -> None:
         """Run one step over all spans' rows in order; logits of `logit_rows` (ascending) are kept.
 
-        KV of the rows is written into the spans' pages. Releases the GIL.
+        KV of the rows is written into the spans' pages. pooled: ascending too, of slots below the
+        plan's concurrency, without logit rows. Without logit rows the head is not read. Releases
+        the GIL.
         """
         assert self._executor is not None
         assert self._program is not None
         triples = [(span.pages, span.num_rows, span.position) for span in spans]
-        self._executor.run(self._program, tokens, triples, logit_rows)
+        sums = [(rows.first_row, rows.num_rows, rows.slot, rows.begins) for rows in pooled]
+        self._executor.run(self._program, tokens, triples, logit_rows, sums)
+
+    def pooled(self, slot: int) -> bytes:
+        """Return the sum of a slot: float64 of d_model elements, as bytes.
+
+        A hidden state is what the head reads: the residual stream after the final norm, float32.
+        """
+        assert self._arena is not None
+        row_bytes = 8 * self.plan.d_model
+        return self._arena.read(self.plan.pooled_offset + slot * row_bytes, row_bytes)
 
     def logits(self, index: int) -> bytes:
         """Return float32 logits of the last step's `index`-th logit row, as bytes."""

@@ -1,6 +1,6 @@
 """All pages of an engine: a pool per group, the prefix tree over them, and taking from both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from tonnage.core.layout import PAGE_TOKENS
@@ -19,10 +19,7 @@ class PageBytes(Protocol):
 
 
 class PageCache:
-    """Hands out pages, evicting what nobody uses; what it evicts first is the prefix tree's order.
-
-    log: told once per change of the total what was given up, in words.
-    """
+    """Hands out pages, evicting what nobody uses in the order of the prefix tree."""
 
     def __init__(
         self,
@@ -31,14 +28,12 @@ class PageCache:
         *,
         max_cached_bytes: int | None = None,
         store: PageStore | None = None,
-        log: Callable[[str], None] | None = None,
     ) -> None:
         """Take the groups of the plan; max_cached_bytes: of prefixes that nobody uses."""
         self.groups = tuple(groups)
         self.pools = tuple(PagePool(group.num_pages) for group in groups)
         self.tree = PrefixTree(self.groups, self.pools, max_cached_bytes, store)
         self._bytes = page_bytes
-        self.log = log or (lambda line: None)
 
     @property
     def total_bytes(self) -> int:

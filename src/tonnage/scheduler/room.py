@@ -32,7 +32,7 @@ class Room:
 
         And one to spare for each that may become longer.
         """
-        match = self._cache.tree.match(sequence.tokens, sequence.request.salt)
+        match = sequence.match(self._cache)
         for group, pool in enumerate(self._cache.pools):
             first = first_seen(self._cache.groups[group].window_tokens, match.num_tokens)
             shared = [n.pages[group] for n in match.nodes[first:] if n.pages[group] >= 0]

@@ -6,7 +6,6 @@ that keeps the step within the longest gap an answer may have.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from tonnage.core.errors import DeadlineError, TonnageError
 from tonnage.scheduler.cache import PageCache
@@ -16,44 +15,17 @@ from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.load import load_more
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
+from tonnage.scheduler.parts import Ended, Part
 from tonnage.scheduler.room import Room
 from tonnage.scheduler.sequence import Request, Sequence
 
+__all__ = ["Ended", "Part", "Scheduler"]
+
 # A prompt goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
+# Of the longest wait that is allowed: what a step beside answers is expected to take.
+AIMED_PERCENT = 70
 _MAX_RETRY_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
-
-    draws: whether the last row's logits are wanted; logit rows come in the order of the parts.
-    tables: the sequence's own, valid until the step is committed.
-    """
-
-    sequence: Sequence
-    tokens: list[int]
-    position: int
-    draws: bool
-
-    @property
-    def request_id(self) -> int:
-        """Whose rows these are."""
-        return self.sequence.request.id
-
-    @property
-    def tables(self) -> list[list[int]]:
-        """Pages per group."""
-        return self.sequence.tables
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request that the scheduler ended: refused with `error`, or past its deadline without."""
-
-    request_id: int
-    error: TonnageError | None
 
 
 class Scheduler:
@@ -113,7 +85,7 @@ class Scheduler:
         total = self.room.most_tokens(request)
         if not self.room.suffices(total):
             raise self.ladder.refusal(total, self.limits.max_rows, None)
-        if len(self._waiting) >= self.limits.max_waiting:
+        if len(self._waiting) >= self.limits.max_waiting and not request.joined:
             needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
             raise self.ladder.queue_refusal(len(self._waiting), needed, self._retry_after_s())
         self._order.enter(request.tenant, {s.request.tenant for s in self._all.values()})
@@ -176,8 +148,8 @@ class Scheduler:
         active = [s for s in self._running if not s.stalled]
         if not active:
             return []
-        writing = [s for s in active if s.num_pending == 1]
-        reading = [s for s in active if s.num_pending > 1] if len(writing) < len(active) else []
+        writing = [s for s in active if s.is_writing]
+        reading = [s for s in active if not s.is_writing] if len(writing) < len(active) else []
         parts: dict[int, Part] = {}
         if not self._reads_first(writing, reading):
             self._add_writing(parts, writing)
@@ -216,6 +188,10 @@ class Scheduler:
         """Return how many tokens of a request's prompt were found in the cache at most."""
         return self._all[request_id].num_cached
 
+    def admitted_ns(self, request_id: int) -> int:
+        """Return when a running request had pages for the first time, by the clock of its steps."""
+        return self._all[request_id].admitted_ns
+
     # Waiting -> running
 
     def _admit(self) -> None:
@@ -228,16 +204,22 @@ class Scheduler:
                     self._blocked = True
                     return
                 self.ladder.preempt(victim)
-            if load_more(self.cache, sequence, self._most_loaded()):
+            if sequence.is_pooled:
+                sequence.slot = self._free_slot()
+            elif load_more(self.cache, sequence, self._most_loaded()):
                 return
             self._waiting.remove(sequence)
-            match = self.cache.tree.match(sequence.tokens, sequence.request.salt)
-            sequence.admit(self.cache, match)
+            sequence.admit(self.cache, sequence.match(self.cache))
+            sequence.admitted_ns = sequence.admitted_ns or self.events.now_ns
             self._running.append(sequence)
+
+    def _free_slot(self) -> int:
+        taken = {sequence.slot for sequence in self._running}
+        return next(slot for slot in range(self.limits.max_running) if slot not in taken)
 
     def _most_loaded(self) -> int | None:
         """Return how many pages of the store may be loaded before the next step; None for all."""
-        awaited = any(one.num_pending == 1 and one.awaited for one in self._running)
+        awaited = any(one.is_writing and one.awaited for one in self._running)
         return self._load_pages if awaited else None
 
     def _has_place(self, sequence: Sequence) -> bool:
@@ -285,8 +267,8 @@ class Scheduler:
         limits = self.limits
         most = limits.max_rows
         if any(part.sequence.awaited for part in parts.values()):
-            # A part of the bound is left to what the forecast does not know.
-            bound = limits.max_stall_ns - limits.max_stall_ns // 5
+            # The rest of the bound is left to what other processes do meanwhile.
+            bound = limits.max_stall_ns * AIMED_PERCENT // 100
             low = min(most, len(parts) + MIN_CHUNK_ROWS)
             most = most_rows(self._step_ns, bound, low, most)
         left = most - len(parts)
@@ -294,19 +276,24 @@ class Scheduler:
         for sequence in sorted(reading, key=self._order.key):
             if not sequence.running:
                 continue
-            sequence.adopt(self.cache)
-            page = sequence.next_page(self.cache)
+            page = None
+            if not sequence.is_pooled:
+                sequence.adopt(self.cache)
+                page = sequence.next_page(self.cache)
             if left < 1 or (page is not None and page in claimed):
                 continue
-            claimed.add(page)
-            left -= self._add(parts, sequence, min(left, sequence.num_pending))
+            added = self._add(parts, sequence, min(left, sequence.num_pending))
+            left -= added
+            if added and page is not None:  # else the next one waits for what nobody computes
+                claimed.add(page)
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""
         if not sequence.running:
             return 0
         begin = sequence.num_computed
-        if len(parts) >= self.limits.max_logit_rows and begin + num_rows == len(sequence.tokens):
+        draws = begin + num_rows == len(sequence.tokens) and not sequence.is_pooled
+        if draws and len(parts) >= self.limits.max_logit_rows:
             num_rows -= 1
             if num_rows == 0:
                 return 0
@@ -319,17 +306,25 @@ class Scheduler:
             return 0
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
-        draws = end == len(sequence.tokens)
-        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, draws)
+        ends = end == len(sequence.tokens)
+        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, ends)
         return num_rows
 
     def _nothing_fits(self, now_ns: int) -> list[Part]:
-        """Refuse the eldest, which does not fit although everything else was given up."""
+        """Return rows of the eldest, to whom all others give way; refuse it if they do not fit.
+
+        Whoever's turn it was found no page and is younger than those who have them.
+        """
         active = [s for s in self._running if not s.stalled]
-        if active:
-            self._refuse(min(active, key=seniority))
+        if not active:
+            return []
+        eldest = min(active, key=seniority)
+        parts: dict[int, Part] = {}
+        num_rows = min(eldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_rows)
+        if not self._add(parts, eldest, num_rows):
+            self._refuse(eldest)
             return self.next_step(now_ns)
-        return []
+        return list(parts.values())
 
     # Ends
 

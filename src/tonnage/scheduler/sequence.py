@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.pooling import Pooling
 from tonnage.scheduler.cache import PageCache, first_seen
 from tonnage.scheduler.prefix import LOST, Match, Node
 
@@ -17,7 +18,9 @@ class Request:
 
     priority: higher goes first. deadline_ns: when the answer is of no use any more. tenant: whose
     share its rows count to. salt: prefixes are shared between equal salts only. live: somebody
-    waits for every token, so the gaps between them have a bound.
+    waits for every token, so the gaps between them have a bound. pooling: the prompt is read for
+    its hidden states and nothing is written after it. joined: it is a part of what was queued
+    before, so the queue's bound does not count for it.
     """
 
     id: int
@@ -29,6 +32,8 @@ class Request:
     tenant: str = ""
     salt: str = ""
     live: bool = True
+    pooling: Pooling | None = None
+    joined: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +41,10 @@ class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
     tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    admitted_ns: when it had pages for the first time, 0 before. slot: where its hidden states are
+    summed up while it holds pages, -1 where they are not wanted. Such a sequence neither finds nor
+    leaves a prefix: a mean needs every row, and texts that are read once must not evict the
+    conversations that go on.
     """
 
     request: Request
@@ -46,7 +55,9 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    admitted_ns: int = 0
     load: "PrefixLoad | None" = None
+    slot: int = -1
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     _first: list[int] = field(default_factory=list)
@@ -57,9 +68,25 @@ class Sequence:
         return len(self.tokens) - self.num_computed
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether hidden states are wanted, and no answer."""
+        return self.request.pooling is not None
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the next row draws the next token of an answer."""
+        return self.num_pending == 1 and not self.is_pooled
+
+    @property
     def awaited(self) -> bool:
         """Whether somebody waits for its next token."""
         return self.request.live and not self.stalled
+
+    def match(self, cache: PageCache) -> Match:
+        """Return what of its tokens is there already."""
+        if self.is_pooled:
+            return Match((), None, 0)
+        return cache.tree.match(self.tokens, self.request.salt)
 
     def admit(self, cache: PageCache, match: Match) -> None:
         """Start on what `match` found: share its whole pages, copy the one that agrees in part."""
@@ -112,6 +139,9 @@ class Sequence:
     def commit(self, cache: PageCache, num_rows: int) -> None:
         """Count rows as computed: full pages go into the tree, those behind a window are left."""
         self.num_computed += num_rows
+        if self.is_pooled:
+            self._pass_window(cache)
+            return
         full = self.num_computed // PAGE_TOKENS
         if full > len(self.path):
             for index in range(len(self.path), full):
@@ -123,15 +153,16 @@ class Sequence:
         if not self.running:
             return
         self.running = False
+        if self.is_pooled:
+            self._drop_pages(cache)
+            self.tables, self.num_computed, self.slot = [], 0, -1
+            return
         tree, last = cache.tree, None
         rest = self.tokens[len(self.path) * PAGE_TOKENS : self.num_computed]
         if rest:
             pages = [table[len(self.path)] for table in self.tables]
             last = tree.attach_partial(self._parent(cache), tuple(rest), pages)
-        for group, table in enumerate(self.tables):
-            for page in table:
-                if page != LOST:
-                    cache.pools[group].drop(page)
+        self._drop_pages(cache)
         for node in self.path:
             tree.leave(node)
         if last is not None:
@@ -139,6 +170,12 @@ class Sequence:
         self.tables, self.path, self.num_computed = [], [], 0
         tree.drop_root(self.request.salt)
         tree.trim()
+
+    def _drop_pages(self, cache: PageCache) -> None:
+        for group, table in enumerate(self.tables):
+            for page in table:
+                if page != LOST:
+                    cache.pools[group].drop(page)
 
     def next_page(self, cache: PageCache) -> tuple[int, tuple[int, ...]] | None:
         """Return what names the next whole page of known tokens, None if there is none."""
@@ -182,10 +219,12 @@ class Sequence:
             if not spec.window_tokens:
                 continue
             table = self.tables[group]
-            end = min(first_seen(spec.window_tokens, self.num_computed), len(self.path))
+            known = len(table) if self.is_pooled else len(self.path)
+            end = min(first_seen(spec.window_tokens, self.num_computed), known)
             for index in range(self._first[group], end):
                 if table[index] != LOST:
                     cache.pools[group].drop(table[index])
                     table[index] = LOST
-                    cache.tree.rest(self.path[index])
+                    if not self.is_pooled:
+                        cache.tree.rest(self.path[index])
             self._first[group] = max(self._first[group], end)

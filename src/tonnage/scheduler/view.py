@@ -116,7 +116,7 @@ def _state(sequence: Sequence) -> State:
         return "preempted" if sequence.num_preempted else "waiting"
     if sequence.stalled:
         return "paused"
-    return "reading" if sequence.num_pending > 1 else "writing"
+    return "writing" if sequence.is_writing else "reading"
 
 
 def _branches(tree: PrefixTree, group: int, now_ns: int) -> tuple[list[Branch], int]:

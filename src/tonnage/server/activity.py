@@ -1,32 +1,50 @@
 """What the engine is doing, as the page and Prometheus are told."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
+from tonnage.core.ledger import Ledger
 from tonnage.engine import Engine
 from tonnage.serving.activity import Activity
 
-# However many look on, and however often: the steps are asked five times a second.
+# However many look on, and however often: engine and kernel are asked five times a second.
 _FRESH_S = 0.2
+Seen = TypeVar("Seen")
+
+
+class _Fresh(Generic[Seen]):
+    """An answer that is shared by all who ask within 0.2 s."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Seen]]) -> None:
+        self._ask = ask
+        self._seen: asyncio.Future[Seen] | None = None
+        self._asked_s = 0.0
+
+    async def get(self) -> Seen:
+        now_s = asyncio.get_running_loop().time()
+        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
+            self._seen = asyncio.ensure_future(self._ask())
+            self._asked_s = now_s
+        return await asyncio.shield(self._seen)
 
 
 class Onlooker:
-    """Looks at an engine between two of its steps."""
+    """Looks at an engine between two of its steps, and at its memory."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Take an engine; it is asked when somebody looks."""
+    def __init__(self, engine: Engine, measure: Callable[[], Awaitable[Ledger]]) -> None:
+        """Take an engine, which is asked when somebody looks. measure: returns its ledger."""
         self._engine = engine
-        self._seen: asyncio.Future[Activity] | None = None
-        self._asked_s = 0.0
+        self._activity = _Fresh(lambda: asyncio.wrap_future(engine.look()))
+        self._ledger = _Fresh(measure)
 
     async def look(self) -> Activity:
         """Return what the engine did at most 0.2 s ago."""
-        now_s = asyncio.get_running_loop().time()
-        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
-            self._seen = asyncio.wrap_future(self._engine.look())
-            self._asked_s = now_s
-        return await asyncio.shield(self._seen)
+        return await self._activity.get()
+
+    async def ledger(self) -> Ledger:
+        """Return the engine's ledger of at most 0.2 s ago."""
+        return await self._ledger.get()
 
     def speed(self, activity: Activity) -> dict[str, float | None]:
         """Return tokens per second, their forecast and the share of the bandwidth.

@@ -1,9 +1,12 @@
 """What the server needs of an engine: `tonnage.engine.Engine` has it, and so have stand-ins."""
 
+from collections.abc import Sequence
 from typing import Protocol, Self
 
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.generation import Generation
+from tonnage.serving.embedding import Embedding
 from tonnage.serving.job import Piece
 
 
@@ -24,6 +27,19 @@ class Answer(Protocol):
         """Stop; the engine computes nothing more for it."""
 
 
+class Embeddings(Protocol):
+    """The vectors of several texts, in their order."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+
+    async def __anext__(self) -> Embedding:
+        """Return the next one."""
+
+    async def aclose(self) -> None:
+        """Stop; the engine computes nothing more for them."""
+
+
 class AsyncEngine(Protocol):
     """An engine for an event loop."""
 
@@ -42,3 +58,15 @@ class AsyncEngine(Protocol):
         deadline_s: from now on; later the answer ends as it is, or with DeadlineError. tenant:
         whose turn it counts as. cache_salt: prefixes are shared between equal ones only.
         """
+
+    def embed_stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        tenant: str = "",
+    ) -> Embeddings:
+        """Return vectors of length 1; as `stream` for the rest. pooling: None for the model's."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from tonnage.server.openai_schema import Count, Name, Share
+from tonnage.server.openai_schema import Count, Name, Share, Truncation
 
 
 class Block(Struct, kw_only=True):
@@ -65,3 +65,5 @@ class MessageRequest(CountRequest, kw_only=True):
     temperature: Share | None = None
     top_p: Share | None = None
     top_k: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    # Ours.
+    truncation: Truncation | None = None

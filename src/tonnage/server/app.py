@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tonnage import __version__
-from tonnage.server import chat, completions, messages, overview, page, responses
+from tonnage.server import chat, completions, embeddings, messages, overview, page, responses
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
+from tonnage.server.trace import Tracer
 
 Handler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
 
@@ -49,6 +50,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/models/{model}": {"GET": Route(overview.model)},
     "/v1/chat/completions": {"POST": Route(chat.chat)},
     "/v1/completions": {"POST": Route(completions.complete)},
+    "/v1/embeddings": {"POST": Route(embeddings.embed)},
     "/v1/responses": {"POST": Route(responses.respond)},
     "/v1/messages": {"POST": Route(messages.messages)},
     "/v1/messages/count_tokens": {"POST": Route(messages.count_tokens)},
@@ -61,12 +63,15 @@ _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 class App:
     """Serves one Service to all comers."""
 
-    def __init__(self, service: Service, tenants: Tenants, limits: Limits) -> None:
-        """tenants: who may ask. limits: what one of them can take."""
+    def __init__(
+        self, service: Service, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
         self.service = service
         self._tenants = tenants
         self._limits = limits
         self._intake = Intake()
+        self._tracer = tracer
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,12 +86,15 @@ class App:
             await self._fail(exchange, error)
         finally:
             exchange.release()
-        self.service.metrics.answered(path if path in ROUTES else "other", exchange.status)
+        route = path if path in ROUTES else "other"
+        self.service.metrics.answered(route, exchange.status)
+        if self._tracer is not None and exchange.method == "POST":
+            self._tracer.tell(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: Exchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
-        if self.draining:
+        if self.draining and path != "/health":
             raise HttpError(
                 503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
             )
@@ -103,7 +111,12 @@ class App:
             gone.cancel()
             if not work.done():
                 work.cancel()
-        await work
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
 
     def _require_known_host(self, exchange: Exchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
@@ -129,8 +142,10 @@ class App:
         if not exchange.started:
             await exchange.json(told, failure.status, failure.headers)
             return
-        await exchange.event(told, "error" if in_anthropic else None)
-        await exchange.end_events()
+        if exchange.in_events:
+            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.end_events()
+        # Else the connection is cut: half of an answer must not look like a whole one.
 
 
 def route_of(path: str) -> str:

@@ -18,6 +18,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
     request = decode(ChatRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     max_tokens = request.max_completion_tokens or request.max_tokens
@@ -33,6 +34,7 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
         [prompt],
         options,
         service.order(request, tenant),
+        trace=exchange.trace,
         num_each=request.n or 1,
         tool_names=[tool["function"]["name"] for tool in tools],
     ) as choices:
@@ -41,7 +43,7 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
             await writer.stream(exchange, choices, with_usage=with_usage)
         else:
             await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompt))
+            await exchange.json(writer.whole(choices), headers=dropped_header([prompt]))
 
 
 def _tools(request: ChatRequest) -> list[dict[str, Any]]:
@@ -62,9 +64,9 @@ def _constraint(
     return service.forms.of_format(request.response_format)
 
 
-def dropped_header(prompt: Prompt) -> dict[str, str]:
+def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
     """Return the header that tells of dropped tokens, if there are any."""
-    dropped = prompt.dropped_tokens
+    dropped = sum(prompt.dropped_tokens for prompt in prompts)
     return {"x-tonnage-dropped-tokens": str(dropped)} if dropped else {}
 
 
@@ -87,7 +89,7 @@ class _Writer:
             {
                 "index": index,
                 "message": _message(choice),
-                "logprobs": self._logprobs(choice, 0),
+                "logprobs": self._logprobs(choice),
                 "finish_reason": choice.finish_reason,
             }
             for index, choice in enumerate(choices.all)
@@ -95,28 +97,27 @@ class _Writer:
         usage = usage_of([self._prompt], choices)
         return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
 
-    def _logprobs(self, choice: Choice, begin: int) -> dict[str, Any] | None:
+    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
         if self._num_top is None:
             return None
         tokenizer = self._service.engine.tokenizer
-        return chat_logprobs(tokenizer, choice.logprobs[begin:], self._num_top)
+        return chat_logprobs(tokenizer, choice.take_logprobs(), self._num_top)
 
     async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
-        seen = [-1] * len(choices.all)  # logprobs that are sent; -1: not even the role
+        begun = [False] * len(choices.all)
         async for index, piece in choices.pieces():
             choice = choices.all[index]
             parts = choice.finish() if piece is None else choice.take(piece)
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompt))
-            if seen[index] < 0:
-                seen[index] = 0
+                await exchange.begin_events(dropped_header([self._prompt]))
+            if not begun[index]:
+                begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})
             for delta in _deltas(choice, parts):
-                logprobs = self._logprobs(choice, seen[index])
-                seen[index] = len(choice.logprobs)
-                await self._chunk(exchange, index, delta, logprobs)
+                await self._chunk(exchange, index, delta, self._logprobs(choice))
             if piece is None:
-                rest = self._logprobs(choice, seen[index])
+                rest = self._logprobs(choice)
                 await self._chunk(exchange, index, {}, rest, choice.finish_reason)
         if with_usage:
             usage = usage_of([self._prompt], choices)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices, text_logprobs
 from tonnage.server.conversation import turns_of
@@ -14,6 +16,7 @@ from tonnage.server.openai_schema import CompletionRequest, DetokenizeRequest, T
 from tonnage.server.service import Prompt, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import fresh_id
+from tonnage.text.tokenizer import Tokenizer
 
 _MAX_PROMPTS = 64
 
@@ -21,6 +24,7 @@ _MAX_PROMPTS = 64
 async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
     request = decode(CompletionRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     _refuse_unknown(request)
     given = _prompts(request.prompt)
@@ -38,13 +42,15 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
     echoes = [_text(service, one) if request.echo else "" for one in given]
     writer = _Writer(service, prompts, request.logprobs, echoes, request.n or 1)
     order = service.order(request, tenant)
-    async with service.answering(prompts, options, order, num_each=request.n or 1) as choices:
+    async with service.answering(
+        prompts, options, order, trace=exchange.trace, num_each=request.n or 1
+    ) as choices:
         if request.stream:
             with_usage = bool(request.stream_options and request.stream_options.include_usage)
             await writer.stream(exchange, choices, with_usage=with_usage)
         else:
             await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompts[0]))
+            await exchange.json(writer.whole(choices), headers=dropped_header(prompts))
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
@@ -108,17 +114,18 @@ class _Writer:
     ) -> dict[str, Any]:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _logprobs(self, choice: Choice, begin: int, offset: int) -> dict[str, Any] | None:
+    def _logprobs(self, choice: Choice, offset: int) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
         if self._num_top is None:
             return None
-        return text_logprobs(self._tokenizer, choice.logprobs[begin:], self._num_top, offset)
+        return text_logprobs(self._tokenizer, choice.take_logprobs(), self._num_top, offset)
 
     def whole(self, choices: Choices) -> dict[str, Any]:
         told = [
             self._choice(
                 index,
                 self._echo(index) + choice.text,
-                self._logprobs(choice, 0, len(self._echo(index))),
+                self._logprobs(choice, len(self._echo(index))),
                 choice.finish_reason,
             )
             for index, choice in enumerate(choices.all)
@@ -126,7 +133,7 @@ class _Writer:
         return {**self._common, "choices": told, "usage": usage_of(self._prompts, choices)}
 
     async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
-        seen = [-1] * len(choices.all)
+        begun = [False] * len(choices.all)
         offsets = [len(self._echo(index)) for index in range(len(choices.all))]
         async for index, piece in choices.pieces():
             choice = choices.all[index]
@@ -136,16 +143,15 @@ class _Writer:
                 if isinstance(part, str)
             )
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompts[0]))
-            if seen[index] < 0:
-                seen[index] = 0
+                await exchange.begin_events(dropped_header(self._prompts))
+            if not begun[index]:
+                begun[index] = True
                 text = self._echo(index) + text
             if not text and piece is not None:
                 continue
-            logprobs = self._logprobs(choice, seen[index], offsets[index])
+            logprobs = self._logprobs(choice, offsets[index])
             if logprobs is not None:
                 offsets[index] += sum(map(len, logprobs["tokens"]))
-            seen[index] = len(choice.logprobs)
             reason = choice.finish_reason if piece is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})
@@ -174,10 +180,19 @@ async def tokenize(service: Service, exchange: Exchange, tenant: Tenant, body: b
     answer: dict[str, Any] = {"tokens": tokens, "count": len(tokens)}
     answer["max_model_len"] = service.context_tokens
     if request.with_pieces:
-        answer["pieces"] = [
-            tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens
-        ]
+        answer["pieces"] = _pieces(tokenizer, tokens)
     await exchange.json(answer)
+
+
+def _pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> msgspec.Raw:
+    """Return the texts of tokens as JSON; so many strings at once would take ten times as much."""
+    encoded = [
+        msgspec.json.encode(
+            [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in part]
+        )
+        for part in (tokens[begin : begin + 4096] for begin in range(0, len(tokens), 4096))
+    ]
+    return msgspec.Raw(b"[" + b",".join(part[1:-1] for part in encoded) + b"]")
 
 
 async def detokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:

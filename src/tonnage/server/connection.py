@@ -5,15 +5,23 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tonnage.server.exchange import Limits
+from tonnage.server.exchange import PART_BYTES, Limits
+
+_FULL = b'{"error":{"message":"All connections of this server are busy; try again soon.",' \
+    b'"type":"server_error","param":null,"code":"busy"}}'  # fmt: skip
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
+)
 
 
 class Connection(H11Protocol):
     """HTTP/1.1 of uvicorn; `bounded` makes the class for one server.
 
     Whoever sends no whole header within header_s is cut off, and so is a reader that takes longer
-    than stall_s to make room. Beyond `connections` the one that has been without a request for
-    longest has to go, so that idle ones never lock anybody out.
+    than stall_s to make room, or to take the end of an answer. Beyond `connections` the one that
+    has been without a request for longest has to go, so that idle ones never lock anybody out;
+    where all are being answered the new one gets a 503.
     """
 
     limits: Limits
@@ -22,13 +30,25 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or make room for it."""
         super().connection_made(transport)
+        # What one connection may hold is planned (CONNECTION_BYTES).
+        transport.set_write_buffer_limits(high=PART_BYTES)
+        if hasattr(transport, "max_size"):
+            transport.max_size = PART_BYTES  # of one read; asyncio's own is 256 KiB
         self._header_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self.open[self] = None
-        if len(self.open) > self.limits.connections:
-            quiet = (one for one in self.open if one is not self and one.is_quiet)
-            next(quiet, self).drop()
+        if len(self.open) > self.limits.connections and not self._make_room():
+            transport.write(_REFUSAL)
+            transport.close()
+            return
         self._watch_header()
+
+    def _make_room(self) -> bool:
+        quiet = (one for one in self.open if one is not self and one.is_quiet)
+        found = next(quiet, None)
+        if found is not None:
+            found.drop()
+        return found is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -40,13 +60,16 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests."""
+        if not self.flow.write_paused:
+            self._stop_watching_reader()
         super().data_received(data)
         self._watch_header()
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no request is being read or answered."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no request is being read or answered, to the last byte."""
+        over = self.cycle is None or self.cycle.response_complete
+        return over and not self.transport.get_write_buffer_size()
 
     def drop(self) -> None:
         """Cut the connection off, whatever is in its buffers."""
@@ -69,14 +92,32 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Note that the reader does not keep up."""
         super().pause_writing()
-        self._stall_timer = self.loop.call_later(self.limits.stall_s, self.drop)
+        self._watch_reader()
 
     def resume_writing(self) -> None:
         """Note that there is room again."""
         super().resume_writing()
+        self._stop_watching_reader()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request; what the reader has not taken yet has its time too."""
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(self.limits.stall_s, self._reader_late)
+
+    def _stop_watching_reader(self) -> None:
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
+
+    def _reader_late(self) -> None:
+        self._stall_timer = None
+        if self.transport.get_write_buffer_size():
+            self.drop()
 
 
 def bounded(limits: Limits) -> type[Connection]:

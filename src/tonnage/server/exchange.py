@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tonnage.server.failures import HttpError
+from tonnage.server.trace import Trace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -18,6 +19,8 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
 JSON = "application/json"
+# An answer goes out in parts of so many bytes, each when there is room for it.
+PART_BYTES = 16 << 10
 _EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -30,19 +33,23 @@ class Limits:
     buffer. connections: at once. drain_s: seconds that answers get to end after SIGTERM.
     """
 
-    body_bytes: int = 1 << 20
+    body_bytes: int = 512 << 10
     body_s: float = 30.0
     stall_s: float = 60.0
-    connections: int = 256
+    connections: int = 128
     header_s: float = 15.0
     drain_s: float = 30.0
 
 
 @dataclass(slots=True)
 class Intake:
-    """Bytes of the bodies of all requests that are being read or answered."""
+    """Bytes of the bodies of all requests that are being read or answered, and of answers.
+
+    unsent_bytes: of whole answers longer than a part that are on their way.
+    """
 
     held_bytes: int = 0
+    unsent_bytes: int = 0
 
 
 class Exchange:
@@ -61,7 +68,9 @@ class Exchange:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        self.trace = Trace(self.method, self.headers)
         self.started = False
+        self.in_events = False
         self.has_body = False
         self.status = 0
         self._receive = receive
@@ -108,12 +117,7 @@ class Exchange:
         self._held_bytes += num_bytes
         self._intake.held_bytes += num_bytes
         if self._intake.held_bytes > 4 * self._limits.body_bytes:
-            raise HttpError(
-                503,
-                "The requests in progress fill the memory meant for them; try again soon.",
-                code="busy",
-                headers={"retry-after": "1"},
-            )
+            raise _busy("requests in progress")
 
     def release(self) -> None:
         """Give back what the body counted as."""
@@ -137,12 +141,32 @@ class Exchange:
         await self.whole(msgspec.json.encode(value), JSON, status, headers)
 
     async def whole(
-        self, body: bytes, kind: str, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        body: bytes,
+        kind: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_kept: bool = False,
     ) -> None:
-        """Answer with `body`, whose Content-Type is `kind`."""
+        """Answer with `body`, whose Content-Type is `kind`; is_kept: it is there anyway.
+
+        Raises HttpError 503 when answers that readers are slow to take fill what may wait for them.
+        """
         fields = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
-        await self._start(status, fields)
-        await self._send({"type": "http.response.body", "body": body})
+        waiting_bytes = len(body) if len(body) > PART_BYTES and not is_kept else 0
+        others_bytes = self._intake.unsent_bytes
+        if waiting_bytes and 0 < others_bytes > 4 * self._limits.body_bytes - waiting_bytes:
+            raise _busy("answers on their way")
+        self._intake.unsent_bytes += waiting_bytes
+        try:
+            await self._start(status, fields)
+            for begin in range(0, max(1, len(body)), PART_BYTES):
+                end = begin + PART_BYTES
+                part = {"body": body[begin:end], "more_body": end < len(body)}
+                await self._send({"type": "http.response.body", **part})
+        finally:
+            self._intake.unsent_bytes -= waiting_bytes
 
     async def empty(self, status: int, headers: Mapping[str, str]) -> None:
         """Answer without a body, as a 304 has to."""
@@ -152,7 +176,16 @@ class Exchange:
     async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events."""
         fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}
+        self.in_events = True
         await self._start(200, fields)
+
+    async def begin_parts(self, kind: str) -> None:
+        """Begin a body that comes in parts, without its length; `part` sends one, `end` ends it."""
+        await self._start(200, {"content-type": kind})
+
+    async def part(self, body: bytes) -> None:
+        """Send a part of the body."""
+        await self._more(body)
 
     async def event(self, value: Any, name: str | None = None) -> None:
         """Send one event: `value` as JSON, under `name` if there is one."""
@@ -162,6 +195,10 @@ class Exchange:
     async def done(self) -> None:
         """Send OpenAI's mark for the end of a stream."""
         await self._more(b"data: [DONE]\n\n")
+
+    async def end(self) -> None:
+        """End a body that came in parts."""
+        await self.end_events()
 
     async def end_events(self) -> None:
         """End the stream."""
@@ -181,6 +218,15 @@ class Exchange:
             # What is left of the body is not worth reading.
             pairs.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+def _busy(what: str) -> HttpError:
+    return HttpError(
+        503,
+        f"The {what} fill the memory meant for them; try again soon.",
+        code="busy",
+        headers={"retry-after": "1"},
+    )
 
 
 class ClientGoneError(Exception):

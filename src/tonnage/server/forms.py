@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tonnage.core.sampling import Constraint
+from tonnage.engine import Engine
 from tonnage.server.failures import HttpError
 from tonnage.server.openai_schema import ResponseFormat
 from tonnage.server.tool_calls import CLOSE, OPEN
@@ -61,12 +62,12 @@ class FormConstraint:
 
 
 class Forms:
-    """Makes constraints for one tokenizer; what it needs is built with the first of them."""
+    """Makes constraints for one model; what it needs is built with the first of them."""
 
-    def __init__(self, tokenizer: Tokenizer, *, enabled: bool) -> None:
-        """Take the tokenizer of the model. enabled: whether memory was planned for the tables."""
+    def __init__(self, engine: Engine, *, enabled: bool) -> None:
+        """Take the engine of the model. enabled: whether memory was planned for the tables."""
         self._enabled = enabled
-        self._tokenizer = tokenizer
+        self._engine = engine
         self._native: LLTokenizer | None = None
 
     def of_format(self, form: ResponseFormat | None) -> MakeConstraint | None:
@@ -136,19 +137,25 @@ class Forms:
 
     def _tables(self) -> "LLTokenizer":
         if self._native is None:
-            from llguidance import LLTokenizer, TokenizerWrapper
-
-            tokenizer = self._tokenizer
-            if not tokenizer.eos_ids:
+            engine = self._engine
+            if not engine.tokenizer.eos_ids:
                 raise HttpError(400, "The model has no end token, so no form can be forced.")
-            vocabulary = _Vocabulary(tokenizer)
-            wrapped = TokenizerWrapper(vocabulary)
-            self._native = LLTokenizer(
-                wrapped, tokenizer.vocab_size, eos_token=sorted(tokenizer.eos_ids)
-            )
-            # Its own tables hold them now.
-            wrapped.tokens = vocabulary.tokens = []
+            before = engine.outside_bytes()
+            self._native = _tables_of(engine.tokenizer)
+            engine.forms_bytes = max(0, engine.outside_bytes() - before)
         return self._native
+
+
+def _tables_of(tokenizer: Tokenizer) -> "LLTokenizer":
+    """Return llguidance's own tables of a vocabulary."""
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    vocabulary = _Vocabulary(tokenizer)
+    wrapped = TokenizerWrapper(vocabulary)
+    native = LLTokenizer(wrapped, tokenizer.vocab_size, eos_token=sorted(tokenizer.eos_ids))
+    # Its own tables hold them now.
+    wrapped.tokens = vocabulary.tokens = []
+    return native
 
 
 def _required(text: str | None, name: str) -> str:

@@ -23,20 +23,22 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
     request = decode(MessageRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     tokens = await service.encode_chat(_turns(request), tools)
-    prompt = service.fit(tokens, None, request.max_tokens)
+    prompt = service.fit(tokens, request.truncation, request.max_tokens)
     order = Order(tenant, tenant.priority, None, tenant.salt)
     constraint = await service.aside(lambda: _constraint(service, request, tools))
     options = replace(_options(request), constraint=constraint)
+    names = [tool["function"]["name"] for tool in tools]
     async with service.answering(
-        [prompt], options, order, tool_names=[tool["function"]["name"] for tool in tools]
+        [prompt], options, order, trace=exchange.trace, tool_names=names
     ) as choices:
         writer = _Writer(service.name, prompt, choices.all[0])
         if not request.stream:
             await choices.complete()
-            await exchange.json(writer.whole(), headers=dropped_header(prompt))
+            await exchange.json(writer.whole(), headers=dropped_header([prompt]))
             return
         async for _, piece in choices.pieces():
             choice = choices.all[0]
@@ -155,18 +157,20 @@ class _Writer:
     def _usage(self) -> dict[str, int]:
         generation = self._choice.answer.generation
         cached = generation.num_cached_tokens
-        return {
+        usage = {
             "input_tokens": len(self._prompt.tokens) - cached,
             "cache_read_input_tokens": cached,
             "output_tokens": len(generation.tokens),
         }
+        dropped = self._prompt.dropped_tokens
+        return {**usage, "dropped_tokens": dropped} if dropped else usage
 
     def _end(self) -> dict[str, Any]:
         """Return why the answer ended."""
         reason = {"tool_calls": "tool_use", "length": "max_tokens"}.get(
             self._choice.finish_reason, "end_turn"
         )
-        stopped_at = getattr(self._choice.answer.generation, "stopped_at", None)
+        stopped_at = self._choice.answer.generation.stopped_at
         if reason == "end_turn" and stopped_at:
             reason = "stop_sequence"
         return {"stop_reason": reason, "stop_sequence": stopped_at}
@@ -209,7 +213,7 @@ class _Writer:
         await exchange.end_events()
 
     async def _begin(self, exchange: Exchange) -> None:
-        await exchange.begin_events(dropped_header(self._prompt))
+        await exchange.begin_events(dropped_header([self._prompt]))
         usage = {**self._usage(), "output_tokens": 0}
         empty: dict[str, Any] = {
             "content": [],

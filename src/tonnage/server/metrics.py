@@ -48,6 +48,8 @@ class Metrics:
         self.cached_tokens = 0
         self.generated_tokens = 0
         self.dropped_tokens = 0
+        self.embedded_inputs = 0
+        self.embedded_tokens = 0
         self.first_token = Histogram()
         self.per_token = Histogram()
 
@@ -69,6 +71,8 @@ class Metrics:
             "cached_prompt_tokens": self.cached_tokens,
             "generated_tokens": self.generated_tokens,
             "dropped_prompt_tokens": self.dropped_tokens,
+            "embedded_inputs": self.embedded_inputs,
+            "embedded_tokens": self.embedded_tokens,
         }
         for name, value in counters.items():
             yield f"# TYPE tonnage_{name}_total counter"

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
+from tonnage.core.pooling import Pooling
+
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Choices = Annotated[int, Meta(ge=1, le=16)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -14,10 +16,19 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=10)]
 Stops = str | Annotated[list[str], Meta(max_length=16)]
 Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+Truncation = Literal["disabled", "middle", "auto"]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class Sampling(Struct, kw_only=True):
+class Wishes(Struct, kw_only=True):
+    """On what terms a request is served; all are ours."""
+
+    priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
+    deadline_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Sampling(Wishes, kw_only=True):
     """How the answer is drawn; what is left out stays as `tonnage run` has it."""
 
     temperature: Temperature | None = None
@@ -33,10 +44,7 @@ class Sampling(Struct, kw_only=True):
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     ignore_eos: bool | None = None
-    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
-    priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
-    deadline_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    truncation: Literal["disabled", "middle", "auto"] | None = None
+    truncation: Truncation | None = None
 
 
 class StreamOptions(Struct):
@@ -157,6 +165,20 @@ class CompletionRequest(Sampling, kw_only=True):
     best_of: int | None = None
     suffix: str | None = None
     response_format: ResponseFormat | None = None
+
+
+class EmbeddingRequest(Wishes, kw_only=True):
+    """POST /v1/embeddings; input: a text, token ids, or a list of either. pooling is ours.
+
+    Nothing is shared between embeddings, so cache_salt changes nothing.
+    """
+
+    model: Name
+    input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = None
+    user: str | None = None
+    pooling: Pooling | None = None
 
 
 class ResponseItem(Struct, kw_only=True):

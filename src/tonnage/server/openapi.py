@@ -12,6 +12,7 @@ from tonnage.server import anthropic_schema, openai_schema
 _REQUESTS: dict[str, type] = {
     "/v1/chat/completions": openai_schema.ChatRequest,
     "/v1/completions": openai_schema.CompletionRequest,
+    "/v1/embeddings": openai_schema.EmbeddingRequest,
     "/v1/responses": openai_schema.ResponseRequest,
     "/v1/messages": anthropic_schema.MessageRequest,
     "/v1/messages/count_tokens": anthropic_schema.CountRequest,

@@ -39,7 +39,7 @@ async def health(service: Service, exchange: Exchange, tenant: Tenant, body: byt
 
 async def metrics(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Tell counters and bytes to Prometheus."""
-    ledger = await service.ledger()
+    ledger = await service.onlooker.ledger()
     activity = await service.onlooker.look()
     now = {
         "connections": service.num_connections(),
@@ -57,5 +57,5 @@ async def memory(service: Service, exchange: Exchange, tenant: Tenant, body: byt
     """
     activity = await service.onlooker.look()
     told = {"speed": service.onlooker.speed(activity), **shown(activity)}
-    ledger = await service.ledger()
+    ledger = await service.onlooker.ledger()
     await exchange.json({"model": service.name, **ledger.to_dict(), **told})

@@ -72,4 +72,4 @@ async def page(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
     if asset.etag in known.replace("W/", "").replace(" ", "").split(","):
         await exchange.empty(304, headers)
         return
-    await exchange.whole(asset.body, asset.kind, 200, headers)
+    await exchange.whole(asset.body, asset.kind, 200, headers, is_kept=True)

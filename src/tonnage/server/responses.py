@@ -26,6 +26,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer the input, whole or as a stream of events."""
     request = decode(ResponseRequest, body)
+    exchange.trace.model = request.model
     service.require_model(request.model)
     if request.previous_response_id is not None:
         raise HttpError(
@@ -41,13 +42,15 @@ async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: by
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
     names = [tool["function"]["name"] for tool in tools]
     order = service.order(request, tenant)
-    async with service.answering([prompt], options, order, tool_names=names) as choices:
+    async with service.answering(
+        [prompt], options, order, trace=exchange.trace, tool_names=names
+    ) as choices:
         writer = _Writer(service.name, request, prompt, choices.all[0])
         if not request.stream:
             await choices.complete()
             writer.collect()
             await exchange.json(
-                writer.response(usage_of([prompt], choices)), headers=dropped_header(prompt)
+                writer.response(usage_of([prompt], choices)), headers=dropped_header([prompt])
             )
             return
         async for _, piece in choices.pieces():
@@ -185,7 +188,7 @@ class _Writer:
     async def events(self, exchange: Exchange, parts: list[str | Call]) -> None:
         """Send what has come."""
         if not exchange.started:
-            await exchange.begin_events(dropped_header(self._prompt))
+            await exchange.begin_events(dropped_header([self._prompt]))
             for name in ("response.created", "response.in_progress"):
                 await self._event(exchange, name, response=self.response(None))
         for part in parts:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -13,24 +14,33 @@ import uvicorn
 
 from tonnage.core.errors import RequestError
 from tonnage.engine import Engine
+from tonnage.memory.release import return_large_blocks
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
-from tonnage.server.exchange import Limits
+from tonnage.server.exchange import PART_BYTES, Limits
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
+from tonnage.server.trace import Tracer
+
+# Files that are open anyway, and connections that are being refused or have just been cut off.
+_OTHER_FILES = 320
+# Connections that the system keeps until they are accepted; beyond, a client tries again in 1 s.
+_WAITING_CONNECTIONS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a model is served. names: what it is called, the first in answers.
 
-    with_forms: answers may be bound to a form; the tables for that have been planned.
+    with_forms: answers may be bound to a form; the tables for that have been planned. tracer: whom
+    requests are told to; closed in the end.
     """
 
     names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
     with_forms: bool = False
+    tracer: Tracer | None = None
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -61,6 +71,20 @@ def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
     return bound
 
 
+def allow_connections(count: int) -> None:
+    """Let this process have the files that `count` connections need; raises RequestError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if wanted <= soft or soft == resource.RLIM_INFINITY:
+        return
+    if wanted > hard != resource.RLIM_INFINITY:
+        raise RequestError(
+            f"--connections {count:,} needs {wanted:,} open files and this process may have "
+            f"{hard:,}; raise that limit (ulimit -Hn) or allow fewer connections."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _is_loopback(address: str) -> bool:
     return address == "::1" or address.startswith("127.")
 
@@ -75,6 +99,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for one in sockets or ():
+            # Accepting 100 at a time is enough; more may wait for it than that.
+            one.listen(_WAITING_CONNECTIONS)
             host, port = one.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             name = self.app.service.name
@@ -109,9 +135,10 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
         log_config=None,
         log_level="critical",
         access_log=False,
+        h11_max_incomplete_event_size=PART_BYTES,
         proxy_headers=False,
         server_header=False,
-        backlog=128,
+        backlog=100,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(limits.drain_s),
     )
@@ -120,10 +147,14 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
 
 def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
     """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
+    return_large_blocks()
     service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
-    server = server_of(App(service, settings.tenants, settings.limits), settings.limits)
+    app = App(service, settings.tenants, settings.limits, settings.tracer)
+    server = server_of(app, settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
         service.close()
+        if settings.tracer is not None:
+            settings.tracer.close()
     return 130 if server.force_exit else 0

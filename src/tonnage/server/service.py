@@ -9,18 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.core.ledger import Ledger
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
-from tonnage.server.choices import Choice, Choices
+from tonnage.server.choices import Choice, Choices, LogprobRoom
 from tonnage.server.conversation import Turns, without_tools
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
-from tonnage.server.openai_schema import Sampling
+from tonnage.server.openai_schema import Sampling, Wishes
 from tonnage.server.tenants import Tenant
+from tonnage.server.trace import Trace
+from tonnage.serving.embedding import Embedding
 
 Result = TypeVar("Result")
 _SAME_NAMES = (
@@ -61,11 +63,12 @@ class Service:
         self.names = tuple(names)
         self.created_s = int(time.time())
         self.metrics = Metrics()
-        self.onlooker = Onlooker(engine)
+        self.onlooker = Onlooker(engine, lambda: self.aside(engine.ledger))
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.num_connections: Callable[[], int] = lambda: 0
-        self.forms = Forms(engine.tokenizer, enabled=with_forms)
+        self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
+        self._logprobs = LogprobRoom()
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -135,7 +138,7 @@ class Service:
         self.metrics.dropped_tokens += dropped
         return Prompt(tokens[:head] + tokens[len(tokens) - (kept - head) :], dropped)
 
-    def order(self, request: Sampling, tenant: Tenant) -> Order:
+    def order(self, request: Wishes, tenant: Tenant) -> Order:
         """Return how a request is to be served; a tenant's own salt is always part of its salt."""
         salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
         wish = request.priority or 0
@@ -150,10 +153,14 @@ class Service:
         options: SamplingOptions,
         order: Order,
         *,
+        trace: Trace,
         num_each: int = 1,
         tool_names: Sequence[str] = (),
     ) -> AsyncIterator[Choices]:
-        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it."""
+        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it.
+
+        trace: of the request that asks.
+        """
         order.tenant.admit(time.monotonic())
         seed = options.resolved_seed()
         end_ids = self.engine.tokenizer.eos_ids
@@ -169,12 +176,45 @@ class Service:
                     tenant=order.tenant.name,
                     cache_salt=order.cache_salt,
                 )
-                choices.all.append(Choice(answer, tool_names, end_ids))
+                choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
+            generations = [choice.answer.generation for choice in choices.all]
+            trace.answering(self.name, options, generations)
             yield choices
         finally:
             await choices.close()
             self.metrics.in_progress -= 1
             self._count(choices, order.tenant)
+
+    @asynccontextmanager
+    async def embedding(
+        self,
+        prompts: Sequence[Sequence[int]],
+        order: Order,
+        *,
+        pooling: Pooling | None,
+        dimensions: int | None,
+    ) -> AsyncIterator[AsyncIterator[Embedding]]:
+        """Give the vector of each prompt; leaving ends what still runs and counts what was read."""
+        order.tenant.admit(time.monotonic())
+        vectors = self._answers.embed_stream(
+            prompts, pooling=pooling, dimensions=dimensions, priority=order.priority,
+            deadline_s=order.deadline_s, tenant=order.tenant.name,
+        )  # fmt: skip
+        metrics = self.metrics
+        metrics.in_progress += 1
+
+        async def counted() -> AsyncIterator[Embedding]:
+            async for one in vectors:
+                metrics.embedded_inputs += 1
+                metrics.embedded_tokens += one.num_tokens
+                order.tenant.spend(one.num_tokens)
+                yield one
+
+        try:
+            yield counted()
+        finally:
+            await vectors.aclose()
+            metrics.in_progress -= 1
 
     def _count(self, choices: Choices, tenant: Tenant) -> None:
         metrics = self.metrics
@@ -190,10 +230,6 @@ class Service:
                 metrics.per_token.add(one.decode_ns * 1e-9 / (len(one.tokens) - 1))
             if one.finish_reason is None:
                 metrics.cancelled += 1
-
-    async def ledger(self) -> Ledger:
-        """Return the engine's ledger."""
-        return await self.aside(self.engine.ledger)
 
     def close(self) -> None:
         """End the thread of prompts."""
@@ -234,7 +270,9 @@ def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     num_prompt = sum(len(prompt.tokens) for prompt in prompts)
     generations = [choice.answer.generation for choice in choices.all]
     num_generated = sum(len(one.tokens) for one in generations)
-    cached = generations[0].num_cached_tokens if generations else 0
+    # Of answers to one prompt the first tells: the others find what it has computed.
+    firsts = generations[:: len(generations) // len(prompts)] if generations else []
+    cached = sum(one.num_cached_tokens for one in firsts)
     details = {"cached_tokens": cached}
     dropped = sum(prompt.dropped_tokens for prompt in prompts)
     if dropped:

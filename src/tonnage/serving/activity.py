@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tonnage.scheduler.scheduler import Part
+from tonnage.scheduler.parts import Part
 
 if TYPE_CHECKING:
     from tonnage.scheduler.view import View
@@ -44,7 +44,7 @@ class Tempo:
 
     def note(self, parts: Sequence[Part], begin_ns: int, end_ns: int) -> None:
         """Take a step that was drawn and committed."""
-        if all(len(part.tokens) == 1 for part in parts):
+        if all(part.draws and len(part.tokens) == 1 for part in parts):
             positions = sum(part.position for part in parts)
             self._steps.append((end_ns, end_ns - begin_ns, len(parts), positions))
 

@@ -22,9 +22,11 @@ class ServingOptions:
 
     max_stall_ns: the longest that a running answer waits for a token while prompts are read.
     max_cached_bytes: of prefixes that nobody uses, None for as many as there are pages.
-    disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes,
-    server_token_bytes: what an HTTP server in this process may come to, and what it takes for each
-    token of the vocabulary.
+    disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes: what
+    an HTTP server in this process may come to. with_forms: its answers may be bound to a form.
+    share_pages: answers share what pages fit, at least a full context; else each has a full one.
+    log: told in a sentence each time that the pressure ladder does more than evict; by the thread
+    that runs the steps, so it has to return at once.
     """
 
     max_waiting: int = 1024
@@ -32,7 +34,9 @@ class ServingOptions:
     max_cached_bytes: int | None = None
     disk: DiskOptions | None = None
     server_bytes: int = 0
-    server_token_bytes: int = 0
+    with_forms: bool = False
+    share_pages: bool = False
+    log: Callable[[str], None] | None = None
 
 
 class ArenaPages:
@@ -64,7 +68,6 @@ def build_serving(
     options: ServingOptions,
     *,
     store: PageStore | None = None,
-    log: Callable[[str], None] | None = None,
 ) -> Serving:
     """Return the serving of a loaded model, with nothing in its pages."""
     plan = runtime.plan
@@ -84,6 +87,6 @@ def build_serving(
             max_cached_bytes=options.max_cached_bytes,
             store=store,
         )
-        return Scheduler(cache, limits, log=log)
+        return Scheduler(cache, limits, log=options.log)
 
     return Serving(StepLoop(runtime, make_scheduler), tokenizer, plan)

@@ -1,10 +1,14 @@
-"""A request as the loop of steps knows it."""
+"""Requests as the loop of steps knows them: answers, and texts that become vectors."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter_ns
 
+from tonnage.core.errors import TonnageError
+from tonnage.core.pooling import Pooling
 from tonnage.generation import Answer, TokenLogprob
+from tonnage.scheduler.sequence import Request
 
 OnStep = Callable[[int, float], None]
 
@@ -33,6 +37,11 @@ class Terms:
     salt: str = ""
 
 
+def deadline_ns(seconds: float) -> int:
+    """Return the time in so many seconds, by the clock of the loop."""
+    return perf_counter_ns() + int(seconds * 1e9)
+
+
 @dataclass(eq=False, slots=True)
 class Job:
     """An answer in the making, what its reader has not taken yet, and how the reader is told.
@@ -53,6 +62,27 @@ class Job:
     stalled: bool = False
     failure: BaseException | None = None
 
+    def begin(self, now_ns: int) -> None:
+        """Count time from now on."""
+        self.answer.resume(now_ns)
+
+    def request(self, now_ns: int) -> Request:
+        """Return what the scheduler is asked for: the rest of the answer."""
+        answer, terms = self.answer, self.terms
+        done = answer.generation.tokens
+        return Request(
+            self.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done), now_ns,
+            terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
+            live=self.ahead is not None,
+        )  # fmt: skip
+
+    def fail(self, error: BaseException) -> None:
+        """Take what ended the answer."""
+        generation = self.answer.generation
+        generation.finish_reason = "error"
+        generation.error = error if isinstance(error, TonnageError) else None
+        self.failure = error
+
     def deliver(self, token: int | None, text: str) -> None:
         """Hand a token and the text it added to the reader."""
         if self.ahead is None:
@@ -62,3 +92,41 @@ class Job:
         wanted = generation.options.logprobs is not None and token is not None
         logprobs = (generation.logprobs[-1],) if wanted else ()
         self.out.append(Piece(text, tokens, logprobs))
+
+
+@dataclass(eq=False, slots=True)
+class PoolJob:
+    """A text whose hidden states are summed up, and the sum once it has ended well.
+
+    prompt: token ids. sums: float64 of the model's width, as bytes. joined: a part of a request
+    that has its place in the queue already. notify: as in `Job`.
+    """
+
+    id: int
+    prompt: Sequence[int]
+    pooling: Pooling
+    terms: Terms
+    joined: bool = False
+    notify: Callable[[], None] | None = None
+    sums: bytes = b""
+    ended: bool = False
+    stalled: bool = False
+    failure: BaseException | None = None
+
+    def begin(self, now_ns: int) -> None:
+        """Count no time."""
+
+    def request(self, now_ns: int) -> Request:
+        """Return what the scheduler is asked for."""
+        terms = self.terms
+        return Request(
+            self.id, list(self.prompt), 0, now_ns, terms.priority, terms.deadline_ns, terms.tenant,
+            pooling=self.pooling, joined=self.joined,
+        )  # fmt: skip
+
+    def fail(self, error: BaseException) -> None:
+        """Take what ended the work."""
+        self.failure = error
+
+
+AnyJob = Job | PoolJob

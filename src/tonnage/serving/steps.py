@@ -12,11 +12,11 @@ from time import perf_counter_ns
 
 from tonnage._native import Sampled
 from tonnage.core.errors import LogitsError, RequestError, TonnageError
-from tonnage.runtime.executor import Runtime, Span
-from tonnage.scheduler.scheduler import Part, Scheduler
-from tonnage.scheduler.sequence import Request
+from tonnage.runtime.executor import PooledRows, Runtime, Span
+from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduler import Scheduler
 from tonnage.serving.activity import Tempo
-from tonnage.serving.job import Job
+from tonnage.serving.job import AnyJob, Job, PoolJob
 
 _IDLE_S = 0.001
 
@@ -30,7 +30,7 @@ class StepLoop:
         self._make_scheduler = make_scheduler
         self.scheduler = make_scheduler()
         self.tempo = Tempo()
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, AnyJob] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._turn = threading.Condition()
         self._driving = False
@@ -40,16 +40,20 @@ class StepLoop:
         self._thread: threading.Thread | None = None
         self.before_step: Callable[[int], None] | None = None
 
-    def submit(self, job: Job) -> None:
-        """Queue a request; its refusal comes as job.failure."""
-        job.answer.resume(perf_counter_ns())
-        self.call(lambda: self._enter(job))
+    def submit(self, *jobs: AnyJob) -> None:
+        """Queue a request; its refusal comes as job.failure.
 
-    def cancel(self, job: Job) -> None:
+        Of several jobs, where the first is refused so are the others.
+        """
+        for job in jobs:
+            job.begin(perf_counter_ns())
+        self.call(lambda: self._enter_all(jobs))
+
+    def cancel(self, job: AnyJob) -> None:
         """End a request whose answer nobody wants; its pages are free before the next step."""
         self.call(lambda: self._leave(job))
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: AnyJob) -> None:
         """Cancel without waking anybody; safe where garbage is collected, in any thread.
 
         Event.set takes a lock that the thread it interrupts may hold. A request that is being
@@ -138,7 +142,8 @@ class StepLoop:
                 self._fail(job, error)
             return False
         except BaseException:
-            if self._torn:
+            # Rows that were pooled and not committed must not be added a second time.
+            if self._torn or any(isinstance(job, PoolJob) for job in self._jobs.values()):
                 self._rebuild()
             raise
         finally:
@@ -169,13 +174,15 @@ class StepLoop:
         if not parts:
             return False
         tokens: list[int] = []
-        spans, logit_rows = [], []
+        spans, logit_rows, pooled = [], [], []
         for part in parts:
+            first_row = len(tokens)
             tokens += part.tokens
             spans.append(Span(part.tables, len(part.tokens), part.position))
             if part.draws:
                 logit_rows.append(len(tokens) - 1)
-        self._runtime.step(tokens, spans, logit_rows)
+            pooled += _pooled_rows(part, first_row)
+        self._runtime.step(tokens, spans, logit_rows, pooled)
         self._finish_step(parts, begin)
         return True
 
@@ -197,19 +204,25 @@ class StepLoop:
                 self._fail(job, error)
             for request_id, token in drawn.items():
                 self._accept(self._jobs[request_id], token, now)
+            self._end_pooled(parts)
             self._torn = False
         if len(parts) == 1 and len(parts[0].tokens) == 1:
             self._tell_step(parts[0], (now - begin_ns) * 1e-9)
 
     def _tell_step(self, part: Part, seconds: float) -> None:
         job = self._jobs.get(part.request_id)
-        if job is not None and job.on_step is not None and len(job.answer.generation.tokens) > 1:
+        if (
+            isinstance(job, Job)
+            and job.on_step is not None
+            and len(job.answer.generation.tokens) > 1
+        ):
             job.on_step(part.position, seconds)
 
     def _draw(
         self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]
     ) -> None:
-        jobs = [self._jobs[part.request_id] for part in parts if part.draws]
+        asked = (self._jobs[part.request_id] for part in parts if part.draws)
+        jobs = [job for job in asked if isinstance(job, Job)]
         if not jobs:
             return
         rows = [job.answer.row(index) for index, job in enumerate(jobs)]
@@ -223,10 +236,20 @@ class StepLoop:
                 except LogitsError as error:
                     failed.append((job, error))
 
-    def _accept(self, job: Job, token: int, now_ns: int) -> None:
+    def _end_pooled(self, parts: list[Part]) -> None:
+        """Hand out the sums of texts that are read to their ends."""
+        for part in parts:
+            job = self._jobs.get(part.request_id)
+            if part.ends and isinstance(job, PoolJob):
+                job.sums = self._runtime.pooled(part.sequence.slot)
+                self._finish(job, "")
+
+    def _accept(self, job: AnyJob, token: int, now_ns: int) -> None:
+        assert isinstance(job, Job)
         answer = job.answer
         if not answer.generation.tokens:
-            answer.generation.num_cached_tokens = self.scheduler.num_cached(job.id)
+            admitted_ns = self.scheduler.admitted_ns(job.id)
+            answer.started(self.scheduler.num_cached(job.id), admitted_ns)
         if answer.max_tokens == 0:
             self._finish(job, answer.end("length"))
             return
@@ -239,22 +262,24 @@ class StepLoop:
         if job.notify is not None:
             job.notify()
 
-    def _enter(self, job: Job) -> None:
-        answer, terms = job.answer, job.terms
-        done = answer.generation.tokens
-        request = Request(
-            job.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done),
-            perf_counter_ns(), terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
-            live=job.ahead is not None,
-        )  # fmt: skip
+    def _enter_all(self, jobs: tuple[AnyJob, ...]) -> None:
+        self._jobs.update({job.id: job for job in jobs})
+        for job in jobs:
+            refusal = jobs[0].failure
+            if refusal is None:
+                self._enter(job)
+            else:
+                self._fail(job, refusal)
+
+    def _enter(self, job: AnyJob) -> None:
         self._jobs[job.id] = job
         try:
             self._require_open()
-            self.scheduler.submit(request)
+            self.scheduler.submit(job.request(perf_counter_ns()))
         except TonnageError as error:
             self._fail(job, error)
 
-    def _leave(self, job: Job) -> None:
+    def _leave(self, job: AnyJob) -> None:
         if not job.ended:
             self._finish(job, "")
 
@@ -264,29 +289,26 @@ class StepLoop:
             job.answer.resume(perf_counter_ns())
             self.scheduler.set_stalled(job.id, stalled=False)
 
-    def _finish(self, job: Job, text: str) -> None:
+    def _finish(self, job: AnyJob, text: str) -> None:
         self.scheduler.finish(job.id)
         self._jobs.pop(job.id, None)
-        if text:
+        if text and isinstance(job, Job):
             job.deliver(None, text)
         job.ended = True
         if job.notify is not None:
             job.notify()
 
-    def _fail(self, job: Job, error: BaseException) -> None:
-        generation = job.answer.generation
-        generation.finish_reason = "error"
-        generation.error = error if isinstance(error, TonnageError) else None
-        job.failure = error
+    def _fail(self, job: AnyJob, error: BaseException) -> None:
+        job.fail(error)
         self._finish(job, "")
 
     def _end_refused(self) -> None:
         for ended in self.scheduler.take_ended():
             job = self._jobs[ended.request_id]
-            if ended.error is None:
-                self._finish(job, job.answer.end("deadline"))
-            else:
+            if ended.error is not None:
                 self._fail(job, ended.error)
+            elif isinstance(job, Job):
+                self._finish(job, job.answer.end("deadline"))
 
     def _rebuild(self) -> None:
         """Start over with empty pages after an interruption left them half changed.
@@ -298,3 +320,13 @@ class StepLoop:
         for job in list(self._jobs.values()):
             job.stalled = False
             self._enter(job)
+
+
+def _pooled_rows(part: Part, first_row: int) -> list[PooledRows]:
+    """Return which rows of a part are added up; first_row: of the part in the step."""
+    pooling, slot, count = part.sequence.request.pooling, part.sequence.slot, len(part.tokens)
+    if pooling == "mean":
+        return [PooledRows(first_row, count, slot, part.position == 0)]
+    if pooling == "last" and part.ends:
+        return [PooledRows(first_row + count - 1, 1, slot, begins=True)]
+    return []

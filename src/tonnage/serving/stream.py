@@ -1,6 +1,6 @@
 """What callers iterate: answers as text, answers in an event loop, batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from time import perf_counter_ns
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.plan import Plan
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.generation import Answer, Generation
-from tonnage.serving.job import Job, OnStep, Piece, Terms
+from tonnage.serving.job import Job, OnStep, Piece, PoolJob, Terms
 from tonnage.serving.steps import StepLoop
 from tonnage.text.tokenizer import Tokenizer
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tonnage.serving.activity import Activity
+    from tonnage.serving.embedding import Batch
 
 __all__ = ["AnswerStream", "Piece", "Serving"]
 
 # Pieces that come faster are handed over as one: nobody reads 700 of them a second, and the cores
 # that would wake an event loop for each compute tokens instead.
-_GATHER_S = 0.025
+_GATHER_S = 0.04
 # Pieces that an answer may be ahead of its reader when others drive.
 _AHEAD_PIECES = 4
 _AHEAD_STREAM_PIECES = 64
@@ -78,6 +80,16 @@ class Serving:
                 if failure is not None and not isinstance(failure, TonnageError):
                     raise failure
                 on_done(index)
+
+    def batch(self, prompts: Iterable[Sequence[int]], pooling: Pooling, terms: Terms) -> "Batch":
+        """Return texts whose hidden states are to be pooled, twice as many at once as can run."""
+        from tonnage.serving.embedding import Batch
+
+        jobs = (self._pool_job(prompt, pooling, terms) for prompt in prompts)
+        return Batch(self.loop, jobs, 2 * self._plan.concurrency)
+
+    def _pool_job(self, prompt: Sequence[int], pooling: Pooling, terms: Terms) -> PoolJob:
+        return PoolJob(next(self._ids), prompt, pooling, terms)
 
     def set_kv_bytes(self, num_bytes: int) -> None:
         """Let KV pages take `num_bytes` from the next step on."""
@@ -156,7 +168,8 @@ class AnswerStream:
         self._loop = loop
         self._job = job
         self._begun = False
-        self._arrived: asyncio.Event | None = None
+        self._loop_of_reader: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._wanted = False
         self._next_s = 0.0
 
@@ -170,43 +183,50 @@ class AnswerStream:
         return self
 
     async def __anext__(self) -> Piece:
-        """Wait for more: all pieces since the last, joined, at most one in 25 ms."""
-        import asyncio
-
+        """Wait for more: all pieces since the last, joined, at most one in 40 ms."""
         if not self._begun:
             self._begin()
         job = self._job
-        clock = asyncio.get_running_loop().time
-        await self._gather(self._next_s - clock())
+        if self._loop_of_reader is None:
+            raise StopAsyncIteration  # closed before it began
+        clock = self._loop_of_reader.time
+        if clock() < self._next_s and not job.stalled:
+            await self._wait(self._next_s)
         while not job.out:
             if job.ended:
                 if job.failure is not None:
                     failure, job.failure = job.failure, None
                     raise failure
                 raise StopAsyncIteration
-            assert self._arrived is not None
-            self._arrived.clear()
-            self._wanted = True
-            # A piece may have come before the event was cleared.
-            if not job.out and not job.ended:
-                await self._arrived.wait()
-            self._wanted = False
+            await self._wait(None)
         pieces = [job.out.popleft() for _ in range(len(job.out))]
         self._loop.taken(job)
-        self._next_s = clock() + _GATHER_S
+        # All answers share the same instants, so that one waking of the event loop serves them.
+        self._next_s = (clock() // _GATHER_S + 1) * _GATHER_S
         return pieces[0] if len(pieces) == 1 else _joined(pieces)
 
-    async def _gather(self, pause_s: float) -> None:
-        """Let pieces come for so long, unless the answer ends or waits for its reader before."""
-        import asyncio
+    async def _wait(self, until_s: float | None) -> None:
+        """Wait for a piece, or until then whether there are pieces or not; for the end, always."""
+        loop, job = self._loop_of_reader, self._job
+        assert loop is not None
+        waiter = self._waiter = loop.create_future()
+        timer = None if until_s is None else loop.call_at(until_s, self._wake)
+        self._wanted = until_s is None
+        try:
+            # What came before somebody waited told nobody.
+            if not (job.ended or (self._wanted and job.out)):
+                await waiter
+        finally:
+            # Whoever closes while another waits has taken the other's place.
+            if self._waiter is waiter:
+                self._wanted, self._waiter = False, None
+            if timer is not None:
+                timer.cancel()
 
-        if pause_s <= 0 or self._arrived is None:
-            return
-        self._arrived.clear()
-        if not self._job.ended and not self._job.stalled:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._arrived.wait()
+    def _wake(self) -> None:
+        """Let the reader look again; in the event loop's thread."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def aclose(self) -> None:
         """Cancel what is not done; its pages are free when this returns."""
@@ -214,14 +234,12 @@ class AnswerStream:
         job.out.clear()
         if not self._begun:
             self._begun = job.ended = True
-            self._arrived = None
         if not job.ended:
             self._loop.cancel(job)
         while not job.ended:
-            assert self._arrived is not None
-            self._arrived.clear()
-            if not job.ended:
-                await self._arrived.wait()
+            job.out.clear()
+            await self._wait(None)
+        job.out.clear()
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -241,8 +259,7 @@ class AnswerStream:
         import asyncio
 
         self._begun = True
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        self._arrived = arrived
+        loop = self._loop_of_reader = asyncio.get_running_loop()
 
         def notify() -> None:
             # Nobody is woken for a piece while pieces are gathered.
@@ -251,7 +268,7 @@ class AnswerStream:
                 return
             # A loop that was closed has no reader any more.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(arrived.set)
+                loop.call_soon_threadsafe(self._wake)
 
         self._job.notify = notify
         self._loop.start_thread()

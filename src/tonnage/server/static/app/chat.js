@@ -1,19 +1,8 @@
 // The conversation: streaming answers, stop, and what each answer took.
-import { html, useCallback, useEffect, useRef, useState } from "/static/vendor/htm-preact.js";
-import { parse } from "/static/vendor/marked.js";
+import { html, useCallback, useEffect, useMemo, useRef, useState } from "/static/vendor/htm-preact.js";
 import { chat } from "./api.js";
 import { number, seconds } from "./format.js";
-
-// Answers are the model's words, and a model may write anything: nothing of it may load or run.
-const ALLOWED = {
-  FORBID_TAGS: ["img", "video", "audio", "source", "iframe", "form", "input", "button", "style", "svg", "math"],
-  FORBID_ATTR: ["style", "srcset", "class", "id"],
-};
-
-function Markdown({ text }) {
-  const clean = window.DOMPurify.sanitize(parse(text, { gfm: true, breaks: true }), ALLOWED);
-  return html`<div class="markdown" dangerouslySetInnerHTML=${{ __html: clean }}></div>`;
-}
+import { Markdown } from "./markdown.js";
 
 function requestOf(model, settings, messages) {
   const history = messages.map(({ role, content }) => ({ role, content }));
@@ -38,14 +27,19 @@ function factsOf(answer) {
   return parts.join(" · ");
 }
 
-function Message({ message }) {
+function Message({ message, finished }) {
+  // The same nodes while nothing changed: then there is nothing to compare.
+  return useMemo(() => shown(message, finished), [message, finished]);
+}
+
+function shown(message, finished) {
   const who = message.role === "user" ? "You" : "Model";
   return html`
     <article class=${`message ${message.role}`} aria-label=${who}>
       <h2>${who}</h2>
       ${message.role === "user"
         ? html`<p class="plain">${message.content}</p>`
-        : html`<${Markdown} text=${message.content} />`}
+        : html`<${Markdown} text=${message.content} finished=${finished} />`}
       ${message.problem && html`<p class="problem" role="alert">${message.problem}</p>`}
       ${factsOf(message) && html`<p class="facts">${factsOf(message)}</p>`}
     </article>
@@ -72,6 +66,23 @@ async function answer(request, apiKey, signal, update) {
   }
 }
 
+// Gathers changes and shows them once per frame; `flush` shows the last ones.
+function perFrame(show) {
+  let waiting = {};
+  let frame = 0;
+  const flush = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    show(waiting);
+    waiting = {};
+  };
+  const add = (changes) => {
+    Object.assign(waiting, changes);
+    frame ||= requestAnimationFrame(flush);
+  };
+  return { add, flush };
+}
+
 function problemOf(error) {
   const wait = error.retryAfterS ? ` Try again in ${error.retryAfterS} s.` : "";
   return `${error.message}${wait}`;
@@ -94,17 +105,19 @@ export function Chat({ model, settings, apiKey }) {
     if (!text || running || !model) return;
     const history = [...messages, { role: "user", content: text }];
     const control = new AbortController();
-    const update = (changes) =>
-      setMessages((now) => [...now.slice(0, -1), { ...now[now.length - 1], ...changes }]);
+    const update = perFrame((changes) =>
+      setMessages((now) => [...now.slice(0, -1), { ...now[now.length - 1], ...changes }]),
+    );
     setDraft("");
     setRunning(control);
     atEnd.current = true;
     setMessages([...history, { role: "assistant", content: "" }]);
     try {
-      await answer(requestOf(model, settings, history), apiKey, control.signal, update);
+      await answer(requestOf(model, settings, history), apiKey, control.signal, update.add);
     } catch (error) {
-      update(error.name === "AbortError" ? { stopped: true } : { problem: problemOf(error) });
+      update.add(error.name === "AbortError" ? { stopped: true } : { problem: problemOf(error) });
     } finally {
+      update.flush();
       setRunning(null);
       box.current?.focus();
     }
@@ -127,7 +140,7 @@ export function Chat({ model, settings, apiKey }) {
       <div class="log" role="log" aria-label="Conversation" aria-live="polite" aria-busy=${running !== null} ref=${log} onScroll=${onScroll} tabindex="0">
         ${messages.length === 0 &&
         html`<p class="empty">Ask ${model ?? "a model"} something. What it takes in memory shows in the memory view.</p>`}
-        ${messages.map((message, i) => html`<${Message} key=${i} message=${message} />`)}
+        ${messages.map((message, i) => html`<${Message} key=${i} message=${message} finished=${running === null || i < messages.length - 1} />`)}
       </div>
       <form class="composer" onSubmit=${(event) => (event.preventDefault(), send())}>
         <label class="hidden" for="prompt">Your message</label>

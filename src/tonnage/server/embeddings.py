@@ -1,0 +1,109 @@
+"""POST /v1/embeddings: the vectors of one text or several, in OpenAI's form.
+
+Vectors are written as they come, so a request of 2,048 texts holds few of them: a small answer is
+sent whole, of a large one what is there already.
+"""
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.server.decoding import decode
+from tonnage.server.exchange import JSON, Exchange
+from tonnage.server.failures import HttpError
+from tonnage.server.openai_schema import EmbeddingRequest
+from tonnage.server.service import Service
+from tonnage.server.tenants import Tenant
+from tonnage.serving.embedding import Embedding, Inputs
+
+MAX_INPUTS = 2048  # OpenAI's
+# What is written before an answer begins to be sent; until then an error can still be told.
+_HELD_BYTES = 256 << 10
+
+
+async def embed(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Return the vector of every text of a request, of length 1."""
+    request = decode(EmbeddingRequest, body)
+    service.require_model(request.model)
+    inputs = _inputs(request)
+    try:
+        prompts = await service.aside(lambda: service.engine.encode_inputs(inputs))
+    except ContextLengthError as error:
+        code = "context_length_exceeded"
+        raise HttpError(400, str(error), code=code, param="input") from None
+    except RequestError as error:
+        raise HttpError(400, str(error), code="invalid_value", param="input") from None
+    order = service.order(request, tenant)
+    async with service.embedding(
+        prompts, order, pooling=request.pooling, dimensions=request.dimensions
+    ) as vectors:
+        num_tokens = sum(map(len, prompts))
+        await _answer(exchange, vectors, _Writer(service.name, request, num_tokens))
+
+
+def _inputs(request: EmbeddingRequest) -> Inputs:
+    """Return the texts. Raises HttpError 400 for too many, and for texts and numbers mixed."""
+    given = request.input
+    if isinstance(given, str):
+        return given
+    numbers = [one for one in given if isinstance(one, int)]
+    texts = [one for one in given if not isinstance(one, int)]
+    if numbers and texts:
+        raise HttpError(400, "input mixes token ids with texts or lists.", param="input")
+    if len(texts) > MAX_INPUTS:
+        sentence = f"input has {len(texts):,} texts; at most {MAX_INPUTS:,} go into one request."
+        raise HttpError(400, sentence, param="input")
+    return numbers or texts
+
+
+async def _answer(exchange: Exchange, vectors: AsyncIterator[Embedding], writer: "_Writer") -> None:
+    """Send the answer: whole if it is short."""
+    held = [writer.head()]
+    held_bytes = 0
+    async for embedding in vectors:
+        held.append(writer.entry(embedding))
+        held_bytes += len(held[-1])
+        if held_bytes > _HELD_BYTES:
+            if not exchange.started:
+                await exchange.begin_parts(JSON)
+            await exchange.part(b"".join(held))
+            held, held_bytes = [], 0
+    held.append(writer.tail())
+    if not exchange.started:
+        await exchange.whole(b"".join(held), JSON)
+        return
+    await exchange.part(b"".join(held))
+    await exchange.end()
+
+
+class _Writer:
+    """Writes OpenAI's object piece by piece."""
+
+    def __init__(self, model: str, request: EmbeddingRequest, num_tokens: int) -> None:
+        self._model = model
+        self._in_base64 = request.encoding_format == "base64"
+        self._num_tokens = num_tokens
+        self._index = 0
+
+    def head(self) -> bytes:
+        return b'{"object":"list","data":['
+
+    def entry(self, embedding: Embedding) -> bytes:
+        comma = "," if self._index else ""
+        if self._in_base64:
+            values = f'"{b64encode(embedding.vector.tobytes()).decode()}"'
+        else:
+            # Nine digits tell every float32 from its neighbours.
+            values = f"[{','.join([f'{value:.9g}' for value in embedding.vector])}]"
+        told = f'{comma}{{"object":"embedding","index":{self._index},"embedding":{values}}}'
+        self._index += 1
+        return told.encode()
+
+    def tail(self) -> bytes:
+        usage = {"prompt_tokens": self._num_tokens, "total_tokens": self._num_tokens}
+        return b'],"model":%b,"usage":%b}' % (
+            msgspec.json.encode(self._model),
+            msgspec.json.encode(usage),
+        )

@@ -1,0 +1,32 @@
+"""schemathesis asks whatever /openapi.json allows and much that it does not: never a 5xx.
+
+Needs `pip install schemathesis`, which is not among the packages of the other tests.
+"""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from support.live_server import write_chat_model
+from support.serve_process import fetched, serving
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("schemathesis") is None, reason="schemathesis is not installed"),
+]
+
+
+def test_no_request_makes_it_fail(tmp_path, capsys):
+    model = write_chat_model(tmp_path / "hf")
+    with serving(tmp_path, model, "--context", 512, "--alias", "gpt") as (process, url):
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
+        command += ["--checks", "not_a_server_error", "--phases", "coverage,fuzzing"]
+        command += ["--max-examples", "60", "--seed", "1", "--workers", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+        with capsys.disabled():
+            print("\n  " + "; ".join(done.stdout.strip().splitlines()[-12:]), end="")
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert fetched(f"{url}/health") == {"status": "ok"}
+        assert process.poll() is None
