@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NATIVE = "_native"
-# The second and third are hashes of one Python version each, and stand in no list of another's.
-STANDARD = sys.stdlib_module_names | {"_sha2", "_sha256"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,13 @@ TABLE: dict[str, Room] = {
     "serving": Room(_names("core runtime text generation scheduler memory models _native")),
     # Beside the engine: what its plan should do here, and why it does not.
     "expectation": Room(_names("core models machine planner")),
-    "engine": Room(_names("expectation") | _INNER | _AROUND | _names("_native")),
+    # How a model is to be opened.
+    "opening": Room(_names("core planner serving")),
+    # Several models in one process: what each takes beside the others, before any is loaded.
+    "roster": Room(
+        _names("core engine expectation headers machine memory models opening planner quality")
+    ),
+    "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
     # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
     # blocks go back at once.
     "server": Room(
@@ -84,8 +88,8 @@ TABLE: dict[str, Room] = {
     ),
     "cli": Room(
         _names(
-            "tonnage core engine expectation headers generation server serving planner machine "
-            "models compress quality"
+            "tonnage core engine expectation headers generation opening roster server serving "
+            "planner machine models compress quality"
         ),
     ),
     # The package itself hands out the engine.
@@ -201,7 +205,7 @@ def complaints(room: str, module: str, use: Use) -> Iterator[str]:
         target = target if target in TABLE or target == NATIVE else "tonnage"
         if target not in rules.rooms | {room}:
             yield f"{room} imports {use.name}; it may import {_listed(rules.rooms)}"
-    elif top not in STANDARD | rules.packages:
+    elif top not in sys.stdlib_module_names | rules.packages:
         if not (use.for_typing and top in TYPING_PACKAGES):
             allowed = _listed(rules.packages)
             yield f"{room} imports {top}; of third-party packages it may import {allowed}"

@@ -10,7 +10,6 @@ from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, T
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
-from tonnage.core.quality import quality_bound
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
@@ -30,9 +29,9 @@ from tonnage.memory.residency import resident_bytes
 from tonnage.models.catalog import open_catalogs
 from tonnage.models.progress import Progress
 from tonnage.models.source import ModelSource, resolve
+from tonnage.opening import OpenOptions
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
-from tonnage.planner.fit import Wishes
 from tonnage.quality.cache import known_audits
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
@@ -66,14 +65,14 @@ class Engine:
         serving: Serving,
         expectation: Expectation,
     ) -> None:
-        """Take what `open` built; start: how the process stood before."""
+        """Take what `load` built; start: how the process stood before."""
         self.plan = choice.plan
         self.choice = choice
         self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
         self._template_bytes = 0
-        self.server_bytes = self.forms_bytes = 0  # what a server and its tables have taken
+        self.forms_bytes = 0  # what a server's tables for answers of a form have taken
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -82,7 +81,7 @@ class Engine:
         embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
         self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
         self.encode_inputs = embedder.encode
-        self._allowed_bytes = self.plan.total_bytes
+        self._allowed_bytes: int | None = None  # what `set_budget` said
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
         self._template: ChatTemplate | None = None
         self._closed = False
@@ -123,31 +122,43 @@ class Engine:
         of all. process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token.
         """
-        machine = read_machine()
         catalogs = open_catalogs(catalog, os.environ)
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
-        start = Start.of(process)  # What a pull has loaded is part of it.
-        serving = serving or ServingOptions()
-        noted = note_model(serving.disk, source.path)
-        spec, tokenizer = read_model(source)
-        wishes = Wishes(
-            context, threads, precision, concurrency, max(max_logit_rows, concurrency), step_rows,
-            tuple(sorted((formats or {}).items())), kv_format, quality_bound(quality),
-            serving.server_bytes, serving.with_forms, serving.share_pages,
+        options = OpenOptions(
+            threads, context, precision, formats, kv_format, quality, concurrency, max_logit_rows,
+            step_rows, serving or ServingOptions(),
         )  # fmt: skip
+        start = Start.of(process)  # What a pull has loaded is part of it.
+        return cls.load(source, memory, options, start, on_load=on_load)
+
+    @classmethod
+    def load(
+        cls,
+        source: ModelSource,
+        memory: str | int | None,
+        options: OpenOptions,
+        start: Start,
+        *,
+        on_load: Callable[[int, int], None] | None = None,
+    ) -> "Engine":
+        """Plan and load a model that is here, beside what `start` says; else as in `open`."""
+        machine = read_machine()
+        noted = note_model(options.serving.disk, source.path)
+        spec, tokenizer = read_model(source)
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         choice = choose(
-            spec, machine, wishes, budget, predictor(rates), known_audits(source.path),
+            spec, machine, options.wishes(spec), budget, predictor(rates),
+            known_audits(source.path),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, budget)
-        plan = choice.plan
         start = replace(start, budget_bytes=budget.num_bytes)
-        expectation = Expectation(plan, machine, rates)
-        runtime = Runtime(plan, machine.isa, _with_total(on_load, plan.weight_bytes))
+        expectation = Expectation(choice.plan, machine, rates)
+        on_place = _with_total(on_load, choice.plan.weight_bytes)
+        runtime = Runtime(choice.plan, machine.isa, on_place)
         expectation.loaded()
-        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
-        served = build_serving(runtime, tokenizer, serving, store=store)
+        store = open_tier(options.serving.disk, noted, source.path, runtime, tokenizer)
+        served = build_serving(runtime, tokenizer, options.serving, store=store)
         return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
     def generate(
@@ -230,7 +241,7 @@ class Engine:
         for a text that states no bytes, BudgetError when all else alone takes more.
         """
         num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
-        rest = self.plan.total_bytes - self.plan.kv.nbytes
+        rest = self._rest_bytes()
         if num_bytes <= rest:
             raise BudgetError(
                 f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
@@ -241,9 +252,15 @@ class Engine:
 
     def _follow_limits(self, process_bytes: int) -> None:
         """Give KV pages up, or take them back, because a limit on the process has changed."""
-        rest = self.plan.total_bytes - self.plan.kv.nbytes
-        allowed = min(self._allowed_bytes, process_bytes)
+        rest = self._rest_bytes()
+        allowed = min(self._allowed_bytes or process_bytes, process_bytes)
         self._serving.loop.scheduler.set_budget(max(0, allowed - rest))
+
+    def _rest_bytes(self) -> int:
+        """Return what the process with all open engines may come to, without our pages."""
+        beside = self._start.process.planned_beside(self)
+        planned = sum(i.planned_bytes for i in self.plan.items if i.name != OTHER_ENGINES)
+        return planned - self.plan.kv.nbytes + beside
 
     def _begin(
         self,
@@ -319,11 +336,9 @@ class Engine:
         if self._closed:
             raise RequestError("The engine is closed, so nothing of it is left to measure.")
         process_bytes = self._start.anonymous_bytes + file_and_shared_bytes()
-        server: tuple[int, Measure] = (self.server_bytes, "growth")
         process: tuple[int, Measure] = (process_bytes, "pages")
-        items = self._measure({"interpreter and libraries": process, "server": server})
-        beside = self._start.process.beside(self)
-        if beside is not None:
+        items = self._measure({"interpreter and libraries": process})
+        if (beside := self._start.process.beside(self)) is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
 
@@ -335,13 +350,16 @@ class Engine:
     @property
     def planned_bytes(self) -> int:
         """What this engine may come to once it is loaded, without what the process shares."""
-        own = (item for item in self.plan.items if item.name not in SHARED_ITEMS)
-        return sum(item.planned_bytes for item in own if item.kind != "load")
+        return self.plan.own_bytes
 
     @property
     def held_bytes(self) -> int:
         """What this engine holds now, without what the process shares."""
-        return sum(entry.now_bytes for entry in self._measure({}))
+        return sum(entry.now_bytes for entry in self.own_entries())
+
+    def own_entries(self) -> tuple[Entry, ...]:
+        """Return the items of the ledger that are this engine's alone."""
+        return tuple(entry for entry in self._measure({}) if entry.name not in SHARED_ITEMS)
 
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
         outside: dict[str, tuple[int, Measure]] = {

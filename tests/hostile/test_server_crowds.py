@@ -46,18 +46,18 @@ def memory(url: str) -> tuple[int, int, int]:
 
 
 @contextlib.contextmanager
-def crowd(port: int) -> Iterator[None]:
-    """Connect 10,000 times; skips where so many files may not be open.
+def crowd(port: int, count: int = CROWD) -> Iterator[None]:
+    """Connect 10,000 times, or `count`; skips where so many files may not be open.
 
     Not faster than they are accepted: a connection too many is tried again after a second.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < CROWD + 1000:
-        pytest.skip(f"only {hard:,} files may be open; {CROWD + 1000:,} are needed")
+    if hard != resource.RLIM_INFINITY and hard < count + 1000:
+        pytest.skip(f"only {hard:,} files may be open; {count + 1000:,} are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        for number in range(CROWD):
+        for number in range(count):
             sock = stack.enter_context(contextlib.closing(socket.socket()))
             sock.connect(("127.0.0.1", port))
             if number % 500 == 499:
@@ -96,9 +96,9 @@ def test_10000_idle_connections_are_in_the_plan(model, tmp_path, capsys):
         assert peak <= planned
 
 
-def test_10000_connections_to_a_server_of_64(model, tmp_path):
+def test_3000_connections_to_a_server_of_64(model, tmp_path):
     with serving(tmp_path, model, "--connections", 64) as (_, url):
-        with streaming(port_of(url), 3000) as answer, crowd(port_of(url)):
+        with streaming(port_of(url), 3000) as answer, crowd(port_of(url), 3000):
             assert fetched(f"{url}/health") == {"status": "ok"}
             assert is_whole(answer)
         _, peak, planned = memory(url)
@@ -199,15 +199,15 @@ def large_requests(model: str) -> Iterator[tuple[str, dict[str, object]]]:
     yield "/detokenize", {"tokens": [99] * (size // 4)}
     counts = {"max_tokens": 350, "ignore_eos": True, "n": 4}
     yield chat, {**common, "messages": [told], **counts, "logprobs": True, "top_logprobs": 20}
-    yield "/v1/completions", {**common, "prompt": "x", **counts, "logprobs": 20}
+    few = {**counts, "max_tokens": 30}
+    yield "/v1/completions", {**common, "prompt": "x", **few, "logprobs": 20}
 
 
 def test_large_requests_of_every_kind_stay_in_the_plan(model, tmp_path, capsys):
     async def ask(port: int) -> list[int]:
         client = Client(port)
         statuses = [
-            (await client.ask("POST", path, body)).status
-            for path, body in [*large_requests("hf"), *large_requests("hf")]
+            (await client.ask("POST", path, body)).status for path, body in large_requests("hf")
         ]
         client.close()
         return statuses

@@ -165,7 +165,7 @@ def test_idle_connections_never_lock_anybody_out(engine):
     ):
         socks = [stack.enter_context(closing(connect(server))) for _ in range(100)]
         assert works(server)
-        assert server.service.num_connections() <= 16
+        assert server.app.pool.num_connections() <= 16
         assert ended(socks[0])
 
 

@@ -15,6 +15,7 @@ from tonnage.engine import Engine
 from tonnage.generation import Generation
 from tonnage.server.app import App
 from tonnage.server.exchange import Limits
+from tonnage.server.model_pool import ModelPool
 from tonnage.server.run import bind, server_of
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenants
@@ -102,7 +103,7 @@ def live(
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
     service = Service(engine, answers or engine, [NAME], with_forms=True)
     bounds = replace(Limits(drain_s=3), **limits)
-    app = App(service, tenants or Tenants({}), bounds, tracer)
+    app = App(ModelPool.around(service), tenants or Tenants({}), bounds, tracer)
     server = server_of(app, bounds)
     bound = bind("127.0.0.1", 0, need_keys=False)
     port = bound.getsockname()[1]

@@ -146,7 +146,7 @@ class World:
             rng.randrange(0, 120) if max_tokens is None else max_tokens,
             self.now_ns, priority=rng.choice((0, 0, 0, 1)),
             deadline_ns=self.now_ns + rng.randrange(1, 10**7) if rng.random() < 0.1 else None,
-            tenant=rng.choice("ab"), salt=rng.choice(("", "", "other")),
+            tenant=rng.choice("ab"), salt=rng.choice(("", "", "other")), live=rng.random() < 0.7,
             pooling=rng.choice((None, None, None, "mean", "last")) if prompt is None else None,
         )  # fmt: skip
         self._next_id += 1
@@ -301,8 +301,8 @@ class World:
             if ended.error is not None:
                 self._note(ended.error)
             if isinstance(ended.error, OverloadError):
-                most = self.scheduler._most_tokens(self.requests[ended.request_id])
-                assert not self.scheduler._fits_alone(most), "it only had to wait"
+                most = self.scheduler.room.most_tokens(self.requests[ended.request_id])
+                assert not self.scheduler.room.suffices(most), "it only had to wait"
             self._drop(ended.request_id)
 
     def _note(self, error: OverloadError | DeadlineError) -> None:

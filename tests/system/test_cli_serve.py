@@ -37,7 +37,7 @@ def test_it_tells_its_memory_and_its_interface(model, tmp_path):
         with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
             text = answer.read().decode()
         assert 'tonnage_requests_total{path="/v1/chat/completions",status="200"} 1' in text
-        assert "tonnage_generated_tokens_total 3" in text
+        assert 'tonnage_generated_tokens_total{model="hf"} 3' in text
         assert 'tonnage_memory_planned_bytes{item="server",kind="host"}' in text
 
 

@@ -341,17 +341,18 @@ def test_tool_calls_of_the_other_interfaces(engine):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("make_error", "status"),
+    # Made anew for each test: one that was raised keeps the engine it was raised in.
     [
-        (OverloadError("Full.", retry_after_s=2.5), 429),
-        (OverloadError("Never."), 400),
-        (DeadlineError("Late."), 504),
-        (LogitsError("Not finite."), 500),
-        (ValueError("the secret prompt"), 500),
+        (lambda: OverloadError("Full.", retry_after_s=2.5), 429),
+        (lambda: OverloadError("Never."), 400),
+        (lambda: DeadlineError("Late."), 504),
+        (lambda: LogitsError("Not finite."), 500),
+        (lambda: ValueError("the secret prompt"), 500),
     ],
 )
-def test_what_the_engine_refuses(engine, error, status, capsys):
-    with scripted(engine, (), error=error) as server:
+def test_what_the_engine_refuses(engine, make_error, status, capsys):
+    with scripted(engine, (), error=make_error()) as server:
         for stream in (False, True):
             with openai_client(server) as client, pytest.raises(openai.APIStatusError) as caught:
                 client.chat.completions.create(**GREEDY, messages=HI, stream=stream)

@@ -145,7 +145,7 @@ def test_what_was_read_is_counted(server, engine):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/metrics")
     told = connection.getresponse().read().decode()
-    assert f"tonnage_embedded_tokens_total {metrics.embedded_tokens}" in told
+    assert f'tonnage_embedded_tokens_total{{model="tiny"}} {metrics.embedded_tokens}' in told
     assert 'path="/v1/embeddings",status="200"' in told
     connection.request("GET", "/openapi.json")
     document = json.loads(connection.getresponse().read())
@@ -180,18 +180,19 @@ class Scripted(ScriptedEngine):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("make_error", "status"),
+    # Made anew for each test: one that was raised keeps the engine it was raised in.
     [
-        (OverloadError("Full.", retry_after_s=2.5), 429),
-        (OverloadError("Never."), 400),
-        (DeadlineError("Late."), 504),
-        (LogitsError("Not finite."), 500),
-        (ValueError("the secret text"), 500),
+        (lambda: OverloadError("Full.", retry_after_s=2.5), 429),
+        (lambda: OverloadError("Never."), 400),
+        (lambda: DeadlineError("Late."), 504),
+        (lambda: LogitsError("Not finite."), 500),
+        (lambda: ValueError("the secret text"), 500),
     ],
 )
-def test_what_the_engine_refuses(engine, error, status, capsys):
+def test_what_the_engine_refuses(engine, make_error, status, capsys):
     # The second fails; nothing has been sent of the first.
-    scripted = Scripted(1, error)
+    scripted = Scripted(1, make_error())
     with live(engine, scripted) as server, openai_client(server) as client:
         with pytest.raises(openai.APIStatusError) as caught:
             client.embeddings.create(model=NAME, input=["a", "b"])

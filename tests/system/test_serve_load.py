@@ -13,7 +13,7 @@ from support.live_server import write_chat_model
 from support.serve_process import fetched, serving
 
 REAL = Path(os.environ.get("TONNAGE_TEST_MODELS", "")) / "smollm2-135m.gguf"
-SECONDS = float(os.environ.get("TONNAGE_LOAD_SECONDS", "4"))
+SECONDS = float(os.environ.get("TONNAGE_LOAD_SECONDS", "3"))
 
 
 def loaded(folder: Path, model: Path, seconds: float, *args: object) -> HttpLoad:
@@ -38,7 +38,7 @@ def loaded(folder: Path, model: Path, seconds: float, *args: object) -> HttpLoad
 def test_64_connections(tmp_path, capsys):
     model = write_chat_model(tmp_path / "hf")
     with capsys.disabled():
-        load = loaded(tmp_path, model, 3, "--memory", "120MiB", "--context", 1024)
+        load = loaded(tmp_path, model, 2, "--memory", "120MiB", "--context", 1024)
     assert load.statuses[429] > 0
 
 

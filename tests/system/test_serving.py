@@ -305,11 +305,15 @@ def test_a_budget_that_cannot_hold_a_request_refuses_it(engine: Engine) -> None:
     engine.generate([1] * 250, max_tokens=60).complete()
 
 
-def test_an_interrupted_step_loses_nothing(model: Path, engine: Engine) -> None:
+@pytest.mark.parametrize("behind_native", [True, False])
+def test_an_interrupted_step_loses_nothing(
+    model: Path, engine: Engine, behind_native: bool
+) -> None:
     made = requests(3, seed=8)
     expected = alone(model, made)
     loop = engine._serving.loop
-    steps, draw = 0, loop._draw
+    place, name = (loop._runtime, "draw") if behind_native else (loop, "_draw")
+    steps, draw = 0, getattr(place, name)
 
     def interrupted(*args: object) -> None:
         nonlocal steps
@@ -318,7 +322,7 @@ def test_an_interrupted_step_loses_nothing(model: Path, engine: Engine) -> None:
         if steps in (3, 9):
             raise KeyboardInterrupt
 
-    loop._draw = interrupted
+    setattr(place, name, interrupted)
     jobs = [engine._serving._job(engine._begin(*each, raw=False), _terms(), None) for each in made]
     for job in jobs:
         loop.submit(job)

@@ -33,8 +33,10 @@ def context_pages(plan: Plan) -> int:
 
 def test_the_first_example_of_a_server_keeps_the_usual_context_and_the_file() -> None:
     choice = chosen("smollm2-135m", 300 * MIB, server_bytes=SERVER)
-    assert (choice.workload.context_tokens, choice.workload.kv_format) == (4096, "f16")
-    assert choice.quality.basis == "exact"
+    assert (choice.workload.context_tokens, choice.workload.formats) == (4096, ())
+    assert choice.plan.kv.groups[0].num_pages == 176
+    wide = chosen("smollm2-135m", 300 * MIB, server_bytes=SERVER, kv_format="f16")
+    assert (wide.workload.context_tokens, wide.plan.kv.groups[0].num_pages) == (4096, 91)
     apart = chosen("smollm2-135m", 300 * MIB, server_bytes=SERVER, share_pages=False)
     assert apart.workload.context_tokens < 4096
 

@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tonnage import __version__
@@ -179,12 +180,16 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address; others than 127.0.0.1 need keys")
     add("--port", type=int, metavar="N", default=8000, help="port, 0 for any free one (8000)")
     add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
-    add("--alias", metavar="NAME", action="append", help="one more name of the model")
+    many = partial(add, action="append", default=[])
+    many("--model", dest="models", metavar="MODEL", help="one more model; may be repeated")
+    many("--pin", metavar="NAME", help="a model that always stays in memory")
+    many("--alias", metavar="NAME[=MODEL]", help="one more name of a model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
     add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
     add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
+    add("--load-wait", type=int, metavar="S", default=60, help="seconds to wait for a model (60)")
     add("--max-body", type=int, metavar="KIB", default=512, help="size of a request (512)")
     add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
     _add_sizes(parser)

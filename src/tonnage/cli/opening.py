@@ -11,6 +11,7 @@ from tonnage.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from tonnage.engine import Engine
+    from tonnage.opening import OpenOptions
     from tonnage.serving.build import ServingOptions
 
 
@@ -23,23 +24,21 @@ def open_engine(
     long shows itself on a terminal.
     """
     from tonnage.engine import Engine
-    from tonnage.serving.build import ServingOptions
-    from tonnage.serving.disk import DiskOptions
 
-    disk = None if args.page_cache is None else DiskOptions(parse_bytes(args.page_cache))
+    options = open_options(args, concurrency, serving)
     status = StatusLine(sys.stderr)
     try:
         engine = Engine.open(
             args.model,
             args.memory,
-            threads=args.threads,
-            context=args.context,
-            precision=args.precision,
-            kv_format=args.kv,
-            quality=args.quality,
-            concurrency=concurrency,
-            step_rows=args.step_rows,
-            serving=replace(serving or ServingOptions(), disk=disk),
+            threads=options.threads,
+            context=options.context,
+            precision=options.precision,
+            kv_format=options.kv_format,
+            quality=options.quality,
+            concurrency=options.concurrency,
+            step_rows=options.step_rows,
+            serving=options.serving,
             catalog=args.catalog,
             offline=args.offline,
             progress=LateProgress(sys.stderr),
@@ -49,6 +48,27 @@ def open_engine(
         status.close()
     tell_choice(engine)
     return engine
+
+
+def open_options(
+    args: Namespace, concurrency: int = 1, serving: "ServingOptions | None" = None
+) -> "OpenOptions":
+    """Return how the options of a command ask for a model to be opened."""
+    from tonnage.opening import OpenOptions
+    from tonnage.serving.build import ServingOptions
+    from tonnage.serving.disk import DiskOptions
+
+    disk = None if args.page_cache is None else DiskOptions(parse_bytes(args.page_cache))
+    return OpenOptions(
+        threads=args.threads,
+        context=args.context,
+        precision=args.precision,
+        kv_format=args.kv,
+        quality=args.quality,
+        concurrency=concurrency,
+        step_rows=args.step_rows,
+        serving=replace(serving or ServingOptions(), disk=disk),
+    )
 
 
 def tell_choice(engine: "Engine") -> None:

@@ -1,20 +1,26 @@
-"""`tonnage serve`: a model behind OpenAI's and Anthropic's interfaces."""
+"""`tonnage serve`: models behind OpenAI's and Anthropic's interfaces."""
 
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
-from tonnage.cli.opening import open_engine
+from tonnage.cli.opening import on_load, open_options
+from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
+from tonnage.serving.build import ServingOptions
 
 if TYPE_CHECKING:
-    from tonnage.engine import Engine
+    from tonnage.core.plan import Plan
+    from tonnage.planner.choose import Choice
+    from tonnage.roster import Roster
+    from tonnage.server.model_pool import ModelPool
     from tonnage.server.trace import Tracer
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
@@ -24,40 +30,33 @@ _COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACE
 def serve(args: Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     _check(args)
-    from tonnage.serving.build import ServingOptions
-
     with_traces = _wants_traces(args.traces)
-    num_bytes = server_bytes(args.connections, args.max_body << 10)
-    options = ServingOptions(
-        args.max_waiting,
-        server_bytes=num_bytes + (TRACES_BYTES if with_traces else 0),
-        with_forms=args.forms,
-        share_pages=True,
-        log=PressureLog(sys.stderr),
+    roster = _roster(args, with_traces=with_traces)
+    before = anonymous_bytes()
+    try:
+        from tonnage.server.exchange import Limits
+        from tonnage.server.run import Settings, allow_connections, bind
+        from tonnage.server.run import serve as run
+        from tonnage.server.tenants import read_tenants
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
+        ) from None
+    tracer = _tracer(args.traces) if with_traces else None
+    server_now_bytes = anonymous_bytes() - before
+    tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+    allow_connections(args.connections)
+    bound = bind(args.host, args.port, need_keys=tenants.need_keys)
+    limits = Limits(
+        body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
     )
-    with open_engine(args, args.concurrency, options) as engine:
-        _tell_pages(engine)
-        before = anonymous_bytes()
-        try:
-            from tonnage.server.exchange import Limits
-            from tonnage.server.run import Settings, allow_connections, bind
-            from tonnage.server.run import serve as run
-            from tonnage.server.tenants import read_tenants
-        except ModuleNotFoundError as error:
-            raise RequestError(
-                f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
-            ) from None
-        tracer = _tracer(args.traces) if with_traces else None
-        engine.server_bytes = anonymous_bytes() - before
-        tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
-        allow_connections(args.connections)
-        bound = bind(args.host, args.port, need_keys=tenants.need_keys)
-        limits = Limits(
-            body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
-        )
-        names = [_name(engine.source.name), *(args.alias or ())]
-        settings = Settings(names, tenants, limits, args.forms, tracer)
-        return run(engine, bound, settings)
+    pool = _pool(args, roster, server_now_bytes)
+    try:
+        _load_first(pool, roster)
+    except BaseException:
+        pool.close()
+        raise
+    return run(pool, bound, Settings(tenants, limits, tracer))
 
 
 class PressureLog:
@@ -95,9 +94,111 @@ def _check(args: Namespace) -> None:
         ("--max-waiting", args.max_waiting, 1, 65_536),
         ("--max-body", args.max_body, 1, 1 << 20),
         ("--drain", args.drain, 0, 86_400),
+        ("--load-wait", args.load_wait, 1, 86_400),
     ):
         if not low <= value <= high:
             raise RequestError(f"{name} is {value}; it takes {low:,} to {high:,}.")
+
+
+def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
+    """Plan every model that is to be served; those that are not here are pulled first."""
+    from tonnage.models.catalog import open_catalogs
+    from tonnage.models.source import resolve
+    from tonnage.roster import make_roster
+
+    wanted = [*([args.model] if args.model is not None else []), *args.models] or [None]
+    catalogs, progress = open_catalogs(args.catalog, os.environ), LateProgress(sys.stderr)
+    sources = {}
+    for one in wanted:
+        source = resolve(one, catalogs=catalogs, offline=args.offline, progress=progress)
+        name = _name(source.name)
+        if name in sources:
+            raise RequestError(f"Two models are called {name}; rename one of their files.")
+        sources[name] = source
+    num_bytes = server_bytes(args.connections, args.max_body << 10)
+    num_bytes += TRACES_BYTES if with_traces else 0
+    options = ServingOptions(
+        args.max_waiting,
+        server_bytes=num_bytes,
+        with_forms=args.forms,
+        share_pages=True,
+        log=PressureLog(sys.stderr),
+    )
+    return make_roster(
+        sources, args.memory, open_options(args, args.concurrency, options),
+        pinned=[_name(name) for name in args.pin], on_choice=_teller(several=len(sources) > 1),
+    )  # fmt: skip
+
+
+def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
+    """Return what says on stderr when something usual that was not stated had to give way."""
+    from tonnage.cli.choice_words import given_up
+
+    def tell(name: str, choice: "Choice") -> None:
+        words = given_up(choice)
+        if words:
+            print(f"tonnage: {f'{name}: ' if several else ''}{words}", file=sys.stderr)
+        _tell_pages(choice.plan)
+
+    return tell
+
+
+def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPool":
+    from tonnage.roster import Offer, release
+    from tonnage.server.metrics import Metrics
+    from tonnage.server.model_pool import ModelPool, OnLoad, ServedModel, Waits
+    from tonnage.server.service import Service
+    from tonnage.serving.residency import Size
+
+    aliases = aliases_of(args.alias, [offer.name for offer in roster.offers])
+
+    def served(offer: Offer) -> ServedModel:
+        names = (offer.name, *aliases[offer.name])
+
+        def open_(metrics: Metrics, told: OnLoad) -> Service:
+            engine = offer.open(told)
+            return Service(engine, engine, names, with_forms=args.forms, metrics=metrics)
+
+        size = Size(offer.resident_bytes, offer.loading_bytes)
+        return ServedModel(names, size, offer.context_tokens, open_, offer.pinned)
+
+    return ModelPool(
+        [served(offer) for offer in roster.offers],
+        roster.capacity_bytes,
+        lambda engines, placed: roster.ledger(engines, placed, server_now_bytes),
+        waits=Waits(args.max_waiting, args.load_wait),
+        release=release,
+    )
+
+
+def aliases_of(given: list[str], names: list[str]) -> Mapping[str, list[str]]:
+    """Return more names by model; given: NAME for the only model, NAME=MODEL for one of several."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    taken = set(names)
+    for text in given:
+        alias, equals, model = text.partition("=")
+        model = model if equals else names[0]
+        if model not in found or (len(names) > 1 and not equals) or not alias:
+            raise RequestError(
+                f"--alias {text} names no model; with several it is NAME=MODEL, of "
+                f"{', '.join(names)}."
+            )
+        if alias in taken:
+            raise RequestError(f"--alias {text}: {alias} is a model's name already.")
+        taken.add(alias)
+        found[model].append(alias)
+    return found
+
+
+def _load_first(pool: "ModelPool", roster: "Roster") -> None:
+    """Load what is pinned, and a model that is the only one."""
+    status = StatusLine(sys.stderr)
+    try:
+        for offer in roster.offers:
+            if offer.pinned or len(roster.offers) == 1:
+                pool.load_now(offer.name, on_load(status))
+    finally:
+        status.close()
 
 
 def _wants_traces(url: str | None) -> bool:
@@ -116,14 +217,18 @@ def _wants_traces(url: str | None) -> bool:
 
 
 def _tracer(url: str | None) -> "Tracer":
-    from tonnage.server.telemetry import otlp_tracer
+    try:
+        from tonnage.server.telemetry import otlp_tracer
 
-    return otlp_tracer(url)
+        return otlp_tracer(url)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"Traces need {error.name}; install it with pip install 'tonnage[otel]'."
+        ) from None
 
 
-def _tell_pages(engine: "Engine") -> None:
+def _tell_pages(plan: "Plan") -> None:
     """Say that answers share pages where not all of them could have a full context at once."""
-    plan = engine.plan
     tokens = plan.kv.groups[0].num_pages * plan.kv.page_tokens
     if tokens < plan.concurrency * plan.context_tokens:
         print(

@@ -17,7 +17,7 @@ class Entry:
     measured_by: `pages`, resident pages that the kernel counts; `growth`, how much the process grew
     when it was made; `owner`, the bytes its owner has allocated; `sizes`, buffers that come and go
     with one load or answer, at most of their planned sizes; `assumed`, as planned because this
-    system tells nothing.
+    system tells nothing. model: whose item it is where a process has several, "" for its own.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Entry:
     now_bytes: int
     peak_bytes: int
     measured_by: Measure
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,12 @@ class ProcessLedger:
         """Count it no longer; nothing happens if it was not counted."""
         with self._lock:
             self._holders.discard(holder)
+
+    def planned_beside(self, holder: Holder) -> int:
+        """Return what all but `holder` may come to."""
+        with self._lock:
+            others = [one for one in self._holders if one is not holder]
+        return sum(one.planned_bytes for one in others)
 
     def beside(self, holder: Holder | None = None) -> Entry | None:
         """Return the item of all but `holder`, or None when there are no others."""

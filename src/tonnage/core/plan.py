@@ -164,6 +164,17 @@ class Plan:
         return sum(item.planned_bytes for item in self.items)
 
     @property
+    def own_bytes(self) -> int:
+        """What the model may come to once it is loaded, without what the process shares."""
+        own = (item for item in self.items if item.name not in SHARED_ITEMS)
+        return sum(item.planned_bytes for item in own if item.kind != "load")
+
+    @property
+    def load_bytes(self) -> int:
+        """What loading takes beside `own_bytes`."""
+        return sum(item.planned_bytes for item in self.items if item.kind == "load")
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all matrices and vectors as they lie in the arena."""
         return sum(m.nbytes for m in self.matrices) + sum(v.nbytes for v in self.vectors)

@@ -52,3 +52,12 @@ def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
         if index == len(pages) or pages[index] != pages[index - 1] + 1:
             yield pages[begin], index - begin
             begin = index
+
+
+def return_free_memory() -> None:
+    """Give what the allocator keeps of freed memory back to the system (malloc_trim(3))."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc alone has it
+        trim(ctypes.c_size_t(0))

@@ -98,21 +98,16 @@ def choose(
     already, see Workload. compare: whether to look at the neighbours.
     Raises RequestError for a wish that model and kernels do not take.
     """
-    asked = choose_workload(spec, machine, wishes, resident_bytes)
-    asked = replace(asked, beside_bytes=beside_bytes)
-    judge = Judge(spec, predict, audits, asked.formats)
-    # What the user stated is not held against the bound.
-    max_kld = max(wishes.max_kld, judge.quality(asked).mean_kld)
-    kv_formats = _kv_formats(judge, wishes, asked, max_kld)
-    asked = replace(asked, kv_format=kv_formats[0])
-    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
-    search = _Search(judge, wishes, asked, kv_formats, budget.num_bytes, max_kld)
+    search = _search(
+        spec, machine, wishes, budget.num_bytes, predict, audits, resident_bytes, beside_bytes
+    )
+    judge, max_kld = search.judge, search.max_kld
     found = search.best()
     if found is not None and wishes.share_pages:
         found = widened(judge, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
     plan = judge.plan(chosen.workload)
-    usual = (asked.context_tokens, asked.kv_format)
+    usual = (search.asked.context_tokens, search.asked.kv_format)
     quality = known_quality(chosen.quality, audit_of(spec, chosen.workload, audits))
     values = (wishes, chosen.workload, plan, chosen.forecast, quality, *usual)
     # Both only where they are asked for: a run carries neither.
@@ -128,6 +123,42 @@ def choose(
     limits = Limits(budget.num_bytes, max_kld)
     beside = neighbours_of(judge, found, wishes, limits)
     return Choice(*values, accepted=True, rejected=beside)
+
+
+def smallest_plan(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    predict: Predict,
+    audits: Sequence[AuditResult] = (),
+    *,
+    resident_bytes: int = 0,
+) -> Plan:
+    """Return the plan of fewest bytes within the bound; arguments and errors as of `choose`."""
+    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
+    return search.judge.plan(search.smallest.workload)
+
+
+def _search(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    budget_bytes: int,
+    predict: Predict,
+    audits: Sequence[AuditResult],
+    resident_bytes: int,
+    beside_bytes: int,
+) -> "_Search":
+    """Return the search for what is open."""
+    asked = choose_workload(spec, machine, wishes, resident_bytes)
+    asked = replace(asked, beside_bytes=beside_bytes)
+    judge = Judge(spec, predict, audits, asked.formats)
+    # What the user stated is not held against the bound.
+    max_kld = max(wishes.max_kld, judge.quality(asked).mean_kld)
+    kv_formats = _kv_formats(judge, wishes, asked, max_kld)
+    asked = replace(asked, kv_format=kv_formats[0])
+    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
+    return _Search(judge, wishes, asked, kv_formats, budget_bytes, max_kld)
 
 
 def thread_counts(machine: Machine) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.digest import sha256_hex
+from tonnage.core.digest import short_digest
 from tonnage.core.errors import RequestError
 from tonnage.core.layout import FLOAT_FORMATS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import ModelSpec
@@ -99,7 +99,7 @@ def mix_id(spec: ModelSpec, formats: Formats) -> str:
     changed = sorted((n, f) for n, f in formats if f != spec.weights[n].format.name)
     if not changed:
         return ""
-    return sha256_hex(";".join(f"{n}={f}" for n, f in changed).encode())[:20]
+    return short_digest(";".join(f"{n}={f}" for n, f in changed).encode())
 
 
 def _elems(fmt: str) -> int:

@@ -14,16 +14,11 @@ from typing import Any
 from zlib import crc32
 
 from tonnage import __version__
+from tonnage.core.digest import short_digest
 from tonnage.core.errors import CacheError
 from tonnage.core.quality import AuditResult, Comparison, Estimate
 from tonnage.models.cache import cache_errors, models_folder, write_whole
 from tonnage.models.identity import checked_sha256, model_files
-
-# Every run looks for audits, and behind hashlib are 4 MiB of OpenSSL.
-try:
-    from _blake2 import blake2b
-except ImportError:  # a Python without its own hashes
-    from hashlib import blake2b
 
 # Raise it when the same models and text would give other figures through Python's part of the work.
 METHOD_VERSION = 2
@@ -134,7 +129,7 @@ def _model_digest(model: Path) -> str:
 
 
 def _digest(parts: object) -> str:
-    return blake2b(json.dumps(parts).encode(), digest_size=10).hexdigest()
+    return short_digest(json.dumps(parts).encode())
 
 
 def _stamp(file: Path) -> str:

@@ -151,10 +151,13 @@ class Scheduler:
         writing = [s for s in active if s.is_writing]
         reading = [s for s in active if not s.is_writing] if len(writing) < len(active) else []
         parts: dict[int, Part] = {}
-        if not self._reads_first(writing, reading):
+        reads_first = self._reads_first(writing, reading)
+        if not reads_first:
             self._add_writing(parts, writing)
         if reading:
             self._add_reading(parts, reading)
+        if reads_first and not parts:
+            self._add_writing(parts, writing)
         if not parts:
             return self._nothing_fits(now_ns)
         return list(parts.values())

@@ -1,11 +1,11 @@
 """What the engine is doing, as the page and Prometheus are told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from tonnage.core.ledger import Ledger
 from tonnage.engine import Engine
+from tonnage.server.metrics import Samples
 from tonnage.serving.activity import Activity
 
 # However many look on, and however often: engine and kernel are asked five times a second.
@@ -13,15 +13,17 @@ _FRESH_S = 0.2
 Seen = TypeVar("Seen")
 
 
-class _Fresh(Generic[Seen]):
+class Fresh(Generic[Seen]):
     """An answer that is shared by all who ask within 0.2 s."""
 
     def __init__(self, ask: Callable[[], Awaitable[Seen]]) -> None:
+        """ask: takes a new look."""
         self._ask = ask
         self._seen: asyncio.Future[Seen] | None = None
         self._asked_s = 0.0
 
     async def get(self) -> Seen:
+        """Return what was seen at most 0.2 s ago."""
         now_s = asyncio.get_running_loop().time()
         if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
             self._seen = asyncio.ensure_future(self._ask())
@@ -30,21 +32,16 @@ class _Fresh(Generic[Seen]):
 
 
 class Onlooker:
-    """Looks at an engine between two of its steps, and at its memory."""
+    """Looks at an engine between two of its steps."""
 
-    def __init__(self, engine: Engine, measure: Callable[[], Awaitable[Ledger]]) -> None:
-        """Take an engine, which is asked when somebody looks. measure: returns its ledger."""
+    def __init__(self, engine: Engine) -> None:
+        """Take an engine; it is asked when somebody looks."""
         self._engine = engine
-        self._activity = _Fresh(lambda: asyncio.wrap_future(engine.look()))
-        self._ledger = _Fresh(measure)
+        self._activity = Fresh(lambda: asyncio.wrap_future(engine.look()))
 
     async def look(self) -> Activity:
         """Return what the engine did at most 0.2 s ago."""
         return await self._activity.get()
-
-    async def ledger(self) -> Ledger:
-        """Return the engine's ledger of at most 0.2 s ago."""
-        return await self._ledger.get()
 
     def speed(self, activity: Activity) -> dict[str, float | None]:
         """Return tokens per second, their forecast and the share of the bandwidth.
@@ -112,8 +109,7 @@ def gauges(activity: Activity, speed: Mapping[str, float | None]) -> dict[str, f
     return known
 
 
-def rung_lines(activity: Activity) -> Iterator[str]:
-    """Yield how often each rung of the pressure ladder was used."""
-    yield "# TYPE tonnage_pressure_total counter"
+def tell_rungs(samples: Samples, activity: Activity, model: str) -> None:
+    """Add how often each rung of the pressure ladder was used since the model was loaded."""
     for rung, count in activity.view.rungs.items():
-        yield f'tonnage_pressure_total{{rung="{rung}"}} {count}'
+        samples.add("tonnage_pressure_total", "counter", count, model=model, rung=rung)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from tonnage import __version__
 from tonnage.server import chat, completions, embeddings, messages, overview, page, responses
+from tonnage.server.decoding import decode
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
+from tonnage.server.model_pool import ModelPool, draining
+from tonnage.server.openai_schema import ModelRequest, OptionalModel
 from tonnage.server.service import Service
 from tonnage.server.tenants import Tenant, Tenants
 from tonnage.server.trace import Tracer
 
-Handler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
+Handler = Callable[[ModelPool, Exchange, Tenant, bytes], Awaitable[None]]
+ModelHandler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,19 @@ class Route:
     in_api: bool = True
 
 
-async def _openapi(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+def of_model(
+    handler: ModelHandler, kind: type[ModelRequest] | type[OptionalModel] = ModelRequest
+) -> Handler:
+    """Return what hands requests to `handler` while the model that they name is in memory."""
+
+    async def answer(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+        async with pool.using(decode(kind, body).model) as service:
+            await handler(service, exchange, tenant, body)
+
+    return answer
+
+
+async def _openapi(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Tell what may be asked, for tools that read OpenAPI."""
     from tonnage.server.openapi import document
 
@@ -46,33 +62,41 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/openapi.json": {"GET": Route(_openapi)},
     "/metrics": {"GET": Route(overview.metrics)},
     "/memory": {"GET": Route(overview.memory)},
+    "/models": {"GET": Route(overview.models)},
+    "/models/load": {"POST": Route(overview.load)},
+    "/models/unload": {"POST": Route(overview.unload)},
     "/v1/models": {"GET": Route(overview.models)},
     "/v1/models/{model}": {"GET": Route(overview.model)},
-    "/v1/chat/completions": {"POST": Route(chat.chat)},
-    "/v1/completions": {"POST": Route(completions.complete)},
-    "/v1/embeddings": {"POST": Route(embeddings.embed)},
-    "/v1/responses": {"POST": Route(responses.respond)},
-    "/v1/messages": {"POST": Route(messages.messages)},
-    "/v1/messages/count_tokens": {"POST": Route(messages.count_tokens)},
-    "/tokenize": {"POST": Route(completions.tokenize)},
-    "/detokenize": {"POST": Route(completions.detokenize)},
+    "/v1/chat/completions": {"POST": Route(of_model(chat.chat))},
+    "/v1/completions": {"POST": Route(of_model(completions.complete))},
+    "/v1/embeddings": {"POST": Route(of_model(embeddings.embed))},
+    "/v1/responses": {"POST": Route(of_model(responses.respond))},
+    "/v1/messages": {"POST": Route(of_model(messages.messages))},
+    "/v1/messages/count_tokens": {"POST": Route(of_model(messages.count_tokens))},
+    "/tokenize": {"POST": Route(of_model(completions.tokenize, OptionalModel))},
+    "/detokenize": {"POST": Route(of_model(completions.detokenize, OptionalModel))},
 }
 _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 
 
 class App:
-    """Serves one Service to all comers."""
+    """Serves the models of a pool to all comers."""
 
     def __init__(
-        self, service: Service, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+        self, pool: ModelPool, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
     ) -> None:
         """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
-        self.service = service
+        self.pool = pool
         self._tenants = tenants
         self._limits = limits
         self._intake = Intake()
         self._tracer = tracer
         self.draining = False
+
+    def drain(self) -> None:
+        """Take no more requests; running answers go on."""
+        self.draining = True
+        self.pool.drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of ASGI."""
@@ -87,7 +111,7 @@ class App:
         finally:
             exchange.release()
         route = path if path in ROUTES else "other"
-        self.service.metrics.answered(route, exchange.status)
+        self.pool.requests.answered(route, exchange.status)
         if self._tracer is not None and exchange.method == "POST":
             self._tracer.tell(exchange.trace, route, exchange.status)
 
@@ -95,15 +119,13 @@ class App:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
         if self.draining and path != "/health":
-            raise HttpError(
-                503, "The server is shutting down.", headers={"retry-after": "5"}, code="draining"
-            )
+            raise draining()
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
         if exchange.method in ("GET", "HEAD"):
-            await route.handler(self.service, exchange, tenant, b"")
+            await route.handler(self.pool, exchange, tenant, b"")
             return
         body = await exchange.body()
-        work = asyncio.ensure_future(route.handler(self.service, exchange, tenant, body))
+        work = asyncio.ensure_future(route.handler(self.pool, exchange, tenant, body))
         gone = asyncio.ensure_future(exchange.until_gone())
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -64,6 +65,7 @@ class Exchange:
         """Take what ASGI hands over, and what this exchange shares with all others."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self._query: bytes = scope.get("query_string", b"")
         self.headers: dict[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -78,6 +80,17 @@ class Exchange:
         self._limits = limits
         self._intake = intake
         self._held_bytes = 0
+
+    def asked(self, name: str) -> str | None:
+        """Return the first value of `name` in the query, if it is there.
+
+        Raises HttpError 400 for a query of more than 16 fields.
+        """
+        try:
+            values = parse_qs(self._query.decode("latin-1"), max_num_fields=16).get(name)
+        except ValueError:
+            raise HttpError(400, "The query has too many fields.") from None
+        return values[0] if values else None
 
     async def body(self) -> bytes:
         """Return the whole body, which must be declared as JSON.

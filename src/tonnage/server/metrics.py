@@ -1,15 +1,46 @@
 """Counters of the server, and their text for Prometheus (its exposition format 0.0.4).
 
-They are plain numbers that change once per request, never per token.
+They are plain numbers that change once per request, never per token. What belongs to a model is
+labelled with its name.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tonnage.core.ledger import Ledger
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+class Samples:
+    """Samples by metric: all of one name stand together, behind its type, as the format wants."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._kinds: dict[str, str] = {}
+        self._lines: dict[str, list[str]] = {}
+
+    def add(
+        self, name: str, kind: str, value: float, /, *, suffix: str = "", **labels: str
+    ) -> None:
+        """Take a sample of `name`, which is a counter, gauge or histogram; suffix: of its series.
+
+        Labels that are empty are left out.
+        """
+        told = [f'{key}="{one.translate(_ESCAPED)}"' for key, one in labels.items() if one]
+        shown = f"{{{','.join(told)}}}" if told else ""
+        number = f"{value}" if isinstance(value, int) else f"{value:.6g}"
+        self._kinds[name] = kind
+        self._lines.setdefault(name, []).append(f"{name}{suffix}{shown} {number}")
+
+    def text(self) -> str:
+        """Return all of them."""
+        lines: list[str] = []
+        for name, samples in self._lines.items():
+            lines += [f"# TYPE {name} {self._kinds[name]}", *samples]
+        return "\n".join([*lines, ""])
 
 
 class Histogram:
@@ -26,81 +57,91 @@ class Histogram:
         self.counts[index] += 1
         self.sum_s += seconds
 
-    def lines(self, name: str) -> Iterator[str]:
-        """Yield the samples under `name`."""
+    def tell(self, samples: Samples, name: str, model: str) -> None:
+        """Add the samples under `name`."""
         total = 0
         for bound, count in zip((*_BUCKETS_S, "+Inf"), self.counts, strict=True):
             total += count
-            yield f'{name}_bucket{{le="{bound}"}} {total}'
-        yield f"{name}_sum {self.sum_s:.6f}"
-        yield f"{name}_count {total}"
+            samples.add(name, "histogram", total, suffix="_bucket", model=model, le=f"{bound}")
+        samples.add(name, "histogram", self.sum_s, suffix="_sum", model=model)
+        samples.add(name, "histogram", total, suffix="_count", model=model)
 
 
-class Metrics:
-    """What the server has done since it began."""
+class Requests:
+    """What came of the requests, by route and status."""
 
     def __init__(self) -> None:
         """Begin at nothing."""
-        self.requests: Counter[tuple[str, int]] = Counter()
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def answered(self, path: str, status: int) -> None:
+        """Count a request."""
+        self._counts[path, status] += 1
+
+    def tell(self, samples: Samples) -> None:
+        """Add the samples."""
+        for (path, status), count in sorted(self._counts.items()):
+            name = "tonnage_requests_total"
+            samples.add(name, "counter", count, path=path, status=f"{status}")
+
+
+class Metrics:
+    """What has been done with one model since the server began, loaded or not."""
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
         self.cancelled = 0
         self.in_progress = 0
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.generated_tokens = 0
         self.dropped_tokens = 0
+        self.loads = 0
+        self.unloads = 0
         self.embedded_inputs = 0
         self.embedded_tokens = 0
         self.first_token = Histogram()
         self.per_token = Histogram()
+        self.load = Histogram()
 
-    def answered(self, path: str, status: int) -> None:
-        """Count a request by its route and status."""
-        self.requests[path, status] += 1
-
-    def text(self, gauges: Mapping[str, float], ledger: Ledger) -> str:
-        """Return all samples; gauges: name -> value of what is true now."""
-        return "\n".join([*self._lines(gauges), *_memory_lines(ledger), ""])
-
-    def _lines(self, gauges: Mapping[str, float]) -> Iterator[str]:
-        yield "# TYPE tonnage_requests_total counter"
-        for (path, status), count in sorted(self.requests.items()):
-            yield f'tonnage_requests_total{{path="{path}",status="{status}"}} {count}'
+    def tell(self, samples: Samples, model: str) -> None:
+        """Add the samples, labelled with the model's name."""
         counters = {
             "cancelled_requests": self.cancelled,
             "prompt_tokens": self.prompt_tokens,
             "cached_prompt_tokens": self.cached_tokens,
             "generated_tokens": self.generated_tokens,
             "dropped_prompt_tokens": self.dropped_tokens,
+            "model_loads": self.loads,
+            "model_unloads": self.unloads,
             "embedded_inputs": self.embedded_inputs,
             "embedded_tokens": self.embedded_tokens,
         }
         for name, value in counters.items():
-            yield f"# TYPE tonnage_{name}_total counter"
-            yield f"tonnage_{name}_total {value}"
-        for name, number in {**gauges, "requests_in_progress": self.in_progress}.items():
-            yield f"# TYPE tonnage_{name} gauge"
-            yield f"tonnage_{name} {number:g}"
+            samples.add(f"tonnage_{name}_total", "counter", value, model=model)
+        samples.add("tonnage_requests_in_progress", "gauge", self.in_progress, model=model)
         for name, histogram in (
             ("time_to_first_token", self.first_token),
             ("time_per_output_token", self.per_token),
+            ("model_load", self.load),
         ):
-            yield f"# TYPE tonnage_{name}_seconds histogram"
-            yield from histogram.lines(f"tonnage_{name}_seconds")
+            histogram.tell(samples, f"tonnage_{name}_seconds", model)
 
 
-def _memory_lines(ledger: Ledger) -> Iterator[str]:
+def tell_memory(samples: Samples, ledger: Ledger) -> None:
+    """Add every item of the ledger, and the whole process."""
     for which in ("planned", "now", "peak"):
-        yield f"# TYPE tonnage_memory_{which}_bytes gauge"
         for item in ledger.items:
-            value = getattr(item, f"{which}_bytes")
-            labels = f'item="{item.name}",kind="{item.kind}"'
-            yield f"tonnage_memory_{which}_bytes{{{labels}}} {value}"
-    whole = {
-        "budget": ledger.budget_bytes,
-        "resident": ledger.rss_bytes,
-        "peak_resident": ledger.peak_rss_bytes,
-        "unaccounted": ledger.unaccounted_bytes,
-    }
-    for name, value in whole.items():
-        yield f"# TYPE tonnage_process_{name}_bytes gauge"
-        yield f"tonnage_process_{name}_bytes {value}"
+            samples.add(
+                f"tonnage_memory_{which}_bytes", "gauge", getattr(item, f"{which}_bytes"),
+                item=item.name, kind=item.kind, model=item.model,
+            )  # fmt: skip
+    for name, value in _whole(ledger):
+        samples.add(f"tonnage_process_{name}_bytes", "gauge", value)
+
+
+def _whole(ledger: Ledger) -> Iterator[tuple[str, int]]:
+    yield "budget", ledger.budget_bytes
+    yield "resident", ledger.rss_bytes
+    yield "peak_resident", ledger.peak_rss_bytes
+    yield "unaccounted", ledger.unaccounted_bytes

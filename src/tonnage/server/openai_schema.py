@@ -238,7 +238,19 @@ class ResponseRequest(Sampling, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-class TokenizeRequest(Struct, kw_only=True):
+class ModelRequest(Struct):
+    """POST /models/load and /models/unload; what every request for one model has."""
+
+    model: Name
+
+
+class OptionalModel(Struct):
+    """A request that is for the first model where it names none."""
+
+    model: Name | None = None
+
+
+class TokenizeRequest(OptionalModel, kw_only=True):
     """POST /tokenize: a text, or messages in the model's chat template."""
 
     content: str | None = None
@@ -248,7 +260,7 @@ class TokenizeRequest(Struct, kw_only=True):
     with_pieces: bool = False
 
 
-class DetokenizeRequest(Struct, kw_only=True):
+class DetokenizeRequest(OptionalModel, kw_only=True):
     """POST /detokenize."""
 
     tokens: list[int] = field(default_factory=list)

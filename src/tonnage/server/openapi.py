@@ -18,8 +18,10 @@ _REQUESTS: dict[str, type] = {
     "/v1/messages/count_tokens": anthropic_schema.CountRequest,
     "/tokenize": openai_schema.TokenizeRequest,
     "/detokenize": openai_schema.DetokenizeRequest,
+    "/models/load": openai_schema.ModelRequest,
+    "/models/unload": openai_schema.ModelRequest,
 }
-_ERRORS = ("400", "401", "403", "404", "405", "408", "413", "415", "429", "503", "504")
+_ERRORS = ("400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "503", "504")
 _STREAMS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 
 

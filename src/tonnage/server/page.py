@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 
 from tonnage.server.exchange import Exchange
 from tonnage.server.failures import HttpError
-from tonnage.server.service import Service
+from tonnage.server.model_pool import ModelPool
 from tonnage.server.tenants import Tenant
 
 STATIC = "/static/{file}"
@@ -62,7 +62,7 @@ def _walk(folder: Traversable, path: str) -> Iterator[tuple[str, Asset]]:
             yield where, Asset(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-async def page(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def page(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Send a file of the page, or a 304 when the browser has it."""
     asset = assets().get(exchange.path)
     if asset is None:

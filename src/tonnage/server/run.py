@@ -7,18 +7,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
 
 from tonnage.core.errors import RequestError
-from tonnage.engine import Engine
 from tonnage.memory.release import return_large_blocks
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
 from tonnage.server.exchange import PART_BYTES, Limits
-from tonnage.server.service import Service
+from tonnage.server.model_pool import ModelPool
 from tonnage.server.tenants import Tenants
 from tonnage.server.trace import Tracer
 
@@ -30,17 +29,11 @@ _WAITING_CONNECTIONS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a model is served. names: what it is called, the first in answers.
+    """How models are served."""
 
-    with_forms: answers may be bound to a form; the tables for that have been planned. tracer: whom
-    requests are told to; closed in the end.
-    """
-
-    names: Sequence[str]
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
-    with_forms: bool = False
-    tracer: Tracer | None = None
+    tracer: Tracer | None = None  # whom requests are told to; closed in the end
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -95,16 +88,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         for one in sockets or ():
             # Accepting 100 at a time is enough; more may wait for it than that.
             one.listen(_WAITING_CONNECTIONS)
             host, port = one.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            name = self.app.service.name
-            print(f"{name} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
+            names = ", ".join(model.name for model in self.app.pool.models)
+            print(f"{names} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,14 +113,17 @@ class _Server(uvicorn.Server):
                 signal.signal(kind, handler)
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        # The event loop's own thread, but in the middle of anything.
         self.app.draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.app.drain)
         super().handle_exit(sig, None)
 
 
 def server_of(app: App, limits: Limits) -> uvicorn.Server:
     """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
     connection = bounded(limits)
-    app.service.num_connections = lambda: len(connection.open)
+    app.pool.num_connections = lambda: len(connection.open)
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -145,16 +143,15 @@ def server_of(app: App, limits: Limits) -> uvicorn.Server:
     return _Server(config, app)
 
 
-def serve(engine: Engine, bound: socket.socket, settings: Settings) -> int:
-    """Serve `engine` on a bound socket until a signal ends it; return the exit code."""
+def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
+    """Serve a pool on a bound socket until a signal ends it; return the exit code."""
     return_large_blocks()
-    service = Service(engine, engine, settings.names, with_forms=settings.with_forms)
-    app = App(service, settings.tenants, settings.limits, settings.tracer)
+    app = App(pool, settings.tenants, settings.limits, settings.tracer)
     server = server_of(app, settings.limits)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
-        service.close()
+        pool.close()
         if settings.tracer is not None:
             settings.tracer.close()
     return 130 if server.force_exit else 0

@@ -53,19 +53,24 @@ class Service:
     """One model behind the interfaces."""
 
     def __init__(
-        self, engine: Engine, answers: AsyncEngine, names: Sequence[str], *, with_forms: bool
+        self,
+        engine: Engine,
+        answers: AsyncEngine,
+        names: Sequence[str],
+        *,
+        with_forms: bool,
+        metrics: Metrics | None = None,
     ) -> None:
         """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
 
         names: what the model is called, the first in answers. with_forms: answers may be bound.
+        metrics: what was counted of it before.
         """
         self.engine = engine
         self.names = tuple(names)
-        self.created_s = int(time.time())
-        self.metrics = Metrics()
-        self.onlooker = Onlooker(engine, lambda: self.aside(engine.ledger))
+        self.metrics = metrics or Metrics()
+        self.onlooker = Onlooker(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
-        self.num_connections: Callable[[], int] = lambda: 0
         self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
         self._logprobs = LogprobRoom()

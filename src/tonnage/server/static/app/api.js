@@ -39,6 +39,15 @@ export async function getJson(path, key) {
   return (await request(path, { headers: headers(key), cache: "no-store" })).json();
 }
 
+// Asks for a model to be loaded or unloaded; resolves when it is.
+export async function moveModel(verb, model, key) {
+  await request(`/models/${verb}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers(key) },
+    body: JSON.stringify({ model }),
+  });
+}
+
 // Splits a byte stream into the data of its server-sent events.
 export async function* eventsOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,17 +1,17 @@
 // The budget as two bars: what was planned, and what is there now.
 import { html } from "/static/vendor/htm-preact.js";
-import { bytes, percent } from "./format.js";
+import { bytes, nameOf, percent } from "./format.js";
 
-function Bar({ label, items, field, total, rest }) {
+function Bar({ state, label, items, field, total, rest }) {
   const width = (count) => ({ width: `${Math.max(0, (100 * count) / total)}%` });
-  const said = items.filter((item) => item[field]).map((item) => `${item.name} ${bytes(item[field])}`);
+  const said = items.filter((item) => item[field]).map((item) => `${nameOf(item, state)} ${bytes(item[field])}`);
   return html`
     <div class="bar-row">
       <span class="bar-label">${label}</span>
       <div class="bar" role="img" aria-label=${`${label}: ${said.join(", ")}; ${bytes(rest)} left`}>
         ${items.map(
-          (item) => html`<span class=${`part kind-${item.kind}`} style=${width(item[field] ?? 0)}
-            title=${`${item.name}: ${bytes(item[field])}`}></span>`,
+          (item, i) => html`<span class=${`part kind-${item.kind}${items[i - 1] && items[i - 1].model !== item.model ? " next-model" : ""}`} style=${width(item[field] ?? 0)}
+            title=${`${nameOf(item, state)}: ${bytes(item[field])}`}></span>`,
         )}
       </div>
     </div>
@@ -27,8 +27,8 @@ export function Budget({ state }) {
       <b>${bytes(state.rss_bytes)}</b> of ${bytes(state.budget_bytes)} (${percent(state.rss_bytes / state.budget_bytes)}),
       peak ${bytes(state.peak_rss_bytes)}, unaccounted ${bytes(state.unaccounted_bytes)}
     </p>
-    <${Bar} label="planned" items=${state.items} field="planned_bytes" total=${total} rest=${state.budget_bytes - planned} />
-    <${Bar} label="now" items=${[...state.items, unaccounted]} field="now_bytes" total=${total}
+    <${Bar} state=${state} label="planned" items=${state.items} field="planned_bytes" total=${total} rest=${state.budget_bytes - planned} />
+    <${Bar} state=${state} label="now" items=${[...state.items, unaccounted]} field="now_bytes" total=${total}
       rest=${state.budget_bytes - state.rss_bytes} />
     <ul class="legend">
       ${[["weight", "weights"], ["kv", "KV pages"], ["scratch", "scratch"], ["load", "loading"], ["host", "process"]].map(

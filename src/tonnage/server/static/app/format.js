@@ -25,3 +25,8 @@ export function seconds(value) {
   if (!Number.isFinite(value)) return "–";
   return value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`;
 }
+
+// An item of the ledger, with the model that it belongs to where there are several.
+export function nameOf(item, state) {
+  return item.model && state.models?.length > 1 ? `${item.model}: ${item.name}` : item.name;
+}

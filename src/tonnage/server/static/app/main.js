@@ -3,6 +3,7 @@ import { html, render, useCallback, useEffect, useState } from "/static/vendor/h
 import { getJson } from "./api.js";
 import { Chat } from "./chat.js";
 import { Memory } from "./memory.js";
+import { Chooser } from "./models.js";
 import { Settings } from "./settings.js";
 import { loadKey, loadSettings, saveKey, saveSettings } from "./store.js";
 
@@ -26,6 +27,8 @@ function App() {
   const [key, setKey] = useState(loadKey);
   const [models, problem] = useModels(key);
   const [chosen, setChosen] = useState(null);
+  const [states, setStates] = useState(null);
+  const [refusal, setRefusal] = useState(null);
   const [view, setView] = useState("chat");
   const [open, setOpen] = useState(false);
   const model = chosen ?? models[0] ?? null;
@@ -46,12 +49,7 @@ function App() {
   return html`
     <header>
       <h1><img src="/static/icon.svg" alt="" width="24" height="24" /> Tonnage</h1>
-      <label class="model">
-        <span class="hidden">Model</span>
-        <select value=${model} onChange=${(e) => setChosen(e.target.value)} disabled=${!models.length}>
-          ${models.map((name) => html`<option value=${name}>${name}</option>`)}
-        </select>
-      </label>
+      <${Chooser} names=${models} chosen=${model} models=${states} apiKey=${key} onChoose=${setChosen} onProblem=${setRefusal} />
       <nav aria-label="Views">
         ${["chat", "memory"].map(
           (name) => html`<button type="button" aria-pressed=${view === name} onClick=${() => setView(name)}>
@@ -62,9 +60,10 @@ function App() {
       <button type="button" class="settings" onClick=${() => setOpen(true)}>Settings</button>
     </header>
     ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
+    ${refusal && html`<p class="problem" role="alert">${refusal.message}</p>`}
     <main data-view=${view}>
       <${Chat} model=${model} settings=${settings} apiKey=${key} />
-      <${Memory} apiKey=${key} />
+      <${Memory} apiKey=${key} model=${model} onModels=${setStates} />
     </main>
     <${Settings} open=${open} settings=${settings} apiKey=${key} onApply=${apply} onClose=${() => setOpen(false)} />
   `;

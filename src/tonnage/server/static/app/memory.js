@@ -1,8 +1,9 @@
 // The live memory view: budget, items, pages, prefix tree, speed over time, what the pressure ladder did.
 import { html, useEffect, useState } from "/static/vendor/htm-preact.js";
 import { getJson } from "./api.js";
-import { bytes, number, percent, seconds } from "./format.js";
+import { bytes, nameOf, number, percent, seconds } from "./format.js";
 import { Budget } from "./budget.js";
+import { Models } from "./models.js";
 import { Pages } from "./pages.js";
 import { PrefixTree } from "./prefix.js";
 import { Speed } from "./speed.js";
@@ -22,7 +23,7 @@ function sampleOf(state) {
 }
 
 // Asks once a period while the page is seen; the last state stays on the page when the server does not answer.
-function useMemory(apiKey) {
+function useMemory(apiKey, model, onModels) {
   const [state, setState] = useState(null);
   const [history, setHistory] = useState([]);
   const [problem, setProblem] = useState(null);
@@ -32,9 +33,10 @@ function useMemory(apiKey) {
     const ask = async () => {
       if (!document.hidden) {
         try {
-          const next = await getJson("/memory", apiKey);
+          const next = await getJson(model ? `/memory?model=${encodeURIComponent(model)}` : "/memory", apiKey);
           if (ended) return;
           setState(next);
+          onModels(next.models);
           setHistory((all) => [...all.slice(1 - MOST_SAMPLES), sampleOf(next)]);
           setProblem(null);
         } catch (error) {
@@ -48,7 +50,7 @@ function useMemory(apiKey) {
       ended = true;
       clearTimeout(timer);
     };
-  }, [apiKey]);
+  }, [apiKey, model]);
   return [state, history, problem];
 }
 
@@ -61,14 +63,14 @@ function Ladder({ events }) {
   </ol>`;
 }
 
-function Items({ items }) {
+function Items({ state }) {
   return html`<table>
     <caption class="hidden">Items of the process, planned beside measured</caption>
     <thead><tr><th scope="col">item</th><th scope="col">planned</th><th scope="col">now</th><th scope="col">peak</th></tr></thead>
     <tbody>
-      ${items.map(
+      ${state.items.map(
         (item) => html`<tr>
-          <th scope="row"><span class=${`swatch kind-${item.kind}`}></span> ${item.name}</th>
+          <th scope="row"><span class=${`swatch kind-${item.kind}`}></span> ${nameOf(item, state)}</th>
           <td>${bytes(item.planned_bytes)}</td>
           <td>${bytes(item.now_bytes)}</td>
           <td>${bytes(item.peak_bytes)}</td>
@@ -82,14 +84,16 @@ function Panel({ title, children }) {
   return html`<section class="panel" aria-label=${title}><h2>${title}</h2>${children}</section>`;
 }
 
-export function Memory({ apiKey }) {
-  const [state, history, problem] = useMemory(apiKey);
+export function Memory({ apiKey, model, onModels }) {
+  const [state, history, problem] = useMemory(apiKey, model, onModels);
+  const several = state?.models?.length > 1;
   return html`
     <section class="memory" aria-label="Memory">
       ${problem && html`<p class="problem" role="status">${problem.message}</p>`}
       ${state &&
       html`
         <${Panel} title="Budget"><${Budget} state=${state} /><//>
+        ${several && html`<${Panel} title="Models"><${Models} models=${state.models} /><//>`}
         <${Panel} title="Speed">
           <p class="figures">
             <b>${number(state.speed?.decode_tokens_per_s, 1)}</b> tokens/s, forecast ${number(state.speed?.forecast_tokens_per_s, 1)},
@@ -99,7 +103,7 @@ export function Memory({ apiKey }) {
         <//>
         ${state.pages?.total > 0 && html`<${Panel} title="Pages"><${Pages} pages=${state.pages} /><//>`}
         ${state.prefix && html`<${Panel} title="Shared prefixes"><${PrefixTree} prefix=${state.prefix} /><//>`}
-        <${Panel} title="Items"><${Items} items=${state.items} /><//>
+        <${Panel} title="Items"><${Items} state=${state} /><//>
         ${state.ladder && html`<${Panel} title="When memory ran short"><${Ladder} events=${state.ladder} /><//>`}
       `}
     </section>
