@@ -84,7 +84,7 @@ template <Layout layout> struct Format;
 
 template <> struct Format<Layout::Q4_0> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   explicit Format(const uint8_t* super) : p(super) {}
   template <int g, int q> U8 code(int) const { return nibble<q, 4>(p + 64 + 256 * g); }
@@ -93,7 +93,7 @@ template <> struct Format<Layout::Q4_0> {
 
 template <> struct Format<Layout::Q4_1> {
   static constexpr int kSuper = 1, kBytes = 640;
-  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = true;
   const uint8_t* p;
   explicit Format(const uint8_t* super) : p(super) {}
   template <int g, int q> U8 code(int) const { return nibble<q, 0>(p + 128 + 256 * g); }
@@ -103,7 +103,7 @@ template <> struct Format<Layout::Q4_1> {
 
 template <> struct Format<Layout::Q5_0> {
   static constexpr int kSuper = 1, kBytes = 704;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   explicit Format(const uint8_t* super) : p(super) {}
   template <int g, int q> U8 code(int) const {
@@ -114,7 +114,7 @@ template <> struct Format<Layout::Q5_0> {
 
 template <> struct Format<Layout::Q5_1> {
   static constexpr int kSuper = 1, kBytes = 768;
-  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = true;
   const uint8_t* p;
   explicit Format(const uint8_t* super) : p(super) {}
   template <int g, int q> U8 code(int) const {
@@ -126,7 +126,7 @@ template <> struct Format<Layout::Q5_1> {
 
 template <> struct Format<Layout::Q8_0> {
   static constexpr int kSuper = 1, kBytes = 1088;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   explicit Format(const uint8_t* super) : p(super) {}
   template <int g, int q> U8 code(int) const { return load_u8(p + 64 + 512 * g + 64 * q); }
@@ -135,7 +135,7 @@ template <> struct Format<Layout::Q8_0> {
 
 template <> struct Format<Layout::IQ4_NL> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   Table16 table;
   explicit Format(const uint8_t* super) : p(super), table(table16(kNonLinear)) {}
@@ -145,7 +145,7 @@ template <> struct Format<Layout::IQ4_NL> {
 
 template <> struct Format<Layout::MXFP4> {
   static constexpr int kSuper = 1, kBytes = 576;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   Table16 table;
   explicit Format(const uint8_t* super) : p(super), table(table16(kE2M1)) {}
@@ -156,7 +156,7 @@ template <> struct Format<Layout::MXFP4> {
 // d[32], dmin[32], six-bit scales and mins of eight blocks, then the blocks.
 template <int block_bytes> struct ScaleMin {
   static constexpr int kSuper = 8, kBytes = 512 + 8 * block_bytes;
-  static constexpr bool kHalves = false, kAffine = true, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = true;
   const uint8_t* p;
   F32 d[2], negative_min[2];
   SixBits scales, mins;
@@ -187,7 +187,7 @@ template <> struct Format<Layout::Q5_K> : ScaleMin<640> {
 
 template <> struct Format<Layout::Q6_K> {
   static constexpr int kSuper = 8, kBytes = 6720;
-  static constexpr bool kHalves = true, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = true, kAffine = false;
   const uint8_t* p;
   F32 d[2];
   explicit Format(const uint8_t* super) : p(super) {
@@ -204,7 +204,7 @@ template <> struct Format<Layout::Q6_K> {
 
 template <> struct Format<Layout::Q3_K> {
   static constexpr int kSuper = 8, kBytes = 3520;
-  static constexpr bool kHalves = true, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = true, kAffine = false;
   const uint8_t* p;
   F32 d[2];
   SixBits scales[2];  // of blocks 0..3 and 4..7
@@ -226,7 +226,7 @@ template <> struct Format<Layout::Q3_K> {
 
 template <> struct Format<Layout::Q2_K> {
   static constexpr int kSuper = 8, kBytes = 2688;
-  static constexpr bool kHalves = true, kAffine = true, kPacked = true;
+  static constexpr bool kHalves = true, kAffine = true;
   const uint8_t* p;
   F32 d[2], negative_min[2];
   explicit Format(const uint8_t* super) : p(super) {
@@ -245,7 +245,7 @@ template <> struct Format<Layout::Q2_K> {
 
 template <> struct Format<Layout::IQ4_XS> {
   static constexpr int kSuper = 8, kBytes = 4352;
-  static constexpr bool kHalves = false, kAffine = false, kPacked = true;
+  static constexpr bool kHalves = false, kAffine = false;
   const uint8_t* p;
   Table16 table;
   F32 d[2];
@@ -262,7 +262,7 @@ template <> struct Format<Layout::IQ4_XS> {
 
 // Blocks already unpacked: 1024 codes, then scales and offsets as floats.
 template <bool halves_, bool affine> struct Unpacked {
-  static constexpr bool kHalves = halves_, kAffine = affine, kPacked = false;
+  static constexpr bool kHalves = halves_, kAffine = affine;
   static constexpr int kParts = halves_ ? 2 : 1;
   static constexpr int kSuper = 1, kBytes = 1024 + 128 * kParts * (affine ? 2 : 1);
   const uint8_t* p;

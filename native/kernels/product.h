@@ -53,8 +53,11 @@ template <class F, int columns, bool keep>
     });
     unroll<2>([&](auto g) __attribute__((always_inline)) {
       const F32 scale = super.template scale<g, h>(j);
-      auto* floats = reinterpret_cast<float*>(kept + 1024) + 16 * (parts * g + h);
-      if constexpr (keep) store(floats, scale);
+      float* floats = nullptr;
+      if constexpr (keep) {
+        floats = reinterpret_cast<float*>(kept + 1024) + 16 * (parts * g + h);
+        store(floats, scale);
+      }
       unroll<columns>([&](auto c) __attribute__((always_inline)) {
         const F32 dot = to_f32(sum[g][c]);
         total[g][c] = h == 0 ? mul(scale, dot) : fma(scale, dot, total[g][c]);
@@ -135,29 +138,38 @@ void streamed_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& i
   });
 }
 
-// A tile of several that share a piece of the panel.
+// A tile of several that share a piece of the panel. Apart where nothing is left to ask for: that needs registers.
 template <class F, int columns, bool keep>
 void shared_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in, float* out, bool first,
                  uint8_t* kept, Ahead* ahead) {
+  if (!keep && ahead->next >= ahead->end)
+    return product_tile<F, columns, false>(source, num_blocks, in, out, first, nullptr,
+                                           [](const uint8_t*, int) __attribute__((always_inline)) {});
   Ahead mine = *ahead;
   product_tile<F, columns, keep>(source, num_blocks, in, out, first, kept,
                                  [&](const uint8_t*, int) __attribute__((always_inline)) { mine.ask(); });
   *ahead = mine;
 }
 
-// Calls fn(width) with width as a constant.
+// Calls fn(width, begin, t) for each of as few tiles of rows as are at most `widest` wide, of nearly equal width, a
+// constant.
 template <int widest, class Fn>
-inline void with_width(int width, Fn&& fn) {
-  unroll<widest>([&](auto i) __attribute__((always_inline)) {
-    if (width == i + 1) fn(std::integral_constant<int, i + 1>{});
-  });
+inline void by_tiles(int rows, Fn&& fn) {
+  const int tiles = (rows + widest - 1) / widest;
+  for (int t = 0; t < tiles; ++t) {
+    const int begin = rows * t / tiles;
+    const int width = rows * (t + 1) / tiles - begin;
+    unroll<widest>([&](auto i) __attribute__((always_inline)) {
+      if (width == i + 1) fn(std::integral_constant<int, i + 1>{}, begin, t);
+    });
+  }
 }
 
 // How many activation rows one pass over a block takes: as many as the registers hold.
 template <class F>
 constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 5 : 6;
 
-// What several tiles of rows read of one piece of a panel: the first decodes its codes and leaves them unpacked in
+// Adds one piece of a panel to several tiles of rows: the first decodes its codes and leaves them unpacked in
 // L1, where the others find them. All ask for the next piece, so that memory does not rest while they multiply.
 template <Layout layout>
 void shared_piece(const uint8_t* source, int64_t num_blocks, const Acts& in, int64_t block, int rows, float* out,
@@ -166,31 +178,38 @@ void shared_piece(const uint8_t* source, int64_t num_blocks, const Acts& in, int
   using Plain = Unpacked<F::kHalves, F::kAffine>;
   constexpr int widest = kWidest<F>;
   constexpr int lines = (F::kBytes / F::kSuper + 63) / 64;
+  constexpr bool whole_bytes = F::kBytes >= 1024 * F::kSuper;  // nothing to unpack
   const int tiles = (rows + widest - 1) / widest;
   const int64_t size = num_blocks / F::kSuper * F::kBytes;
   Ahead ahead = {source + size, source + 2 * size, (lines + tiles - 1) / tiles};
-  for (int t = 0; t < tiles; ++t) {
-    const int begin = rows * t / tiles;
-    const int width = rows * (t + 1) / tiles - begin;
+  by_tiles<widest>(rows, [&](auto w, int begin, int t) __attribute__((always_inline)) {
     const ActCursor cursor = ActCursor::at(in, begin, block);
     float* tile_out = out + 32 * begin;
-    with_width<widest>(width, [&](auto w) __attribute__((always_inline)) {
-      if constexpr (layout == Layout::Q8_0) shared_tile<F, w, false>(source, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
-      else if (t == 0) shared_tile<F, w, true>(source, num_blocks, cursor, tile_out, block == 0, scratch, &ahead);
-      else shared_tile<Plain, w, false>(scratch, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
-    });
-  }
+    if constexpr (whole_bytes)
+      shared_tile<F, w, false>(source, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
+    else if (t == 0)
+      shared_tile<F, w, true>(source, num_blocks, cursor, tile_out, block == 0, scratch, &ahead);
+    else
+      shared_tile<Plain, w, false>(scratch, num_blocks, cursor, tile_out, block == 0, nullptr, &ahead);
+  });
 }
 
+// Up to this many rows it is cheaper to decode the packed codes anew for each tile than to store them: not for
+// whole bytes, which need no decoding, nor for scales per 16, which are dear to decode.
+template <class F>
+constexpr int kDirectRows = F::kHalves || F::kBytes >= 1024 * F::kSuper ? kWidest<F> : 24;
+
+// out[rows][32] = panel · in. Few rows stream the panel; more share it piece by piece.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
-  constexpr int widest = kWidest<F>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= widest)
-    return with_width<widest>(rows, [&](auto w) __attribute__((always_inline)) {
-      streamed_tile<F, w>(panel, blocks, ActCursor::at(in, 0, 0), out);
+  if (rows <= kDirectRows<F>) {
+    by_tiles<kWidest<F>>(rows, [&](auto w, int begin, int) __attribute__((always_inline)) {
+      streamed_tile<F, w>(panel, blocks, ActCursor::at(in, begin, 0), out + 32 * begin);
     });
+    return;
+  }
   // Pieces of nearly equal size, each a whole number of super-blocks.
   const int64_t supers = blocks / F::kSuper;
   constexpr int64_t most = kUnpackBlocks / F::kSuper;
