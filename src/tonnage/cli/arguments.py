@@ -186,6 +186,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     many("--alias", metavar="NAME[=MODEL]", help="one more name of a model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
     add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
+    many("--cors", metavar="ORIGIN", help="an origin whose pages may use the server; none usually")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
     add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")

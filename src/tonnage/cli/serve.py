@@ -34,6 +34,7 @@ def serve(args: Namespace) -> int:
     roster = _roster(args, with_traces=with_traces)
     before = anonymous_bytes()
     try:
+        from tonnage.server.cross_origin import require_origins
         from tonnage.server.exchange import Limits
         from tonnage.server.run import Settings, allow_connections, bind
         from tonnage.server.run import serve as run
@@ -45,6 +46,7 @@ def serve(args: Namespace) -> int:
     tracer = _tracer(args.traces) if with_traces else None
     server_now_bytes = anonymous_bytes() - before
     tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
+    require_origins(args.cors, need_keys=tenants.need_keys)
     allow_connections(args.connections)
     bound = bind(args.host, args.port, need_keys=tenants.need_keys)
     limits = Limits(
@@ -56,7 +58,7 @@ def serve(args: Namespace) -> int:
     except BaseException:
         pool.close()
         raise
-    return run(pool, bound, Settings(tenants, limits, tracer))
+    return run(pool, bound, Settings(tenants, limits, tracer, args.cors))
 
 
 class PressureLog:

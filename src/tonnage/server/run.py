@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -16,6 +16,7 @@ from tonnage.core.errors import RequestError
 from tonnage.memory.release import return_large_blocks
 from tonnage.server.app import App
 from tonnage.server.connection import bounded
+from tonnage.server.cross_origin import CrossOrigin
 from tonnage.server.exchange import PART_BYTES, Limits
 from tonnage.server.model_pool import ModelPool
 from tonnage.server.tenants import Tenants
@@ -34,6 +35,7 @@ class Settings:
     tenants: Tenants
     limits: Limits = field(default_factory=Limits)
     tracer: Tracer | None = None  # whom requests are told to; closed in the end
+    origins: Sequence[str] = ()  # of pages elsewhere that may read answers
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -120,12 +122,12 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, None)
 
 
-def server_of(app: App, limits: Limits) -> uvicorn.Server:
+def server_of(app: App, limits: Limits, origins: Sequence[str] = ()) -> uvicorn.Server:
     """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
     connection = bounded(limits)
     app.pool.num_connections = lambda: len(connection.open)
     config = uvicorn.Config(
-        app,
+        CrossOrigin(app, origins) if origins else app,
         loop="asyncio",
         http=connection,
         ws="none",
@@ -147,7 +149,7 @@ def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
     """Serve a pool on a bound socket until a signal ends it; return the exit code."""
     return_large_blocks()
     app = App(pool, settings.tenants, settings.limits, settings.tracer)
-    server = server_of(app, settings.limits)
+    server = server_of(app, settings.limits, settings.origins)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:
