@@ -89,6 +89,20 @@ def test_a_request_is_a_server_span_below_its_caller_with_a_span_for_each_phase(
     assert decode.attributes["gen_ai.usage.output_tokens"] == 6
 
 
+def test_a_request_for_vectors_is_told_with_its_tokens(engine, tracer, kept):
+    with (
+        live(engine, tracer=tracer) as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        answer = client.embeddings.create(model=NAME, input=["One text.", "And another."])
+    (span,) = kept.get_finished_spans()
+    told = span.attributes
+    assert told["gen_ai.operation.name"] == "embeddings"
+    assert told["gen_ai.request.model"] == told["gen_ai.response.model"] == NAME
+    assert told["gen_ai.usage.input_tokens"] == answer.usage.total_tokens > 0
+    assert told.keys() <= KNOWN
+
+
 def test_names_are_those_of_the_conventions_and_texts_are_not_told(engine, tracer, kept):
     with live(engine, tracer=tracer) as server:
         asked(server, n=2, stop=[WORD], stream=False)

@@ -35,7 +35,9 @@ def of_model(
     """Return what hands requests to `handler` while the model that they name is in memory."""
 
     async def answer(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
-        async with pool.using(decode(kind, body).model) as service:
+        name = decode(kind, body).model
+        exchange.trace.model = name or ""
+        async with pool.using(name) as service:
             await handler(service, exchange, tenant, body)
 
     return answer

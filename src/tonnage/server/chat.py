@@ -18,7 +18,6 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
     request = decode(ChatRequest, body)
-    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     max_tokens = request.max_completion_tokens or request.max_tokens

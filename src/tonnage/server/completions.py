@@ -24,7 +24,6 @@ _MAX_PROMPTS = 64
 async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
     request = decode(CompletionRequest, body)
-    exchange.trace.model = request.model
     service.require_model(request.model)
     _refuse_unknown(request)
     given = _prompts(request.prompt)

@@ -36,10 +36,11 @@ async def embed(service: Service, exchange: Exchange, tenant: Tenant, body: byte
     except RequestError as error:
         raise HttpError(400, str(error), code="invalid_value", param="input") from None
     order = service.order(request, tenant)
+    num_tokens = sum(map(len, prompts))
+    exchange.trace.embedding(service.name, num_tokens)
     async with service.embedding(
         prompts, order, pooling=request.pooling, dimensions=request.dimensions
     ) as vectors:
-        num_tokens = sum(map(len, prompts))
         await _answer(exchange, vectors, _Writer(service.name, request, num_tokens))
 
 

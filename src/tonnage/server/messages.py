@@ -23,7 +23,6 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
     request = decode(MessageRequest, body)
-    exchange.trace.model = request.model
     service.require_model(request.model)
     tools = _tools(request)
     tokens = await service.encode_chat(_turns(request), tools)

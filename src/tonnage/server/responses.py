@@ -26,7 +26,6 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer the input, whole or as a stream of events."""
     request = decode(ResponseRequest, body)
-    exchange.trace.model = request.model
     service.require_model(request.model)
     if request.previous_response_id is not None:
         raise HttpError(

@@ -131,7 +131,10 @@ def _attributes(trace: Trace, route: str, status: int) -> dict[str, Attribute]:
         told["gen_ai.request.model"] = trace.model
     if trace.served_by:
         told["gen_ai.response.model"] = trace.served_by
-        told |= _wishes(trace) | _usage(trace.generations)
+        if trace.embedded_tokens:
+            told["gen_ai.usage.input_tokens"] = trace.embedded_tokens
+        else:
+            told |= _wishes(trace) | _usage(trace.generations)
     return told
 
 

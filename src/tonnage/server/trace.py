@@ -15,7 +15,8 @@ class Trace:
 
     headers: of the request, names in lower case. begin_ns, asked_ns: Unix time when it came and
     when its answers were queued. model: as the client wrote it. served_by: what the model is called
-    here; empty for a request that was refused before.
+    here; empty for a request that was refused before. embedded_tokens: of texts that were to become
+    vectors.
     """
 
     method: str
@@ -26,6 +27,13 @@ class Trace:
     served_by: str = ""
     options: SamplingOptions | None = None
     generations: Sequence[Generation] = ()
+    embedded_tokens: int = 0
+
+    def embedding(self, served_by: str, num_tokens: int) -> None:
+        """Note that texts of so many tokens are queued."""
+        self.asked_ns = time.time_ns()
+        self.served_by = served_by
+        self.embedded_tokens = num_tokens
 
     def answering(
         self, served_by: str, options: SamplingOptions, generations: Sequence[Generation]
