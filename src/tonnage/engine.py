@@ -71,8 +71,7 @@ class Engine:
         self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
-        self._template_bytes = 0
-        self.forms_bytes = 0  # what a server's tables for answers of a form have taken
+        self._template_bytes = self.forms_bytes = 0  # the latter: a server's tables of forms
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.source = source
@@ -152,12 +151,15 @@ class Engine:
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
         )  # fmt: skip
         require_fit(choice, budget)
-        start = replace(start, budget_bytes=budget.num_bytes)
         expectation = Expectation(choice.plan, machine, rates)
         on_place = _with_total(on_load, choice.plan.weight_bytes)
         runtime = Runtime(choice.plan, machine.isa, on_place)
         expectation.loaded()
+        before = anonymous_bytes()
         store = open_tier(options.serving.disk, noted, source.path, runtime, tokenizer)
+        start = replace(
+            start, budget_bytes=budget.num_bytes, store_bytes=anonymous_bytes() - before
+        )
         served = build_serving(runtime, tokenizer, options.serving, store=store)
         return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
 
@@ -302,9 +304,8 @@ class Engine:
     def _check_ids(self, tokens: list[int]) -> None:
         wrong = next((t for t in tokens if not 0 <= t < self.plan.vocab_size), None)
         if wrong is not None:
-            raise RequestError(
-                f"Token id {wrong} is not in the vocabulary of {self.plan.vocab_size:,} tokens."
-            )
+            size = f"{self.plan.vocab_size:,}"
+            raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
 
     def encode_chat(
         self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
@@ -366,6 +367,7 @@ class Engine:
             "tokenizer": (self.tokenizer.nbytes, "owner"),
             "chat template": (self._template_bytes, "growth"),
             "answer forms": (self.forms_bytes, "growth"),
+            "prefix store": (self._start.store_bytes, "growth"),
             "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
         }
         return measure_items(self.plan, self.runtime.arena_address, {**outside, **shared})

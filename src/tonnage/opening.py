@@ -32,5 +32,5 @@ class OpenOptions:
             max(self.max_logit_rows, self.concurrency), self.step_rows,
             tuple(sorted((self.formats or {}).items())), self.kv_format,
             quality_bound(self.quality),
-            serving.server_bytes, serving.with_forms, serving.share_pages,
+            serving.server_bytes, serving.with_forms, serving.share_pages, serving.disk is not None,
         )  # fmt: skip

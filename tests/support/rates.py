@@ -29,7 +29,7 @@ def _team(threads: int, cached_bytes: int) -> TeamRates:
         product_row_s=0.0,
         element_s=(("norm", 1e-10), ("quantize", 1e-10)),
         attend=attend,
-        pages=tuple(PageRate(kv_format, 1e-7 / threads, 1e-12) for kv_format in KV_FORMATS),
+        pages=tuple(PageRate(kv_format, 1e-7 / threads, 0.0, 1e-12) for kv_format in KV_FORMATS),
         products=tuple(_product(form, threads) for form in ALL_FORMATS),
     )
 

@@ -33,6 +33,11 @@ def same_process(monkeypatch) -> None:
     monkeypatch.setattr(roster.Start, "of", lambda process: begin)
 
 
+def ample_bytes() -> int:
+    """Return a budget beside what the tests before have left in this process."""
+    return roster.Start.of(THIS_PROCESS).resident_bytes + 280 * MIB
+
+
 def least_bytes(sources, pinned=()) -> int:
     """Return what the refusal of a tiny budget says is needed."""
     with pytest.raises(BudgetError, match="allow --memory") as caught:
@@ -64,7 +69,7 @@ def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
 
 
 def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
-    made = make_roster(sources, 300 * MIB, OPTIONS)
+    made = make_roster(sources, ample_bytes(), OPTIONS)
     small, _, large = made.offers
     with small.open() as alone:
         expected = (alone.plan.items, alone.plan.steps)
@@ -85,7 +90,7 @@ def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_ther
 def test_a_file_that_has_grown_is_refused_instead_of_taking_more(sources, tmp_path):
     folder = write_chat_model(tmp_path / "grows")
     (offer,) = make_roster(
-        {"grows": ModelSource("grows", folder, "folder")}, 300 * MIB, OPTIONS
+        {"grows": ModelSource("grows", folder, "folder")}, ample_bytes(), OPTIONS
     ).offers
     write_chat_model(folder, num_hidden_layers=40)
     with pytest.raises(BudgetError, match="short"):
@@ -94,11 +99,11 @@ def test_a_file_that_has_grown_is_refused_instead_of_taking_more(sources, tmp_pa
 
 def test_a_name_to_pin_that_is_unknown_is_refused(sources):
     with pytest.raises(RequestError, match="did you mean small"):
-        make_roster(sources, 300 * MIB, OPTIONS, pinned=["smal"])
+        make_roster(sources, ample_bytes(), OPTIONS, pinned=["smal"])
 
 
 def test_a_changed_limit_counts_what_all_engines_take(sources):
-    made = make_roster(sources, 300 * MIB, OPTIONS)
+    made = make_roster(sources, ample_bytes(), OPTIONS)
     small, _, large = made.offers
 
     def page_bytes(engine: Engine) -> int:

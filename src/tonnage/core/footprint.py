@@ -24,6 +24,8 @@ SERVER_BYTES = 20 * MIB
 # for 262,144; what stays: 19.5, 60.8, 114.6.
 FORMS_BYTES = 6 * MIB
 FORMS_TOKEN_BYTES = 520
+# Prefixes on disk: OpenSSL for their checksums, and one slice of pages on its way.
+STORE_BYTES = 5 * MIB
 # OpenTelemetry's SDK and exporter, 11.0 measured, and spans that wait, 4.6 KiB each.
 TRACES_BYTES = 20 * MIB
 # What one connection may hold: 16 KiB read, as much of a header, 32 KiB written. Idle it takes 5.4

@@ -73,12 +73,14 @@ class AttendRate:
 class PageRate:
     """What attention over pages of one format costs beside its arithmetic.
 
-    visit_s: of each sequence and key head whose pages a row attends, however few they are.
-    byte_s: per byte of pages that no cache holds; the arithmetic hides the rest of their reading.
+    visit_s, element_s: of each sequence and key head whose pages a row attends, however few they
+    are, and what each element of its key and value adds to that. byte_s: per byte of pages that no
+    cache holds; the arithmetic hides the rest of their reading.
     """
 
     kv_format: str
     visit_s: float
+    element_s: float
     byte_s: float
 
 
@@ -229,7 +231,12 @@ def _attend(raw: Sequence[Mapping[str, Any]]) -> tuple[AttendRate, ...]:
 
 def _pages(raw: Sequence[Mapping[str, Any]]) -> tuple[PageRate, ...]:
     rates = tuple(
-        PageRate(str(r["kv_format"]), _not_negative(r["visit_s"]), _not_negative(r["byte_s"]))
+        PageRate(
+            str(r["kv_format"]),
+            _not_negative(r["visit_s"]),
+            _not_negative(r["element_s"]),
+            _not_negative(r["byte_s"]),
+        )
         for r in raw
     )
     if tuple(rate.kv_format for rate in rates) != KV_FORMATS:

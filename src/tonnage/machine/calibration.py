@@ -1,7 +1,7 @@
 """Measuring the constants of the forecast on this machine, through the kernels that will run.
 
-Rounds go over all measurements, and of each the fastest pass counts: what other processes do only
-ever takes away.
+Rounds go over all measurements, and of each the median pass counts: a forecast is of what a user
+will see, and the fastest of several passes is what nobody sees.
 """
 
 import math
@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count, product
+from statistics import median
 
 from tonnage import _native
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
@@ -35,7 +36,8 @@ _HEAD_DIMS = (64, 256)
 _POSITIONS = 512
 # Attention over pages from memory: positions seen, and how the queries share keys.
 _FEW_SEEN, _MANY_SEEN, _SEEN_OPS = 80, 512, 8
-_SEEN_GROUP, _SEEN_DIM = 3, 64
+_SEEN_GROUP = 3
+_SEEN = ((64, _FEW_SEEN), (64, _MANY_SEEN), (256, _FEW_SEEN))
 _ELEMENT_ROWS, _ELEMENTS = 64, 1024
 _SMALL, _SMALL_OPS = (640, 576), 16
 _EMPTY_OPS = 256
@@ -74,7 +76,7 @@ def measure_rates(
 
 
 class _Team:
-    """One number of threads, and the fastest pass of each measurement with it."""
+    """One number of threads, and all passes of each measurement with it."""
 
     def __init__(self, ground: Ground, machine: Machine, threads: int, slower: int) -> None:
         self._ground = ground
@@ -86,7 +88,8 @@ class _Team:
         before = task_ids()
         self._executor = _native.Executor(machine.isa, threads)
         self.task_ids = sorted(task_ids() - before)
-        self._best: dict[Key, float] = {}
+        self._passes: dict[Key, list[float]] = {}
+        self._typical: dict[Key, float] = {}
         self._reads: list[float] = []
 
     def read(self) -> None:
@@ -110,12 +113,13 @@ class _Team:
                 trial = self._ground.products(form, rows, *self._size(form, rows), fresh=True)
                 run(self._executor, awake)
                 self._note(("fresh", form.name, rows), run(self._executor, trial))
-            for kv_format, seen in product(KV_FORMATS, (_FEW_SEEN, _MANY_SEEN)):
-                trial = self._fresh_attends(kv_format, seen)
+            for kv_format, (dim, seen) in product(KV_FORMATS, _SEEN):
+                trial = self._fresh_attends(kv_format, dim, seen)
                 run(self._executor, awake)
-                self._note(("seen", kv_format, seen), run(self._executor, trial))
+                self._note(("seen", kv_format, dim, seen), run(self._executor, trial))
             starts.append(self._start_s(awake))
-        return self._rates(min(starts))
+        self._typical = {key: median(passes) for key, passes in self._passes.items()}
+        return self._rates(median(starts))
 
     def _size(self, form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
         """Return the shape of the matrices that a measurement multiplies, and how many they are."""
@@ -127,7 +131,7 @@ class _Team:
         return (out_rows, _COLS), max(1, WINDOW_BYTES // matrix) if whole else 1
 
     def _note(self, key: Key, seconds: float) -> None:
-        self._best[key] = min(seconds, self._best.get(key, seconds))
+        self._passes.setdefault(key, []).append(seconds)
 
     def _sizes(self) -> tuple[int, int, int]:
         """Return sizes that lie in the last cache, partly, and (nearly) not at all."""
@@ -146,7 +150,7 @@ class _Team:
             while time.perf_counter() < pause_end:
                 pass
             times.append(run(self._executor, empty))
-        return sorted(times)[len(times) // 2]
+        return median(times)
 
     def _cached_trials(self) -> Iterator[tuple[Key, Callable[[], Trial]]]:
         """Yield what is measured out of the cache, and how to make its program."""
@@ -177,10 +181,10 @@ class _Team:
         rows, (heads, kv_heads) = self._attend_size(queries, dim)
         return self._ground.attend(rows, _POSITIONS - rows, (heads, kv_heads), dim, kv_format)
 
-    def _fresh_attends(self, kv_format: str, seen: int) -> Trial:
+    def _fresh_attends(self, kv_format: str, dim: int, seen: int) -> Trial:
         heads = self._seen_heads
         shape = (_SEEN_GROUP * heads, heads)
-        return self._ground.fresh_attends(seen - 1, shape, _SEEN_DIM, kv_format, _SEEN_OPS)
+        return self._ground.fresh_attends(seen - 1, shape, dim, kv_format, _SEEN_OPS)
 
     @property
     def _seen_heads(self) -> int:
@@ -196,7 +200,7 @@ class _Team:
             else 0
         )
         cached_bytes = int(kept * partly)
-        best = self._best
+        best = self._typical
         op_s = max(1e-9, (best["empty", _EMPTY_OPS + 1] - best["empty", 1]) / _EMPTY_OPS)
         call_s = best["empty", 1] - op_s
         elements = {op: self._element_s(op) for op in ("matmul", "gated", "norm", "quantize")}
@@ -232,12 +236,12 @@ class _Team:
     ) -> float:
         """Return what a small product takes beside its weights; each: as in _product."""
         out_rows, cols = _SMALL
-        whole = (self._best["small", rows] - call_s) / _SMALL_OPS - op_s - each * out_rows * rows
+        whole = (self._typical["small", rows] - call_s) / _SMALL_OPS - op_s - each * out_rows * rows
         return max(0.0, whole - out_rows * cols * rate.weight_s(rows, 1.0))
 
     def _element_s(self, op: str) -> float:
         """Return seconds per element on one thread; with many rows every thread has its share."""
-        many = self._best[op, _ELEMENT_ROWS] - self._best[op, 1]
+        many = self._typical[op, _ELEMENT_ROWS] - self._typical[op, 1]
         return max(0.0, many / ((_ELEMENT_ROWS - 1) * _ELEMENTS) * self._threads)
 
     def _product(
@@ -249,7 +253,7 @@ class _Team:
             found = {}
             for rows in wanted:
                 (out_rows, cols), ops = self._size(form, rows)
-                whole = self._best[*kind, form.name, rows]
+                whole = self._typical[*kind, form.name, rows]
                 spent = max(whole - call_s - ops * (op_s + each * out_rows * rows), 0.1 * whole)
                 found[rows] = ops * out_rows * cols * rows / spent
             return found
@@ -270,7 +274,7 @@ class _Team:
         for dim in _HEAD_DIMS:
             rows, (heads, _) = self._attend_size(queries, dim)
             pairs = heads * rows * (_POSITIONS - (rows - 1) / 2)
-            pair_s.append(max(1e-12, self._best[kv_format, queries, dim] - beside_s) / pairs)
+            pair_s.append(max(1e-12, self._typical[kv_format, queries, dim] - beside_s) / pairs)
         low, high = (2 * dim for dim in _HEAD_DIMS)
         mac_s = max((pair_s[1] - pair_s[0]) / (high - low), 0.25 * pair_s[1] / high)
         return AttendRate(kv_format, queries, max(0.0, pair_s[0] - mac_s * low), mac_s)
@@ -279,17 +283,24 @@ class _Team:
         """Return what fresh pages cost beside the arithmetic, from few of them and from many."""
         heads = self._seen_heads
         rate = self._attend_rate(kv_format, _SEEN_GROUP, op_s + call_s)
-        pair_s = rate.pair_s + rate.mac_s * 2 * _SEEN_DIM
-        position_bytes = kv_head_bytes(_SEEN_DIM, _SEEN_DIM, kv_format) * heads / PAGE_TOKENS
 
-        def beside_s(seen: int) -> float:
-            whole = (self._best["seen", kv_format, seen] - call_s) / _SEEN_OPS - op_s
+        def beside_s(dim: int, seen: int) -> float:
+            whole = (self._typical["seen", kv_format, dim, seen] - call_s) / _SEEN_OPS - op_s
+            pair_s = rate.pair_s + rate.mac_s * 2 * dim
             return max(0.0, whole - _SEEN_GROUP * heads * seen * pair_s)
 
-        few, many = beside_s(_FEW_SEEN), beside_s(_MANY_SEEN)
-        byte_s = max(0.0, many - few) / (position_bytes * (_MANY_SEEN - _FEW_SEEN))
-        visit_s = max(0.0, few - byte_s * position_bytes * _FEW_SEEN) / heads
-        return PageRate(kv_format, visit_s, byte_s)
+        def position_bytes(dim: int) -> float:
+            return kv_head_bytes(dim, dim, kv_format) * heads / PAGE_TOKENS
+
+        def visit_s(dim: int) -> float:
+            beside = beside_s(dim, _FEW_SEEN) - byte_s * position_bytes(dim) * _FEW_SEEN
+            return max(0.0, beside) / heads
+
+        low, high = _HEAD_DIMS
+        few, many = beside_s(low, _FEW_SEEN), beside_s(low, _MANY_SEEN)
+        byte_s = max(0.0, many - few) / (position_bytes(low) * (_MANY_SEEN - _FEW_SEEN))
+        element_s = max(0.0, visit_s(high) - visit_s(low)) / (2 * (high - low))
+        return PageRate(kv_format, max(0.0, visit_s(low) - element_s * 2 * low), element_s, byte_s)
 
     def _attend_size(self, queries: int, dim: int) -> tuple[int, tuple[int, int]]:
         """Return (rows, heads of queries and of keys) in which so many queries share a pass."""

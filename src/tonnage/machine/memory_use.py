@@ -41,7 +41,8 @@ class Start:
     """The process before a model was opened, and what it was allowed then.
 
     resident_bytes, anonymous_bytes: without those of engines that are open already, which may come
-    to beside_bytes; process: where they are counted.
+    to beside_bytes; process: where they are counted. store_bytes: what keeping prefixes on disk
+    has taken since.
     """
 
     process: ProcessLedger
@@ -49,6 +50,7 @@ class Start:
     anonymous_bytes: int
     beside_bytes: int
     budget_bytes: int = 0
+    store_bytes: int = 0
 
     @classmethod
     def of(cls, process: ProcessLedger) -> "Start":

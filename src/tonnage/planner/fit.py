@@ -23,8 +23,9 @@ class Wishes:
 
     precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
     divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
-    this process may come to. with_forms: answers may be bound to a form.
-    share_pages: sequences share what pages there are, at least a full context; else each has one.
+    this process may come to. with_forms: answers may be bound to a form. with_store: prefixes are
+    kept on disk. share_pages: sequences share what pages there are, at least a full context; else
+    each has one.
     """
 
     context: int | None = None
@@ -39,6 +40,7 @@ class Wishes:
     server_bytes: int = 0
     with_forms: bool = False
     share_pages: bool = False
+    with_store: bool = False
 
     @property
     def weights_open(self) -> bool:
@@ -70,6 +72,7 @@ def choose_workload(
         resident_bytes=resident_bytes,
         server_bytes=wishes.server_bytes,
         with_forms=wishes.with_forms,
+        with_store=wishes.with_store,
         shared_pages=0 if wishes.share_pages else None,
     )
 

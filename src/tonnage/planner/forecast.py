@@ -169,5 +169,6 @@ def _attend_s(
     rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
     reading = sequences * a.position_bytes * a.seen(last) * pages.byte_s
-    visits = slack * sequences * a.num_kv_heads * pages.visit_s
+    visit_s = pages.visit_s + pages.element_s * a.head_elements
+    visits = slack * sequences * a.num_kv_heads * visit_s
     return a.count * (computing + reading + visits)

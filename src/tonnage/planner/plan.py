@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
+    STORE_BYTES,
     THREAD_STACK_BYTES,
     forms_bytes,
     interpreter_bytes,
@@ -47,8 +48,8 @@ class Workload:
     resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
-    with_forms: answers may be bound to a form. shared_pages: beside a full context of one sequence,
-    for all others; None: full contexts for all.
+    with_forms: answers may be bound to a form. with_store: prefixes are kept on disk. shared_pages:
+    beside a full context of one sequence, for all others; None: full contexts for all.
     """
 
     context_tokens: int
@@ -63,6 +64,7 @@ class Workload:
     formats: Formats = ()
     server_bytes: int = 0
     with_forms: bool = False
+    with_store: bool = False
     shared_pages: int | None = None
 
 
@@ -197,6 +199,7 @@ def _items(
     requests = (Item("requests", "host", asked),) if asked else ()
     bound = forms_bytes(spec.vocab_size) if workload.with_forms else 0
     forms = (Item("answer forms", "host", bound),) if bound else ()
+    store = (Item("prefix store", "host", STORE_BYTES),) if workload.with_store else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
@@ -214,6 +217,7 @@ def _items(
         *requests,
         *server,
         *forms,
+        *store,
     )
 
 
