@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from support.checkpoints import tiny_config, tiny_model, write_hf
+from tonnage.core.errors import DeadlineError, LogitsError, OverloadError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.generation import Generation
@@ -25,6 +26,15 @@ from tonnage.serving.job import Piece
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|end|>{% endfor %}[assistant]"
 TOOL_TEMPLATE = "{% if tools %}[tools]{{ tools | tojson }}{% endif %}" + TEMPLATE
 NAME = "tiny"
+# What an engine may fail with, and the status that tells of it. Made anew for each test: an error
+# that was raised keeps the engine it was raised in.
+FAILURES: list[tuple[Callable[[], Exception], int]] = [
+    (lambda: OverloadError("Full.", retry_after_s=2.5), 429),
+    (lambda: OverloadError("Never."), 400),
+    (lambda: DeadlineError("Late."), 504),
+    (lambda: LogitsError("Not finite."), 500),
+    (lambda: ValueError("the secret prompt"), 500),
+]
 
 
 def write_chat_model(folder: Path, template: str = TEMPLATE, **changes: object) -> Path:

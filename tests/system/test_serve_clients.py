@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from support.live_server import (
+    FAILURES,
     NAME,
     TOOL_TEMPLATE,
     Live,
@@ -14,7 +15,6 @@ from support.live_server import (
     live,
     write_chat_model,
 )
-from tonnage.core.errors import DeadlineError, LogitsError, OverloadError
 from tonnage.engine import Engine
 from tonnage.server.tenants import read_tenants
 
@@ -340,17 +340,7 @@ def test_tool_calls_of_the_other_interfaces(engine):
             )
 
 
-@pytest.mark.parametrize(
-    ("make_error", "status"),
-    # Made anew for each test: one that was raised keeps the engine it was raised in.
-    [
-        (lambda: OverloadError("Full.", retry_after_s=2.5), 429),
-        (lambda: OverloadError("Never."), 400),
-        (lambda: DeadlineError("Late."), 504),
-        (lambda: LogitsError("Not finite."), 500),
-        (lambda: ValueError("the secret prompt"), 500),
-    ],
-)
+@pytest.mark.parametrize(("make_error", "status"), FAILURES)
 def test_what_the_engine_refuses(engine, make_error, status, capsys):
     with scripted(engine, (), error=make_error()) as server:
         for stream in (False, True):

@@ -10,8 +10,8 @@ from contextlib import closing
 import openai
 import pytest
 
-from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
-from tonnage.core.errors import DeadlineError, LogitsError, OverloadError
+from support.live_server import FAILURES, NAME, Live, ScriptedEngine, live, write_chat_model
+from tonnage.core.errors import LogitsError
 from tonnage.engine import Engine
 from tonnage.server.embeddings import MAX_INPUTS
 from tonnage.server.tenants import read_tenants
@@ -179,17 +179,7 @@ class Scripted(ScriptedEngine):
         self.closed = True
 
 
-@pytest.mark.parametrize(
-    ("make_error", "status"),
-    # Made anew for each test: one that was raised keeps the engine it was raised in.
-    [
-        (lambda: OverloadError("Full.", retry_after_s=2.5), 429),
-        (lambda: OverloadError("Never."), 400),
-        (lambda: DeadlineError("Late."), 504),
-        (lambda: LogitsError("Not finite."), 500),
-        (lambda: ValueError("the secret text"), 500),
-    ],
-)
+@pytest.mark.parametrize(("make_error", "status"), FAILURES)
 def test_what_the_engine_refuses(engine, make_error, status, capsys):
     # The second fails; nothing has been sent of the first.
     scripted = Scripted(1, make_error())
