@@ -35,6 +35,8 @@ NUM_SAMPLES = 20
 NUM_PARTS = 12  # of the time, for the growth of the process
 DISK_BYTES = 64 << 20
 MOST_SAID = 100
+LIMIT_TRIES = 60
+LIMIT_REFUSED = "the kernel did not take the lower limit"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -64,13 +66,15 @@ class Load:
         self.is_shrunk = False
         self._limit_file = limit_file
         # A limit goes so far down that what runs has to give way at once.
-        lost = engine.plan.kv.nbytes * 3 // 4 if limit_file else engine.plan.kv.nbytes // 3
+        lost = engine.plan.kv.nbytes * 7 // 10 if limit_file else engine.plan.kv.nbytes // 3
         self.shrunk_bytes = (engine.plan.total_bytes - lost) // PAGE_BYTES * PAGE_BYTES
 
     def note(self, sentence: str) -> None:
         """Hear what the ladder says."""
         cache = self.engine._serving.loop.scheduler.cache
-        if not self.is_shrunk or "are waiting already" in sentence:
+        # The engine looks at limits now and then: what gives way before is not of interest.
+        begins = bool(self.seen.said) or sentence.startswith("KV")
+        if not self.is_shrunk or not begins or "are waiting already" in sentence:
             return
         if len(self.seen.said) < MOST_SAID:
             available = min(cache.num_available(group) for group in range(len(cache.pools)))
@@ -127,18 +131,31 @@ class Load:
         if self._limit_file is None:
             self.engine.set_budget(self.shrunk_bytes)
             return
-        for _ in range(10):
-            # The group is charged for less than the process holds: libraries are others', too.
-            excess = read_limits().process_bytes - self.shrunk_bytes
-            limit = (int(self._limit_file.read_text()) - excess) // PAGE_BYTES * PAGE_BYTES
-            try:
-                self._limit_file.write_text(str(limit))
-                return
-            except OSError as error:
-                # Version 1 refuses while it is still busy writing pages of files.
-                if error.errno != EBUSY:
-                    raise
-            await asyncio.sleep(0.1)
+        for _ in range(LIMIT_TRIES):
+            self._lower_limit(self._limit_file)
+            await asyncio.sleep(0.05)
+        if self._excess_bytes() > self.engine.plan.kv.nbytes // 4:
+            raise RuntimeError(LIMIT_REFUSED)
+
+    def _excess_bytes(self) -> int:
+        return read_limits().process_bytes - self.shrunk_bytes
+
+    def _lower_limit(self, limit_file: Path) -> None:
+        """Lower the limit by what the process may still have too much.
+
+        The group is charged for less than the process holds: libraries are others', too. And what
+        it gives up of files when the limit goes down is free for the process again.
+        """
+        excess = self._excess_bytes()
+        if excess < 16 * PAGE_BYTES:
+            return
+        limit = (int(limit_file.read_text()) - excess) // PAGE_BYTES * PAGE_BYTES
+        try:
+            limit_file.write_text(str(limit))
+        except OSError as error:
+            # Version 1 refuses while it is still busy writing pages of files.
+            if error.errno != EBUSY:
+                raise
 
     async def _watch(self, begin: float, seconds: float) -> None:
         most = self.seen.most_rss_bytes
@@ -168,6 +185,9 @@ def told(load: Load) -> dict[str, Any]:
     scheduler = engine._serving.loop.scheduler
     scheduler.cache.check()
     kv = next(item for item in engine.ledger().items if item.name == "kv pages")
+    # What no longer fits into the pages that are left would be refused.
+    left_tokens = engine.plan.kv.page_tokens * (min(p.num_total for p in scheduler.cache.pools) - 2)
+    samples = [one for one in seen.samples if len(one[0]) + len(one[2]) < left_tokens]
     return {
         "num_left": scheduler.num_running + scheduler.num_waiting,
         "num_used_pages": sum(pool.num_used for pool in scheduler.cache.pools),
@@ -188,10 +208,10 @@ def told(load: Load) -> dict[str, Any]:
         ),
         "kv_planned_bytes": kv.planned_bytes,
         "kv_now_bytes": kv.now_bytes,
-        "num_samples": len(seen.samples),
+        "num_samples": len(samples),
         "num_same": sum(
             engine.generate(prompt, one).complete().tokens == tokens
-            for prompt, one, tokens in seen.samples
+            for prompt, one, tokens in samples
         ),
     }
 
