@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 from tonnage.core.rates import Rates
 from tonnage.engine import Engine, Span
-from tonnage.machine.calibration import measure_rates
+from tonnage.machine.calibration import Probe
 from tonnage.machine.host import read_machine
 from tonnage.machine.placement import task_ids, team_on_cpus
 from tonnage.planner.forecast import prefill_s, step_s
@@ -26,11 +27,10 @@ DECODE_ROWS = (1, 2, 4, 8)
 PREFILL_TOKENS = (64, 512)
 _SEQUENCE_TOKENS = 128
 _PROMPT_TOKENS = 64
-_DECODE_STEPS = 16
-_PROBE_S = 1.0
+_DECODE_STEPS = 8
 # By so much the machine may change while a model is measured.
 STEADY = 0.08
-_TRIES = 5
+_ROUNDS = 6
 
 Point = tuple[str, int]
 
@@ -54,37 +54,39 @@ class Pair:
 
 
 def compare(path: Path, threads: int) -> list[Pair]:
-    """Measure one model with `threads` threads, decode and prefill, beside what was forecast.
+    """Measure one model with `threads` threads, decode and prefill, beside what is forecast.
 
-    Of several tries the steadiest.
+    Rounds of the probe and of the model's steps take turns, so both see the same machine.
     """
-    tries = list[list[Pair]]()
-    for _ in range(_TRIES):
-        tries.append(_compare(path, threads))
-        if max(pair.drift for pair in tries[-1]) <= STEADY:
-            break
-    return min(tries, key=lambda pairs: max(pair.drift for pair in pairs))
-
-
-def _compare(path: Path, threads: int) -> list[Pair]:
     rows, machine = max(DECODE_ROWS), read_machine()
-    rates = [measure_rates(machine, _PROBE_S, counts=(threads,))]
+    probe = Probe(machine, (threads,))
     before = task_ids()
     with Engine.open(
         str(path), threads=threads, context=640, concurrency=rows, max_logit_rows=rows, offline=True
     ) as engine:
-        work = work_of(engine.plan)
-        with team_on_cpus(machine, sorted(task_ids() - before)):
-            steps = _Steps(engine)
-            rounds = [steps.round(), steps.round()]
-    rates.append(measure_rates(machine, _PROBE_S, counts=(threads,)))
-    pairs = []
-    for kind, size in rounds[0]:
-        expected = [_expected_s(work, each, kind, size) for each in rates]
-        times = [median(each[kind, size]) for each in rounds]
-        drift = max(max(values) / min(values) - 1 for values in (expected, times))
-        pairs.append(Pair(path.stem, threads, kind, size, sum(expected) / 2, sum(times) / 2, drift))
-    return pairs
+        workers = sorted(task_ids() - before)
+        work, steps = work_of(engine.plan), _Steps(engine)
+        rounds = []
+        for _ in range(_ROUNDS):
+            probe.round()
+            with team_on_cpus(machine, workers):
+                rounds.append(steps.round())
+        probe.round()
+    rates = probe.rates()
+    return [
+        _pair(path.stem, work, rates, point, [each[point] for each in rounds])
+        for point in rounds[0]
+    ]
+
+
+def _pair(
+    model: str, work: Work, rates: Rates, point: Point, times: Sequence[Sequence[float]]
+) -> Pair:
+    half = len(times) // 2
+    halves = [median(chain.from_iterable(part)) for part in (times[:half], times[half:])]
+    measured = median(chain.from_iterable(times))
+    drift = max(halves) / min(halves) - 1
+    return Pair(model, work.threads, *point, _expected_s(work, rates, *point), measured, drift)
 
 
 def _expected_s(work: Work, rates: Rates, kind: str, size: int) -> float:
@@ -124,11 +126,11 @@ class _Steps:
         return times
 
     def _prefill(self, tokens: int) -> list[float]:
-        """Return thrice the seconds of a fresh prompt, its last logits included."""
+        """Return the seconds of a fresh prompt, its last logits included, once or more."""
         pages = self._tables(0, -(-tokens // self._plan.kv.page_tokens))
         prompt = self._tokens(tokens, 0)
         span = [Span(pages, tokens, 0)]
-        return [self._timed(prompt, span, [tokens - 1]) for _ in range(3)]
+        return [self._timed(prompt, span, [tokens - 1]) for _ in range(1 if tokens > 64 else 3)]
 
     def _timed(self, tokens: list[int], spans: list[Span], logit_rows: list[int]) -> float:
         begin = time.perf_counter()

@@ -3,8 +3,9 @@
     product = max(bytes / bandwidth, rows * multiply-adds / rate(rows))
     step    = call + operations * barrier + products + attention + elements
 
-The maximum is measured as one curve over rows, since reading and multiplying overlap in part; the
-share of a step's bytes that the last cache still holds from the step before costs the second term.
+The maximum is measured as one curve over rows, since reading and multiplying overlap in part, and
+what is done with the sums hides as much of the wait for the memory. The share of a step's bytes
+that the last cache still holds from the step before costs the second term.
 
 All constants are measured on this machine (`Rates`, tonnage.machine.calibration); hardware that is
 not here is `tonnage.planner.whatif`.
@@ -18,6 +19,7 @@ from tonnage.core.rates import Rates, TeamRates
 from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_shares, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
+_LOGIT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,37 +140,55 @@ def _teams(rates: Rates, threads: int) -> tuple[TeamRates, TeamRates]:
 def _step_of(
     work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
 ) -> float:
-    products = {product.format: product for product in team.products}
-    total = team.call_s + team.product_overhead_s(rows) * work.num_products
     read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
     cached = min(1.0, team.cached_bytes / read_bytes)
-    for part in work.products:
-        rate = products[part.format]
-        at = logit_rows if part.head else rows
-        if not at:
-            continue
-        total += part.weights * rate.weight_s(at, cached)
+    total = team.call_s + team.product_overhead_s(rows) * work.num_products
+    total += _products_s(work, team, rows, logit_rows, cached)
     for op, count, per_row in work.elements:
         # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
-        share = -(-rows // team.threads) if op in ("norm", "embed") else rows / team.threads
+        whole = op.startswith("norm") or op == "embed"
+        share = -(-rows // team.threads) if whole else rows / team.threads
         total += count * team.op_s + share * per_row * team.element(op)
-    total += logit_rows / team.threads * work.vocab_size * team.element("matmul")
     each = rows // sequences
     return total + sum(
-        _attend_s(a, team, work.kv_format, each, position, sequences) for a in work.attention
+        _attend_s(a, team, work.kv_format, each, position, sequences, 1 - cached)
+        for a in work.attention
     )
 
 
+def _products_s(work: Work, team: TeamRates, rows: int, logit_rows: int, cached: float) -> float:
+    rates = {rate.format: rate for rate in team.products}
+    written_s, gated_s = team.element("matmul"), team.element(work.activation)
+    total = 0.0
+    for part in work.products:
+        at = logit_rows if part.head else rows
+        if not at:
+            continue
+        beside = at / team.threads * (part.written * written_s + part.gated * gated_s)
+        pass_s = rates[part.format].weight_s(at, cached, beside / part.weights)
+        total += beside + part.weights * pass_s
+        if part.head:  # What no cache holds is read before it is written, and written back.
+            total += (1 - cached) * at * 2 * _LOGIT_BYTES * part.written / team.read_bytes_per_s
+    return total
+
+
 def _attend_s(
-    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int
-) -> float:
-    """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
-    last = position + rows - 1
-    pairs = a.num_heads * sequences * rows * (a.scored(position) + a.scored(last)) / 2
+    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int,
+    fresh: float,
+) -> float:  # fmt: skip
+    """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on.
+
+    fresh: the share of the pages before `position` that no cache holds.
+    """
     queries, slack = attend_shares(a, rows, sequences, team.threads)
     rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
-    computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
-    reading = sequences * a.position_bytes * a.seen(last) * pages.byte_s
+    scored, paged = a.passes(position, rows)
+    start_s = rows * (rate.start_s + rate.start_element_s * a.head_elements)
+    each_s = start_s + paged * rate.pair_s + scored * rate.mac_s * a.head_elements
+    computing = slack * a.num_heads * sequences * each_s
+    if not position:
+        return a.count * computing
+    reading = sequences * a.position_bytes * a.seen(position - 1) * pages.byte_s
     visit_s = pages.visit_s + pages.element_s * a.head_elements
     visits = slack * sequences * a.num_kv_heads * visit_s
-    return a.count * (computing + reading + visits)
+    return a.count * (computing + fresh * (reading + visits))
