@@ -42,13 +42,13 @@ def attend_s(queries: int, dim: int, seen: int) -> float:
     return CALL_S + OP_S + heads * rows * query_s(dim, seen)
 
 
-def seen_s(kv_format: str, dim: int, seen: int) -> float:
+def seen_s(kv_format: str, dim: int, seen: int, *, fresh: bool) -> float:
     heads = SIZES.seen_heads
-    visits = heads * (VISIT_S + VISIT_ELEMENT_S * 2 * dim)
-    reading = kv_head_bytes(dim, dim, kv_format) * heads / PAGE_TOKENS * seen * PAGE_BYTE_S
-    rotated = (t.SEEN_GROUP + 2) * heads * dim * ROTATED_S / SIZES.threads
-    each = t.SEEN_GROUP * heads * query_s(dim, seen) + visits + reading + rotated
-    return CALL_S + t.SEEN_OPS * (2 * OP_S + each)
+    each = 2 * OP_S + t.SEEN_GROUP * heads * query_s(dim, seen)
+    if fresh:
+        position_bytes = kv_head_bytes(dim, dim, kv_format) / PAGE_TOKENS
+        each += heads * (VISIT_S + VISIT_ELEMENT_S * 2 * dim + position_bytes * seen * PAGE_BYTE_S)
+    return CALL_S + t.SEEN_OPS * each
 
 
 def streamed_s(kept: float) -> float:
@@ -73,7 +73,8 @@ def seconds(key: t.Key) -> float:
     name, *rest = key
     special = {
         "fresh": lambda: product_s(rest[0], rest[1], fresh=True),
-        "seen": lambda: seen_s(*rest),
+        "seen": lambda: seen_s(*rest, fresh=True),
+        "kept": lambda: seen_s(*rest, fresh=False),
         "small": lambda: small_s(rest[0]),
         "empty": lambda: CALL_S + rest[0] * OP_S,
         "again": lambda: streamed_s(KEPT_BYTES / SIZES.again_bytes),

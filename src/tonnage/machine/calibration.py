@@ -121,7 +121,9 @@ class _Team:
                 run(self._executor, trial)
             self._note(key, run(self._executor, trial))
         for key, trial in fresh_trials(self._ground, self._sizes):
-            run(self._executor, self._awake)
+            # What is done with few pages is short: code and scratch are to be warm, as in a step.
+            before = self._known["kept", *key[1:]] if key[0] == "seen" else self._awake
+            run(self._executor, before)
             self._note(key, run(self._executor, trial))
         self._starts += [self._start_s() for _ in range(_STARTS)]
 

@@ -157,13 +157,14 @@ class Ground:
         self._add_attend(program, heads[0], self._pages(heads[1], dim, position + rows, kv_format))
         return Trial(program, rows, position)
 
-    def fresh_attends(
-        self, position: int, heads: tuple[int, int], dim: int, kv_format: str, ops: int
-    ) -> Trial:
-        """Return `ops` times what one row does with pages that no cache holds: write, then read."""
+    def paged(
+        self, position: int, heads: tuple[int, int], pages: tuple[int, str], ops: int,
+        *, fresh: bool,
+    ) -> Trial:  # fmt: skip
+        """Return `ops` times what one row does with pages: write, then read; pages: dim, format."""
         program = self._program(1, position + 1)
         for _ in range(ops):
-            kv = self._pages(heads[1], dim, position + 1, kv_format, fresh=True)
+            kv = self._pages(heads[1], pages[0], position + 1, pages[1], fresh=fresh)
             self._add_rotate(program, heads, kv, normed=False)
             self._add_attend(program, heads[0], kv)
         return Trial(program, 1, position)

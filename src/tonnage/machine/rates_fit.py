@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from tonnage.core.block_format import ALL_FORMATS, BlockFormat
-from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes, round_up
+from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import (
     GATED,
@@ -34,7 +34,6 @@ from tonnage.machine.trials import (
     ROTATED_DIM,
     ROTATED_HEADS,
     ROWS,
-    SEEN_GROUP,
     SEEN_OPS,
     SHORT,
     SMALL,
@@ -202,16 +201,10 @@ class Fit:
     def _page_rate(self, kv_format: str) -> PageRate:
         """Return what fresh pages cost beside the arithmetic, from few of them and from many."""
         heads = self._sizes.seen_heads
-        rate = self._attend_rate(kv_format, SEEN_GROUP)
-        rotated_s = self._elements[rotate_kind(kv_format, normed=False)] / self._sizes.threads
 
         def beside_s(dim: int, seen: int) -> float:
-            whole = (self._typical["seen", kv_format, dim, seen] - self._call_s) / SEEN_OPS
-            paged = round_up(seen, PAGE_TOKENS)
-            query_s = rate.start_s + rate.start_element_s * 2 * dim
-            query_s += paged * rate.pair_s + seen * rate.mac_s * 2 * dim
-            written_s = (SEEN_GROUP + 2) * heads * dim * rotated_s
-            return max(0.0, whole - 2 * self._op_s - written_s - SEEN_GROUP * heads * query_s)
+            fresh, kept = (self._typical[kind, kv_format, dim, seen] for kind in ("seen", "kept"))
+            return max(0.0, fresh - kept) / SEEN_OPS
 
         def position_bytes(dim: int) -> float:
             return kv_head_bytes(dim, dim, kv_format) * heads / PAGE_TOKENS

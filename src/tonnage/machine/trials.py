@@ -89,12 +89,20 @@ def cached_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
         for seen in (NEAR, FAR):
             trial = ground.attend(rows, seen - rows, heads, dim, kv_format)
             yield (kv_format, queries, dim, seen), trial
+    yield from _paged_trials(ground, sizes, fresh=False)
     for rows in (1, PRODUCT_ROWS):
         yield ("small", rows), ground.products(BY_NAME["Q8_0"], rows, SMALL, SMALL_OPS)
     for ops in (1, EMPTY_OPS + 1):
         yield ("empty", ops), ground.quantize(1, 32, ops)
     yield ("again",), sizes.again(ground)
     yield from _element_trials(ground)
+
+
+def _paged_trials(ground: Ground, sizes: Sizes, *, fresh: bool) -> Iterator[tuple[Key, Trial]]:
+    heads = (SEEN_GROUP * sizes.seen_heads, sizes.seen_heads)
+    for kv_format, (dim, seen) in product(KV_FORMATS, SEEN):
+        trial = ground.paged(seen - 1, heads, (dim, kv_format), SEEN_OPS, fresh=fresh)
+        yield ("seen" if fresh else "kept", kv_format, dim, seen), trial
 
 
 def _element_trials(ground: Ground) -> Iterator[tuple[Key, Trial]]:
@@ -120,10 +128,6 @@ def fresh_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
     for form, rows in product(ALL_FORMATS, FRESH_ROWS):
         trial = ground.products(form, rows, *sizes.products(form, rows), fresh=True)
         yield ("fresh", form.name, rows), trial
-    heads = sizes.seen_heads
-    for kv_format, (dim, seen) in product(KV_FORMATS, SEEN):
-        shape = (SEEN_GROUP * heads, heads)
-        trial = ground.fresh_attends(seen - 1, shape, dim, kv_format, SEEN_OPS)
-        yield ("seen", kv_format, dim, seen), trial
+    yield from _paged_trials(ground, sizes, fresh=True)
     yield ("anew",), sizes.again(ground, fresh=True)
     yield ("embed", ELEMENT_ROWS), ground.embed(ELEMENT_ROWS, ELEMENTS)

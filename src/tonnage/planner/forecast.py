@@ -16,7 +16,7 @@ from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
-from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_shares, work_of
+from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_passes, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
 _LOGIT_BYTES = 4
@@ -180,15 +180,20 @@ def _attend_s(
 
     fresh: the share of the pages before `position` that no cache holds.
     """
-    queries, slack = attend_shares(a, rows, sequences, team.threads)
-    rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
-    scored, paged = a.passes(position, rows)
-    start_s = rows * (rate.start_s + rate.start_element_s * a.head_elements)
-    each_s = start_s + paged * rate.pair_s + scored * rate.mac_s * a.head_elements
-    computing = slack * a.num_heads * sequences * each_s
-    if not position:
-        return a.count * computing
-    reading = sequences * a.position_bytes * a.seen(position - 1) * pages.byte_s
-    visit_s = pages.visit_s + pages.element_s * a.head_elements
-    visits = slack * sequences * a.num_kv_heads * visit_s
-    return a.count * (computing + fresh * (reading + visits))
+    each = -(-rows // a.tile_rows)
+    scored, paged = (total / rows for total in a.passes(position, rows))
+    pages, elements = team.pages_of(kv_format), a.head_elements
+    visit_s = fresh * (pages.visit_s + pages.element_s * elements) if position else 0.0
+
+    def pass_s(heads: int) -> float:
+        queries = heads * rows / each
+        rate = team.attend_at(kv_format, queries)
+        start_s = rate.start_s + rate.start_element_s * elements
+        return queries * (start_s + paged * rate.pair_s + scored * rate.mac_s * elements) + visit_s
+
+    shares = attend_passes(a, each * sequences, team.threads)
+    known = {heads: pass_s(heads) for share in shares for heads in share}
+    busiest = max(sum(n * known[heads] for heads, n in share.items()) for share in shares)
+    before = a.seen(position - 1) if position else 0
+    reading = fresh * sequences * a.position_bytes * before * pages.byte_s
+    return a.count * (busiest * team.threads + reading)

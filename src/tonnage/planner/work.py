@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
@@ -45,12 +46,17 @@ class Attention:
         """Return how many positions the token at `position` attends, its own included."""
         return min(position + 1, self.window or position + 1)
 
+    @property
+    def tile_rows(self) -> int:
+        """How many rows of a sequence share a pass, at most."""
+        return MAX_GROUP_HEADS // (self.num_heads // self.num_kv_heads)
+
     def passes(self, position: int, rows: int) -> tuple[int, int]:
         """Return what `rows` from `position` on go over, as sums: positions scored, and of pages.
 
         Rows in a tile go over what its last one sees, of the last page 16, 32 or 64 positions.
         """
-        tile_rows = MAX_GROUP_HEADS // (self.num_heads // self.num_kv_heads)
+        tile_rows = self.tile_rows
         end, scored, paged = position + rows, 0, 0
         for first in range(position, end, tile_rows):
             after = min(first + tile_rows, end)
@@ -209,13 +215,25 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     )
 
 
-def attend_shares(a: Attention, rows: int, sequences: int, threads: int) -> tuple[float, float]:
-    """Return (query vectors that share a pass, the busiest thread's work over the mean).
+def attend_passes(a: Attention, tiles: int, threads: int) -> list[Counter[int]]:
+    """Return how many passes of how many heads each thread makes over `tiles` tiles of rows.
 
-    rows: of each sequence. Threads take whole heads of whole tiles of rows.
+    Units are (head, tile), tiles fastest, and threads take even ranges of them: a range that begins
+    or ends within the heads of one key splits their passes.
     """
-    group = a.num_heads // a.num_kv_heads
-    tile_rows = min(rows, MAX_GROUP_HEADS // group)
-    units = a.num_heads * -(-rows // tile_rows) * sequences
-    busiest = -(-units // threads)
-    return min(group, busiest) * tile_rows, busiest * threads / units
+    group, units = a.num_heads // a.num_kv_heads, a.num_heads * tiles
+    shares = []
+    for index in range(threads):
+        low, below = divmod(units * index // threads, tiles)
+        high, above = divmod(units * (index + 1) // threads, tiles)
+        passes: Counter[int] = Counter()
+        # Tiles before `below` begin a head later, those before `above` end one later.
+        edges = sorted({0, below, above, tiles})
+        for first, after in pairwise(edges):
+            begin, end = low + (first < below), high + (first < above)
+            while begin < end:
+                stop = min(end, (begin // group + 1) * group)
+                passes[stop - begin] += after - first
+                begin = stop
+        shares.append(passes)
+    return shares
