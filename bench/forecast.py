@@ -1,8 +1,8 @@
 """Forecast against fact: models x threads x rows, on this machine as it is in this run.
 
 Run: python bench/forecast.py MODEL.gguf... [--threads 1,2] [--json]
-The clock of a shared machine changes by a third within seconds. So each model is measured between
-two calibrations, and again where these differ, or two rounds of the same steps do.
+The clock of a shared machine changes by a third within seconds. So rounds of the probe and rounds
+of the model's steps take turns, and both are of the same machine.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PREFILL_TOKENS = (64, 512)
 _SEQUENCE_TOKENS = 128
 _PROMPT_TOKENS = 64
 _DECODE_STEPS = 8
-# By so much the machine may change while a model is measured.
+# By so much the machine may change between the first half of the rounds and the second.
 STEADY = 0.08
 _ROUNDS = 6
 
@@ -37,7 +37,7 @@ Point = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One forecast beside its fact; drift: by how much either changed in the meantime."""
+    """One forecast beside its fact; drift: by how much the fact changed meanwhile."""
 
     model: str
     threads: int

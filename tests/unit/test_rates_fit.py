@@ -18,8 +18,6 @@ KEPT_BYTES, GROUND_BYTES = 16 << 20, 1 << 40
 SIZES = t.Sizes(2)
 # Nothing is run here, so no memory is needed.
 KEYS = [key for make in (t.cached_trials, t.fresh_trials) for key, _ in make(Mock(), SIZES)]
-# Other elements take as long as written ones, each by a trial of 1,024 per row.
-ROTATED_S = WRITTEN_S * t.ELEMENTS / ((t.ROTATED_HEADS[0] + 2 * t.ROTATED_HEADS[1]) * t.ROTATED_DIM)
 
 
 def product_s(name: str, rows: int, *, fresh: bool) -> float:
@@ -114,7 +112,12 @@ def test_what_a_product_writes_is_told_from_its_columns(team):
 
 def test_other_elements(team):
     assert team.element("norm added") == pytest.approx(WRITTEN_S)
-    assert team.element(rotate_kind("int8", normed=True)) == pytest.approx(ROTATED_S)
+    # Every trial but those of products takes as long as writing 1,024 elements of each row.
+    heads, kv_heads = t.ROTATED_HEADS
+    for normed in (False, True):
+        elements = (heads + 2 * kv_heads) * t.rotated_dim(normed=normed)
+        expected = pytest.approx(WRITTEN_S * t.ELEMENTS / elements)
+        assert team.element(rotate_kind("int8", normed=normed)) == expected
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "F16"])

@@ -31,7 +31,6 @@ from tonnage.machine.trials import (
     MANY_SEEN,
     NEAR,
     QUERIES,
-    ROTATED_DIM,
     ROTATED_HEADS,
     ROWS,
     SEEN_OPS,
@@ -40,6 +39,7 @@ from tonnage.machine.trials import (
     SMALL_OPS,
     Key,
     Sizes,
+    rotated_dim,
 )
 
 
@@ -116,10 +116,9 @@ class Fit:
             short, longer = (each_s(ELEMENTS, name, cols) for cols in (SHORT, LONGER))
             rates[name] = max(0.0, short - (longer - short) * SHORT / (LONGER - SHORT))
         heads, kv_heads = ROTATED_HEADS
-        rotated = (heads + 2 * kv_heads) * ROTATED_DIM
         for kv_format, normed in product(KV_FORMATS, (False, True)):
             name = rotate_kind(kv_format, normed=normed)
-            rates[name] = each_s(rotated, name)
+            rates[name] = each_s((heads + 2 * kv_heads) * rotated_dim(normed=normed), name)
         rates["rope_table"] = each_s(ELEMENTS // 16, "rope_table")
         whole = self._typical["embed", ELEMENT_ROWS] - self._call_s - self._op_s
         rates["embed"] = max(0.0, whole) / (ELEMENT_ROWS * ELEMENTS) * self._sizes.threads

@@ -27,12 +27,18 @@ SEEN = ((64, FEW_SEEN), (64, MANY_SEEN), (256, FEW_SEEN))
 ELEMENT_ROWS, ELEMENTS = 64, 1024
 # Columns of products of which as good as only the writing is left; twice, to take the rest out.
 SHORT, LONGER = 32, 64
-ROTATED_HEADS, ROTATED_DIM = (9, 3), 64
+ROTATED_HEADS = (9, 3)
+_ROTATED_DIM, _NORMED_DIM = 64, 128  # families that norm queries and keys have larger heads
 SMALL, SMALL_OPS = (640, 576), 16
 EMPTY_OPS = 256
 AGAIN_FORMAT, AGAIN_OPS = BY_NAME["Q8_0"], 15
 
 Key = tuple[str | int, ...]
+
+
+def rotated_dim(*, normed: bool) -> int:
+    """Return the size of the heads that are rotated."""
+    return _NORMED_DIM if normed else _ROTATED_DIM
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,8 @@ def _element_trials(ground: Ground) -> Iterator[tuple[Key, Trial]]:
         yield ("rope_table", rows), ground.rope_table(rows, ELEMENTS // 16)
         for kv_format, normed in product(KV_FORMATS, (False, True)):
             name = rotate_kind(kv_format, normed=normed)
-            rotated = ground.rotate(rows, ROTATED_HEADS, ROTATED_DIM, kv_format, normed=normed)
-            yield (name, rows), rotated
+            dim = rotated_dim(normed=normed)
+            yield (name, rows), ground.rotate(rows, ROTATED_HEADS, dim, kv_format, normed=normed)
 
 
 def fresh_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
