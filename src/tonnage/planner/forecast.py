@@ -88,7 +88,8 @@ def prefill_s(work: Work, rates: Rates, tokens: int, position: int = 0) -> float
     total = 0.0
     for begin in range(0, tokens, work.max_rows):
         rows = min(work.max_rows, tokens - begin)
-        total += step_s(work, rates, rows, position + begin, sequences=1, logit_rows=1)
+        ends = int(begin + rows == tokens)
+        total += step_s(work, rates, rows, position + begin, sequences=1, logit_rows=ends)
     return total
 
 
@@ -144,16 +145,20 @@ def _step_of(
     cached = min(1.0, team.cached_bytes / read_bytes)
     total = team.call_s + team.product_overhead_s(rows) * work.num_products
     total += _products_s(work, team, rows, logit_rows, cached)
-    for op, count, per_row in work.elements:
+    for op, count, per_row, late_per_row in work.elements:
         # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
         whole = op.startswith("norm") or op == "embed"
-        share = -(-rows // team.threads) if whole else rows / team.threads
-        total += count * team.op_s + share * per_row * team.element(op)
-    each = rows // sequences
-    return total + sum(
-        _attend_s(a, team, work.kv_format, each, position, sequences, 1 - cached)
-        for a in work.attention
-    )
+        total += count * team.op_s
+        for at, elements in ((rows, per_row), (logit_rows, late_per_row)):
+            share = -(-at // team.threads) if whole else at / team.threads
+            total += share * elements * team.element(op)
+    fresh = 1 - cached if position else 0.0
+    for a in work.attention:
+        each = (logit_rows if a.late else rows) // sequences
+        if each:
+            first = position + rows // sequences - each
+            total += _attend_s(a, team, work.kv_format, each, first, sequences, fresh)
+    return total
 
 
 def _products_s(work: Work, team: TeamRates, rows: int, logit_rows: int, cached: float) -> float:
@@ -161,15 +166,15 @@ def _products_s(work: Work, team: TeamRates, rows: int, logit_rows: int, cached:
     written_s, gated_s = team.element("matmul"), team.element(work.activation)
     total = 0.0
     for part in work.products:
-        at = logit_rows if part.head else rows
+        at = logit_rows if part.late else rows
         if not at:
             continue
         beside = at / team.threads * (part.written * written_s + part.gated * gated_s)
         pass_s = rates[part.format].weight_s(at, cached, beside / part.weights)
         total += beside + part.weights * pass_s
-        if part.head:  # What no cache holds is read before it is written, and written back.
-            total += (1 - cached) * at * 2 * _LOGIT_BYTES * part.written / team.read_bytes_per_s
-    return total
+    # Logits that no cache holds are read before they are written, and written back.
+    logit_bytes = logit_rows * work.vocab_size * _LOGIT_BYTES
+    return total + (1 - cached) * 2 * logit_bytes / team.read_bytes_per_s
 
 
 def _attend_s(
@@ -178,12 +183,12 @@ def _attend_s(
 ) -> float:  # fmt: skip
     """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on.
 
-    fresh: the share of the pages before `position` that no cache holds.
+    fresh: the share of the pages of earlier steps that no cache holds.
     """
     each = -(-rows // a.tile_rows)
     scored, paged = (total / rows for total in a.passes(position, rows))
     pages, elements = team.pages_of(kv_format), a.head_elements
-    visit_s = fresh * (pages.visit_s + pages.element_s * elements) if position else 0.0
+    visit_s = fresh * (pages.visit_s + pages.element_s * elements)
 
     def pass_s(heads: int) -> float:
         queries = heads * rows / each
