@@ -1,8 +1,8 @@
 """Forecast against fact: models x threads x rows, on this machine as it is in this run.
 
 Run: python bench/forecast.py MODEL.gguf... [--threads 1,2] [--json]
-The clock of a shared machine changes by a third within seconds. So rounds of the probe and rounds
-of the model's steps take turns, and both are of the same machine.
+The clock of a shared machine changes by a third within seconds. So a round of the probe
+comes before every few steps of the model, and both are of the same machine.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 
@@ -30,9 +30,13 @@ _PROMPT_TOKENS = 64
 _DECODE_STEPS = 8
 # By so much the machine may change between the first half of the rounds and the second.
 STEADY = 0.08
-_ROUNDS = 6
+_ROUNDS = 4
 
 Point = tuple[str, int]
+POINTS: tuple[Point, ...] = (
+    *(("decode", rows) for rows in DECODE_ROWS),
+    *(("prefill", tokens) for tokens in PREFILL_TOKENS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Pair:
 def compare(path: Path, threads: int) -> list[Pair]:
     """Measure one model with `threads` threads, decode and prefill, beside what is forecast.
 
-    Rounds of the probe and of the model's steps take turns, so both see the same machine.
+    A round of the probe comes before every few steps, so both see the same machine.
     """
     rows, machine = max(DECODE_ROWS), read_machine()
     probe = Probe(machine, (threads,))
@@ -66,17 +70,13 @@ def compare(path: Path, threads: int) -> list[Pair]:
     ) as engine:
         workers = sorted(task_ids() - before)
         work, steps = work_of(engine.plan), _Steps(engine)
-        rounds = []
-        for _ in range(_ROUNDS):
+        times: dict[Point, list[list[float]]] = {point: [] for point in POINTS}
+        for _, point in product(range(_ROUNDS), POINTS):
             probe.round()
             with team_on_cpus(machine, workers):
-                rounds.append(steps.round())
-        probe.round()
+                times[point].append(steps.take(*point))
     rates = probe.rates()
-    return [
-        _pair(path.stem, work, rates, point, [each[point] for each in rounds])
-        for point in rounds[0]
-    ]
+    return [_pair(path.stem, work, rates, point, each) for point, each in times.items()]
 
 
 def _pair(
@@ -98,6 +98,9 @@ def _expected_s(work: Work, rates: Rates, kind: str, size: int) -> float:
 class _Steps:
     def __init__(self, engine: Engine) -> None:
         self._runtime, self._plan = engine.runtime, engine.plan
+        for row in range(max(DECODE_ROWS)):
+            span = Span(self._pages(row), _PROMPT_TOKENS, 0)
+            self._runtime.step(self._tokens(_PROMPT_TOKENS, row), [span], [])
 
     def _pages(self, sequence: int) -> list[list[int]]:
         each = _SEQUENCE_TOKENS // self._plan.kv.page_tokens
@@ -109,16 +112,12 @@ class _Steps:
     def _tokens(self, count: int, salt: int) -> list[int]:
         return [(7919 * i + 104729 * salt + 17) % self._plan.vocab_size for i in range(count)]
 
-    def round(self) -> dict[Point, list[float]]:
-        """Return the seconds of some steps of every kind."""
-        times = {("decode", rows): self._decode(rows) for rows in DECODE_ROWS}
-        return times | {("prefill", tokens): self._prefill(tokens) for tokens in PREFILL_TOKENS}
+    def take(self, kind: str, size: int) -> list[float]:
+        """Return the seconds of some steps of one kind."""
+        return self._decode(size) if kind == "decode" else self._prefill(size)
 
     def _decode(self, rows: int) -> list[float]:
         """Return the seconds of steps of `rows` sequences, all behind as many tokens."""
-        for row in range(rows):
-            span = Span(self._pages(row), _PROMPT_TOKENS, 0)
-            self._runtime.step(self._tokens(_PROMPT_TOKENS, row), [span], [])
         times = []
         for number in range(_DECODE_STEPS):
             spans = [Span(self._pages(row), 1, _PROMPT_TOKENS + number) for row in range(rows)]
