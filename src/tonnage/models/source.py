@@ -220,5 +220,8 @@ def _unlisted(root: Path, catalogs: Catalogs) -> Iterator[ModelListing]:
         if folder.name in catalogs.entries:
             continue
         for file in sorted(folder.glob("*.gguf")):
-            size = file.stat().st_size
+            try:
+                size = file.stat().st_size
+            except OSError:
+                continue  # a link to nowhere, or removed just now
             yield ModelListing(folder.name, size, size, file, "pulled", listed=False)
