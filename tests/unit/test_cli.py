@@ -264,3 +264,35 @@ def test_a_cold_start_runs_nothing_of_the_users_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProbeError, match="cold start failed: There is no file"):
         cold_start(parse(["bench", "missing.gguf"]), "missing.gguf", 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["m p --seed 1", "m --seed 1 p", "--seed 1 m p", "--raw m --seed 1 p", "--raw m p --seed 1"],
+)
+def test_options_stand_wherever_they_like(line):
+    args = parse(["run", *line.split()])
+    assert (args.model, args.prompt, args.seed) == ("m", "p", 1)
+    assert parse(["run", "m", "--seed", "1", "-"]).prompt == "-"
+    assert parse(["run", "--raw", "m", "--seed", "1"]).prompt is None
+    assert parse(["run", "m", "--raw", ""]).prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("run m --sead 1", "`tonnage run` has no option --sead; did you mean --seed"),
+        ("run m --temprature=0", "`tonnage run` has no option --temprature=0; did you mean"),
+        ("run m p q", "`tonnage run` has no place for 'q'"),
+        ("run m --seed 1 p q", "`tonnage run` has no place for 'q'"),
+        ("plan m --port 1", "`tonnage plan` has no option --port"),
+        ("list x", "`tonnage list` has no place for 'x'"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence(capsys, line, sentence):
+    with pytest.raises(SystemExit) as caught:
+        parse(line.split())
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"tonnage: {sentence}")
+    assert said.count("\n") == 1

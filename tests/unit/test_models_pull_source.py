@@ -105,7 +105,7 @@ def test_catalog_name_wins_over_a_file_of_that_name_and_other_words_are_files(
     ("name", "message"),
     [
         ("./missing.gguf", "There is no file or folder ./missing.gguf"),
-        ("empty/", r"has no config.json; and no GGUF file"),
+        ("empty/", r"has no config.json and no GGUF file"),
         ("ggufs/", r"has no config.json; it holds a.gguf, b.gguf: name one"),
         ("half/config.json", "give the folder .*half instead"),
         ("half/model.safetensors", "give the folder .*half instead"),

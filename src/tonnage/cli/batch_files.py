@@ -40,7 +40,10 @@ class ResultFile:
         """
         self._path = path
         if path.exists() and not path.is_file():
-            raise BatchError(f"{path} is no plain file, which results need to be gone on with.")
+            raise BatchError(
+                f"{path} is no plain file; results are appended, and gone on with after a kill, so "
+                "give one."
+            )
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -174,8 +174,8 @@ def _local_folder(name: str, path: Path) -> ModelSource:
     if (path / "config.json").is_file():
         return ModelSource(name, path, "folder")
     models = sorted(file.name for file in path.glob("*.gguf"))
-    holds = f"it holds {', '.join(models[:5])}: name one" if models else "and no GGUF file"
-    raise ModelNotFoundError(f"The folder {name} has no config.json; {holds}.")
+    holds = f"; it holds {', '.join(models[:5])}: name one" if models else " and no GGUF file"
+    raise ModelNotFoundError(f"The folder {name} has no config.json{holds}.")
 
 
 def _find(name: str, catalogs: Catalogs, environ: Mapping[str, str]) -> CatalogEntry:
