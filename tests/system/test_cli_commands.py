@@ -21,7 +21,18 @@ def test_version_and_help(tmp_path):
     bare, asked = tonnage(tmp_path), tonnage(tmp_path, "--help")
     assert bare.returncode == asked.returncode == 0
     assert bare.stdout == asked.stdout
-    for command in ("run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit"):
+    for command in (
+        "run",
+        "plan",
+        "batch",
+        "embed",
+        "pull",
+        "list",
+        "rm",
+        "doctor",
+        "bench",
+        "audit",
+    ):
         assert f"\n    {command} " in bare.stdout
         assert tonnage(tmp_path, command, "--help").returncode == 0
 
