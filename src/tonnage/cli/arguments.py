@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 
 def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
-    """Give words behind options to the model and the prompt that lack one; return what is left.
+    """Give words behind options to model, prompt or texts that lack them; return what is left.
 
     argparse takes `MODEL --seed 1 PROMPT` for one without a prompt.
     """
@@ -53,6 +53,8 @@ def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
         if is_word and getattr(args, name, "") is None:
             setattr(args, name, rest[0])
             rest = rest[1:]
+    if getattr(args, "texts", None) == [] and not any(word.startswith("-") for word in rest):
+        args.texts, rest = rest, []
     return rest
 
 
