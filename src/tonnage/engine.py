@@ -1,6 +1,7 @@
 """The composition root: the only module that knows every room."""
 
 import os
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -285,9 +286,16 @@ class Engine:
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
-    ) -> list[int]:
-        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
-        if isinstance(prompt, str):
+    ) -> Sequence[int]:
+        """Return the token ids of a prompt in any form. Raises RequestError for an empty one.
+
+        An array of ids is taken as it is: answers to the same prompt share it.
+        """
+        tokens: Sequence[int]
+        if isinstance(prompt, array):
+            tokens = prompt
+            self._check_ids(tokens)
+        elif isinstance(prompt, str):
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
@@ -301,7 +309,7 @@ class Engine:
             raise RequestError("The prompt is empty; give it at least one token.")
         return tokens
 
-    def _check_ids(self, tokens: list[int]) -> None:
+    def _check_ids(self, tokens: Sequence[int]) -> None:
         wrong = next((t for t in tokens if not 0 <= t < self.plan.vocab_size), None)
         if wrong is not None:
             size = f"{self.plan.vocab_size:,}"

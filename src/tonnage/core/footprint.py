@@ -35,6 +35,8 @@ CONNECTION_BYTES = 48 << 10
 # keep of it, by the longest body: 51 to 54 with bodies and answers of 500 KB of every kind, half of
 # which other items leave unused meanwhile.
 BODY_FACTOR = 24
+# Of those, what answers hold while they wait for their turn or for others of their request.
+ANSWERS_FACTOR = 8
 # Many answers at once: what the allocator keeps for the thread that steps, the objects of each
 # answer, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
 REQUESTS_BYTES = 2560 << 10

@@ -1,0 +1,106 @@
+"""What answers may hold, counted before it is taken."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tonnage.core.errors import RequestError
+from tonnage.server.decoding import require_few_values
+from tonnage.server.exchange import Exchange, Intake, Limits
+from tonnage.server.failures import HttpError
+from tonnage.server.room import Room
+
+
+def test_a_full_room_refuses_until_something_is_given_back():
+    room = Room(1000)
+    room.hold(600)
+    with pytest.raises(HttpError, match="600 of 1,000 bytes, and this request takes 500") as caught:
+        room.hold(500)
+    assert caught.value.status == 429
+    assert caught.value.headers == {"retry-after": "1"}
+    room.release(600)
+    room.hold(1000)
+    assert room.held_bytes == 1000
+
+
+def test_what_never_fits_is_told_so():
+    room = Room(1000)
+    for held, own in ((0, 0), (900, 900)):
+        room.held_bytes = held
+        with pytest.raises(HttpError, match="together take 1,001 bytes") as caught:
+            room.hold(1001 - own, own)
+        assert caught.value.status == 400
+        assert room.held_bytes == held
+
+
+def test_a_single_answer_finds_a_place_in_an_empty_room_alone():
+    room = Room(1000)
+    room.hold(5000, is_one=True)
+    with pytest.raises(HttpError):
+        room.hold(1, is_one=True)
+    room.release(5000)
+    assert room.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [(b"[[],[]]", 3), (b'{"a":{},"b":[{}]}', 4), (b'{"a":"[[[[{{{\\"[["}', 1), (b'"[[[["', 0)],
+)
+def test_lists_and_objects_are_counted_outside_of_texts(body, most):
+    require_few_values(body, most)
+    if most:
+        with pytest.raises(HttpError, match=f"{most} lists and objects") as caught:
+            require_few_values(body, most - 1)
+        assert caught.value.status == 413
+
+
+def exchange_of(intake: Intake, *parts: bytes) -> Exchange:
+    events = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    events.append({"type": "http.request", "body": b""})
+
+    async def receive() -> Any:
+        return events.pop(0)
+
+    async def send(event: Any) -> None:
+        raise AssertionError(event)
+
+    head = [(b"content-type", b"application/json")]
+    scope = {"method": "POST", "path": "/", "headers": head}
+    return Exchange(scope, receive, send, Limits(body_bytes=1 << 15), intake)
+
+
+def test_a_body_of_too_many_lists_is_refused_before_it_is_decoded():
+    few, many = b"[" + b"[]," * 500 + b"0]", b"[" + b"[]," * 512 + b"0]"
+    assert asyncio.run(exchange_of(Intake(), few[:100], few[100:]).body()) == few
+    with pytest.raises(HttpError, match="513 lists and objects; at most 512"):
+        asyncio.run(exchange_of(Intake(), many).body())
+
+
+def test_one_body_at_a_time_is_prepared_and_what_failed_holds_nothing():
+    order: list[str] = []
+
+    async def make(name: str) -> str:
+        order.append(f"{name} begins")
+        await asyncio.sleep(0)
+        order.append(f"{name} ends")
+        if name == "b":
+            kept = "x" * 1000
+            raise RequestError(f"No {len(kept)}.")
+        return name
+
+    async def all_() -> list[Any]:
+        intake = Intake()
+        work = [exchange_of(intake).prepared(lambda name=name: make(name)) for name in "abc"]
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    first, failed, last = asyncio.run(all_())
+    assert (first, last) == ("a", "c")
+    assert order == [f"{name} {what}" for name in "abc" for what in ("begins", "ends")]
+    assert isinstance(failed, RequestError)
+    trace, names = failed.__traceback__, []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    assert "make" not in names
+    assert failed.__context__ is None
