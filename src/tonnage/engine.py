@@ -14,7 +14,7 @@ from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import format_bytes, parse_bytes
 from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
-from tonnage.generation import Generation
+from tonnage.generation import Generation, require_known
 from tonnage.headers import read_model
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
@@ -287,33 +287,23 @@ class Engine:
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
     ) -> Sequence[int]:
-        """Return the token ids of a prompt in any form. Raises RequestError for an empty one.
-
-        An array of ids is taken as it is: answers to the same prompt share it.
-        """
+        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
         tokens: Sequence[int]
-        if isinstance(prompt, array):
-            tokens = prompt
-            self._check_ids(tokens)
-        elif isinstance(prompt, str):
+        if isinstance(prompt, str):
             if raw or self.tokenizer.chat_template is None:
                 tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
                 tokens = self.encode_chat([{"role": "user", "content": prompt}])
         elif all(isinstance(item, int) for item in prompt):
-            tokens = [int(item) for item in prompt if isinstance(item, int)]
-            self._check_ids(tokens)
+            # Answers to the same prompt share an array of ids.
+            shared = isinstance(prompt, array)
+            tokens = prompt if shared else [int(one) for one in prompt if isinstance(one, int)]
+            require_known(tokens, self.plan.vocab_size)
         else:
             tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
         if not tokens:
             raise RequestError("The prompt is empty; give it at least one token.")
         return tokens
-
-    def _check_ids(self, tokens: Sequence[int]) -> None:
-        wrong = next((t for t in tokens if not 0 <= t < self.plan.vocab_size), None)
-        if wrong is not None:
-            size = f"{self.plan.vocab_size:,}"
-            raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
 
     def encode_chat(
         self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import ANSWERS_FACTOR, TRACES_BYTES, server_bytes
+from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.serving.build import ServingOptions
 
@@ -54,7 +54,7 @@ def serve(args: Namespace) -> int:
     limits = Limits(
         body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
     )
-    rooms = Rooms(ANSWERS_FACTOR * limits.body_bytes)
+    rooms = Rooms(answers_bytes(limits.body_bytes))
     pool = _pool(args, roster, server_now_bytes, rooms)
     try:
         _load_first(pool, roster)

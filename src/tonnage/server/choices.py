@@ -1,6 +1,7 @@
 """The answers to one request: pieces as they come, calls told from text, what came of each."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Sequence
 from sys import getsizeof
 from typing import Any
@@ -9,7 +10,7 @@ import msgspec
 
 from tonnage.generation import TokenLogprob
 from tonnage.server.answers import Answer
-from tonnage.server.room import TOKEN_BYTES, Rooms
+from tonnage.server.room import ANSWER_BYTES, ENDED_BYTES, Rooms
 from tonnage.server.tool_calls import Call, ToolParser
 from tonnage.serving.job import Piece
 from tonnage.text.tokenizer import Tokenizer
@@ -68,7 +69,9 @@ class Choice:
         generation = self.answer.generation
         self.texts = [self.text]
         generation.text = ""
-        num_bytes = getsizeof(self.texts[0]) + TOKEN_BYTES * len(generation.tokens)
+        generation.tokens = array("i", generation.tokens)
+        kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
+        num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
         self._rooms.answers.hold(num_bytes, own_bytes)
         self.held_bytes += num_bytes
 

@@ -41,7 +41,7 @@ class Limits:
     that answers get to end after SIGTERM.
     """
 
-    body_bytes: int = 512 << 10
+    body_bytes: int = 256 << 10
     body_s: float = 30.0
     stall_s: float = 60.0
     connections: int = 128

@@ -6,10 +6,13 @@ from tonnage.server.failures import HttpError, too_many
 ANSWER_BYTES = 8 << 10
 # A token of its prompt, in the request and in the queue.
 PROMPT_TOKEN_BYTES = 8
-# A token of an answer that has ended before others of its request: an integer and its place.
-TOKEN_BYTES = 40
+# A text that is to be embedded, and a token of it.
+INPUT_BYTES = 160
+INPUT_TOKEN_BYTES = 4
+# What is left of those when an answer has ended before others of its request.
+ENDED_BYTES = 4 << 10
 # 110 bytes each, and in one answer at a time 200 more while it becomes JSON.
-MOST_LOGPROBS = 32_768
+MOST_LOGPROBS = 16_384
 
 
 class Room:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.core.footprint import ANSWERS_FACTOR
+from tonnage.core.footprint import answers_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
@@ -25,7 +25,13 @@ from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
 from tonnage.server.openai_schema import Sampling, Wishes
-from tonnage.server.room import ANSWER_BYTES, PROMPT_TOKEN_BYTES, Rooms
+from tonnage.server.room import (
+    ANSWER_BYTES,
+    INPUT_BYTES,
+    INPUT_TOKEN_BYTES,
+    PROMPT_TOKEN_BYTES,
+    Rooms,
+)
 from tonnage.server.tenants import Tenant
 from tonnage.server.trace import Trace
 from tonnage.serving.embedding import Embedding
@@ -35,8 +41,6 @@ _SAME_NAMES = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p",
     "repetition_penalty", "ignore_eos",
 )  # fmt: skip
-# A text to be embedded, beside its tokens.
-_INPUT_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Service:
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
-        self.rooms = rooms or Rooms(ANSWERS_FACTOR * Limits().body_bytes)
+        self.rooms = rooms or Rooms(answers_bytes(Limits().body_bytes))
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -142,6 +146,7 @@ class Service:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
+            _ = future.cancelled() or future.exception()  # nobody is left to be told
             raise
 
     async def encode_chat(
@@ -258,8 +263,8 @@ class Service:
         """
         # Texts are queued as others are done, so many at once.
         width = min(len(prompts), 2 * self.engine.plan.concurrency)
-        held_bytes = width * ANSWER_BYTES + sum(map(len, prompts)) * PROMPT_TOKEN_BYTES
-        held_bytes += len(prompts) * _INPUT_BYTES + written_bytes
+        held_bytes = width * ANSWER_BYTES + sum(map(len, prompts)) * INPUT_TOKEN_BYTES
+        held_bytes += len(prompts) * INPUT_BYTES + written_bytes
         self.rooms.answers.hold(held_bytes, is_one=len(prompts) == 1)
         try:
             order.tenant.admit(time.monotonic())
