@@ -295,9 +295,11 @@ class Engine:
             else:
                 tokens = self.encode_chat([{"role": "user", "content": prompt}])
         elif all(isinstance(item, int) for item in prompt):
-            # Answers to the same prompt share an array of ids.
-            shared = isinstance(prompt, array)
-            tokens = prompt if shared else [int(one) for one in prompt if isinstance(one, int)]
+            tokens = (
+                prompt
+                if isinstance(prompt, array)
+                else [int(one) for one in prompt if isinstance(one, int)]
+            )
             require_known(tokens, self.plan.vocab_size)
         else:
             tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])

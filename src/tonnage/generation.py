@@ -155,12 +155,14 @@ class Answer:
         generation.text += text
         if self._text.stopped_at is not None:
             generation.finish_reason, generation.stopped_at = "stop", self._text.stopped_at
+            self._sampler = self._constraint = None
         elif len(generation.tokens) >= self.max_tokens:
             text += self.end("length")
         return text
 
     def end(self, reason: str) -> str:
         """End the answer here; return the text that was held back until now."""
+        self._sampler = self._constraint = None  # others of its request may go on for long
         tail = self._text.flush()
         self.generation.text += tail
         self.generation.stopped_at = self._text.stopped_at

@@ -1,5 +1,6 @@
 """Raw sockets with bad manners: nothing stalls the others, nothing is kept, nothing leaks."""
 
+import contextlib
 import json
 import re
 import socket
@@ -297,6 +298,27 @@ def test_many_at_once_are_all_answered(engine):
         for thread in threads:
             thread.join(30)
     assert statuses == [200] * 160
+
+
+def test_a_header_of_many_lines_is_refused(server):
+    fields = {f"h{number}": "1" for number in range(90)}
+    assert answer(server, request(chat(), **fields))[0] == 200
+    status, body = answer(server, request(chat(), **fields, **{f"i{n}": "1" for n in range(20)}))
+    assert (status, json.loads(body)["error"]["code"]) == (431, "header_too_large")
+    assert answer(server, request(chat() + b"\n" * 500))[0] == 200  # lines of a body are its own
+
+
+def test_many_lines_behind_another_request_end_the_connection(server):
+    first = request(b"", "/health", method="GET")
+    second = request(chat(), **{f"h{number}": "1" for number in range(110)})
+    with closing(connect(server)) as sock:
+        sock.sendall(first + second)
+        seen = b""
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(65_536):
+                seen += part
+    assert seen.count(b"HTTP/1.1 ") <= 1
+    assert works(server)
 
 
 def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):

@@ -1,15 +1,21 @@
 """What answers may hold, counted before it is taken."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tonnage.core.errors import RequestError
+from tonnage.core.sampling import SamplingOptions
+from tonnage.generation import Answer, Generation
 from tonnage.server.decoding import require_few_values
 from tonnage.server.exchange import Exchange, Intake, Limits
 from tonnage.server.failures import HttpError
 from tonnage.server.room import Room
+from tonnage.server.service import Service
 
 
 def test_a_full_room_refuses_until_something_is_given_back():
@@ -104,3 +110,51 @@ def test_one_body_at_a_time_is_prepared_and_what_failed_holds_nothing():
         trace = trace.tb_next
     assert "make" not in names
     assert failed.__context__ is None
+
+
+def test_who_is_cancelled_waits_until_the_thread_holds_nothing():
+    service: Any = object.__new__(Service)
+    release = threading.Event()
+
+    async def all_() -> None:
+        work = asyncio.create_task(Service.aside(service, lambda: release.wait(5)))
+        await asyncio.sleep(0.01)
+        work.cancel()
+        await asyncio.sleep(0.01)
+        assert not work.done()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    with ThreadPoolExecutor(1) as service._worker:
+        asyncio.run(all_())
+
+
+class Noting:
+    """A sampler that notes what it is told."""
+
+    def __init__(self, vocab_size: int, params: object) -> None:
+        self.seen: list[int] = []
+
+    def observe(self, token: int) -> None:
+        self.seen.append(token)
+
+
+@pytest.mark.parametrize(("penalty", "seen"), [(1.0, []), (1.1, [5, 6])])
+def test_an_answer_that_waits_has_nothing_to_draw_with(monkeypatch, penalty, seen):
+    made: list[str] = []
+    monkeypatch.setattr("tonnage.generation.Sampler", Noting)
+    plan: Any = SimpleNamespace(vocab_size=9, context_tokens=8, family="tiny")
+    tokenizer: Any = SimpleNamespace(eos_ids=frozenset())
+    constraint: Any = SimpleNamespace(mask=lambda: b"", accept=made.append)
+    monkeypatch.setattr(Noting, "set_mask", lambda self, mask: made.append("mask"), raising=False)
+    options = SamplingOptions(
+        repetition_penalty=penalty, constraint=lambda: made.append("constraint") or constraint
+    )
+    answer = Answer(Generation([5, 6], options, 0), tokenizer, plan)
+    assert made == []
+    sampler: Any = answer.row(3)[0]
+    assert sampler.seen == seen
+    assert made == ["constraint", "mask"]
+    assert answer.row(0)[0] is sampler
+    assert made == ["constraint", "mask", "mask"]

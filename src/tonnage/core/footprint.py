@@ -32,9 +32,9 @@ TRACES_BYTES = 20 * MIB
 # KiB (10,000 of them).
 CONNECTION_BYTES = 48 << 10
 # By the longest body: 4 for bodies that are held, 4 for answers on their way to readers, 6 for
-# answers that wait, and for one body at a time its objects and tokens: 17 to 42 measured, most for
-# one word of half a million letters with a character beyond 16 bits.
-BODY_FACTOR = 48
+# answers that wait, and for one body at a time its objects and tokens: 17 to 46 measured, most for
+# a single word of two million letters with a character beyond 16 bits.
+BODY_FACTOR = 60
 ANSWERS_FACTOR = 6
 # Answers have so much however short bodies are: room for 64 that are short.
 MIN_ANSWERS_BYTES = 512 << 10
