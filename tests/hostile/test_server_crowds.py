@@ -41,6 +41,7 @@ def port_of(url: str) -> int:
 
 def memory(url: str) -> tuple[int, int, int]:
     """Return (resident, peak, planned) bytes."""
+    time.sleep(0.25)  # a look is shared for 0.2 s
     told = fetched(f"{url}/memory")
     return told["rss_bytes"], told["peak_rss_bytes"], told["total_bytes"]
 
