@@ -4,7 +4,7 @@ from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
-from tonnage.core.errors import LogitsError, RequestError, TonnageError
+from tonnage.core.errors import LogitsError, TonnageError
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import Constraint, SamplingOptions
 from tonnage.runtime.executor import Row
@@ -61,14 +61,6 @@ class Generation:
         """Tokens per second after the first one, 0 when there was only one."""
         steps = len(self.tokens) - 1
         return steps / (self.decode_ns * 1e-9) if steps > 0 and self.decode_ns else 0.0
-
-
-def require_known(tokens: Sequence[int], vocab_size: int) -> None:
-    """Raise RequestError for a token id that is outside of the vocabulary."""
-    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
-    if wrong is not None:
-        size = f"{vocab_size:,}"
-        raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
 
 
 def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
