@@ -211,6 +211,8 @@ def test_a_full_queue_says_when_to_come_back(engine):
         for count, sock in enumerate(socks, 1):
             sock.sendall(wanted)
             wait_until(lambda count=count: server.service.metrics.in_progress == count)
+            # Or the first one still has the only place in the queue when the second one comes.
+            wait_until(lambda: other._serving.loop.scheduler.num_running == 1)
         with closing(connect(server)) as sock:
             sock.sendall(wanted)
             status, body = read_answer(sock)
