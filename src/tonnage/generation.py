@@ -1,12 +1,12 @@
 """An answer while it is being made: an iterator of pieces of text, and what it came to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.core.errors import LogitsError, TonnageError
 from tonnage.core.plan import Plan
-from tonnage.core.sampling import SamplingOptions
+from tonnage.core.sampling import Constraint, SamplingOptions
 from tonnage.runtime.executor import Row
 from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
@@ -31,10 +31,10 @@ class Generation:
     queue_ns: before its prompt was begun, a part of the time to the first token.
     """
 
-    prompt: list[int]
+    prompt: Sequence[int]
     options: SamplingOptions
     seed: int
-    tokens: list[int] = field(default_factory=list)
+    tokens: MutableSequence[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     text: str = ""
     finish_reason: str | None = None
@@ -78,14 +78,16 @@ class Answer:
     """An answer in the making: takes one drawn token after another and fills a `Generation`."""
 
     def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: Plan) -> None:
-        """Begin the answer to generation.prompt; nothing is drawn yet."""
+        """Begin the answer to generation.prompt; nothing is drawn yet.
+
+        What drawing takes is made with the first draw: a thousand answers may wait for it.
+        """
         options = generation.options
         self.generation = generation
         self._family = plan.family
-        self.sampler = Sampler(plan.vocab_size, native_params(options, generation.seed))
-        for token in generation.prompt:
-            self.sampler.observe(token)
-        self._constraint = None if options.constraint is None else options.constraint()
+        self._vocab_size = plan.vocab_size
+        self._sampler: Sampler | None = None
+        self._constraint: Constraint | None = None
         self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
         self._text = Detokenizer(tokenizer, options.stop)
         room = plan.context_tokens - len(generation.prompt)
@@ -103,10 +105,21 @@ class Answer:
 
     def row(self, index: int) -> Row:
         """Return how the next token is drawn from the `index`-th row of a step's logits."""
+        sampler = self._sampler or self._begin()
         if self._constraint is not None:
-            self.sampler.set_mask(self._constraint.mask())
+            sampler.set_mask(self._constraint.mask())
         wanted = self.generation.options.logprobs
-        return self.sampler, index, -1 if wanted is None else wanted
+        return sampler, index, -1 if wanted is None else wanted
+
+    def _begin(self) -> Sampler:
+        generation, options = self.generation, self.generation.options
+        sampler = Sampler(self._vocab_size, native_params(options, generation.seed))
+        if options.repetition_penalty != 1:  # nothing else asks what the prompt held
+            for token in generation.prompt:
+                sampler.observe(token)
+        self._constraint = None if options.constraint is None else options.constraint()
+        self._sampler = sampler
+        return sampler
 
     def take(self, drawn: Sampled | str) -> int:
         """Return the token that was drawn. Raises LogitsError where there is a reason instead."""
@@ -134,12 +147,14 @@ class Answer:
         generation.text += text
         if self._text.stopped_at is not None:
             generation.finish_reason, generation.stopped_at = "stop", self._text.stopped_at
+            self._sampler = self._constraint = None
         elif len(generation.tokens) >= self.max_tokens:
             text += self.end("length")
         return text
 
     def end(self, reason: str) -> str:
         """End the answer here; return the text that was held back until now."""
+        self._sampler = self._constraint = None  # others of its request may go on for long
         tail = self._text.flush()
         self.generation.text += tail
         self.generation.stopped_at = self._text.stopped_at

@@ -1,5 +1,6 @@
 """From a prompt in any form to token ids: text, ids, or messages in the model's chat template."""
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,18 @@ class Prompts:
         self._own_bytes = own_bytes
         self._template: ChatTemplate | None = None
 
-    def encode(self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool) -> list[int]:
-        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
-        if isinstance(prompt, str):
+    def encode(
+        self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
+    ) -> Sequence[int]:
+        """Return the token ids of a prompt in any form. Raises RequestError for an empty one.
+
+        An array of ids is returned as it is: answers to the same prompt share it.
+        """
+        tokens: Sequence[int]
+        if isinstance(prompt, array):
+            tokens = prompt
+            self._check_ids(tokens)
+        elif isinstance(prompt, str):
             if raw or self._tokenizer.chat_template is None:
                 tokens = self._tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
@@ -72,7 +82,7 @@ class Prompts:
         )
         return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
 
-    def _check_ids(self, tokens: list[int]) -> None:
+    def _check_ids(self, tokens: Sequence[int]) -> None:
         wrong = next((t for t in tokens if not 0 <= t < self._vocab_size), None)
         if wrong is not None:
             size = f"{self._vocab_size:,}"

@@ -1,5 +1,6 @@
 """Raw sockets with bad manners: nothing stalls the others, nothing is kept, nothing leaks."""
 
+import contextlib
 import io
 import json
 import re
@@ -210,6 +211,8 @@ def test_a_full_queue_says_when_to_come_back(engine):
         for count, sock in enumerate(socks, 1):
             sock.sendall(wanted)
             wait_until(lambda count=count: server.service.metrics.in_progress == count)
+            # Or the first one still has the only place in the queue when the second one comes.
+            wait_until(lambda: other._serving.loop.scheduler.num_running == 1)
         with closing(connect(server)) as sock:
             sock.sendall(wanted)
             status, body = read_answer(sock)
@@ -295,8 +298,29 @@ def test_many_at_once_are_all_answered(engine):
     assert statuses == [200] * 160
 
 
+def test_a_header_of_many_lines_is_refused(server):
+    fields = {f"h{number}": "1" for number in range(90)}
+    assert answer(server, request(chat(), **fields))[0] == 200
+    status, body = answer(server, request(chat(), **fields, **{f"i{n}": "1" for n in range(20)}))
+    assert (status, json.loads(body)["error"]["code"]) == (431, "header_too_large")
+    assert answer(server, request(chat() + b"\n" * 500))[0] == 200  # lines of a body are its own
+
+
+def test_many_lines_behind_another_request_end_the_connection(server):
+    first = request(b"", "/health", method="GET")
+    second = request(chat(), **{f"h{number}": "1" for number in range(110)})
+    with closing(connect(server)) as sock:
+        sock.sendall(first + second)
+        seen = b""
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(65_536):
+                seen += part
+    assert seen.count(b"HTTP/1.1 ") <= 1
+    assert works(server)
+
+
 def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
-    monkeypatch.setattr("tonnage.server.choices.MOST_LOGPROBS", 3000)
+    monkeypatch.setattr("tonnage.server.room.MOST_LOGPROBS", 3000)
     wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0}
     status, body = answer(server, request(chat(**wanted, max_tokens=200)))
     assert status == 400
@@ -308,7 +332,7 @@ def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
     assert status == 200
     assert body.count(b'"top_logprobs":[{') == 1200  # a stream keeps nothing, so it may be long
     wait_until(lambda: server.service.metrics.in_progress == 0)
-    assert server.service._logprobs.num_held == 0
+    assert server.service.rooms.logprobs.num_held == 0
 
 
 class Gone(io.StringIO):

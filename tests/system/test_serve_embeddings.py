@@ -206,7 +206,7 @@ def test_half_an_answer_does_not_look_like_a_whole_one(engine, capsys):
 
 def test_a_client_that_goes_away_frees_everything(server, engine):
     scheduler = engine._serving.loop.scheduler
-    body = json.dumps({"model": NAME, "input": ["word " * 60] * 1500}).encode()
+    body = json.dumps({"model": NAME, "input": ["word " * 60] * 700}).encode()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
     wait_until(lambda: scheduler.num_running > 0)

@@ -17,6 +17,13 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
     return Tokenizer.from_folder(write_hf(tmp_path_factory.mktemp("m") / "hf", model))
 
 
+@pytest.fixture(scope="module")
+def small_windows():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tonnage.text.tokenizer._WINDOW_BYTES", 40)
+        yield
+
+
 def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special=False, parse_special=True, has_marks=True)
 
@@ -37,7 +44,7 @@ def test_the_templates_own_token_counts_and_the_strangers_does_not(tokenizer):
 def test_a_broken_text_has_the_tokens_of_the_plain_text(tokenizer, parts):
     text = "".join(parts)
     escaped = broken(text, tokenizer)
-    assert not tokenizer.control_texts(escaped)
+    assert not list(tokenizer.control_places(escaped.encode()))
     assert encoded(tokenizer, escaped) == plain(tokenizer, text.replace(MARK, "\ufffd"))
 
 
@@ -54,3 +61,16 @@ def test_a_value_that_nests_deeply_is_refused(tokenizer):
         value = [value]
     with pytest.raises(RequestError, match="nests values deeper"):
         broken(value, tokenizer)
+
+
+@given(parts=st.lists(st.sampled_from([END, "<|en", "<", "é", " ", "the", "x" * 9]), max_size=60))
+def test_a_long_text_is_searched_window_by_window(tokenizer, small_windows, parts):
+    data = "".join(parts).encode()
+    whole = [at for at in range(len(data)) if data[at:].startswith(END.encode())]
+    assert [at for at, _ in tokenizer.control_places(data)] == whole
+
+
+@given(ids=st.lists(st.integers(0, NUM_BYTES - 1), max_size=200))
+def test_a_text_in_parts_is_the_text(tokenizer, ids):
+    whole = b"".join(map(tokenizer.token_bytes, ids)).decode("utf-8", "replace")
+    assert "".join(tokenizer.decoded(ids)) == tokenizer.decode(ids) == whole

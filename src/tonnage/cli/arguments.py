@@ -225,7 +225,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
     add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
     add("--load-wait", type=int, metavar="S", default=60, help="seconds to wait for a model (60)")
-    add("--max-body", type=int, metavar="KIB", default=512, help="size of a request (512)")
+    add("--max-body", type=int, metavar="KIB", default=256, help="size of a request (256)")
     add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
     add("--plan", action="store_true", help="print what these options would take, and end")
     add("--json", action="store_true", help="with --plan: print one JSON object, nothing else")

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,7 @@ class Results:
     def answer(self) -> None:
         """Answer every line; each result is written as soon as its turn has come."""
         asked: list[tuple[int, BatchRequest]] = []
-        prompts: list[list[int]] = []
+        prompts: list[Sequence[int]] = []
         for index, line in enumerate(self._lines):
             try:
                 request = parse_line(line, self._work.defaults, raw=self._work.raw)

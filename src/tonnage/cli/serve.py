@@ -14,7 +14,7 @@ from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.roster_table import placement_lines, render_roster, roster_json
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import TRACES_BYTES, server_bytes
+from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
 from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.serving.build import ServingOptions
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tonnage.planner.choose import Choice
     from tonnage.roster import Roster
     from tonnage.server.model_pool import ModelPool
+    from tonnage.server.room import Rooms
     from tonnage.server.trace import Tracer
 
 _KEY_VARIABLE = "TONNAGE_API_KEY"
@@ -41,6 +42,7 @@ def serve(args: Namespace) -> int:
     try:
         from tonnage.server.cross_origin import require_origins
         from tonnage.server.exchange import Limits
+        from tonnage.server.room import Rooms
         from tonnage.server.run import Settings, allow_connections, bind
         from tonnage.server.run import serve as run
         from tonnage.server.tenants import read_tenants
@@ -57,7 +59,8 @@ def serve(args: Namespace) -> int:
     limits = Limits(
         body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
     )
-    pool = _pool(args, roster, server_now_bytes)
+    rooms = Rooms(answers_bytes(limits.body_bytes))
+    pool = _pool(args, roster, server_now_bytes, rooms)
     try:
         _load_first(pool, roster)
     except BaseException:
@@ -158,7 +161,7 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
     return tell
 
 
-def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPool":
+def _pool(args: Namespace, roster: "Roster", server_now_bytes: int, rooms: "Rooms") -> "ModelPool":
     from tonnage.roster import Offer, release
     from tonnage.server.metrics import Metrics
     from tonnage.server.model_pool import ModelPool, OnLoad, Place, ServedModel, Waits
@@ -172,7 +175,8 @@ def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPoo
 
         def open_(metrics: Metrics, told: OnLoad) -> Service:
             engine = offer.open(told)
-            return Service(engine, engine, names, with_forms=args.forms, metrics=metrics)
+            forms = args.forms
+            return Service(engine, engine, names, with_forms=forms, metrics=metrics, rooms=rooms)
 
         size = Size(offer.resident_bytes, offer.loading_bytes)
         place = Place(offer.together, offer.in_place_of)

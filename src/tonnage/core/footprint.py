@@ -31,10 +31,13 @@ TRACES_BYTES = 20 * MIB
 # What one connection may hold: 16 KiB read, as much of a header, 32 KiB written. Idle it takes 5.4
 # KiB (10,000 of them).
 CONNECTION_BYTES = 48 << 10
-# Bodies that are read, their objects and tokens, answers that wait for readers, and what allocators
-# keep of it, by the longest body: 51 to 54 with bodies and answers of 500 KB of every kind, half of
-# which other items leave unused meanwhile.
-BODY_FACTOR = 24
+# By the longest body: 4 for bodies that are held, 4 for answers on their way to readers, 6 for
+# answers that wait, and for one body at a time its objects and tokens: 17 to 46 measured, most for
+# a single word of two million letters with a character beyond 16 bits.
+BODY_FACTOR = 60
+ANSWERS_FACTOR = 6
+# Answers have so much however short bodies are: room for 64 that are short.
+MIN_ANSWERS_BYTES = 512 << 10
 # Many answers at once: what the allocator keeps for the thread that steps, the objects of each
 # answer, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
 REQUESTS_BYTES = 2560 << 10
@@ -96,6 +99,11 @@ def tokenizer_bytes(facts: TextFacts) -> int:
 def server_bytes(connections: int, body_bytes: int) -> int:
     """Return what serving takes for so many connections and bodies of at most `body_bytes`."""
     return SERVER_BYTES + connections * CONNECTION_BYTES + BODY_FACTOR * body_bytes
+
+
+def answers_bytes(body_bytes: int) -> int:
+    """Return what answers may hold that wait, of all requests; a part of `server_bytes`."""
+    return max(MIN_ANSWERS_BYTES, ANSWERS_FACTOR * body_bytes)
 
 
 def requests_bytes(concurrency: int, context_tokens: int) -> int:

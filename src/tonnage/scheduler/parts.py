@@ -1,5 +1,6 @@
 """The parts of a step, and how requests end."""
 
+from array import array
 from dataclasses import dataclass
 
 from tonnage.core.errors import TonnageError
@@ -15,7 +16,7 @@ class Part:
     """
 
     sequence: Sequence
-    tokens: list[int]
+    tokens: "array[int]"
     position: int
     ends: bool
 

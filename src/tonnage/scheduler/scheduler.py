@@ -5,6 +5,7 @@ with Sarathi-Serve" (Agrawal et al., 2024): rows of running answers first, then 
 that keeps the step within the longest gap an answer may have.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 
 from tonnage.core.errors import DeadlineError, TonnageError
@@ -89,7 +90,7 @@ class Scheduler:
             needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
             raise self.ladder.queue_refusal(len(self._waiting), needed, self._retry_after_s())
         self._order.enter(request.tenant, {s.request.tenant for s in self._all.values()})
-        sequence = Sequence(request, list(request.prompt))
+        sequence = Sequence(request, array("i", request.prompt))
         self._all[request.id] = sequence
         self._waiting.append(sequence)
         self._deadlines += request.deadline_ns is not None

@@ -1,5 +1,7 @@
 """One request's tokens and the pages that hold them."""
 
+from array import array
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ class Request:
     """
 
     id: int
-    prompt: list[int]
+    prompt: Items[int]
     max_tokens: int
     arrival_ns: int
     priority: int = 0
@@ -48,7 +50,7 @@ class Sequence:
     """
 
     request: Request
-    tokens: list[int]
+    tokens: "array[int]"
     num_computed: int = 0
     num_cached: int = 0
     num_preempted: int = 0

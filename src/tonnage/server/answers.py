@@ -45,7 +45,7 @@ class AsyncEngine(Protocol):
 
     def stream(
         self,
-        prompt: list[int],
+        prompt: Sequence[int],
         options: SamplingOptions,
         *,
         priority: int = 0,

@@ -103,15 +103,22 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of ASGI."""
         exchange = Exchange(scope, receive, send, self._limits, self._intake)
+        exchange.trace.is_told = self._tracer is not None
         path = route_of(exchange.path)
+        failure = None
         try:
             await self._answer(exchange, path)
         except (ClientGoneError, asyncio.CancelledError):
             pass  # nobody is there to be answered
         except Exception as error:
-            await self._fail(exchange, error)
+            # What failed, and all that it held, is gone before the answer is sent.
+            failure = failure_of(error)
+            if failure.status >= 500:
+                _report(exchange, error)
         finally:
             exchange.release()
+        if failure is not None:
+            await self._fail(exchange, failure)
         route = path if path in ROUTES else "other"
         self.pool.requests.answered(route, exchange.status)
         if self._tracer is not None and exchange.method == "POST":
@@ -156,11 +163,8 @@ class App:
                 code="unknown_host",
             )
 
-    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+    async def _fail(self, exchange: Exchange, failure: HttpError) -> None:
         """Answer with an error, in the words of the interface that was used."""
-        failure = failure_of(error)
-        if failure.status >= 500:
-            _report(exchange, error)
         in_anthropic = exchange.path.startswith("/v1/messages")
         told = failure.anthropic() if in_anthropic else failure.openai()
         if not exchange.started:

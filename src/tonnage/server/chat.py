@@ -7,16 +7,28 @@ from typing import Any
 from tonnage.server.choices import Choice, Choices, chat_logprobs
 from tonnage.server.conversation import tool_dicts, turns_of
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import Exchange
+from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.forms import MakeConstraint
 from tonnage.server.openai_schema import ChatRequest, ToolChoice
-from tonnage.server.service import Prompt, Service, options_of, usage_of
+from tonnage.server.service import Asked, Prompt, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
 
 
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
+    asked, num_top = await exchange.prepared(lambda: _asked(service, tenant, body))
+    writer = _Writer(service, asked, num_top)
+    if asked.is_stream:
+        async with service.answering(asked, exchange.trace) as choices:
+            await writer.stream(exchange, choices)
+    else:
+        whole = await service.whole(asked, exchange.trace, writer.whole)
+        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, int | None]:
+    """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
     service.require_model(request.model)
     tools = _tools(request)
@@ -28,21 +40,16 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
     top = (request.top_logprobs or 0) if request.logprobs else None
     constraint = await service.aside(lambda: _constraint(service, request, tools))
     options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
-    writer = _Writer(service, prompt, top)
-    async with service.answering(
+    asked = Asked(
         [prompt],
         options,
         service.order(request, tenant),
-        trace=exchange.trace,
         num_each=request.n or 1,
         tool_names=[tool["function"]["name"] for tool in tools],
-    ) as choices:
-        if request.stream:
-            with_usage = bool(request.stream_options and request.stream_options.include_usage)
-            await writer.stream(exchange, choices, with_usage=with_usage)
-        else:
-            await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header([prompt]))
+        is_stream=bool(request.stream),
+        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+    )
+    return asked, top
 
 
 def _tools(request: ChatRequest) -> list[dict[str, Any]]:
@@ -72,9 +79,9 @@ def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
 class _Writer:
     """Writes one request's answers as OpenAI's objects."""
 
-    def __init__(self, service: Service, prompt: Prompt, num_top: int | None) -> None:
+    def __init__(self, service: Service, asked: Asked, num_top: int | None) -> None:
         self._service = service
-        self._prompt = prompt
+        self._asked = asked
         self._num_top = num_top
         self._common = {
             "id": fresh_id("chatcmpl"),
@@ -93,7 +100,7 @@ class _Writer:
             }
             for index, choice in enumerate(choices.all)
         ]
-        usage = usage_of([self._prompt], choices)
+        usage = usage_of(self._asked.prompts, choices)
         return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
 
     def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
@@ -103,13 +110,13 @@ class _Writer:
         tokenizer = self._service.engine.tokenizer
         return chat_logprobs(tokenizer, choice.take_logprobs(), self._num_top)
 
-    async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
         async for index, piece in choices.pieces():
             choice = choices.all[index]
             parts = choice.finish() if piece is None else choice.take(piece)
             if not exchange.started:
-                await exchange.begin_events(dropped_header([self._prompt]))
+                await exchange.begin_events(dropped_header(self._asked.prompts))
             if not begun[index]:
                 begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})
@@ -118,8 +125,8 @@ class _Writer:
             if piece is None:
                 rest = self._logprobs(choice)
                 await self._chunk(exchange, index, {}, rest, choice.finish_reason)
-        if with_usage:
-            usage = usage_of([self._prompt], choices)
+        if self._asked.with_usage:
+            usage = usage_of(self._asked.prompts, choices)
             await exchange.event({**self._common, **_CHUNK, "choices": [], "usage": usage})
         await exchange.done()
         await exchange.end_events()

@@ -1,46 +1,22 @@
 """The answers to one request: pieces as they come, calls told from text, what came of each."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any
 
 import msgspec
 
 from tonnage.generation import TokenLogprob
 from tonnage.server.answers import Answer
-from tonnage.server.failures import HttpError
+from tonnage.server.room import ANSWER_BYTES, ENDED_BYTES, Rooms
 from tonnage.server.tool_calls import Call, ToolParser
 from tonnage.serving.job import Piece
 from tonnage.text.tokenizer import Tokenizer
 
 # What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.
 _FINISH = {"stop": "stop", "length": "length", "deadline": "length"}
-
-
-# What all answers may hold of log probabilities until they are sent: 110 bytes each, and in one
-# answer at a time 200 more while it becomes JSON.
-MOST_LOGPROBS = 32_768
-
-
-@dataclass(slots=True)
-class LogprobRoom:
-    """Log probabilities, alternatives included, that wait to be sent, of all requests together."""
-
-    num_held: int = 0
-
-    def hold(self, count: int, own: int) -> None:
-        """Count so many more of an answer that holds `own` already. Raises HttpError when full."""
-        if self.num_held + count <= MOST_LOGPROBS:
-            self.num_held += count
-            return
-        sentence = (
-            f"Log probabilities wait for the ends of their answers, {own:,} of them of this one; "
-            f"there is room for {MOST_LOGPROBS:,} in all. Stream the answer, or ask for fewer."
-        )
-        if own == self.num_held:
-            raise HttpError(400, sentence, code="invalid_value", param="logprobs")
-        raise HttpError(503, sentence, code="busy", headers={"retry-after": "1"})
 
 
 class Choice:
@@ -50,21 +26,19 @@ class Choice:
         self,
         answer: Answer,
         tool_names: Sequence[str],
-        end_ids: frozenset[int],
-        room: LogprobRoom,
+        tokenizer: Tokenizer,
+        rooms: Rooms,
     ) -> None:
-        """tool_names: functions that may be called. end_ids: tokens that are no part of a text.
-
-        room: for log probabilities until they are sent.
-        """
+        """tool_names: functions that may be called. rooms: for what waits to be sent."""
         self.answer = answer
         self.texts: list[str] = []
         self.calls: list[Call] = []
         self.logprobs: list[TokenLogprob] = []
         self._parser = ToolParser(tool_names)
-        self._end_ids = end_ids
-        self._room = room
+        self._tokenizer = tokenizer
+        self._rooms = rooms
         self._num_held = 0
+        self.held_bytes = 0
 
     def take(self, piece: Piece) -> list[str | Call]:
         """Take a piece; return the texts and calls that are complete with it.
@@ -72,19 +46,45 @@ class Choice:
         Raises HttpError when there is no room for its log probabilities.
         """
         if piece.logprobs:
-            new = [one for one in piece.logprobs if one.token_id not in self._end_ids]
-            count = sum(1 + len(one.top) for one in new)
-            self._room.hold(count, self._num_held)
+            end_ids = self._tokenizer.eos_ids
+            new = [one for one in piece.logprobs if one.token_id not in end_ids]
+            count = sum(map(self._weight, new))
+            self._rooms.logprobs.hold(count, self._num_held)
             self._num_held += count
             self.logprobs += new
             # The piece has them; the last may not have been handed over yet.
             del self.answer.generation.logprobs[:-1]
         return self._keep(self._parser.push(piece.text))
 
+    def _weight(self, entry: TokenLogprob) -> int:
+        """Return as how many an entry counts: those of long tokens take more as JSON."""
+        ids = (entry.token_id, *(token_id for token_id, _ in entry.top))
+        return sum(1 + len(self._tokenizer.token_bytes(one)) // 8 for one in ids)
+
+    def settle(self, own_bytes: int) -> None:
+        """Make what an ended answer holds small, and count it until the others have ended.
+
+        own_bytes: counted of its request already. Raises HttpError without room.
+        """
+        generation = self.answer.generation
+        self.texts = [self.text]
+        generation.text = ""
+        generation.tokens = array("i", generation.tokens)
+        kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
+        num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
+        self._rooms.answers.hold(num_bytes, own_bytes)
+        self.held_bytes += num_bytes
+
+    def release(self) -> None:
+        """Give back what was counted."""
+        self.take_logprobs()
+        self._rooms.answers.release(self.held_bytes)
+        self.held_bytes = 0
+
     def take_logprobs(self) -> list[TokenLogprob]:
         """Return the log probabilities that came since the last call, and hold them no more."""
         taken, self.logprobs = self.logprobs, []
-        self._room.num_held -= self._num_held
+        self._rooms.logprobs.num_held -= self._num_held
         self._num_held = 0
         return taken
 
@@ -140,6 +140,8 @@ class Choices:
                 raise news
             left -= news is None
             yield index, news
+            if news is None:
+                self.all[index].settle(sum(choice.held_bytes for choice in self.all))
 
     async def complete(self) -> None:
         """Run all answers to their ends."""
@@ -155,7 +157,7 @@ class Choices:
         for task in self._tasks:
             task.cancel()
         for choice in self.all:
-            choice.take_logprobs()
+            choice.release()
             await choice.answer.aclose()
 
 

@@ -1,7 +1,10 @@
 """POST /v1/completions, /tokenize and /detokenize."""
 
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from sys import getsizeof
 from typing import Any
 
 import msgspec
@@ -10,19 +13,37 @@ from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices, text_logprobs
 from tonnage.server.conversation import turns_of
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import Exchange
+from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.openai_schema import CompletionRequest, DetokenizeRequest, TokenizeRequest
-from tonnage.server.service import Prompt, Service, options_of, usage_of
+from tonnage.server.service import Asked, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import fresh_id
 from tonnage.text.tokenizer import Tokenizer
 
 _MAX_PROMPTS = 64
+# Their texts may be of a hundred letters each.
+_TOKENS_AT_ONCE = 64
+# An echoed prompt: the text, with an answer behind it, as JSON, and as that is put together.
+_ECHO_COPIES = 4
 
 
 async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
+    asked, num_top, echoes = await exchange.prepared(lambda: _asked(service, tenant, body))
+    writer = _Writer(service, asked, num_top, echoes)
+    if asked.is_stream:
+        async with service.answering(asked, exchange.trace) as choices:
+            await writer.stream(exchange, choices)
+    else:
+        whole = await service.whole(asked, exchange.trace, writer.whole)
+        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+
+
+async def _asked(
+    service: Service, tenant: Tenant, body: bytes
+) -> tuple[Asked, int | None, list[str]]:
+    """Return what is asked for, how many alternatives are told, and what each text begins with."""
     request = decode(CompletionRequest, body)
     service.require_model(request.model)
     _refuse_unknown(request)
@@ -38,18 +59,19 @@ async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: b
         logprobs=request.logprobs,
         constraint=constraint,
     )
-    echoes = [_text(service, one) if request.echo else "" for one in given]
-    writer = _Writer(service, prompts, request.logprobs, echoes, request.n or 1)
-    order = service.order(request, tenant)
-    async with service.answering(
-        prompts, options, order, trace=exchange.trace, num_each=request.n or 1
-    ) as choices:
-        if request.stream:
-            with_usage = bool(request.stream_options and request.stream_options.include_usage)
-            await writer.stream(exchange, choices, with_usage=with_usage)
-        else:
-            await choices.complete()
-            await exchange.json(writer.whole(choices), headers=dropped_header(prompts))
+    num_each = request.n or 1
+    most_bytes = service.rooms.answers.capacity_bytes // (num_each * len(given) * _ECHO_COPIES)
+    echoes = [_echo(service, one, most_bytes) if request.echo else "" for one in given]
+    asked = Asked(
+        prompts,
+        options,
+        service.order(request, tenant),
+        num_each=num_each,
+        is_stream=bool(request.stream),
+        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        extra_bytes=num_each * _ECHO_COPIES * sum(getsizeof(text) for text in echoes if text),
+    )
+    return asked, request.logprobs, echoes
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
@@ -77,8 +99,26 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]
     return [one for one in prompt if not isinstance(one, int)]
 
 
-def _text(service: Service, prompt: str | list[int]) -> str:
-    return prompt if isinstance(prompt, str) else service.engine.tokenizer.decode(prompt)
+def _echo(service: Service, prompt: str | list[int], most_bytes: int) -> str:
+    """Return the text of a prompt. Raises HttpError 400 where it takes more than `most_bytes`."""
+    if isinstance(prompt, str):
+        parts = [prompt]
+        num_bytes = getsizeof(prompt)
+    else:
+        parts, num_bytes = [], 0
+        for part in service.engine.tokenizer.decoded(prompt):
+            parts.append(part)
+            num_bytes += getsizeof(part)
+            if num_bytes > most_bytes:
+                break
+    if num_bytes > most_bytes:
+        raise HttpError(
+            400,
+            f"The prompt is echoed in every answer, and has over {most_bytes:,} bytes; leave echo "
+            "out, or ask for fewer answers.",
+            param="echo",
+        )
+    return "".join(parts)
 
 
 class _Writer:
@@ -87,16 +127,14 @@ class _Writer:
     def __init__(
         self,
         service: Service,
-        prompts: Sequence[Prompt],
+        asked: Asked,
         num_top: int | None,
         echoes: Sequence[str],
-        num_each: int,
     ) -> None:
         self._tokenizer = service.engine.tokenizer
-        self._prompts = prompts
+        self._asked = asked
         self._num_top = num_top
         self._echoes = echoes
-        self._num_each = num_each
         self._common = {
             "id": fresh_id("cmpl"),
             "object": "text_completion",
@@ -106,7 +144,7 @@ class _Writer:
         }
 
     def _echo(self, index: int) -> str:
-        return self._echoes[index // self._num_each]
+        return self._echoes[index // self._asked.num_each]
 
     def _choice(
         self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
@@ -129,9 +167,9 @@ class _Writer:
             )
             for index, choice in enumerate(choices.all)
         ]
-        return {**self._common, "choices": told, "usage": usage_of(self._prompts, choices)}
+        return {**self._common, "choices": told, "usage": usage_of(self._asked.prompts, choices)}
 
-    async def stream(self, exchange: Exchange, choices: Choices, *, with_usage: bool) -> None:
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
         offsets = [len(self._echo(index)) for index in range(len(choices.all))]
         async for index, piece in choices.pieces():
@@ -142,7 +180,7 @@ class _Writer:
                 if isinstance(part, str)
             )
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._prompts))
+                await exchange.begin_events(dropped_header(self._asked.prompts))
             if not begun[index]:
                 begun[index] = True
                 text = self._echo(index) + text
@@ -154,8 +192,8 @@ class _Writer:
             reason = choice.finish_reason if piece is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})
-        if with_usage:
-            usage = usage_of(self._prompts, choices)
+        if self._asked.with_usage:
+            usage = usage_of(self._asked.prompts, choices)
             await exchange.event({**self._common, "choices": [], "usage": usage})
         await exchange.done()
         await exchange.end_events()
@@ -163,40 +201,67 @@ class _Writer:
 
 async def tokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Return the token ids of a text or of a conversation."""
+    tokens, with_pieces = await exchange.prepared(lambda: _tokens(service, body))
+    tokenizer, context = service.engine.tokenizer, service.context_tokens
+    parts = [
+        _list(b'{"tokens":[', tokens, list),
+        [b'],"count":%d,"max_model_len":%d' % (len(tokens), context)],
+    ]
+    if with_pieces:
+        parts.append(_list(b',"pieces":[', tokens, lambda part: _pieces(tokenizer, part)))
+        parts.append([b"]"])
+    await exchange.parts(chain(*parts, [b"}"]), tokens.itemsize * len(tokens))
+
+
+async def _tokens(service: Service, body: bytes) -> "tuple[array[int], bool]":
+    """Return the token ids of what is to be told, and whether their texts are wanted too."""
     request = decode(TokenizeRequest, body)
     if (request.content is None) == (request.messages is None):
         raise HttpError(400, "Give either content or messages.", param="content")
-    tokenizer = service.engine.tokenizer
     if request.messages is not None:
-        tokens = await service.encode_chat(turns_of(request.messages))
-    else:
-        text = request.content or ""
-        tokens = await service.aside(
-            lambda: tokenizer.encode(
-                text, add_special=request.add_special, parse_special=request.parse_special
-            )
-        )
-    answer: dict[str, Any] = {"tokens": tokens, "count": len(tokens)}
-    answer["max_model_len"] = service.context_tokens
-    if request.with_pieces:
-        answer["pieces"] = _pieces(tokenizer, tokens)
-    await exchange.json(answer)
+        return await service.encode_chat(turns_of(request.messages)), request.with_pieces
+    text, encode = request.content or "", service.engine.tokenizer.encode
+    special, parse = request.add_special, request.parse_special
+    tokens = await service.aside(
+        lambda: array("i", encode(text, add_special=special, parse_special=parse))
+    )
+    return tokens, request.with_pieces
 
 
-def _pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> msgspec.Raw:
-    """Return the texts of tokens as JSON; so many strings at once would take ten times as much."""
-    encoded = [
-        msgspec.json.encode(
-            [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in part]
-        )
-        for part in (tokens[begin : begin + 4096] for begin in range(0, len(tokens), 4096))
-    ]
-    return msgspec.Raw(b"[" + b",".join(part[1:-1] for part in encoded) + b"]")
+def _list(
+    head: bytes, tokens: "array[int]", told: "Callable[[array[int]], list[Any]]"
+) -> Iterator[bytes]:
+    """Yield a list of JSON without its last bracket, some tokens of it at a time."""
+    yield head
+    for begin in range(0, len(tokens), _TOKENS_AT_ONCE):
+        part = msgspec.json.encode(told(tokens[begin : begin + _TOKENS_AT_ONCE]))
+        yield b"," * (begin > 0) + part[1:-1]
+
+
+def _pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    return [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
 
 
 async def detokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Return the text of token ids, control tokens included."""
-    tokens = decode(DetokenizeRequest, body).tokens
-    tokenizer = service.engine.tokenizer
-    text = await service.aside(lambda: tokenizer.decode(tokens, keep_control=True))
-    await exchange.json({"content": text, "prompt": text})
+
+    async def given() -> "array[int]":
+        tokens, size = decode(DetokenizeRequest, body).tokens, service.engine.tokenizer.vocab_size
+        wrong = next((token for token in tokens if not 0 <= token < size), None)
+        if wrong is not None:
+            raise HttpError(
+                400, f"Token id {wrong} is outside the vocabulary of {size:,}.", param="tokens"
+            )
+        return array("i", tokens)
+
+    tokens = await exchange.prepared(given)
+    text = _text(service.engine.tokenizer, tokens)
+    again = _text(service.engine.tokenizer, tokens)
+    parts = chain([b'{"content":"'], text, [b'","prompt":"'], again, [b'"}'])
+    await exchange.parts(parts, tokens.itemsize * len(tokens))
+
+
+def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> Iterator[bytes]:
+    """Yield the text of tokens as it stands between the quotes of JSON."""
+    for part in tokenizer.decoded(tokens, keep_control=True):
+        yield msgspec.json.encode(part)[1:-1]

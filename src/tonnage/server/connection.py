@@ -1,18 +1,43 @@
 """A connection that cannot be held for nothing: bounds on their number, on silence, on stalling."""
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tonnage.server.exchange import PART_BYTES, Limits
 
-_FULL = b'{"error":{"message":"All connections of this server are busy; try again soon.",' \
-    b'"type":"server_error","param":null,"code":"busy"}}'  # fmt: skip
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
+# Of one request. Each takes half a kibibyte while it is held.
+_MAX_FIELDS = 100
+_HEADER_END = re.compile(rb"\n\r?\n")
+
+
+def _answer(status: bytes, error: bytes, fields: bytes = b"") -> bytes:
+    """Return an answer that is made without reading a request."""
+    body = b'{"error":{%b,"param":null}}' % error
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bconnection: close\r\n"
+    return (head + b"content-length: %d\r\n\r\n%b") % (status, fields, len(body), body)
+
+
+_FULL = _answer(
+    b"503 Service Unavailable",
+    b'"message":"All connections of this server are busy; try again soon.",'
+    b'"type":"server_error","code":"busy"',
+    b"retry-after: 1\r\n",
 )
+_MANY_FIELDS = _answer(
+    b"431 Request Header Fields Too Large",
+    b'"message":"The header has more than %d lines; send fewer.",' % _MAX_FIELDS
+    + b'"type":"invalid_request_error","code":"header_too_large"',
+)
+
+
+def _is_long(data: bytes) -> bool:
+    """Whether the header that `data` begins with is of too many lines."""
+    return data.count(b"\n") > _MAX_FIELDS and (
+        _HEADER_END.split(data, 1)[0].count(b"\n") > _MAX_FIELDS
+    )
 
 
 class Connection(H11Protocol):
@@ -38,8 +63,7 @@ class Connection(H11Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self.open[self] = None
         if len(self.open) > self.limits.connections and not self._make_room():
-            transport.write(_REFUSAL)
-            transport.close()
+            self._refuse(_FULL)
             return
         self._watch_header()
 
@@ -62,14 +86,25 @@ class Connection(H11Protocol):
         """Take bytes of requests."""
         if not self.flow.write_paused:
             self._stop_watching_reader()
+        if self._is_idle and _is_long(self.conn.trailing_data[0] + data):
+            self._refuse(_MANY_FIELDS)
+            return
         super().data_received(data)
         self._watch_header()
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()
 
     @property
     def is_quiet(self) -> bool:
         """Whether no request is being read or answered, to the last byte."""
-        over = self.cycle is None or self.cycle.response_complete
-        return over and not self.transport.get_write_buffer_size()
+        return self._is_idle and not self.transport.get_write_buffer_size()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether what comes next begins a request."""
+        return self.cycle is None or self.cycle.response_complete
 
     def drop(self) -> None:
         """Cut the connection off, whatever is in its buffers."""
@@ -101,6 +136,9 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request; what the reader has not taken yet has its time too."""
+        if _is_long(self.conn.trailing_data[0]):
+            self.drop()  # the next request came behind this one
+            return
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._watch_reader()

@@ -11,6 +11,7 @@ from tonnage.server.tool_calls import CLOSE, OPEN
 
 Turns = list[dict[str, Any]]
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_MOST_ARGUMENTS = 8192
 _ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -34,8 +35,10 @@ def text_of(content: str | Sequence[Part] | None, where: str) -> str:
 def turns_of(messages: Sequence[ChatMessage]) -> Turns:
     """Return messages for a template: contents are texts, arguments of calls are objects.
 
-    Raises HttpError 400 for contents that are no text.
+    Raises HttpError 400 for contents that are no text, 413 for calls that hold too much.
     """
+    calls = (call for message in messages for call in message.tool_calls or ())
+    require_few_arguments(call.function.arguments for call in calls)
     names = {
         call.id: call.function.name
         for message in messages
@@ -59,6 +62,22 @@ def _turn(message: ChatMessage, names: Mapping[str, str]) -> dict[str, Any]:
 def _call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.function.name, "arguments": as_object(call.function.arguments)}
     return {"type": "function", "id": call.id or "", "function": function}
+
+
+def require_few_arguments(arguments: Iterable[Any]) -> None:
+    """Raise HttpError 413 when the JSON texts among all arguments hold very many values.
+
+    In the body they are strings, so nobody has counted them.
+    """
+    texts = [text for text in arguments if isinstance(text, str)]
+    found = sum(text.count("[") + text.count("{") for text in texts)
+    if found > _MOST_ARGUMENTS:
+        raise HttpError(
+            413,
+            f"The arguments of all calls hold {found:,} lists and objects; at most "
+            f"{_MOST_ARGUMENTS:,} are accepted.",
+            code="request_too_large",
+        )
 
 
 def as_object(arguments: Any) -> Any:

@@ -11,6 +11,7 @@ _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _PART = re.compile(r"[A-Za-z_]\w*")
 MAX_DEPTH = 64
 
+Buffer = bytes | bytearray
 Request = TypeVar("Request")
 _decoders: dict[type, msgspec.json.Decoder[object]] = {}
 
@@ -37,7 +38,7 @@ def decode(kind: type[Request], body: bytes) -> Request:
     return value
 
 
-def check_depth(body: bytes) -> None:
+def check_depth(body: Buffer) -> None:
     """Raise HttpError 400 when brackets outside of strings nest deeper than MAX_DEPTH."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
@@ -50,6 +51,20 @@ def check_depth(body: bytes) -> None:
                 raise too_deep()
         elif mark in (b"]", b"}"):
             depth -= 1
+
+
+def require_few_values(body: Buffer, most: int) -> None:
+    """Raise HttpError 413 for more than `most` lists and objects: each takes hundreds of bytes."""
+    if body.count(b"[") + body.count(b"{") <= most:
+        return
+    found = sum(match.group() in (b"[", b"{") for match in _STRUCTURE.finditer(body))
+    if found > most:
+        raise HttpError(
+            413,
+            f"The body has {found:,} lists and objects; at most {most:,} are accepted "
+            "(--max-body).",
+            code="request_too_large",
+        )
 
 
 # A whole string is one match, so brackets inside of it are not seen.

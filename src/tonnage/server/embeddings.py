@@ -5,26 +5,44 @@ sent whole, of a large one what is there already.
 """
 
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.core.pooling import Pooling
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.openai_schema import EmbeddingRequest
-from tonnage.server.service import Service
+from tonnage.server.service import Order, Service
 from tonnage.server.tenants import Tenant
 from tonnage.serving.embedding import Embedding, Inputs
 
 MAX_INPUTS = 2048  # OpenAI's
 # What is written before an answer begins to be sent; until then an error can still be told.
-_HELD_BYTES = 256 << 10
+_HELD_BYTES = 64 << 10
+_ELEMENT_BYTES = 18  # of a vector as text, at most
 
 
 async def embed(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Return the vector of every text of a request, of length 1."""
+    prepared = await exchange.prepared(lambda: _asked(service, tenant, body))
+    prompts, order, pooling, dimensions, in_base64 = prepared
+    del prepared
+    num_tokens = sum(map(len, prompts))
+    exchange.trace.embedding(service.name, num_tokens)
+    written_bytes = min(_HELD_BYTES, _ELEMENT_BYTES * service.engine.plan.d_model * len(prompts))
+    async with service.embedding(
+        prompts, order, pooling=pooling, dimensions=dimensions, written_bytes=written_bytes
+    ) as vectors:
+        await _answer(exchange, vectors, _Writer(service.name, num_tokens, in_base64=in_base64))
+
+
+async def _asked(
+    service: Service, tenant: Tenant, body: bytes
+) -> tuple[list[Sequence[int]], Order, Pooling | None, int | None, bool]:
+    """Return token ids, and how their vectors are to be made and written."""
     request = decode(EmbeddingRequest, body)
     service.require_model(request.model)
     inputs = _inputs(request)
@@ -35,13 +53,8 @@ async def embed(service: Service, exchange: Exchange, tenant: Tenant, body: byte
         raise HttpError(400, str(error), code=code, param="input") from None
     except RequestError as error:
         raise HttpError(400, str(error), code="invalid_value", param="input") from None
-    order = service.order(request, tenant)
-    num_tokens = sum(map(len, prompts))
-    exchange.trace.embedding(service.name, num_tokens)
-    async with service.embedding(
-        prompts, order, pooling=request.pooling, dimensions=request.dimensions
-    ) as vectors:
-        await _answer(exchange, vectors, _Writer(service.name, request, num_tokens))
+    order, in_base64 = service.order(request, tenant), request.encoding_format == "base64"
+    return prompts, order, request.pooling, request.dimensions, in_base64
 
 
 def _inputs(request: EmbeddingRequest) -> Inputs:
@@ -82,9 +95,9 @@ async def _answer(exchange: Exchange, vectors: AsyncIterator[Embedding], writer:
 class _Writer:
     """Writes OpenAI's object piece by piece."""
 
-    def __init__(self, model: str, request: EmbeddingRequest, num_tokens: int) -> None:
+    def __init__(self, model: str, num_tokens: int, *, in_base64: bool) -> None:
         self._model = model
-        self._in_base64 = request.encoding_format == "base64"
+        self._in_base64 = in_base64
         self._num_tokens = num_tokens
         self._index = 0
 

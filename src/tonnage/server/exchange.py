@@ -4,13 +4,16 @@ Specification: asgi.readthedocs.io (HTTP), html.spec.whatwg.org (server-sent eve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
+from tonnage.core.errors import TonnageError
+from tonnage.server.decoding import Buffer, check_depth, require_few_values
 from tonnage.server.failures import HttpError
 from tonnage.server.trace import Trace
 
@@ -18,10 +21,13 @@ Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+Prepared = TypeVar("Prepared")
 
 JSON = "application/json"
 # An answer goes out in parts of so many bytes, each when there is room for it.
 PART_BYTES = 16 << 10
+# A list or object of a body takes 80 bytes to 400, and is copied once or twice for a template.
+_BYTES_PER_VALUE = 64
 _EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -29,12 +35,13 @@ _EVENT_STREAM = "text/event-stream; charset=utf-8"
 class Limits:
     """Bounds on what a client can take of the server.
 
-    body_bytes: of one request; all that are being answered share four times as much. body_s,
-    header_s: seconds to send them. stall_s: seconds a reader may take to make room in a full
-    buffer. connections: at once. drain_s: seconds that answers get to end after SIGTERM.
+    body_bytes: of one request; all that are being answered share four times as much, and it holds a
+    list or object for every 64 bytes at most. body_s, header_s: seconds to send them. stall_s:
+    seconds a reader may take to make room in a full buffer. connections: at once. drain_s: seconds
+    that answers get to end after SIGTERM.
     """
 
-    body_bytes: int = 512 << 10
+    body_bytes: int = 256 << 10
     body_s: float = 30.0
     stall_s: float = 60.0
     connections: int = 128
@@ -46,11 +53,13 @@ class Limits:
 class Intake:
     """Bytes of the bodies of all requests that are being read or answered, and of answers.
 
-    unsent_bytes: of whole answers longer than a part that are on their way.
+    unsent_bytes: of answers and events longer than a part that are on their way. turn: whose body
+    is being made into a prompt: its objects and tokens take many times what the body does.
     """
 
     held_bytes: int = 0
     unsent_bytes: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Exchange:
@@ -111,20 +120,21 @@ class Exchange:
             raise HttpError(408, f"The body took over {self._limits.body_s:g} s.") from None
 
     async def _read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        total = 0
+        whole = bytearray()  # a list would take ten times as much when bytes come two by two
         while True:
             event = await self._receive()
             if event["type"] != "http.request":
                 raise ClientGoneError
-            parts.append(event.get("body", b""))
-            total += len(parts[-1])
-            self._hold(len(parts[-1]))
-            if total > limit:
+            part = event.get("body", b"")
+            self._hold(len(part))
+            whole += part
+            if len(whole) > limit:
                 raise self._too_large(f"over {limit:,}")
             if not event.get("more_body"):
                 self.has_body = True
-                return b"".join(parts)
+                check_depth(whole)
+                require_few_values(whole, max(256, limit // _BYTES_PER_VALUE))
+                return bytes(whole)
 
     def _hold(self, num_bytes: int) -> None:
         self._held_bytes += num_bytes
@@ -141,6 +151,18 @@ class Exchange:
         limit = self._limits.body_bytes
         sentence = f"The body has {size} bytes; at most {limit:,} are accepted (--max-body)."
         return HttpError(413, sentence, code="request_too_large")
+
+    async def prepared(self, make: Callable[[], Awaitable[Prepared]]) -> Prepared:
+        """Return what `make` does with the body, when no other request's is being prepared.
+
+        Raises what it raises, without its frames: they would hold its objects beside the next ones.
+        """
+        async with self._intake.turn:
+            try:
+                return await make()
+            except (HttpError, TonnageError) as error:
+                error.__context__ = None
+                raise error.with_traceback(None) from None
 
     async def until_gone(self) -> None:
         """Return when the client has closed the connection; to be used after `body`."""
@@ -166,20 +188,49 @@ class Exchange:
 
         Raises HttpError 503 when answers that readers are slow to take fill what may wait for them.
         """
-        fields = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
-        waiting_bytes = len(body) if len(body) > PART_BYTES and not is_kept else 0
-        others_bytes = self._intake.unsent_bytes
-        if waiting_bytes and 0 < others_bytes > 4 * self._limits.body_bytes - waiting_bytes:
+        with self._counted(0 if is_kept else len(body)):
+            await self._send_whole(body, {"content-type": kind, **(headers or {})}, status)
+
+    async def _send_whole(self, body: Buffer, fields: Mapping[str, str], status: int = 200) -> None:
+        await self._start(status, {**fields, "content-length": str(len(body))})
+        for begin in range(0, max(1, len(body)), PART_BYTES):
+            end = begin + PART_BYTES
+            part = {"body": bytes(body[begin:end]), "more_body": end < len(body)}
+            await self._send({"type": "http.response.body", **part})
+
+    @contextmanager
+    def _counted(self, num_bytes: int) -> Iterator[None]:
+        """Count so many bytes as waiting for the reader; what goes out in one part is not."""
+        intake = self._intake
+        num_bytes = num_bytes if num_bytes > PART_BYTES else 0
+        if num_bytes and 0 < intake.unsent_bytes > 4 * self._limits.body_bytes - num_bytes:
             raise _busy("answers on their way")
-        self._intake.unsent_bytes += waiting_bytes
+        intake.unsent_bytes += num_bytes
         try:
-            await self._start(status, fields)
-            for begin in range(0, max(1, len(body)), PART_BYTES):
-                end = begin + PART_BYTES
-                part = {"body": body[begin:end], "more_body": end < len(body)}
-                await self._send({"type": "http.response.body", **part})
+            yield
         finally:
-            self._intake.unsent_bytes -= waiting_bytes
+            intake.unsent_bytes -= num_bytes
+
+    async def parts(self, pieces: Iterable[bytes], held_bytes: int) -> None:
+        """Answer with JSON that is made piece by piece as there is room; a short one goes whole.
+
+        held_bytes: of what it is made from. Raises HttpError 503 as `whole` does.
+        """
+        with self._counted(held_bytes):
+            held = bytearray()
+            for piece in pieces:
+                held += piece
+                if len(held) > PART_BYTES:
+                    if not self.started:
+                        await self.begin_parts(JSON)
+                    await self._send_more(held)
+                    held = bytearray()
+                    await asyncio.sleep(0)  # others have their turn, however fast the reader is
+            if not self.started:
+                await self._send_whole(held, {"content-type": JSON})
+                return
+            await self._send_more(held)
+            await self.end()
 
     async def empty(self, status: int, headers: Mapping[str, str]) -> None:
         """Answer without a body, as a 304 has to."""
@@ -218,7 +269,14 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _more(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        with self._counted(len(body)):
+            await self._send_more(body)
+
+    async def _send_more(self, body: Buffer) -> None:
+        """Send more of the body; a large part of it in small ones, each when there is room."""
+        for begin in range(0, len(body), PART_BYTES):
+            part = {"body": bytes(body[begin : begin + PART_BYTES]), "more_body": True}
+            await self._send({"type": "http.response.body", **part})
 
     async def _start(self, status: int, fields: Mapping[str, str]) -> None:
         self.started = True

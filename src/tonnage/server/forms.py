@@ -120,7 +120,9 @@ class Forms:
             }
             for function in chosen
         ]
-        schema = msgspec.json.encode({"anyOf": calls, "x-guidance": _ONE_SPACE}).decode()
+        encoded = msgspec.json.encode({"anyOf": calls, "x-guidance": _ONE_SPACE})
+        _require_short(encoded, "tools")
+        schema = encoded.decode()
         guide = self._guide()
         lark = f'start: "{OPEN}\\n" call "\\n{CLOSE}"\ncall: %json {schema}\n'
         return self._maker(guide, guide.grammar_from_lark(lark))
@@ -132,7 +134,15 @@ class Forms:
             raise HttpError(
                 400, f"The form of the answer is not understood: {wrong[:300]}", param="form"
             )
-        return lambda: FormConstraint(guide(tokenizer, grammar, log_level=0))
+        first: list[LLMatcher] = []
+
+        def make() -> FormConstraint:
+            # A large schema takes mebibytes compiled, and a copy of it some kibibytes.
+            if not first:
+                first.append(guide(tokenizer, grammar, log_level=0))
+            return FormConstraint(first[0].deep_copy())
+
+        return make
 
     def _guide(self) -> "type[LLMatcher]":
         if not self._enabled:
@@ -174,15 +184,16 @@ def _required(text: str | None, name: str) -> str:
     return text
 
 
+def _require_short(schema: bytes, param: str) -> None:
+    if len(schema) > _MAX_SCHEMA_BYTES:
+        sentence = f"The schema has {len(schema):,} bytes; at most {_MAX_SCHEMA_BYTES:,} are taken."
+        raise HttpError(400, sentence, param=param)
+
+
 def _schema_grammar(guide: "type[LLMatcher]", schema: bytes) -> str:
     if schema in (b"", b"null"):
         raise HttpError(400, "response_format needs json_schema.schema.", param="response_format")
-    if len(schema) > _MAX_SCHEMA_BYTES:
-        raise HttpError(
-            400,
-            f"The schema has {len(schema):,} bytes; at most {_MAX_SCHEMA_BYTES:,} are taken.",
-            param="response_format",
-        )
+    _require_short(schema, "response_format")
     try:
         return guide.grammar_from_json_schema(schema.decode(), _ONE_SPACE)
     except ValueError as error:

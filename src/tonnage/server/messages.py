@@ -9,19 +9,39 @@ import msgspec
 from tonnage.core.sampling import SamplingOptions
 from tonnage.server.anthropic_schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
 from tonnage.server.chat import dropped_header
-from tonnage.server.choices import Choice
+from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import Exchange
+from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import MakeConstraint
-from tonnage.server.service import Order, Prompt, Service
+from tonnage.server.service import Asked, Order, Prompt, Service
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
 
 
 async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
+    asked = await exchange.prepared(lambda: _asked(service, tenant, body))
+    prompt = asked.prompts[0]
+    if not asked.is_stream:
+
+        def written(choices: Choices) -> dict[str, Any]:
+            return _Writer(service.name, prompt, choices.all[0]).whole()
+
+        whole = await service.whole(asked, exchange.trace, written)
+        await exchange.whole(whole, JSON, headers=dropped_header([prompt]))
+        return
+    async with service.answering(asked, exchange.trace) as choices:
+        writer = _Writer(service.name, prompt, choices.all[0])
+        async for _, piece in choices.pieces():
+            choice = choices.all[0]
+            parts = choice.finish() if piece is None else choice.take(piece)
+            await writer.events(exchange, parts)
+        await writer.end(exchange)
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> Asked:
     request = decode(MessageRequest, body)
     service.require_model(request.model)
     tools = _tools(request)
@@ -31,27 +51,18 @@ async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: b
     constraint = await service.aside(lambda: _constraint(service, request, tools))
     options = replace(_options(request), constraint=constraint)
     names = [tool["function"]["name"] for tool in tools]
-    async with service.answering(
-        [prompt], options, order, trace=exchange.trace, tool_names=names
-    ) as choices:
-        writer = _Writer(service.name, prompt, choices.all[0])
-        if not request.stream:
-            await choices.complete()
-            await exchange.json(writer.whole(), headers=dropped_header([prompt]))
-            return
-        async for _, piece in choices.pieces():
-            choice = choices.all[0]
-            parts = choice.finish() if piece is None else choice.take(piece)
-            await writer.events(exchange, parts)
-        await writer.end(exchange)
+    return Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
 
 
 async def count_tokens(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Return how many tokens a conversation has."""
-    request = decode(CountRequest, body)
-    service.require_model(request.model)
-    tokens = await service.encode_chat(_turns(request), _tools(request))
-    await exchange.json({"input_tokens": len(tokens)})
+
+    async def count() -> int:
+        request = decode(CountRequest, body)
+        service.require_model(request.model)
+        return len(await service.encode_chat(_turns(request), _tools(request)))
+
+    await exchange.json({"input_tokens": await exchange.prepared(count)})
 
 
 def _options(request: MessageRequest) -> SamplingOptions:

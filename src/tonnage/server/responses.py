@@ -4,11 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from tonnage.server.chat import dropped_header
-from tonnage.server.choices import Choice
-from tonnage.server.conversation import Turns, as_object, text_of
+from tonnage.server.choices import Choice, Choices
+from tonnage.server.conversation import Turns, as_object, require_few_arguments, text_of
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import Exchange
+from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import MakeConstraint
 from tonnage.server.openai_schema import (
@@ -18,13 +20,35 @@ from tonnage.server.openai_schema import (
     ResponseRequest,
     ResponseToolChoice,
 )
-from tonnage.server.service import Prompt, Service, options_of, usage_of
+from tonnage.server.service import Asked, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
 
 
 async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer the input, whole or as a stream of events."""
+    asked, base = await exchange.prepared(lambda: _asked(service, tenant, body))
+    if not asked.is_stream:
+
+        def written(choices: Choices) -> dict[str, Any]:
+            writer = _Writer(base, asked, choices.all[0])
+            writer.collect()
+            return writer.response(usage_of(asked.prompts, choices))
+
+        whole = await service.whole(asked, exchange.trace, written)
+        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+        return
+    async with service.answering(asked, exchange.trace) as choices:
+        writer = _Writer(base, asked, choices.all[0])
+        async for _, piece in choices.pieces():
+            choice = choices.all[0]
+            parts = choice.finish() if piece is None else choice.take(piece)
+            await writer.events(exchange, parts)
+        await writer.end(exchange, usage_of(asked.prompts, choices))
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, dict[str, Any]]:
+    """Return what is asked for, and what every response to it says."""
     request = decode(ResponseRequest, body)
     service.require_model(request.model)
     if request.previous_response_id is not None:
@@ -41,22 +65,31 @@ async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: by
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
     names = [tool["function"]["name"] for tool in tools]
     order = service.order(request, tenant)
-    async with service.answering(
-        [prompt], options, order, trace=exchange.trace, tool_names=names
-    ) as choices:
-        writer = _Writer(service.name, request, prompt, choices.all[0])
-        if not request.stream:
-            await choices.complete()
-            writer.collect()
-            await exchange.json(
-                writer.response(usage_of([prompt], choices)), headers=dropped_header([prompt])
-            )
-            return
-        async for _, piece in choices.pieces():
-            choice = choices.all[0]
-            parts = choice.finish() if piece is None else choice.take(piece)
-            await writer.events(exchange, parts)
-        await writer.end(exchange, usage_of([prompt], choices))
+    asked = Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
+    return asked, _base(service.name, request)
+
+
+def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
+    """Return what does not depend on the answer; what came with the request stays JSON."""
+    return {
+        "id": fresh_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": model,
+        "error": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "metadata": msgspec.Raw(msgspec.json.encode(request.metadata or {})),
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "tool_choice": "auto",
+        "tools": [],
+        "store": False,
+        "text": {"format": {"type": "text"}},
+        "truncation": request.truncation or "disabled",
+    }
 
 
 def _tools(request: ResponseRequest) -> list[dict[str, Any]]:
@@ -94,6 +127,7 @@ def _turns(request: ResponseRequest) -> Turns:
         turns.append({"role": "system", "content": request.instructions})
     if isinstance(request.input, str):
         return [*turns, {"role": "user", "content": request.input}]
+    require_few_arguments(item.arguments for item in request.input)
     names: dict[str, str] = {}
     for item in request.input:
         turns += _turn(item, names)
@@ -126,33 +160,13 @@ def _turn(item: ResponseItem, names: dict[str, str]) -> Turns:
 class _Writer:
     """Writes one answer as a response and its events."""
 
-    def __init__(
-        self, model: str, request: ResponseRequest, prompt: Prompt, choice: Choice
-    ) -> None:
+    def __init__(self, base: dict[str, Any], asked: Asked, choice: Choice) -> None:
         self._choice = choice
-        self._prompt = prompt
+        self._asked = asked
         self._output: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None  # the message that text goes to
         self._number = 0
-        self._base = {
-            "id": fresh_id("resp"),
-            "object": "response",
-            "created_at": int(time.time()),
-            "model": model,
-            "error": None,
-            "instructions": request.instructions,
-            "max_output_tokens": request.max_output_tokens,
-            "metadata": request.metadata or {},
-            "parallel_tool_calls": True,
-            "previous_response_id": None,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "tool_choice": "auto",
-            "tools": [],
-            "store": False,
-            "text": {"format": {"type": "text"}},
-            "truncation": request.truncation or "disabled",
-        }
+        self._base = base
 
     def response(self, usage: dict[str, Any] | None) -> dict[str, Any]:
         """Return the response; usage: None while it is being made."""
@@ -187,7 +201,7 @@ class _Writer:
     async def events(self, exchange: Exchange, parts: list[str | Call]) -> None:
         """Send what has come."""
         if not exchange.started:
-            await exchange.begin_events(dropped_header([self._prompt]))
+            await exchange.begin_events(dropped_header(self._asked.prompts))
             for name in ("response.created", "response.in_progress"):
                 await self._event(exchange, name, response=self.response(None))
         for part in parts:

@@ -2,24 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import msgspec
+
 from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.core.footprint import answers_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine import Engine
 from tonnage.server.activity import Onlooker
 from tonnage.server.answers import AsyncEngine
-from tonnage.server.choices import Choice, Choices, LogprobRoom
+from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns, without_tools
+from tonnage.server.exchange import Limits
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import Forms, MakeConstraint
 from tonnage.server.metrics import Metrics
 from tonnage.server.openai_schema import Sampling, Wishes
+from tonnage.server.room import (
+    ANSWER_BYTES,
+    INPUT_BYTES,
+    INPUT_TOKEN_BYTES,
+    PROMPT_TOKEN_BYTES,
+    Rooms,
+)
 from tonnage.server.tenants import Tenant
 from tonnage.server.trace import Trace
 from tonnage.serving.embedding import Embedding
@@ -35,7 +47,7 @@ _SAME_NAMES = (
 class Prompt:
     """Token ids of a prompt, and how many were dropped from its middle because it was asked for."""
 
-    tokens: list[int]
+    tokens: "array[int]"
     dropped_tokens: int = 0
 
 
@@ -49,6 +61,31 @@ class Order:
     cache_salt: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is left of a request when its prompts are tokens: nothing of its body's size.
+
+    num_each: answers to each prompt. tool_names: functions that may be called. extra_bytes: of
+    texts that go into the answer. with_usage: a stream ends with it.
+    """
+
+    prompts: Sequence[Prompt]
+    options: SamplingOptions
+    order: Order
+    num_each: int = 1
+    tool_names: Sequence[str] = ()
+    is_stream: bool = False
+    with_usage: bool = False
+    extra_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the answers hold beside what the engine plans for."""
+        num_tokens = sum(len(prompt.tokens) for prompt in self.prompts)
+        each = len(self.prompts) * ANSWER_BYTES + num_tokens * PROMPT_TOKEN_BYTES
+        return self.num_each * each + self.extra_bytes
+
+
 class Service:
     """One model behind the interfaces."""
 
@@ -60,11 +97,13 @@ class Service:
         *,
         with_forms: bool,
         metrics: Metrics | None = None,
+        rooms: Rooms | None = None,
     ) -> None:
         """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
 
         names: what the model is called, the first in answers. with_forms: answers may be bound.
-        metrics: what was counted of it before.
+        metrics: what was counted of it before. rooms: for what answers hold, of all models of a
+        server together.
         """
         self.engine = engine
         self.names = tuple(names)
@@ -73,7 +112,7 @@ class Service:
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
         self.forms = Forms(engine, enabled=with_forms)
         self._answers = answers
-        self._logprobs = LogprobRoom()
+        self.rooms = rooms or Rooms(answers_bytes(Limits().body_bytes))
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -98,15 +137,24 @@ class Service:
             )
 
     async def aside(self, work: Callable[[], Result]) -> Result:
-        """Return what `work` does in another thread, so that the answers go on."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        """Return what `work` does in another thread, so that the answers go on.
+
+        Whoever is cancelled waits for its end: until then its memory is taken.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            _ = future.cancelled() or future.exception()  # nobody is left to be told
+            raise
 
     async def encode_chat(
         self,
         turns: Turns,
         tools: Sequence[Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
-    ) -> list[int]:
+    ) -> "array[int]":
         """Return the token ids of a conversation, with the tools where there are any.
 
         variables: more names for the template. Raises ChatTemplateError, RequestError.
@@ -116,13 +164,14 @@ class Service:
             turns, tools = without_tools(turns, tools), ()
         if tools:
             names["tools"] = list(tools)
-        return await self.aside(lambda: self.engine.encode_chat(turns, names))
+        # An array takes a tenth of a list; the thread makes one list at a time.
+        return await self.aside(lambda: array("i", self.engine.encode_chat(turns, names)))
 
-    async def encode_text(self, prompt: str | list[int]) -> list[int]:
+    async def encode_text(self, prompt: str | list[int]) -> "array[int]":
         """Return the token ids of a plain prompt. Raises RequestError."""
-        return await self.aside(lambda: self.engine.encode_prompt(prompt, raw=True))
+        return await self.aside(lambda: array("i", self.engine.encode_prompt(prompt, raw=True)))
 
-    def fit(self, tokens: list[int], truncation: str | None, max_tokens: int | None) -> Prompt:
+    def fit(self, tokens: "array[int]", truncation: str | None, max_tokens: int | None) -> Prompt:
         """Return a prompt that leaves room for an answer.
 
         truncation: None or `disabled` refuses what is too long, ContextLengthError; `middle` and
@@ -152,43 +201,51 @@ class Service:
         return Order(tenant, priority, request.deadline_s, salt)
 
     @asynccontextmanager
-    async def answering(
-        self,
-        prompts: Sequence[Prompt],
-        options: SamplingOptions,
-        order: Order,
-        *,
-        trace: Trace,
-        num_each: int = 1,
-        tool_names: Sequence[str] = (),
-    ) -> AsyncIterator[Choices]:
-        """Give `num_each` answers to each prompt; leaving ends what still runs and counts it.
+    async def answering(self, asked: Asked, trace: Trace) -> AsyncIterator[Choices]:
+        """Give all answers that were asked for; leaving ends what still runs and counts it.
 
-        trace: of the request that asks.
+        trace: of the request that asks. Raises HttpError 429 when there is no room for so many.
         """
-        order.tenant.admit(time.monotonic())
-        seed = options.resolved_seed()
-        end_ids = self.engine.tokenizer.eos_ids
-        choices = Choices([])
+        room, num_bytes = self.rooms.answers, asked.held_bytes
+        num_answers = asked.num_each * len(asked.prompts)
+        room.hold(num_bytes, is_one=num_answers == 1 and not asked.extra_bytes)
+        tenant, choices = asked.order.tenant, Choices([])
         self.metrics.in_progress += 1
         try:
-            for index in range(num_each * len(prompts)):
+            tenant.admit(time.monotonic())
+            choices.all += self._begun(asked)
+            generations = [choice.answer.generation for choice in choices.all]
+            trace.answering(self.name, asked.options, generations)
+            yield choices
+        finally:
+            await choices.close()
+            room.release(num_bytes)
+            self.metrics.in_progress -= 1
+            self._count(choices, tenant)
+
+    async def whole(
+        self, asked: Asked, trace: Trace, write: Callable[[Choices], dict[str, Any]]
+    ) -> bytes:
+        """Return what `write` makes of the ended answers, as JSON; nothing else of them is kept."""
+        async with self.answering(asked, trace) as choices:
+            await choices.complete()
+            return msgspec.json.encode(write(choices))
+
+    def _begun(self, asked: Asked) -> Iterator[Choice]:
+        """Yield all answers; nothing is computed before they are iterated."""
+        order, options = asked.order, asked.options
+        seed = options.resolved_seed()
+        for prompt in asked.prompts:
+            for number in range(asked.num_each):
                 answer = self._answers.stream(
-                    prompts[index // num_each].tokens,
-                    replace(options, seed=(seed + index % num_each) % (1 << 64)),
+                    prompt.tokens,
+                    replace(options, seed=(seed + number) % (1 << 64)),
                     priority=order.priority,
                     deadline_s=order.deadline_s,
                     tenant=order.tenant.name,
                     cache_salt=order.cache_salt,
                 )
-                choices.all.append(Choice(answer, tool_names, end_ids, self._logprobs))
-            generations = [choice.answer.generation for choice in choices.all]
-            trace.answering(self.name, options, generations)
-            yield choices
-        finally:
-            await choices.close()
-            self.metrics.in_progress -= 1
-            self._count(choices, order.tenant)
+                yield Choice(answer, asked.tool_names, self.engine.tokenizer, self.rooms)
 
     @asynccontextmanager
     async def embedding(
@@ -198,9 +255,22 @@ class Service:
         *,
         pooling: Pooling | None,
         dimensions: int | None,
+        written_bytes: int,
     ) -> AsyncIterator[AsyncIterator[Embedding]]:
-        """Give the vector of each prompt; leaving ends what still runs and counts what was read."""
-        order.tenant.admit(time.monotonic())
+        """Give the vector of each prompt; leaving ends what still runs and counts what was read.
+
+        written_bytes: what is held of the answer until it is sent.
+        """
+        # Texts are queued as others are done, so many at once.
+        width = min(len(prompts), 2 * self.engine.plan.concurrency)
+        held_bytes = width * ANSWER_BYTES + sum(map(len, prompts)) * INPUT_TOKEN_BYTES
+        held_bytes += len(prompts) * INPUT_BYTES + written_bytes
+        self.rooms.answers.hold(held_bytes, is_one=len(prompts) == 1)
+        try:
+            order.tenant.admit(time.monotonic())
+        except HttpError:
+            self.rooms.answers.release(held_bytes)
+            raise
         vectors = self._answers.embed_stream(
             prompts, pooling=pooling, dimensions=dimensions, priority=order.priority,
             deadline_s=order.deadline_s, tenant=order.tenant.name,
@@ -219,6 +289,7 @@ class Service:
             yield counted()
         finally:
             await vectors.aclose()
+            self.rooms.answers.release(held_bytes)
             metrics.in_progress -= 1
 
     def _count(self, choices: Choices, tenant: Tenant) -> None:

@@ -16,7 +16,7 @@ class Trace:
     headers: of the request, names in lower case. begin_ns, asked_ns: Unix time when it came and
     when its answers were queued. model: as the client wrote it. served_by: what the model is called
     here; empty for a request that was refused before. embedded_tokens: of texts that were to become
-    vectors.
+    vectors. is_told: to anybody; else answers are not kept until the last byte of them is sent.
     """
 
     method: str
@@ -28,6 +28,7 @@ class Trace:
     options: SamplingOptions | None = None
     generations: Sequence[Generation] = ()
     embedded_tokens: int = 0
+    is_told: bool = True
 
     def embedding(self, served_by: str, num_tokens: int) -> None:
         """Note that texts of so many tokens are queued."""
@@ -42,7 +43,7 @@ class Trace:
         self.asked_ns = time.time_ns()
         self.served_by = served_by
         self.options = options
-        self.generations = generations
+        self.generations = generations if self.is_told else ()
 
 
 class Tracer(Protocol):

@@ -1,5 +1,6 @@
 """Requests as the loop of steps knows them: answers, and texts that become vectors."""
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,10 @@ class Job:
         """Return what the scheduler is asked for: the rest of the answer."""
         answer, terms = self.answer, self.terms
         done = answer.generation.tokens
+        known = array("i", answer.generation.prompt)
+        known.extend(done)
         return Request(
-            self.id, [*answer.generation.prompt, *done], answer.max_tokens - len(done), now_ns,
+            self.id, known, answer.max_tokens - len(done), now_ns,
             terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
             live=self.ahead is not None,
         )  # fmt: skip
@@ -120,8 +123,8 @@ class PoolJob:
         """Return what the scheduler is asked for."""
         terms = self.terms
         return Request(
-            self.id, list(self.prompt), 0, now_ns, terms.priority, terms.deadline_ns, terms.tenant,
-            pooling=self.pooling, joined=self.joined,
+            self.id, array("i", self.prompt), 0, now_ns, terms.priority, terms.deadline_ns,
+            terms.tenant, pooling=self.pooling, joined=self.joined,
         )  # fmt: skip
 
     def fail(self, error: BaseException) -> None:

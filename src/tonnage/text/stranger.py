@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tonnage.core.errors import RequestError
-from tonnage.text.tokenizer import MARK, Tokenizer
+from tonnage.text.tokenizer import MARK, Tokenizer, num_bytes_of, utf8
 
 _MAX_DEPTH = 64
+_MARK = MARK.encode()
 
 
 def broken(value: Any, tokenizer: Tokenizer, depth: int = 0) -> Any:
@@ -37,16 +38,18 @@ def broken(value: Any, tokenizer: Tokenizer, depth: int = 0) -> Any:
 def _broken_text(text: str, tokenizer: Tokenizer) -> str:
     # A noncharacter has no business in a text; U+FFFD is what stands for such.
     text = text.replace(MARK, "\ufffd")
-    ends = tokenizer.control_texts(text)
-    if not ends:
-        return text
-    parts, begin = [], 0
-    for at, token in ends:
-        if len(token) < 2:
+    data = utf8(text)
+    whole, begin = bytearray(), 0
+    for at, token in tokenizer.control_places(data):
+        first = num_bytes_of(token[0])
+        if len(token) <= first:
             raise RequestError(
-                f"A message holds {token!r}, a control token of this model that cannot be escaped; "
-                "leave it out."
+                f"A message holds {token.decode('utf-8', 'replace')!r}, a control token of this "
+                "model that cannot be escaped; leave it out."
             )
-        parts += [text[begin : at + 1], MARK]
-        begin = at + 1
-    return "".join([*parts, text[begin:]])
+        whole += data[begin : at + first] + _MARK
+        begin = at + first
+    if not begin:
+        return text
+    whole += data[begin:]
+    return whole.decode()

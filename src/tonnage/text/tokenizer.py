@@ -1,8 +1,10 @@
 """Text to token ids and back, over a native vocabulary."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from codecs import getincrementaldecoder
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import TokenizerError
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 MARK = "\ufdd0"
 _MARK_BYTES = MARK.encode()
 CONTROL = 3  # token type of GGUF
+_WINDOW_BYTES = 1 << 14
+_TOKENS_AT_ONCE = 64
 _UNKNOWN = 2
 
 # Control tokens that end an answer whatever the metadata say.
@@ -104,7 +108,7 @@ class Tokenizer:
         return ids
 
     def _encode_text(self, text: str, *, parse_special: bool, marked: bool) -> list[int]:
-        data = _utf8(text)
+        data = utf8(text)
         form = self._special.normal_form
         if not marked and (form is None or text.isascii()):
             return self._core.encode(data, parse_special)
@@ -123,21 +127,40 @@ class Tokenizer:
             ids += self._core.encode_plain(part, begin == 0)
         return ids
 
-    def control_texts(self, text: str) -> list[tuple[int, str]]:
-        """Return where control tokens are written in `text`: (index of the first letter, token)."""
-        data, parse_special = _utf8(text), True
-        found = []
-        num_chars, done = 0, 0
-        for begin, end, token_id in self._core.split(data, parse_special):
-            if token_id < 0 or not self.is_control(token_id):
-                continue
-            # A stretch may include the space that the token swallows.
-            token = self.token_bytes(token_id)
-            at = data.index(token, begin, end)
-            num_chars += len(data[done:at].decode("utf-8"))
-            done = at
-            found.append((num_chars, token.decode("utf-8", "replace")))
-        return found
+    def control_places(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield where control tokens are written in UTF-8 `data`: (first byte, token).
+
+        A long text is searched window by window: all its tokens at once could take fifty times what
+        the text takes.
+        """
+        begin, parse_special = 0, True
+        while begin < len(data):
+            end, go_on = len(data), len(data)
+            if end - begin > _WINDOW_BYTES:
+                # What begins behind `go_on` could go on behind the window.
+                go_on = begin + max(_WINDOW_BYTES - self._longest_special, self._longest_special)
+                end = go_on + self._longest_special
+            sure = go_on
+            window = data[begin:end]
+            for first, last, token_id in self._core.split(window, parse_special):
+                if token_id < 0:
+                    continue
+                # A stretch may include the space that the token swallows.
+                token = self.token_bytes(token_id)
+                at = begin + window.index(token, first, last)
+                if at >= sure:
+                    break
+                go_on = max(go_on, at + len(token))
+                if self.is_control(token_id):
+                    yield at, token
+            begin = go_on
+
+    @cached_property
+    def _longest_special(self) -> int:
+        core = self._core
+        normal = 1
+        special = (i for i in range(self.vocab_size) if core.kind(i) != normal)
+        return max((len(core.token_bytes(i)) for i in special), default=1)
 
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
         """Return the text of `ids`; control tokens are left out unless kept.
@@ -145,9 +168,21 @@ class Tokenizer:
         Bytes that are not UTF-8 read as U+FFFD. The space that encoding puts in front of a text,
         where a vocabulary does, is taken off.
         """
-        pieces = (self.token_bytes(i) for i in ids if keep_control or not self.is_control(i))
-        text = b"".join(pieces).decode("utf-8", "replace")
-        return text[1:] if self._special.strips_space and text.startswith(" ") else text
+        return "".join(self.decoded(list(ids), keep_control=keep_control))
+
+    def decoded(self, ids: Sequence[int], *, keep_control: bool = False) -> Iterator[str]:
+        """Yield what `decode` returns, the text of some tokens at a time."""
+        decoder = getincrementaldecoder("utf-8")("replace")
+        is_first = True
+        for begin in range(0, max(1, len(ids)), _TOKENS_AT_ONCE):
+            part = ids[begin : begin + _TOKENS_AT_ONCE]
+            pieces = (self.token_bytes(i) for i in part if keep_control or not self.is_control(i))
+            text = decoder.decode(b"".join(pieces), final=begin + _TOKENS_AT_ONCE >= len(ids))
+            if is_first and text:
+                is_first = False
+                text = text[1:] if self._special.strips_space and text[0] == " " else text
+            if text:
+                yield text
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for; a control token is its own text."""
@@ -159,7 +194,7 @@ class Tokenizer:
 
     def token_id(self, text: str) -> int | None:
         """Return the id of the token that is exactly this text, special tokens first, or None."""
-        found = self._core.find(_utf8(text))
+        found = self._core.find(utf8(text))
         return None if found < 0 else found
 
     def _well_known_ends(self) -> frozenset[int]:
@@ -175,7 +210,13 @@ def _checked_id(token_id: int, size: int) -> int:
     return token_id
 
 
-def _utf8(text: str) -> bytes:
+def num_bytes_of(lead: int) -> int:
+    """Return how many bytes a letter of UTF-8 has that begins with the byte `lead`."""
+    return 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+
+
+def utf8(text: str) -> bytes:
+    """Return `text` in UTF-8; lone surrogates become U+FFFD, pairs what they stand for."""
     try:
         return text.encode()
     except UnicodeEncodeError:
