@@ -18,6 +18,7 @@ MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.
 # 20 % is wanted of the worst, and held on quiet machines only (docs/log.md, "The forecast").
 MEDIAN, WORST = 0.1, 0.28
 TRIES = 3  # other machines on the same host disturb some
+pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture(scope="module")

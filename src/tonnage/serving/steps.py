@@ -19,6 +19,7 @@ from tonnage.serving.activity import Tempo
 from tonnage.serving.job import AnyJob, Job, PoolJob
 
 _IDLE_S = 0.001
+_IDLE_LOOK_S = 2.0
 
 
 class StepLoop:
@@ -38,6 +39,7 @@ class StepLoop:
         self._closed = False
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._kv_bytes: int | None = None
         self.before_step: Callable[[int], None] | None = None
 
     def submit(self, *jobs: AnyJob) -> None:
@@ -70,6 +72,11 @@ class StepLoop:
         """Run `command` between two steps, as the driver."""
         self._inbox.append(command)
         self._wake.set()
+
+    def set_kv_bytes(self, num_bytes: int) -> None:
+        """Let KV pages take `num_bytes` from the next step on; for whoever drives."""
+        self._kv_bytes = num_bytes
+        self.scheduler.set_budget(num_bytes)
 
     def advance(self, ready: Callable[[], bool]) -> None:
         """Drive, or wait for whoever drives, until `ready`. Raises RequestError when closed."""
@@ -129,7 +136,8 @@ class StepLoop:
                     self._turn.wait()
                 self._driving = True
             if not self._drive() and not self._inbox and not self._closed:
-                self._wake.wait()
+                # Memory limits may change while nobody asks for anything.
+                self._wake.wait(None if self.before_step is None else _IDLE_LOOK_S)
 
     def _drive(self) -> bool:
         """Run one step as the driver; return whether there was one. Failures go to the jobs."""
@@ -137,7 +145,7 @@ class StepLoop:
             return self._step()
         except Exception as error:
             self._torn = False
-            self.scheduler = self._make_scheduler()
+            self._start_over()
             for job in list(self._jobs.values()):
                 self._fail(job, error)
             return False
@@ -316,10 +324,16 @@ class StepLoop:
         Requests go on: their tokens are computed again, to the same bits.
         """
         self._torn = False
-        self.scheduler = self._make_scheduler()
+        self._start_over()
         for job in list(self._jobs.values()):
             job.stalled = False
             self._enter(job)
+
+    def _start_over(self) -> None:
+        """Forget what is in the pages; how many there may be stays."""
+        self.scheduler = self._make_scheduler()
+        if self._kv_bytes is not None:
+            self.scheduler.set_budget(self._kv_bytes)
 
 
 def _pooled_rows(part: Part, first_row: int) -> list[PooledRows]:
