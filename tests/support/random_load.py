@@ -36,8 +36,8 @@ NUM_SAMPLES = 20
 NUM_PARTS = 12  # of the time, for the growth of the process
 DISK_BYTES = 64 << 20
 MOST_SAID = 100
-LIMIT_TRIES = 60
-LIMIT_STEP_BYTES = 256 << 10
+LIMIT_STEPS = 12
+LIMIT_ROOM_BYTES = 2 << 20  # what grows before the engine has looked
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -135,32 +135,31 @@ class Load:
         await self._lower_limit(self._limit_file)
 
     async def _lower_limit(self, file: Path) -> None:
-        """Lower the limit in steps, each down to what the group holds then.
+        """Lower the limit in steps, each down to a little more than the group holds then.
 
-        Below that version 1 takes none and version 2 kills.
+        Below that version 1 takes none and version 2 kills. Where a group that stays within its
+        pages holds more than the last step would leave, that one is not taken.
         """
         target = int(file.read_text()) - (read_limits().process_bytes - self.shrunk_bytes)
         target = target // PAGE_BYTES * PAGE_BYTES
-        for _ in range(LIMIT_TRIES):
+        for _ in range(LIMIT_STEPS):
             now = int(file.read_text())
-            limit = min(now, max(target, now - read_limits().free_bytes + LIMIT_STEP_BYTES))
+            limit = min(now, max(target, now - read_limits().free_bytes + LIMIT_ROOM_BYTES))
             try:
                 file.write_text(str(limit))
             except OSError as error:
                 # Version 1 says so as long as it is busy writing pages of files.
                 if error.errno != EBUSY:
                     raise
-            if int(file.read_text()) == target:
-                return
-            await asyncio.sleep(0.15)
-        raise RuntimeError(f"the group still holds more than {target:,} bytes")
+            await asyncio.sleep(0.4)
 
     def raised(self) -> int:
         """Raise the limit again, if it was lowered; return the bytes of pages a little later."""
         if self._limit_file is not None:
             self._limit_file.write_text(str(1 << 30))
-            sleep(LOOK_EVERY_NS / 1e9)
-            self.engine.generate([1], max_tokens=1).complete()
+            for _ in range(2):  # readings
+                sleep(LOOK_EVERY_NS / 1e9)
+                self.engine.generate([1], max_tokens=1).complete()
         return self.engine._serving.loop.scheduler.cache.total_bytes
 
     async def _watch(self, begin: float, seconds: float) -> None:
@@ -206,6 +205,7 @@ def told(load: Load) -> dict[str, Any]:
         "most_rss_bytes": seen.most_rss_bytes,
         "planned_bytes": engine.plan.total_bytes,
         "shrunk_bytes": load.shrunk_bytes,
+        "left_bytes": engine.plan.total_bytes - engine.plan.kv.nbytes + scheduler.cache.total_bytes,
         "kv_bytes": engine.plan.kv.nbytes,
         "kv_allowed_bytes": scheduler.cache.total_bytes,
         "num_given_up": sum(

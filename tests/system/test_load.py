@@ -28,9 +28,10 @@ def check(told: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert max(told["most_rss_bytes"]) <= told["planned_bytes"]
     # What was given up is no longer resident, but for the system's pages at both ends of a page.
     ends = 2 * told["num_given_up"] * PAGE_BYTES
-    assert max(told["most_rss_bytes"][-2:]) <= told["shrunk_bytes"] + ends
+    assert max(told["most_rss_bytes"][-2:]) <= told["left_bytes"] + ends
     rest = told["kv_planned_bytes"] - told["kv_bytes"] + ends
     assert told["kv_now_bytes"] <= told["kv_allowed_bytes"] + rest
+    assert told["num_given_up"] > 0
     assert told["num_same"] == told["num_samples"]
     assert told["outcomes"]["OverloadError"] > 0
     assert told["outcomes"]["given up"] > 0
@@ -41,6 +42,7 @@ def test_twice_the_load_and_a_shrinking_budget(
     told: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(told, capsys)
+    assert told["left_bytes"] <= told["shrunk_bytes"]
     assert told["outcomes"]["length"] > TINY_SECONDS
     assert told["num_samples"] > 0
 
@@ -51,6 +53,7 @@ def test_twice_the_load_of_a_real_model(
     told: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(told, capsys)
+    assert told["left_bytes"] <= told["shrunk_bytes"]
 
 
 @pytest.mark.load("limit")

@@ -74,10 +74,36 @@ def test_a_limit_that_goes_down_in_steps_is_looked_at_ten_times_a_second(world: 
     world.leaves(10, 20, limit_mib=70)
     begin_ns = world.now_ns
     world.run(2)
-    first, second = (one for one in world.read_ns if one > begin_ns)
     world.run(2)
+    first, second = [one for one in world.read_ns if one > begin_ns][:2]
     assert world.told == [20 * MIB, 10 * MIB]
     assert second - first == LOOK_SOON_NS
+
+
+def test_of_two_readings_of_a_changed_limit_the_better_one_counts(world: World) -> None:
+    world.run(3)
+    world.leaves(3, 8, limit_mib=70)
+    world.run(1.05)
+    assert world.told == []
+    world.leaves(10, 20, limit_mib=70)
+    world.run(2)
+    assert world.told == [10 * MIB]
+
+
+def test_a_limit_that_changes_at_every_look_is_followed_as_far_as_must_be(world: World) -> None:
+    world.leaves(18, 20, limit_mib=70)
+    world.run(2)
+    limit = 60.0
+
+    def falls() -> None:
+        nonlocal limit
+        limit -= 0.1
+        world.leaves(-5, limit - 50, limit_mib=limit)
+
+    world.told.clear()
+    world.run(2, falls)
+    assert world.told
+    assert 0 < world.told[-1] < 10 * MIB
 
 
 def test_the_plan_alone_takes_nothing_back(world: World) -> None:

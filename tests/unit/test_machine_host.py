@@ -193,9 +193,9 @@ def test_cgroup_v1_below_a_container_mount(tmp_path: Path) -> None:
     assert machine.default_threads == 1
 
 
-# Of 900 MiB of page cache 700 are in tmpfs, mapped or not on the disk yet.
-FILES_V1 = {"cache": 900, "shmem": 600, "mapped_file": 50, "dirty": 30, "writeback": 20}
-FILES_V2 = {"file": 900, "shmem": 600, "file_mapped": 50, "file_dirty": 30, "file_writeback": 20}
+# Of 900 MiB of page cache 700 are in tmpfs, mapped or not on their way to the disk.
+FILES_V1 = {"cache": 900, "shmem": 600, "mapped_file": 60, "dirty": 40, "writeback": 20}
+FILES_V2 = {"file": 900, "shmem": 600, "file_mapped": 60, "file_dirty": 40, "file_writeback": 20}
 LISTS = {"active_anon": 600, "active_file": 190, "inactive_file": 100, "unevictable": 50}
 
 

@@ -17,8 +17,8 @@ _NO_LIMIT_BYTES = 1 << 60
 # to 2 MiB while page files were written.
 _CACHE = {1: "total_cache", 2: "file"}
 _KEPT = {
-    1: ("total_shmem", "total_mapped_file", "total_dirty", "total_writeback"),
-    2: ("shmem", "file_mapped", "file_dirty", "file_writeback"),
+    1: ("total_shmem", "total_mapped_file", "total_dirty"),
+    2: ("shmem", "file_mapped", "file_dirty"),
 }
 
 
@@ -137,9 +137,10 @@ def _reclaimable_bytes(version: int, stat: Mapping[str, str]) -> int:
 
     That is pages of files, also those in active use. Not those of tmpfs, which have no other place;
     nor those that are mapped (the code that runs here, a model somebody maps: each would be read
-    again and again); nor those that the disk does not have yet. Of the slab memory that version 2
-    calls reclaimable half, as in the kernel's own MemAvailable (si_mem_available in mm/show_mem.c):
-    names and inodes of open files stay.
+    again and again); nor those that nobody writes to the disk yet (for what is on its way there
+    reclaim waits, or comes again). Of the slab memory that version 2 calls reclaimable half, as in
+    the kernel's own MemAvailable (si_mem_available in mm/show_mem.c): names and inodes of open
+    files stay.
     """
     kept = sum(_stated(stat, name) for name in _KEPT[version])
     slab = _stated(stat, "slab_reclaimable") // 2 if version == 2 else 0

@@ -37,9 +37,10 @@ class Bounds:
 class LimitWatch:
     """Looks at the bounds every two seconds, ten times a second when they are near.
 
-    A changed limit is followed at once, up and down. Otherwise pages are given up when two readings
-    in a row leave less than they may take, and taken back when for ten seconds there was more than
-    a margin above them. Readings that differ by less than half a margin move nothing twice.
+    A changed limit is followed, up and down, after a second reading 0.1 s later: the kernel's own
+    figures lag. Otherwise pages are given up when two readings in a row leave less than they may
+    take, and taken back when for ten seconds there was more than a margin above them. Readings that
+    differ by less than half a margin move nothing twice.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class LimitWatch:
         self._known = first.by_source
         self._last_real_bytes = first.real_bytes
         self._next_ns = 0
+        self._first_safe_bytes: int | None = None  # of two readings of a changed limit
         self._room_since_ns: int | None = None
         self._least_room_bytes = 0
 
@@ -67,7 +69,11 @@ class LimitWatch:
             return
         bounds = self._read()
         changed = bounds.by_source != self._known
-        num_bytes = self._safe(bounds) if changed else self._kept(bounds, now_ns)
+        if self._first_safe_bytes is not None and not changed:
+            num_bytes = max(self._first_safe_bytes, self._safe(bounds))
+        else:
+            num_bytes = self._kept(bounds, now_ns)
+        self._first_safe_bytes = self._safe(bounds) if changed else None
         num_bytes = max(0, min(num_bytes, self._full_bytes))
         self._known, self._last_real_bytes = bounds.by_source, bounds.real_bytes
         near = changed or bounds.real_bytes < num_bytes + self._margin_bytes
