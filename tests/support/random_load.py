@@ -67,7 +67,7 @@ class Load:
         self.is_shrunk = False
         self._limit_file = limit_file
         # A limit goes so far down that what runs has to give way at once.
-        lost = engine.plan.kv.nbytes * 7 // 10 if limit_file else engine.plan.kv.nbytes // 3
+        lost = engine.plan.kv.nbytes * 17 // 20 if limit_file else engine.plan.kv.nbytes // 3
         self.shrunk_bytes = (engine.plan.total_bytes - lost) // PAGE_BYTES * PAGE_BYTES
 
     def note(self, sentence: str) -> None:
@@ -140,11 +140,11 @@ class Load:
         Below that version 1 takes none and version 2 kills. Where a group that stays within its
         pages holds more than the last step would leave, that one is not taken.
         """
-        target = int(file.read_text()) - (read_limits().process_bytes - self.shrunk_bytes)
-        target = target // PAGE_BYTES * PAGE_BYTES
         for _ in range(LIMIT_STEPS):
-            now = int(file.read_text())
-            limit = min(now, max(target, now - read_limits().free_bytes + LIMIT_ROOM_BYTES))
+            now, limits = int(file.read_text()), read_limits()
+            # What the process may come to is more again after each step: caches of the kernel go.
+            excess = limits.process_bytes - self.shrunk_bytes
+            limit = now - min(max(0, excess), max(0, limits.free_bytes - LIMIT_ROOM_BYTES))
             try:
                 file.write_text(str(limit))
             except OSError as error:

@@ -60,15 +60,15 @@ def test_twice_the_load_of_a_real_model(
 def test_a_limit_that_shrinks_walks_down_the_ladder(
     told: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The kernel's limit, of which the engine is told nothing: it takes seven tenths of the pages.
+    """The kernel's limit, of which the engine is told nothing: it takes most of the pages.
 
     When it is raised again, all pages are back.
     """
     assert (told["returncode"], told["num_oom_kills"]) == (0, 0), told["stderr"][-1000:]
     told = json.loads(told["stdout"])
     check(told, capsys)
-    # Three tenths, but for what the kernel's figures lag behind and what files cost beside pages.
-    assert 0.1 < told["kv_allowed_bytes"] / told["kv_bytes"] < 0.5
+    # 0.15, the room of the last step, and by how much the kernel's figures lag.
+    assert 0 < told["kv_allowed_bytes"] < told["kv_bytes"] / 2
     assert told["kv_raised_bytes"] == told["kv_bytes"]
     assert all(told["ladder"].values()), "every rung was needed"
     # From the lower limit on the batch shrinks, and only where no page is free or cold.
