@@ -70,7 +70,7 @@ class PageBudget:
         num_bytes = self._followed_bytes
         if self._stated_bytes is not None:
             num_bytes = min(num_bytes, self._stated_bytes - self._rest_bytes())
-        self._loop.set_kv_bytes(max(0, num_bytes))
+        self._loop.set_budget(max(0, num_bytes))
 
     def _held_bytes(self) -> int:
         """Return the resident bytes of all pages; where nothing tells, as many as there may be."""
