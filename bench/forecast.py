@@ -1,8 +1,8 @@
 """Forecast against fact: models x threads x rows, on this machine as it is in this run.
 
 Run: python bench/forecast.py MODEL.gguf... [--threads 1,2] [--json]
-The clock of a shared machine changes by a third within seconds. So each model is measured between
-two calibrations, and again where these differ, or two rounds of the same steps do.
+The clock of a shared machine changes by a third within seconds. So a round of the probe
+comes before every few steps of the model, and both are of the same machine.
 """
 
 import argparse
@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 
 from tonnage.core.rates import Rates
 from tonnage.engine import Engine, Span
-from tonnage.machine.calibration import measure_rates
+from tonnage.machine.calibration import Probe
 from tonnage.machine.host import read_machine
 from tonnage.machine.placement import task_ids, team_on_cpus
 from tonnage.planner.forecast import prefill_s, step_s
@@ -26,18 +27,21 @@ DECODE_ROWS = (1, 2, 4, 8)
 PREFILL_TOKENS = (64, 512)
 _SEQUENCE_TOKENS = 128
 _PROMPT_TOKENS = 64
-_DECODE_STEPS = 16
-_PROBE_S = 1.0
-# By so much the machine may change while a model is measured.
+_DECODE_STEPS = 8
+# By so much the machine may change between the first half of the rounds and the second.
 STEADY = 0.08
-_TRIES = 5
+_ROUNDS = 4
 
 Point = tuple[str, int]
+POINTS: tuple[Point, ...] = (
+    *(("decode", rows) for rows in DECODE_ROWS),
+    *(("prefill", tokens) for tokens in PREFILL_TOKENS),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One forecast beside its fact; drift: by how much either changed in the meantime."""
+    """One forecast beside its fact; drift: by how much the fact changed meanwhile."""
 
     model: str
     threads: int
@@ -54,37 +58,35 @@ class Pair:
 
 
 def compare(path: Path, threads: int) -> list[Pair]:
-    """Measure one model with `threads` threads, decode and prefill, beside what was forecast.
+    """Measure one model with `threads` threads, decode and prefill, beside what is forecast.
 
-    Of several tries the steadiest.
+    A round of the probe comes before every few steps, so both see the same machine.
     """
-    tries = list[list[Pair]]()
-    for _ in range(_TRIES):
-        tries.append(_compare(path, threads))
-        if max(pair.drift for pair in tries[-1]) <= STEADY:
-            break
-    return min(tries, key=lambda pairs: max(pair.drift for pair in pairs))
-
-
-def _compare(path: Path, threads: int) -> list[Pair]:
     rows, machine = max(DECODE_ROWS), read_machine()
-    rates = [measure_rates(machine, _PROBE_S, counts=(threads,))]
+    probe = Probe(machine, (threads,))
     before = task_ids()
     with Engine.open(
         str(path), threads=threads, context=640, concurrency=rows, max_logit_rows=rows, offline=True
     ) as engine:
-        work = work_of(engine.plan)
-        with team_on_cpus(machine, sorted(task_ids() - before)):
-            steps = _Steps(engine)
-            rounds = [steps.round(), steps.round()]
-    rates.append(measure_rates(machine, _PROBE_S, counts=(threads,)))
-    pairs = []
-    for kind, size in rounds[0]:
-        expected = [_expected_s(work, each, kind, size) for each in rates]
-        times = [median(each[kind, size]) for each in rounds]
-        drift = max(max(values) / min(values) - 1 for values in (expected, times))
-        pairs.append(Pair(path.stem, threads, kind, size, sum(expected) / 2, sum(times) / 2, drift))
-    return pairs
+        workers = sorted(task_ids() - before)
+        work, steps = work_of(engine.plan), _Steps(engine)
+        times: dict[Point, list[list[float]]] = {point: [] for point in POINTS}
+        for _, point in product(range(_ROUNDS), POINTS):
+            probe.round()
+            with team_on_cpus(machine, workers):
+                times[point].append(steps.take(*point))
+    rates = probe.rates()
+    return [_pair(path.stem, work, rates, point, each) for point, each in times.items()]
+
+
+def _pair(
+    model: str, work: Work, rates: Rates, point: Point, times: Sequence[Sequence[float]]
+) -> Pair:
+    half = len(times) // 2
+    halves = [median(chain.from_iterable(part)) for part in (times[:half], times[half:])]
+    measured = median(chain.from_iterable(times))
+    drift = max(halves) / min(halves) - 1
+    return Pair(model, work.threads, *point, _expected_s(work, rates, *point), measured, drift)
 
 
 def _expected_s(work: Work, rates: Rates, kind: str, size: int) -> float:
@@ -96,6 +98,9 @@ def _expected_s(work: Work, rates: Rates, kind: str, size: int) -> float:
 class _Steps:
     def __init__(self, engine: Engine) -> None:
         self._runtime, self._plan = engine.runtime, engine.plan
+        for row in range(max(DECODE_ROWS)):
+            span = Span(self._pages(row), _PROMPT_TOKENS, 0)
+            self._runtime.step(self._tokens(_PROMPT_TOKENS, row), [span], [])
 
     def _pages(self, sequence: int) -> list[list[int]]:
         each = _SEQUENCE_TOKENS // self._plan.kv.page_tokens
@@ -107,16 +112,12 @@ class _Steps:
     def _tokens(self, count: int, salt: int) -> list[int]:
         return [(7919 * i + 104729 * salt + 17) % self._plan.vocab_size for i in range(count)]
 
-    def round(self) -> dict[Point, list[float]]:
-        """Return the seconds of some steps of every kind."""
-        times = {("decode", rows): self._decode(rows) for rows in DECODE_ROWS}
-        return times | {("prefill", tokens): self._prefill(tokens) for tokens in PREFILL_TOKENS}
+    def take(self, kind: str, size: int) -> list[float]:
+        """Return the seconds of some steps of one kind."""
+        return self._decode(size) if kind == "decode" else self._prefill(size)
 
     def _decode(self, rows: int) -> list[float]:
         """Return the seconds of steps of `rows` sequences, all behind as many tokens."""
-        for row in range(rows):
-            span = Span(self._pages(row), _PROMPT_TOKENS, 0)
-            self._runtime.step(self._tokens(_PROMPT_TOKENS, row), [span], [])
         times = []
         for number in range(_DECODE_STEPS):
             spans = [Span(self._pages(row), 1, _PROMPT_TOKENS + number) for row in range(rows)]
@@ -124,11 +125,11 @@ class _Steps:
         return times
 
     def _prefill(self, tokens: int) -> list[float]:
-        """Return thrice the seconds of a fresh prompt, its last logits included."""
+        """Return the seconds of a fresh prompt, its last logits included, once or more."""
         pages = self._tables(0, -(-tokens // self._plan.kv.page_tokens))
         prompt = self._tokens(tokens, 0)
         span = [Span(pages, tokens, 0)]
-        return [self._timed(prompt, span, [tokens - 1]) for _ in range(3)]
+        return [self._timed(prompt, span, [tokens - 1]) for _ in range(1 if tokens > 64 else 3)]
 
     def _timed(self, tokens: list[int], spans: list[Span], logit_rows: list[int]) -> float:
         begin = time.perf_counter()

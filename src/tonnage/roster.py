@@ -1,21 +1,19 @@
 """Several models in one process under one budget: what each takes, before any of them is loaded.
 
 The process itself (interpreter, libraries, server) counts once. Every model gets one plan for good,
-so that its context and its weights do not depend on which others are in memory: a pinned one beside
-the other pinned ones and room for the smallest plan of any other model, one that is not pinned
-beside the pinned ones alone.
+so that its context and its weights do not depend on which others are in memory;
+`tonnage.planner.several` makes them.
 """
 
 import gc
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from tonnage.core.errors import BudgetError, RequestError
+from tonnage.core.errors import RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
-from tonnage.core.machine import Machine
 from tonnage.core.nearest import did_you_mean
-from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
-from tonnage.core.units import format_bytes
+from tonnage.core.plan import SHARED_ITEMS, Item
+from tonnage.core.quality import PlanQuality
 from tonnage.engine import THIS_PROCESS, Engine
 from tonnage.expectation import measured_rates, predictor
 from tonnage.headers import read_spec
@@ -24,9 +22,9 @@ from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_by
 from tonnage.memory.release import return_free_memory
 from tonnage.models.source import ModelSource
 from tonnage.opening import OpenOptions
-from tonnage.planner.budget import Budget, choose_budget
-from tonnage.planner.choose import Choice, choose, require_fit, smallest_plan
-from tonnage.planner.option import Predict
+from tonnage.planner.budget import choose_budget
+from tonnage.planner.choose import Choice
+from tonnage.planner.several import Joint, Member, plan_several
 from tonnage.quality.cache import known_audits
 
 _INTERPRETER = "interpreter and libraries"
@@ -36,17 +34,25 @@ _INTERPRETER = "interpreter and libraries"
 class Offer:
     """A model that can be loaded.
 
-    resident_bytes, loading_bytes: what it takes of its own once it is loaded, and while it is.
-    memory_bytes: of the whole process, as its plan sees it. options: all that its plan chose.
+    context_tokens, pages_tokens: of one answer, and of all at once. resident_bytes, loading_bytes:
+    what it takes of its own once it is loaded, and while it is, which is the sum of items.
+    memory_bytes: of the whole process, as its plan sees it. together: beside all others of which
+    that is true; else it is loaded in place of in_place_of of them. options: all that its plan
+    chose.
     """
 
     name: str
     source: ModelSource
     pinned: bool
     context_tokens: int
+    pages_tokens: int
     resident_bytes: int
     loading_bytes: int
     memory_bytes: int
+    items: tuple[Item, ...]
+    quality: PlanQuality
+    together: bool
+    in_place_of: int
     start: Start
     options: OpenOptions
 
@@ -62,18 +68,37 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """All models of a process. process_bytes: of it without models, server_bytes of that."""
+    """All models of a process. process_bytes: of it without models, server_bytes of that.
+
+    all_together_bytes: the least of the whole process with which all models are side by side.
+    """
 
     offers: tuple[Offer, ...]
     budget_bytes: int
     process_bytes: int
     server_bytes: int
+    all_together_bytes: int
     start: Start
 
     @property
     def capacity_bytes(self) -> int:
         """What all models in memory may take together."""
         return self.budget_bytes - self.process_bytes
+
+    @property
+    def most_bytes(self) -> int:
+        """What the process may come to, whichever models are asked for."""
+        if not all(offer.together for offer in self.offers):
+            return self.budget_bytes  # who takes turns meets whoever bytes allow
+        held = most = 0
+        # Pinned ones are loaded first, and then stay.
+        for offer in (one for one in self.offers if one.pinned):
+            most = max(most, held + offer.loading_bytes)
+            held += offer.resident_bytes
+        loose = [offer for offer in self.offers if not offer.pinned]
+        held += sum(offer.resident_bytes for offer in loose)
+        buffers = max((one.loading_bytes - one.resident_bytes for one in loose), default=0)
+        return self.process_bytes + max(most, held + buffers)
 
     def ledger(
         self, engines: Mapping[str, Engine], placed: Mapping[str, int], server_now_bytes: int
@@ -109,15 +134,6 @@ def _entry(model: str, name: str, planned: int, now: int, how: Measure) -> Entry
     return Entry(name, "load" if model else "host", planned, now, now, how, model)
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A plan taken apart: what the process takes, and the model at rest and while it loads."""
-
-    process_bytes: int
-    resident_bytes: int
-    loading_bytes: int
-
-
 def make_roster(
     models: Mapping[str, ModelSource],
     memory: str | int | None,
@@ -140,116 +156,42 @@ def make_roster(
     machine = read_machine()
     budget = choose_budget(machine, memory, rss_bytes())
     start = Start.of(process)
-    planner = _Planner(machine, predictor(measured_rates(machine)), options, budget, start)
-    smallest = planner.smallest(models, pinned) if len(models) > 1 else {}
-    offers: dict[str, Offer] = {}
-    process_bytes = 0
-    for name in sorted(models, key=lambda name: name not in pinned):
-        beside = _beside(name, smallest, offers, pinned)
-        choice, part = planner.choose(models[name], beside)
-        if on_choice is not None:
-            on_choice(name, choice)
-        process_bytes = max(process_bytes, part.process_bytes)
-        offers[name] = _offer(
-            name, models[name], choice, part, options,
-            replace(start, beside_bytes=beside), pinned=name in pinned,
-        )  # fmt: skip
-    in_order = tuple(offers[name] for name in models)
-    server_bytes = options.serving.server_bytes
-    return Roster(in_order, budget.num_bytes, process_bytes, server_bytes, start)
-
-
-def _beside(
-    name: str,
-    smallest: Mapping[str, _Planned],
-    offers: Mapping[str, Offer],
-    pinned: Collection[str],
-) -> int:
-    """Return what stays free for others while `name` is planned; `offers` are planned already."""
-    kept = sum(offer.resident_bytes for offer in offers.values() if offer.pinned)
-    if name not in pinned:
-        return kept
-    later = {other: part for other, part in smallest.items() if other not in {name, *offers}}
-    firm = sum(part.loading_bytes for other, part in later.items() if other in pinned)
-    loose = (part.loading_bytes for other, part in later.items() if other not in pinned)
-    return kept + firm + max(loose, default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Planner:
-    machine: Machine
-    predict: Predict
-    options: OpenOptions
-    budget: Budget
-    start: Start
-
-    def choose(self, source: ModelSource, beside_bytes: int) -> tuple[Choice, _Planned]:
-        spec = read_spec(source)
-        choice = choose(
-            spec, self.machine, self.options.wishes(spec), self.budget, self.predict,
-            known_audits(source.path),
-            resident_bytes=self.start.resident_bytes, beside_bytes=beside_bytes, compare=False,
-        )  # fmt: skip
-        require_fit(choice, self.budget)
-        return choice, self._apart(choice.plan)
-
-    def smallest(
-        self, models: Mapping[str, ModelSource], pinned: Collection[str]
-    ) -> dict[str, _Planned]:
-        """Return the smallest plan of every model, if they fit. Raises BudgetError otherwise."""
-        parts = {}
-        for name, source in models.items():
-            spec = read_spec(source)
-            plan = smallest_plan(
-                spec, self.machine, self.options.wishes(spec), self.predict,
-                known_audits(source.path),
-                resident_bytes=self.start.resident_bytes,
-            )  # fmt: skip
-            parts[name] = self._apart(plan)
-        _require_room(parts, pinned, self.budget)
-        return parts
-
-    def _apart(self, plan: Plan) -> _Planned:
-        items = {item.name: item.planned_bytes for item in plan.items}
-        shared = sum(items.get(name, 0) for name in SHARED_ITEMS if name != OTHER_ENGINES)
-        return _Planned(shared, plan.own_bytes, plan.own_bytes + plan.load_bytes)
-
-
-def _require_room(parts: Mapping[str, _Planned], pinned: Collection[str], budget: Budget) -> None:
-    """Raise BudgetError unless the pinned models and any one other fit in their smallest plans."""
-    process = max(part.process_bytes for part in parts.values())
-    kept = {name: part.loading_bytes for name, part in parts.items() if name in pinned}
-    loose = {name: part.loading_bytes for name, part in parts.items() if name not in pinned}
-    largest = max(loose, key=lambda name: loose[name], default=None)
-    most = process + sum(kept.values()) + (loose[largest] if largest is not None else 0)
-    if most <= budget.num_bytes:
-        return
-    lines = [f"the process {format_bytes(process)}"]
-    lines += [f"{name} {format_bytes(size)}, pinned" for name, size in kept.items()]
-    lines += [f"{largest} {format_bytes(loose[largest])}"] if largest is not None else []
-    way = "pin fewer models or " if kept else ""
-    raise BudgetError(
-        f"These models need {format_bytes(most)} at least ({'; '.join(lines)}) and "
-        f"{format_bytes(budget.num_bytes)} {budget.origin}, "
-        f"{format_bytes(most - budget.num_bytes)} short; {way}allow --memory {_mebibytes(most)}."
+    members = {
+        name: _member(source, options, pinned=name in pinned) for name, source in models.items()
+    }
+    joint = plan_several(
+        members, machine, budget, predictor(measured_rates(machine)),
+        resident_bytes=start.resident_bytes,
+    )  # fmt: skip
+    if on_choice is not None:
+        for name, placed in joint.placed.items():
+            on_choice(name, placed.choice)
+    offers = (
+        _offer(name, source, joint, options, start, pinned=name in pinned)
+        for name, source in models.items()
     )
+    return Roster(
+        tuple(offers), budget.num_bytes, joint.process_bytes, options.serving.server_bytes,
+        joint.all_together_bytes, start,
+    )  # fmt: skip
 
 
-def _mebibytes(num_bytes: int) -> str:
-    return f"{-(-num_bytes >> 20)}MiB"
+def _member(source: ModelSource, options: OpenOptions, *, pinned: bool) -> Member:
+    spec = read_spec(source)
+    return Member(spec, options.wishes(spec), known_audits(source.path), pinned)
 
 
 def _offer(
     name: str,
     source: ModelSource,
-    choice: Choice,
-    part: _Planned,
+    joint: Joint,
     options: OpenOptions,
     start: Start,
     *,
     pinned: bool,
 ) -> Offer:
-    chosen = choice.workload
+    placed = joint.placed[name]
+    chosen, plan, need = placed.choice.workload, placed.choice.plan, placed.need
     stated = replace(
         options,
         threads=chosen.threads,
@@ -260,6 +202,18 @@ def _offer(
         step_rows=chosen.max_rows,
     )
     return Offer(
-        name, source, pinned, chosen.context_tokens, part.resident_bytes, part.loading_bytes,
-        choice.plan.total_bytes, start, stated,
-    )  # fmt: skip
+        name=name,
+        source=source,
+        pinned=pinned,
+        context_tokens=chosen.context_tokens,
+        pages_tokens=plan.kv.groups[0].num_pages * plan.kv.page_tokens,
+        resident_bytes=need.resident_bytes,
+        loading_bytes=need.loading_bytes,
+        memory_bytes=placed.memory_bytes,
+        items=tuple(item for item in plan.items if item.name not in SHARED_ITEMS),
+        quality=placed.choice.quality,
+        together=placed.together,
+        in_place_of=placed.in_place_of,
+        start=replace(start, beside_bytes=0),  # the budget is shared by plans, not by engines
+        options=stated,
+    )

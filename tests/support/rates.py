@@ -15,7 +15,7 @@ def made_up_rates(cached_bytes: int = 0) -> Rates:
 
 def _team(threads: int, cached_bytes: int) -> TeamRates:
     attend = tuple(
-        AttendRate(kv_format, queries, 1e-10, 1e-11 / threads)
+        AttendRate(kv_format, queries, 0.0, 0.0, 1e-10, 1e-11 / threads)
         for kv_format in KV_FORMATS
         for queries in (1, 48)
     )

@@ -144,6 +144,69 @@ def test_what_does_not_fit_is_refused_with_the_numbers_before_anything_is_loaded
         assert states(url) == {"one": "loaded", "two": "unloaded", "three": "loaded"}
 
 
+def planned(folder: Path, models: list[Path], memory: int, *args: object) -> dict:
+    """Return what `tonnage serve --plan --json` says."""
+    named = several(models, *args, memory=memory)
+    done = tonnage(folder, "serve", *named, "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_the_plan_says_before_who_will_be_side_by_side_and_so_it_is(models, tmp_path):
+    narrow = planned(tmp_path, models, 200 << 20)
+    assert [one["side_by_side"] for one in narrow["models"]] == [True, True, False]
+    assert narrow["models"][2]["in_place_of"] == 1
+    needed = narrow["all_side_by_side_bytes"]
+    wide = planned(tmp_path, models, needed)
+    assert all(one["side_by_side"] for one in wide["models"])
+    assert wide["most_bytes"] <= needed == wide["budget_bytes"]
+    for plan in (narrow, wide):
+        for one in plan["models"]:
+            items = sum(item["planned_bytes"] for item in one["items"])
+            assert items == one["loading_bytes"] > one["planned_bytes"]
+            assert one["context_tokens"] == 512 <= one["pages_tokens"]
+    for plan, order, loads in ((narrow, "one two one two", 2), (wide, "one two three one two", 3)):
+        args = several(models, memory=plan["budget_bytes"])
+        with serving(tmp_path, *args) as (_, url):
+            for name in order.split():
+                assert ask(url, name)[0] == 200
+            memory = fetched(f"{url}/memory")
+            assert memory["all_side_by_side_bytes"] == needed
+            assert memory["peak_rss_bytes"] <= plan["budget_bytes"]
+            for told, one in zip(memory["models"], plan["models"], strict=True):
+                for key in ("side_by_side", "in_place_of", "planned_bytes", "context_tokens"):
+                    assert told[key] == one[key]
+            assert list(states(url).values()).count("loaded") == loads
+            text = urllib.request.urlopen(f"{url}/metrics", timeout=20).read().decode()
+            counts = [line for line in text.splitlines() if "_unloads_total{" in line]
+            assert len(counts) == 3
+            assert all(line.endswith(" 0") for line in counts)
+
+
+def test_a_plan_is_printed_for_people_and_what_a_server_says_at_its_start(models, tmp_path):
+    named = several(models, memory=200 << 20)
+    done = tonnage(tmp_path, "serve", *named, "--plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "2 of 3 models side by side within 200.0 MiB, of which the process takes ",
+        "three: in place of 1 of the others",
+        "All of them side by side would take ",
+        "server ",
+        "200.0 MiB at most",
+    ):
+        assert part in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 110
+    single = tonnage(tmp_path, "serve", models[0], *SIZES, "--memory", "200MiB", "--plan")
+    assert "side by side" not in single.stdout
+    assert "below the budget of 200.0 MiB" in single.stdout
+    sentence = refused(tonnage(tmp_path, "serve", models[0], "--json"))
+    assert "--plan" in sentence
+    assert "short" in refused(
+        tonnage(tmp_path, "serve", *several(models, "--plan", memory=1 << 20))
+    )
+
+
 def test_names_that_do_not_fit_together_are_sentences(models, tmp_path):
     for args, words in (
         (("--pin", "four"), "no model 'four' to pin"),

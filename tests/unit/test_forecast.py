@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 
 import pytest
 
@@ -11,11 +12,11 @@ from tonnage.core.errors import MachineError
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates
 from tonnage.formats.gguf import GgufFile
-from tonnage.machine.calibration import without_cached
+from tonnage.machine.rates_fit import without_cached
 from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.forecast import forecast, prefill_s, step_s
 from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.work import work_of
+from tonnage.planner.work import Attention, attend_passes, work_of
 
 RATES = made_up_rates()
 
@@ -65,6 +66,7 @@ def test_a_cache_saves_the_reading(spec):
     times = [step_s(work, rates, 1, 0) for rates in (RATES, half_cached, all_cached)]
     assert times == sorted(times, reverse=True)
     saved = work.read_bytes / BYTES_PER_S - sum(p.weights for p in work.products) / MACS_PER_S
+    saved += 2 * 4 * work.vocab_size / BYTES_PER_S  # logits, read and written back
     assert times[0] - times[2] == pytest.approx(saved, rel=1e-6)
 
 
@@ -141,3 +143,30 @@ def test_damaged_rates_are_one_sentence(change):
         Rates.from_json(json.dumps({**raw, **change}))
     with pytest.raises(MachineError):
         Rates.from_json("[" * 100_000)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(9, 3), (4, 1), (14, 2), (1, 1), (32, 8)])
+@pytest.mark.parametrize("tiles", [1, 3, 8])
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_passes_of_threads_are_those_of_the_kernel(heads, kv_heads, tiles, threads):
+    """Against every unit taken one by one, as the kernel's loop does."""
+    shape = Attention(1, heads, kv_heads, 128, 1.0, 0, late=False)
+    units = heads * tiles
+    expected = []
+    for index in range(threads):
+        widths = Counter(
+            (tile, head // (heads // kv_heads))
+            for unit in range(units * index // threads, units * (index + 1) // threads)
+            for head, tile in [divmod(unit, tiles)]
+        )
+        expected.append(Counter(widths.values()))
+    assert attend_passes(shape, tiles, threads) == expected
+
+
+def test_pages_of_a_window_are_those_it_touches():
+    shape = Attention(1, 48, 1, 128, 1.0, 0, late=False)
+    assert shape.passes(0, 1) == (16, 64)
+    assert shape.passes(79, 1) == (80, 128)
+    assert shape.passes(62, 4) == (64 + 64 + 80 + 80, 64 + 64 + 128 + 128)
+    windowed = Attention(1, 48, 1, 128, 1.0, 100, late=False)
+    assert windowed.passes(1000, 1) == (128, 128)  # from 896 on, whole pages

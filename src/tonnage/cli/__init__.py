@@ -1,4 +1,4 @@
-"""The command line: run, serve, plan, batch, pull, list, rm, doctor, bench, audit.
+"""The command line: run, serve, plan, batch, embed, pull, list, rm, doctor, bench, audit.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -54,6 +54,10 @@ def _dispatch(args: "Namespace") -> int:
             from tonnage.cli.batch import batch
 
             return batch(args)
+        case "embed":
+            from tonnage.cli.embed import embed
+
+            return embed(args)
         case "pull":
             from tonnage.cli.models import pull
 

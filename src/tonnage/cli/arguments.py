@@ -10,7 +10,9 @@ from tonnage import __version__
 from tonnage.cli.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 
-COMMANDS = ("run", "serve", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit")
+COMMANDS = (
+    "run", "serve", "plan", "batch", "embed", "pull", "list", "rm", "doctor", "bench", "audit",
+)  # fmt: skip
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -42,7 +44,7 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 
 def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
-    """Give words behind options to the model and the prompt that lack one; return what is left.
+    """Give words behind options to model, prompt or texts that lack them; return what is left.
 
     argparse takes `MODEL --seed 1 PROMPT` for one without a prompt.
     """
@@ -51,6 +53,8 @@ def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
         if is_word and getattr(args, name, "") is None:
             setattr(args, name, rest[0])
             rest = rest[1:]
+    if getattr(args, "texts", None) == [] and not any(word.startswith("-") for word in rest):
+        args.texts, rest = rest, []
     return rest
 
 
@@ -92,6 +96,7 @@ def _parser() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
     _add_serve(command("serve", "answer over HTTP, as OpenAI's and Anthropic's servers do"))
     _add_plan(command("plan", "say what a model takes, before anything is loaded", PLAN_NOTES))
     _add_batch(command("batch", "answer a file of requests, many at once", BATCH_NOTES))
+    _add_embed(command("embed", "print the vectors of texts, or of the lines of stdin"))
     _add_models(
         command("pull", "fetch a model"),
         command("list", "show the models that can be pulled, and those that are here"),
@@ -222,6 +227,8 @@ def _add_serve(parser: ArgumentParser) -> None:
     add("--load-wait", type=int, metavar="S", default=60, help="seconds to wait for a model (60)")
     add("--max-body", type=int, metavar="KIB", default=512, help="size of a request (512)")
     add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
+    add("--plan", action="store_true", help="print what these options would take, and end")
+    add("--json", action="store_true", help="with --plan: print one JSON object, nothing else")
     _add_sizes(parser)
     _add_choice(parser)
     _add_page_cache(parser)
@@ -240,6 +247,20 @@ def _add_batch(parser: ArgumentParser) -> None:
     _add_page_cache(parser)
     _add_engine(parser)
     _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
+
+
+def _add_embed(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=_MODEL_HELP)
+    add("texts", metavar="TEXT", nargs="*", help="a text; without any, each line of stdin is one")
+    add("--json", action="store_true", help="print one JSON object per text, nothing else")
+    add("--pooling", metavar="NAME", help="mean or last (as the model was trained, else mean)")
+    add("--dimensions", type=int, metavar="N", help="the first N elements (all)")
+    add("--concurrency", type=int, metavar="N", default=8, help="texts at once (8)")
+    _add_sizes(parser)
+    _add_choice(parser)
+    _add_engine(parser)
+    parser.set_defaults(page_cache=None)
 
 
 def _add_sampling(add: Callable[..., object]) -> None:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import on_load, open_options
+from tonnage.cli.roster_table import placement_lines, render_roster, roster_json
 from tonnage.cli.terminal import LateProgress, StatusLine
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, server_bytes
@@ -29,10 +30,13 @@ _COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACE
 
 
 def serve(args: Namespace) -> int:
-    """Serve until a signal ends it; return the exit code."""
+    """Serve until a signal ends it, or say with --plan what would be; return the exit code."""
     _check(args)
     with_traces = _wants_traces(args.traces)
     roster = _roster(args, with_traces=with_traces)
+    if args.plan:
+        print(roster_json(roster) if args.json else render_roster(roster))
+        return 0
     before = anonymous_bytes()
     try:
         from tonnage.server.cross_origin import require_origins
@@ -89,6 +93,8 @@ def _check(args: Namespace) -> None:
         raise RequestError(
             "--forms needs llguidance; install it with pip install 'tonnage[grammar]'."
         )
+    if args.json and not args.plan:
+        raise RequestError("--json goes with --plan: a server has nothing else to print.")
     if args.traces is not None and not args.traces.startswith(("http://", "https://")):
         raise RequestError(
             f"--traces is {args.traces[:100]!r}; it takes an address such as http://127.0.0.1:4318."
@@ -129,10 +135,13 @@ def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
         share_pages=True,
         log=PressureLog(sys.stderr),
     )
-    return make_roster(
+    roster = make_roster(
         sources, args.memory, open_options(args, args.concurrency, options),
         pinned=[_name(name) for name in args.pin], on_choice=_teller(several=len(sources) > 1),
     )  # fmt: skip
+    if len(sources) > 1 and not args.plan:
+        print("tonnage:", "\n".join(placement_lines(roster)), file=sys.stderr)
+    return roster
 
 
 def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
@@ -143,7 +152,8 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
         words = given_up(choice)
         if words:
             print(f"tonnage: {f'{name}: ' if several else ''}{words}", file=sys.stderr)
-        _tell_pages(choice.plan)
+        if not several:
+            _tell_pages(choice.plan)
 
     return tell
 
@@ -151,7 +161,7 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
 def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPool":
     from tonnage.roster import Offer, release
     from tonnage.server.metrics import Metrics
-    from tonnage.server.model_pool import ModelPool, OnLoad, ServedModel, Waits
+    from tonnage.server.model_pool import ModelPool, OnLoad, Place, ServedModel, Waits
     from tonnage.server.service import Service
     from tonnage.serving.residency import Size
 
@@ -165,7 +175,8 @@ def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPoo
             return Service(engine, engine, names, with_forms=args.forms, metrics=metrics)
 
         size = Size(offer.resident_bytes, offer.loading_bytes)
-        return ServedModel(names, size, offer.context_tokens, open_, offer.pinned)
+        place = Place(offer.together, offer.in_place_of)
+        return ServedModel(names, size, offer.context_tokens, open_, offer.pinned, place)
 
     return ModelPool(
         [served(offer) for offer in roster.offers],
@@ -173,6 +184,7 @@ def _pool(args: Namespace, roster: "Roster", server_now_bytes: int) -> "ModelPoo
         lambda engines, placed: roster.ledger(engines, placed, server_now_bytes),
         waits=Waits(args.max_waiting, args.load_wait),
         release=release,
+        all_together_bytes=roster.all_together_bytes,
     )
 
 

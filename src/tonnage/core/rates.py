@@ -12,6 +12,13 @@ from tonnage.core.plan import KV_FORMATS
 
 Curve = tuple[tuple[int, float], ...]
 PRODUCT_ROWS = 8
+# Kinds of operations that take different times, as Work.elements and TeamRates.element_s name them.
+GATED = ("gated silu", "gated gelu")
+
+
+def rotate_kind(kv_format: str, *, normed: bool) -> str:
+    """Return the name of a rotation that stores pages of one format."""
+    return f"rotate {kv_format} normed" if normed else f"rotate {kv_format}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,8 @@ class ProductRate:
     bytes_per_s: weights read from memory for a single token row. fresh, cached: by ascending rows
     from 1, (rows, multiply-adds per second) when so many rows share the pass over weights that
     come from memory, or from the last cache. The first holds the slower of both terms,
-    bytes over bandwidth and multiply-adds over rate, and what of them does not overlap.
+    bytes over bandwidth and multiply-adds over rate, and what of them does not overlap; passes
+    that more rows share than it says wait no longer for the memory.
     """
 
     format: str
@@ -29,10 +37,15 @@ class ProductRate:
     fresh: Curve
     cached: Curve
 
-    def weight_s(self, rows: int, cached: float) -> float:
-        """Return the seconds per weight of a pass that `rows` share; cached: its share of bytes."""
-        fresh_s, cached_s = _pass_s(self.fresh, rows), _pass_s(self.cached, rows)
-        return cached * min(cached_s, fresh_s) + (1 - cached) * fresh_s
+    def weight_s(self, rows: int, cached: float, beside_s: float = 0.0) -> float:
+        """Return the seconds per weight of a pass that `rows` share; cached: its share of bytes.
+
+        beside_s: what is done with the sums meanwhile, per weight. It counts apart, and hides as
+        much of the wait for the memory.
+        """
+        few = min(rows, self.fresh[-1][0])
+        waits_s = _pass_s(self.fresh, few) - _pass_s(self.cached, few)
+        return _pass_s(self.cached, rows) + (1 - cached) * max(0.0, waits_s - beside_s)
 
 
 def _pass_s(curve: Curve, rows: int) -> float:
@@ -49,11 +62,14 @@ def _pass_s(curve: Curve, rows: int) -> float:
 class AttendRate:
     """Attention when so many query vectors share a pass over pages of one format.
 
-    pair_s: seconds per query and position seen; mac_s: per multiply-add with keys or values.
+    start_s, start_element_s: seconds per query, and per element of its key and value, however few
+    positions it sees. pair_s: per query and position of the pages it sees; mac_s: per multiply-add.
     """
 
     kv_format: str
     queries: int
+    start_s: float
+    start_element_s: float
     pair_s: float
     mac_s: float
 
@@ -61,21 +77,23 @@ class AttendRate:
         """Return the rate between this one and `other`, which has more queries or is the same."""
         span = other.queries - self.queries
         share = min(max((queries - self.queries) / span, 0.0), 1.0) if span else 1.0
-        return AttendRate(
-            self.kv_format,
-            round(queries),
-            self.pair_s + (other.pair_s - self.pair_s) * share,
-            self.mac_s + (other.mac_s - self.mac_s) * share,
-        )
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        start, element, pair, mac = (mine + (theirs - mine) * share for mine, theirs in pairs)
+        return AttendRate(self.kv_format, round(queries), start, element, pair, mac)
+
+    @property
+    def seconds(self) -> tuple[float, float, float, float]:
+        """All of its times, in the order of the fields."""
+        return self.start_s, self.start_element_s, self.pair_s, self.mac_s
 
 
 @dataclass(frozen=True, slots=True)
 class PageRate:
-    """What attention over pages of one format costs beside its arithmetic.
+    """What a row's pages of one format cost, to write to and to attend, beside the arithmetic.
 
-    visit_s, element_s: of each sequence and key head whose pages a row attends, however few they
-    are, and what each element of its key and value adds to that. byte_s: per byte of pages that no
-    cache holds; the arithmetic hides the rest of their reading.
+    All of it only where no cache holds them. visit_s, element_s: of each sequence and key head
+    whose pages a row uses, however few they are, and what each element of its key and value adds
+    to that. byte_s: per byte; the arithmetic hides the rest of their reading.
     """
 
     kv_format: str
@@ -93,8 +111,9 @@ class TeamRates:
     woken from the pause between two tokens. op_s: an operation that does nothing, with its barrier.
     product_s: what a product takes beside that, its bytes and its multiply-adds, and product_row_s
     what each row more adds to it, up to PRODUCT_ROWS of them.
-    element_s: (operation, seconds per element of a row on one of the threads; of a product, per
-    element it writes). attend: by ascending queries, for every format of pages; pages: one each.
+    element_s: (operation, with what tells its kinds apart; seconds per element of a row on one of
+    the threads, of a product per element it writes). attend: by ascending queries, for every format
+    of pages; pages: one each.
     """
 
     threads: int
@@ -219,6 +238,8 @@ def _attend(raw: Sequence[Mapping[str, Any]]) -> tuple[AttendRate, ...]:
         AttendRate(
             str(r["kv_format"]),
             _count(r["queries"]),
+            _not_negative(r["start_s"]),
+            _not_negative(r["start_element_s"]),
             _not_negative(r["pair_s"]),
             _positive(r["mac_s"]),
         )

@@ -30,6 +30,12 @@ class Trial:
     program: _native.Program
     rows: int
     position: int = 0
+    tokens: tuple[int, ...] = ()
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The rows' tokens, which only an embedding looks at."""
+        return list(self.tokens) or [0] * self.rows
 
 
 class Ground:
@@ -89,24 +95,42 @@ class Ground:
             )  # fmt: skip
         return Trial(program, rows)
 
-    def gated(self, rows: int, hidden: int) -> Trial:
-        """Return one gated product whose matrices have a single block per row."""
+    def gated(self, rows: int, shape: tuple[int, int], *, gelu: bool) -> Trial:
+        """Return one gated product with matrices (rows out, columns) of `shape`."""
+        hidden, cols = shape
         form = BY_NAME["Q8_0"]
-        stride = panel_bytes(form, 32)
+        stride = panel_bytes(form, cols)
         nbytes = stride * (hidden // 32)
         begin = self._window(2 * nbytes)
         program = self._program(rows)
-        gate, up = ((begin + at, form.ggml_type, hidden, 32, stride) for at in (0, nbytes))
+        gate, up = ((begin + at, form.ggml_type, hidden, cols, stride) for at in (0, nbytes))
         out = (self.output, -1, hidden)
-        program.gated(gate=gate, up=up, input=self._acts(32), out=out, gelu=False)
+        program.gated(gate=gate, up=up, input=self._acts(cols), out=out, gelu=gelu)
         return Trial(program, rows)
 
-    def norm(self, rows: int, cols: int) -> Trial:
-        """Return one norm of rows into codes."""
+    def embed(self, rows: int, cols: int) -> Trial:
+        """Return one embedding of rows whose weights lie far apart."""
+        form = BY_NAME["Q8_0"]
+        stride = panel_bytes(form, cols)
+        begin = self._window(stride * (VOCAB // 32), fresh=True)
         program = self._program(rows)
+        program.embed(table=(begin, form.ggml_type, VOCAB, cols, stride), scale=1.0, x=self.output)
+        return Trial(program, rows, 0, tuple(range(0, VOCAB, VOCAB // rows))[:rows])
+
+    def rope_table(self, rows: int, pairs: int) -> Trial:
+        """Return one table of the angles of `pairs` per row."""
+        program = self._program(rows)
+        program.rope_table(frequencies=self.input, pairs=pairs, table=self.output)
+        return Trial(program, rows)
+
+    def norm(self, rows: int, cols: int, *, added: bool = False) -> Trial:
+        """Return one norm of rows into codes; added: a branch's own norm comes before."""
+        program = self._program(rows)
+        branch = self.input + _SCRATCH_BYTES // 4
         program.norm(
-            x=self.input, weight=self.input, added=-1, added_weight=-1, eps=1e-6,
-            out=(self.output, -1, cols), gather=False,
+            x=self.input, weight=self.input, added=branch if added else -1,
+            added_weight=self.input if added else -1, eps=1e-6, out=(self.output, -1, cols),
+            gather=False,
         )  # fmt: skip
         return Trial(program, rows)
 
@@ -117,50 +141,56 @@ class Ground:
             program.quantize(x=self.input, out=(self.output, -1, cols))
         return Trial(program, rows)
 
-    def rotate(self, rows: int, heads: int, dim: int) -> Trial:
-        """Return one rotation of `heads` query heads and as many of keys and of values."""
+    def rotate(
+        self, rows: int, heads: tuple[int, int], dim: int, kv_format: str, *, normed: bool
+    ) -> Trial:
+        """Return one rotation; heads: of queries, of keys and values."""
         program = self._program(rows)
-        kv = self._pages(heads, dim, rows, "f16")
-        program.rotate(
-            qkv=self.output, num_heads=heads, kv=kv, q_norm=-1, k_norm=-1, eps=1e-6, scale=1.0,
-            table=self.input, pairs=dim // 2, interleaved=False,
-        )  # fmt: skip
+        self._add_rotate(program, heads, self._pages(heads[1], dim, rows, kv_format), normed=normed)
         return Trial(program, rows)
 
     def attend(
         self, rows: int, position: int, heads: tuple[int, int], dim: int, kv_format: str
     ) -> Trial:
         """Return one attention over cached pages; heads: of queries, of keys and values."""
-        return self._attends(rows, position, heads, (dim, kv_format, 1), fresh=False)
-
-    def fresh_attends(
-        self, position: int, heads: tuple[int, int], dim: int, kv_format: str, ops: int
-    ) -> Trial:
-        """Return `ops` attentions of one row, each over pages that no cache holds."""
-        return self._attends(1, position, heads, (dim, kv_format, ops), fresh=True)
-
-    def _attends(
-        self,
-        rows: int,
-        position: int,
-        heads: tuple[int, int],
-        pages: tuple[int, str, int],
-        *,
-        fresh: bool,
-    ) -> Trial:
-        query_heads, kv_heads = heads
-        dim, kv_format, ops = pages
         program = self._program(rows, position + rows)
-        for _ in range(ops):
-            kv = self._pages(kv_heads, dim, position + rows, kv_format, fresh=fresh)
-            program.attend(
-                qkv=self.input, num_heads=query_heads, kv=kv, window=0, softcap=0.0, out=self.output
-            )
+        self._add_attend(program, heads[0], self._pages(heads[1], dim, position + rows, kv_format))
         return Trial(program, rows, position)
+
+    def paged(
+        self, position: int, heads: tuple[int, int], pages: tuple[int, str], ops: int,
+        *, fresh: bool,
+    ) -> Trial:  # fmt: skip
+        """Return `ops` times what one row does with pages: write, then read; pages: dim, format."""
+        program = self._program(1, position + 1)
+        for _ in range(ops):
+            kv = self._pages(heads[1], pages[0], position + 1, pages[1], fresh=fresh)
+            self._add_rotate(program, heads, kv, normed=False)
+            self._add_attend(program, heads[0], kv)
+        return Trial(program, 1, position)
+
+    def _add_rotate(
+        self,
+        program: _native.Program,
+        heads: tuple[int, int],
+        kv: "_native.KvArgs",
+        *,
+        normed: bool,
+    ) -> None:
+        norm = self.input if normed else -1
+        program.rotate(
+            qkv=self.output, num_heads=heads[0], kv=kv, q_norm=norm, k_norm=norm, eps=1e-6,
+            scale=1.0, table=self.input, pairs=kv[3] // 2, interleaved=False,
+        )  # fmt: skip
+
+    def _add_attend(self, program: _native.Program, num_heads: int, kv: "_native.KvArgs") -> None:
+        program.attend(
+            qkv=self.input, num_heads=num_heads, kv=kv, window=0, softcap=0.0, out=self.output
+        )
 
     def _pages(
         self, heads: int, dim: int, positions: int, kv_format: str, *, fresh: bool = False
-    ) -> tuple[int, int, int, int, int, str, int]:
+    ) -> "_native.KvArgs":
         # Those of int8 with their scales are smaller than this.
         page = 2 * 2 * PAGE_TOKENS * dim * heads
         num_pages = round_up(positions, PAGE_TOKENS) // PAGE_TOKENS

@@ -139,6 +139,23 @@ def smallest_plan(
     return search.judge.plan(search.smallest.workload)
 
 
+def usual_workload(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    predict: Predict,
+    audits: Sequence[AuditResult] = (),
+    *,
+    resident_bytes: int = 0,
+) -> tuple[Workload, tuple[int, ...]]:
+    """Return what is chosen where it fits, and the rows per step that cost no more than time.
+
+    The rows come most first. Arguments and errors as of `choose`.
+    """
+    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
+    return search.asked, search.row_tiers()[0]
+
+
 def _search(
     spec: ModelSpec,
     machine: Machine,
@@ -222,7 +239,7 @@ class _Search:
             least = self.smallest.total_bytes - 2 * _BISECTION_BYTES if number == 1 else 0
             if least > self.budget_bytes:
                 return None
-            for rows in self._row_tiers():
+            for rows in self.row_tiers():
                 workload = replace(self.asked, context_tokens=context)
                 found = front(self._fitting(workload, rows))
                 if found:
@@ -235,7 +252,7 @@ class _Search:
         workload = replace(
             self.asked,
             context_tokens=self._contexts()[-1],
-            max_rows=self._row_tiers()[-1][-1],
+            max_rows=self.row_tiers()[-1][-1],
         )
         options = [self.judge.option(workload, kv_format=kv) for kv in self.kv_formats]
         allowed = [one for one in options if self._within_bound(one)] or options[:1]
@@ -286,7 +303,8 @@ class _Search:
             contexts.append(contexts[-1] // 2)
         return contexts
 
-    def _row_tiers(self) -> list[tuple[int, ...]]:
+    def row_tiers(self) -> list[tuple[int, ...]]:
+        """Return rows per step, tier after tier; a later one only where the ones before fail."""
         asked = self.asked.max_rows
         if self.wishes.step_rows is not None or asked < MAX_STEP_ROWS:
             return [(asked,)]

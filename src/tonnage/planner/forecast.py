@@ -3,8 +3,9 @@
     product = max(bytes / bandwidth, rows * multiply-adds / rate(rows))
     step    = call + operations * barrier + products + attention + elements
 
-The maximum is measured as one curve over rows, since reading and multiplying overlap in part; the
-share of a step's bytes that the last cache still holds from the step before costs the second term.
+The maximum is measured as one curve over rows, since reading and multiplying overlap in part, and
+what is done with the sums hides as much of the wait for the memory. The share of a step's bytes
+that the last cache still holds from the step before costs the second term.
 
 All constants are measured on this machine (`Rates`, tonnage.machine.calibration); hardware that is
 not here is `tonnage.planner.whatif`.
@@ -15,9 +16,10 @@ from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
-from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_shares, work_of
+from tonnage.planner.work import PROMPT_TOKENS, Attention, Work, attend_passes, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
+_LOGIT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,40 +141,64 @@ def _teams(rates: Rates, threads: int) -> tuple[TeamRates, TeamRates]:
 def _step_of(
     work: Work, team: TeamRates, rows: int, position: int, sequences: int, logit_rows: int
 ) -> float:
-    products = {product.format: product for product in team.products}
-    total = team.call_s + team.product_overhead_s(rows) * work.num_products
     read_bytes = work.read_bytes + sequences * work.kv_bytes(position)
     cached = min(1.0, team.cached_bytes / read_bytes)
-    for part in work.products:
-        rate = products[part.format]
-        at = logit_rows if part.late else rows
-        if not at:
-            continue
-        total += part.weights * rate.weight_s(at, cached)
+    total = team.call_s + team.product_overhead_s(rows) * work.num_products
+    total += _products_s(work, team, rows, logit_rows, cached)
     for op, count, per_row, late_per_row in work.elements:
+        # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
+        whole = op.startswith("norm") or op == "embed"
         total += count * team.op_s
         for at, elements in ((rows, per_row), (logit_rows, late_per_row)):
-            # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
-            share = -(-at // team.threads) if op in ("norm", "embed") else at / team.threads
+            share = -(-at // team.threads) if whole else at / team.threads
             total += share * elements * team.element(op)
+    fresh = 1 - cached if position else 0.0
     for a in work.attention:
         each = (logit_rows if a.late else rows) // sequences
         if each:
-            last = position + rows // sequences - 1
-            total += _attend_s(a, team, work.kv_format, each, last, sequences)
+            first = position + rows // sequences - each
+            total += _attend_s(a, team, work.kv_format, each, first, sequences, fresh)
     return total
 
 
+def _products_s(work: Work, team: TeamRates, rows: int, logit_rows: int, cached: float) -> float:
+    rates = {rate.format: rate for rate in team.products}
+    written_s, gated_s = team.element("matmul"), team.element(work.activation)
+    total = 0.0
+    for part in work.products:
+        at = logit_rows if part.late else rows
+        if not at:
+            continue
+        beside = at / team.threads * (part.written * written_s + part.gated * gated_s)
+        pass_s = rates[part.format].weight_s(at, cached, beside / part.weights)
+        total += beside + part.weights * pass_s
+    # Logits that no cache holds are read before they are written, and written back.
+    logit_bytes = logit_rows * work.vocab_size * _LOGIT_BYTES
+    return total + (1 - cached) * 2 * logit_bytes / team.read_bytes_per_s
+
+
 def _attend_s(
-    a: Attention, team: TeamRates, kv_format: str, rows: int, last: int, sequences: int
-) -> float:
-    """Return the seconds of all layers of one shape: `rows` of each sequence, up to `last`."""
-    first = last - rows + 1
-    pairs = a.num_heads * sequences * rows * (a.scored(first) + a.scored(last)) / 2
-    queries, slack = attend_shares(a, rows, sequences, team.threads)
-    rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
-    computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)
-    reading = sequences * a.position_bytes * a.seen(last) * pages.byte_s
-    visit_s = pages.visit_s + pages.element_s * a.head_elements
-    visits = slack * sequences * a.num_kv_heads * visit_s
-    return a.count * (computing + reading + visits)
+    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int,
+    fresh: float,
+) -> float:  # fmt: skip
+    """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on.
+
+    fresh: the share of the pages of earlier steps that no cache holds.
+    """
+    each = -(-rows // a.tile_rows)
+    scored, paged = (total / rows for total in a.passes(position, rows))
+    pages, elements = team.pages_of(kv_format), a.head_elements
+    visit_s = fresh * (pages.visit_s + pages.element_s * elements)
+
+    def pass_s(heads: int) -> float:
+        queries = heads * rows / each
+        rate = team.attend_at(kv_format, queries)
+        start_s = rate.start_s + rate.start_element_s * elements
+        return queries * (start_s + paged * rate.pair_s + scored * rate.mac_s * elements) + visit_s
+
+    shares = attend_passes(a, each * sequences, team.threads)
+    known = {heads: pass_s(heads) for share in shares for heads in share}
+    busiest = max(sum(n * known[heads] for heads, n in share.items()) for share in shares)
+    before = a.seen(position - 1) if position else 0
+    reading = fresh * sequences * a.position_bytes * before * pages.byte_s
+    return a.count * (busiest * team.threads + reading)

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
 from tonnage.core.plan import MatrixPlan, Plan, StepPlan
+from tonnage.core.rates import GATED, rotate_kind
 
 # The request that speeds are compared by.
 PROMPT_TOKENS = 512
@@ -16,14 +18,17 @@ ANSWER_TOKENS = 128
 class Products:
     """Matrices of one format that a step multiplies with: their bytes and weights.
 
-    Both count the panels of the busiest thread as if all had as many. late: behind the last
-    layer's keys and values, where only rows with logits are left.
+    These count the panels of the busiest thread as if all had as many, as do the elements of a row
+    that are written, of products and of gated ones. late: behind the last layer's keys and values,
+    where only rows with logits are left.
     """
 
     format: str
     late: bool
     read_bytes: float
     weights: float
+    written: float
+    gated: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +50,40 @@ class Attention:
         """Return how many positions the token at `position` attends, its own included."""
         return min(position + 1, self.window or position + 1)
 
-    def scored(self, position: int) -> int:
-        """Return how many positions are computed for them: 16, 32 or 64 of the last page."""
-        pages, rest = divmod(self.seen(position), PAGE_TOKENS)
-        last = next((size for size in (16, 32) if rest <= size), PAGE_TOKENS) if rest else 0
-        return pages * PAGE_TOKENS + last
+    @property
+    def tile_rows(self) -> int:
+        """How many rows of a sequence share a pass, at most."""
+        return MAX_GROUP_HEADS // (self.num_heads // self.num_kv_heads)
+
+    def passes(self, position: int, rows: int) -> tuple[int, int]:
+        """Return what `rows` from `position` on go over, as sums: positions scored, and of pages.
+
+        Rows in a tile go over what its last one sees, of the last page 16, 32 or 64 positions.
+        """
+        tile_rows = self.tile_rows
+        end, scored, paged = position + rows, 0, 0
+        for first in range(position, end, tile_rows):
+            after = min(first + tile_rows, end)
+            begin = max(0, first - self.window + 1) if self.window else 0
+            pages, rest = divmod(after - begin // PAGE_TOKENS * PAGE_TOKENS, PAGE_TOKENS)
+            last = next((size for size in (16, 32) if rest <= size), PAGE_TOKENS) if rest else 0
+            scored += (after - first) * (pages * PAGE_TOKENS + last)
+            paged += (after - first) * (pages + (rest > 0)) * PAGE_TOKENS
+        return scored, paged
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What the steps of a plan do for any number of rows.
 
-    num_products: operations that multiply. elements: (operation, how many of it, elements per row
-    of all of them together, elements per row with logits). vector_bytes: norms and biases, which
-    every step reads.
+    num_products: operations that multiply; activation: of the gated ones. elements: (operation, how
+    many of it, elements per row of all of them together, elements per row with logits), those that
+    products write left out. vector_bytes: norms and biases, which every step reads.
     """
 
     products: tuple[Products, ...]
     num_products: int
+    activation: str
     vector_bytes: int
     elements: tuple[tuple[str, int, float, float], ...]
     attention: tuple[Attention, ...]
@@ -111,12 +132,14 @@ def work_of(plan: Plan) -> Work:
         # A pool runs for embeddings alone, and is little beside what they take.
         if step.op in ("narrow", "pool"):
             continue
-        counts[step.op] += 1
-        elements[step.op, late] += _elements(step, matrices, plan.d_model)
+        name = _kind(step)
+        counts[name] += 1
+        elements[name, late] += _elements(step, plan.d_model)
         _add_products(sums, step, matrices, plan.threads, late=late)
     return Work(
-        products=tuple(Products(*key, *pair) for key, pair in sorted(sums.items())),
-        num_products=counts["matmul"] + counts["gated"],
+        products=tuple(Products(*key, *each) for key, each in sorted(sums.items())),
+        num_products=sum(counts[name] for name in ("matmul", *GATED)),
+        activation=next((name for name in GATED if counts[name]), GATED[0]),
         vector_bytes=sum(vector.nbytes for vector in plan.vectors),
         elements=tuple(
             (op, counts[op], float(elements[op, False]), float(elements[op, True]))
@@ -149,24 +172,40 @@ def _add_products(
         return
     slack = -(-panels // threads) * threads / panels
     for part in parts:
-        pair = sums.setdefault((part.format, late), [0.0, 0.0])
-        pair[0] += part.nbytes * slack
-        pair[1] += _panels(part) * PANEL_ROWS * part.cols * slack
+        each = sums.setdefault((part.format, late), [0.0] * 4)
+        each[0] += part.nbytes * slack
+        each[1] += _panels(part) * PANEL_ROWS * part.cols * slack
+        # Gate and up write one element together.
+        share = (0, part.rows / 2) if step.op == "gated" else (part.rows, 0)
+        each[2] += share[0] * slack
+        each[3] += share[1] * slack
 
 
 def _panels(matrix: MatrixPlan) -> int:
     return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
 
 
-def _elements(step: StepPlan, matrices: dict[str, MatrixPlan], d_model: int) -> int:
-    """Return the elements of a row that a step goes over, or writes; attention counts apart."""
+def _kind(step: StepPlan) -> str:
+    """Return the operation, and what tells its kinds apart: they take different times."""
+    args: dict[str, Any] = step.args
+    if step.op == "gated":
+        return GATED[bool(args["gelu"])]
+    if step.op == "norm":
+        return "norm added" if args["added"] >= 0 else "norm"
+    if step.op == "rotate":
+        return rotate_kind(args["kv"][5], normed=args["q_norm"] >= 0)
+    return step.op
+
+
+def _elements(step: StepPlan, d_model: int) -> int:
+    """Return the elements of a row that a step goes over; products and attention count apart."""
     args: dict[str, Any] = step.args
     if step.op == "embed":
         return d_model
-    if step.op in ("norm", "quantize", "gated"):
+    if step.op == "rope_table":
+        return int(args["pairs"])
+    if step.op in ("norm", "quantize"):
         return int(args["out"][2])
-    if step.op == "matmul":
-        return sum(matrices[part[0]].rows for part in args["parts"])
     if step.op == "rotate":
         _, _, kv_heads, k_dim, v_dim, *_ = args["kv"]
         return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
@@ -191,13 +230,25 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     )
 
 
-def attend_shares(a: Attention, rows: int, sequences: int, threads: int) -> tuple[float, float]:
-    """Return (query vectors that share a pass, the busiest thread's work over the mean).
+def attend_passes(a: Attention, tiles: int, threads: int) -> list[Counter[int]]:
+    """Return how many passes of how many heads each thread makes over `tiles` tiles of rows.
 
-    rows: of each sequence. Threads take whole heads of whole tiles of rows.
+    Units are (head, tile), tiles fastest, and threads take even ranges of them: a range that begins
+    or ends within the heads of one key splits their passes.
     """
-    group = a.num_heads // a.num_kv_heads
-    tile_rows = min(rows, MAX_GROUP_HEADS // group)
-    units = a.num_heads * -(-rows // tile_rows) * sequences
-    busiest = -(-units // threads)
-    return min(group, busiest) * tile_rows, busiest * threads / units
+    group, units = a.num_heads // a.num_kv_heads, a.num_heads * tiles
+    shares = []
+    for index in range(threads):
+        low, below = divmod(units * index // threads, tiles)
+        high, above = divmod(units * (index + 1) // threads, tiles)
+        passes: Counter[int] = Counter()
+        # Tiles before `below` begin a head later, those before `above` end one later.
+        edges = sorted({0, below, above, tiles})
+        for first, after in pairwise(edges):
+            begin, end = low + (first < below), high + (first < above)
+            while begin < end:
+                stop = min(end, (begin // group + 1) * group)
+                passes[stop - begin] += after - first
+                begin = stop
+        shares.append(passes)
+    return shares

@@ -28,6 +28,17 @@ Measure = Callable[[Mapping[str, Engine], Mapping[str, int]], Ledger]
 _USUAL_LOAD_S = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whom a model has beside itself.
+
+    together: all others of which that is true. Else it is loaded in place of in_place_of of them.
+    """
+
+    together: bool = True
+    in_place_of: int = 0
+
+
 @dataclass(eq=False)
 class ServedModel:
     """A model that can be asked for. names: what it is called, the first in answers.
@@ -41,6 +52,7 @@ class ServedModel:
     context_tokens: int
     open: Callable[[Metrics, OnLoad], Service]
     pinned: bool = False
+    place: Place = Place()
     metrics: Metrics = field(default_factory=Metrics)
     service: Service | None = None
     placed_bytes: int = 0
@@ -77,11 +89,14 @@ class ModelPool:
         *,
         waits: Waits = Waits(),
         release: Callable[[], None] = lambda: None,
+        all_together_bytes: int | None = None,
     ) -> None:
         """capacity_bytes: for all models in memory. measure: returns the ledger of the process.
 
-        release: gives freed memory back to the system.
+        release: gives freed memory back to the system. all_together_bytes: with which all models
+        would be side by side, where it is known.
         """
+        self.all_together_bytes = all_together_bytes
         self.models = tuple(models)
         self.requests = Requests()
         self.created_s = int(time())

@@ -100,7 +100,10 @@ async def memory(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: byte
         told = await _going_on(services.get(name or ""))
         ledger = await pool.ledger()
     every = [_in_brief(pool, model) for model in pool.models]
-    await exchange.json({"model": name, "models": every, **ledger.to_dict(), **told})
+    values = {"model": name, "models": every, **ledger.to_dict(), **told}
+    if len(pool.models) > 1:
+        values["all_side_by_side_bytes"] = pool.all_together_bytes
+    await exchange.json(values)
 
 
 async def _going_on(service: Service | None) -> dict[str, Any]:
@@ -116,6 +119,9 @@ def _in_brief(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
         "names": model.names,
         "state": pool.state(model),
         "pinned": model.pinned,
+        "side_by_side": model.place.together,
+        "in_place_of": model.place.in_place_of,
+        "context_tokens": model.context_tokens,
         "planned_bytes": model.size.resident_bytes,
         "placed_bytes": model.placed_bytes,
         "requests_running": pool.residency.users(model.name),

@@ -46,12 +46,19 @@ export function Chooser({ names, chosen, models, apiKey, onChoose, onProblem }) 
   `;
 }
 
+// Whether a model has the others beside it, where not all of them fit.
+function place(one, models) {
+  if (models.every((other) => other.side_by_side)) return "";
+  if (one.side_by_side) return " · side by side";
+  return one.in_place_of ? ` · in place of ${number(one.in_place_of)}` : " · in turns";
+}
+
 export function Models({ models }) {
   return html`<ul class="models">
     ${models.map(
       (one) => html`<li>
         <b>${one.id}</b> ${one.pinned ? "pinned" : one.state}${one.state === "loading" &&
-        ` ${percent(one.placed_bytes / one.planned_bytes)}`}, ${bytes(one.planned_bytes)}
+        ` ${percent(one.placed_bytes / one.planned_bytes)}`}, ${bytes(one.planned_bytes)}${place(one, models)}
         ${one.requests_running > 0 && ` · ${number(one.requests_running)} in progress`}
         ${one.requests_waiting > 0 && ` · ${number(one.requests_waiting)} waiting`}
       </li>`,

@@ -1,0 +1,139 @@
+"""What is timed to learn the constants of the forecast: one small program per key.
+
+A key names an operation and how it is run; tonnage.machine.rates_fit knows what follows from each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
+from tonnage.core.layout import panel_bytes
+from tonnage.core.plan import KV_FORMATS
+from tonnage.core.rates import GATED, PRODUCT_ROWS, rotate_kind
+from tonnage.machine.ground import WINDOW_BYTES, Ground, Trial
+
+ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 512)
+FRESH_ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
+_FEW_ROWS = 16  # above, products wait for the multipliers, and a smaller matrix tells as much
+COLS, _OUT_ROWS, _FEWER_OUT_ROWS = 1024, 4096, 1024
+QUERIES = (1, 2, 3, 4, 5, 6, 7, 8, 48)
+HEAD_DIMS = (64, 256)
+# Positions of whole pages, so that as many are scored as are gone over.
+NEAR, FAR = 64, 320
+# A row that writes to pages from memory and attends them: positions, and queries that share keys.
+FEW_SEEN, MANY_SEEN, SEEN_OPS, SEEN_GROUP = 80, 512, 4, 4
+SEEN = ((64, FEW_SEEN), (64, MANY_SEEN), (256, FEW_SEEN))
+ELEMENT_ROWS, ELEMENTS = 64, 1024
+# Columns of products of which as good as only the writing is left; twice, to take the rest out.
+SHORT, LONGER = 32, 64
+ROTATED_HEADS = (9, 3)
+_ROTATED_DIM, _NORMED_DIM = 64, 128  # families that norm queries and keys have larger heads
+SMALL, SMALL_OPS = (640, 576), 16
+EMPTY_OPS = 256
+AGAIN_FORMAT, AGAIN_OPS = BY_NAME["Q8_0"], 15
+
+Key = tuple[str | int, ...]
+
+
+def rotated_dim(*, normed: bool) -> int:
+    """Return the size of the heads that are rotated."""
+    return _NORMED_DIM if normed else _ROTATED_DIM
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large programs are for `threads` threads.
+
+    slower: matrices are so many times smaller where a pass would take long.
+    """
+
+    threads: int
+    slower: int = 1
+
+    def products(self, form: BlockFormat, rows: int) -> tuple[tuple[int, int], int]:
+        """Return the shape of the matrices that a measurement multiplies, and how many they are."""
+        if rows > _FEW_ROWS:
+            return (max(64, _FEWER_OUT_ROWS // self.slower), COLS), 1
+        out_rows = max(64, _OUT_ROWS // self.slower)
+        matrix = panel_bytes(form, COLS) * (out_rows // 32)
+        whole = rows <= 4 and self.slower == 1
+        return (out_rows, COLS), max(1, WINDOW_BYTES // matrix) if whole else 1
+
+    def attend(self, queries: int, dim: int) -> tuple[int, tuple[int, int]]:
+        """Return (rows, heads of queries and of keys) in which so many queries share a pass."""
+        group = queries if queries < 16 else 3
+        kv_heads = self.threads * max(1, 1024 // (dim * group * self.threads))
+        return queries // group, (group * kv_heads, kv_heads)
+
+    @property
+    def seen_heads(self) -> int:
+        """Heads of keys of an attention over pages from memory."""
+        return 4 * self.threads
+
+    @property
+    def again_bytes(self) -> int:
+        """Bytes of matrices that are read over and over, more than a cache holds."""
+        return AGAIN_OPS * panel_bytes(AGAIN_FORMAT, COLS) * (self._again_rows // 32)
+
+    @property
+    def _again_rows(self) -> int:
+        return max(64, _OUT_ROWS // self.slower)
+
+    def again(self, ground: Ground, *, fresh: bool = False) -> Trial:
+        """Return the program that reads them; fresh: as many others, for comparison."""
+        shape = (self._again_rows, COLS)
+        return ground.products(AGAIN_FORMAT, 1, shape, AGAIN_OPS, fresh=fresh)
+
+
+def cached_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
+    """Yield what is run twice, and measured the second time."""
+    for form, rows in product(ALL_FORMATS, ROWS):
+        yield (form.name, rows), ground.products(form, rows, *sizes.products(form, rows))
+    for kv_format, queries, dim in product(KV_FORMATS, QUERIES, HEAD_DIMS):
+        rows, heads = sizes.attend(queries, dim)
+        for seen in (NEAR, FAR):
+            trial = ground.attend(rows, seen - rows, heads, dim, kv_format)
+            yield (kv_format, queries, dim, seen), trial
+    yield from _paged_trials(ground, sizes, fresh=False)
+    for rows in (1, PRODUCT_ROWS):
+        yield ("small", rows), ground.products(BY_NAME["Q8_0"], rows, SMALL, SMALL_OPS)
+    for ops in (1, EMPTY_OPS + 1):
+        yield ("empty", ops), ground.quantize(1, 32, ops)
+    yield ("again",), sizes.again(ground)
+    yield from _element_trials(ground)
+
+
+def _paged_trials(ground: Ground, sizes: Sizes, *, fresh: bool) -> Iterator[tuple[Key, Trial]]:
+    heads = (SEEN_GROUP * sizes.seen_heads, sizes.seen_heads)
+    for kv_format, (dim, seen) in product(KV_FORMATS, SEEN):
+        trial = ground.paged(seen - 1, heads, (dim, kv_format), SEEN_OPS, fresh=fresh)
+        yield ("seen" if fresh else "kept", kv_format, dim, seen), trial
+
+
+def _element_trials(ground: Ground) -> Iterator[tuple[Key, Trial]]:
+    for rows in (1, ELEMENT_ROWS):
+        for cols in (SHORT, LONGER):
+            shape = (ELEMENTS, cols)
+            yield ("matmul", rows, cols), ground.products(BY_NAME["Q8_0"], rows, shape, 1)
+            for name in GATED:
+                gated = ground.gated(rows, shape, gelu=name == "gated gelu")
+                yield (name, rows, cols), gated
+        yield ("norm", rows), ground.norm(rows, ELEMENTS)
+        yield ("norm added", rows), ground.norm(rows, ELEMENTS, added=True)
+        yield ("quantize", rows), ground.quantize(rows, ELEMENTS)
+        yield ("rope_table", rows), ground.rope_table(rows, ELEMENTS // 16)
+        for kv_format, normed in product(KV_FORMATS, (False, True)):
+            name = rotate_kind(kv_format, normed=normed)
+            dim = rotated_dim(normed=normed)
+            yield (name, rows), ground.rotate(rows, ROTATED_HEADS, dim, kv_format, normed=normed)
+
+
+def fresh_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
+    """Yield what is run once, over weights and pages that no cache holds."""
+    for form, rows in product(ALL_FORMATS, FRESH_ROWS):
+        trial = ground.products(form, rows, *sizes.products(form, rows), fresh=True)
+        yield ("fresh", form.name, rows), trial
+    yield from _paged_trials(ground, sizes, fresh=True)
+    yield ("anew",), sizes.again(ground, fresh=True)
+    yield ("embed", ELEMENT_ROWS), ground.embed(ELEMENT_ROWS, ELEMENTS)

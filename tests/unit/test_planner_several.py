@@ -1,0 +1,147 @@
+"""Plans of real models' headers that share one process: who is beside whom, and what that costs."""
+
+import dataclasses
+
+import pytest
+
+from golden.spec_files import load
+from support.speeds import plain_speed
+from tonnage.core.errors import BudgetError
+from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
+from tonnage.machine.host import read_machine
+from tonnage.planner.budget import Budget
+from tonnage.planner.choose import choose
+from tonnage.planner.fit import Wishes
+from tonnage.planner.several import USEFUL_CONTEXT_TOKENS, Joint, Member, plan_several
+from tonnage.planner.together import peak_bytes
+from tonnage.serving.residency import Residency, Size
+
+MIB = 1 << 20
+MACHINE = dataclasses.replace(
+    read_machine(), affinity=(0, 1), num_cores=2, cpu_quota=None, numa_nodes=()
+)
+WISHES = Wishes(
+    concurrency=4,
+    max_logit_rows=4,
+    share_pages=True,
+    server_bytes=SERVER_BYTES + 128 * CONNECTION_BYTES,
+)
+SMOL, GEMMA, QWEN = "smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"
+
+
+def planned(num_bytes: int, *names: str, pinned: str = "", **wishes: object) -> Joint:
+    members = {
+        name: Member(load(name), dataclasses.replace(WISHES, **wishes), (), name in pinned.split())
+        for name in names
+    }
+    budget = Budget(num_bytes, "were allowed")
+    return plan_several(members, MACHINE, budget, plain_speed())
+
+
+def check(joint: Joint, num_bytes: int, pinned: str = "") -> int:
+    """Check that everything stays within the budget; return how many are side by side."""
+    placed, capacity = joint.placed, num_bytes - joint.process_bytes
+    beside = [one.need for name, one in placed.items() if one.together and name not in pinned]
+    kept = sum(placed[name].need.resident_bytes for name in pinned.split())
+    assert kept + peak_bytes(beside) <= capacity  # pinned ones are loaded before
+    sizes = {n: Size(p.need.resident_bytes, p.need.loading_bytes) for n, p in placed.items()}
+    Residency(sizes, capacity, pinned=pinned.split())
+    for one in placed.values():
+        assert one.memory_bytes <= num_bytes
+        assert one.choice.accepted
+    return sum(one.together for one in placed.values())
+
+
+def contexts(joint: Joint) -> dict[str, int]:
+    return {name: one.choice.workload.context_tokens for name, one in joint.placed.items()}
+
+
+@pytest.mark.parametrize("pinned", ["", GEMMA])
+def test_more_memory_never_separates_models_and_company_never_costs_quality(pinned: str) -> None:
+    names, counts = (SMOL, GEMMA, QWEN), []
+    for num_bytes in (480 * MIB, 640 * MIB, 1300 * MIB):
+        try:
+            joint = planned(num_bytes, *names, pinned=pinned)
+        except BudgetError:
+            assert not counts
+            continue
+        counts.append(check(joint, num_bytes, pinned))
+        for name, one in joint.placed.items():
+            chosen = one.choice.workload
+            if one.together and counts[-1] > 1 and name not in pinned:
+                assert chosen.formats == ()
+                assert chosen.context_tokens >= USEFUL_CONTEXT_TOKENS
+    assert counts == sorted(counts)
+    assert set(counts) >= {2, 3}
+
+
+def test_all_are_side_by_side_from_the_bytes_on_that_are_said_to_be_needed() -> None:
+    joint = planned(600 * MIB, SMOL, GEMMA, QWEN)
+    assert check(joint, 600 * MIB) == 2
+    needed = joint.all_together_bytes
+    assert check(planned(needed, SMOL, GEMMA, QWEN), needed) == 3
+    assert check(planned(needed - 4 * MIB, SMOL, GEMMA, QWEN), needed) == 2
+    assert planned(needed, SMOL, GEMMA, QWEN).all_together_bytes == needed
+
+
+def test_what_is_left_rises_for_all_alike() -> None:
+    narrow = planned(500 * MIB, SMOL, GEMMA)
+    check(narrow, 500 * MIB)
+    wide = planned(2000 * MIB, SMOL, GEMMA)
+    assert check(wide, 2000 * MIB) == 2
+    assert contexts(wide) == {SMOL: 4096, GEMMA: 4096}
+    for name, one in wide.placed.items():
+        alone = planned(2000 * MIB, name).placed[name]
+        assert one.choice.plan.kv == alone.choice.plan.kv
+        assert one.choice.workload == alone.choice.workload
+    for before, after in zip(narrow.placed.values(), wide.placed.values(), strict=True):
+        assert before.choice.plan.kv.nbytes <= after.choice.plan.kv.nbytes
+
+
+def test_a_stated_context_is_kept_by_all() -> None:
+    for num_bytes in (420 * MIB, 520 * MIB):
+        joint = planned(num_bytes, SMOL, GEMMA, context=1000)
+        check(joint, num_bytes)
+        assert set(contexts(joint).values()) == {1000}
+
+
+def test_a_plan_is_made_again_by_its_own_numbers() -> None:
+    """What an engine does that is told all of it but the pages, which fill its bytes."""
+    for num_bytes in (450 * MIB, 600 * MIB):
+        for name, one in planned(num_bytes, SMOL, GEMMA).placed.items():
+            made = one.choice.workload
+            wishes = dataclasses.replace(
+                WISHES,
+                context=made.context_tokens,
+                threads=made.threads,
+                formats=made.formats,
+                kv_format=made.kv_format,
+                step_rows=made.max_rows,
+            )
+            budget = Budget(one.memory_bytes, "were allowed")
+            again = choose(load(name), MACHINE, wishes, budget, plain_speed(), compare=False)
+            assert again.plan.kv == one.choice.plan.kv
+            assert again.plan.matrices == one.choice.plan.matrices
+            assert again.plan.total_bytes == one.memory_bytes
+
+
+def test_pinned_models_that_do_not_fit_as_they_are_are_cut_down_but_leave_room() -> None:
+    pinned = f"{GEMMA} {SMOL}"
+    with pytest.raises(BudgetError, match="pin fewer models or allow --memory") as refusal:
+        planned(MIB, SMOL, GEMMA, QWEN, pinned=pinned)
+    least = int(str(refusal.value).rpartition(" ")[2].removesuffix("MiB.")) * MIB
+    with pytest.raises(BudgetError, match="short"):
+        planned(least - MIB, SMOL, GEMMA, QWEN, pinned=pinned)
+    for num_bytes in (least, least + 90 * MIB):
+        joint = planned(num_bytes, SMOL, GEMMA, QWEN, pinned=pinned)
+        # The third is the only one that comes and goes, so it stays, however it is cut down.
+        assert check(joint, num_bytes, pinned) == 3
+    assert planned(least, SMOL, GEMMA, QWEN, pinned=pinned).placed[GEMMA].choice.workload.formats
+
+
+def test_a_single_model_has_the_plan_it_always_had() -> None:
+    joint = planned(300 * MIB, SMOL)
+    budget = Budget(300 * MIB, "were allowed")
+    alone = choose(load(SMOL), MACHINE, WISHES, budget, plain_speed(), compare=False)
+    assert joint.placed[SMOL].choice == alone
+    assert joint.placed[SMOL].memory_bytes == alone.plan.total_bytes
