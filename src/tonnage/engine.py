@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tonnage.core.errors import BudgetError, ContextLengthError, RequestError, TonnageError
+from tonnage.core.errors import ContextLengthError, RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.sampling import SamplingOptions
-from tonnage.core.units import format_bytes, parse_bytes
+from tonnage.core.units import parse_bytes
 from tonnage.expectation import Expectation, OnFault, measured_rates, predictor
 from tonnage.generation import Generation
 from tonnage.headers import read_model
@@ -40,8 +40,8 @@ from tonnage.serving.build import ServingOptions, build_serving
 from tonnage.serving.disk import note_model, open_tier
 from tonnage.serving.embedding import Embedder
 from tonnage.serving.job import Terms, deadline_ns
+from tonnage.serving.page_budget import PageBudget
 from tonnage.serving.stream import AnswerStream, Serving, failed
-from tonnage.serving.watch import LimitWatch
 from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
@@ -83,8 +83,10 @@ class Engine:
         embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
         self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
         self.encode_inputs = embedder.encode
-        self._allowed_bytes: int | None = None  # what `set_budget` said
-        self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
+        self._pages = PageBudget(
+            serving.loop, choice.plan, runtime.arena_address, read_limits, start.process, self
+        )
+        self._serving.loop.before_step = self._pages
         self._closed = False
         start.process.enter(self)
 
@@ -244,27 +246,7 @@ class Engine:
         Takes effect before the next step; docs/scheduling.md says in which order. Raises UnitError
         for a text that states no bytes, BudgetError when all else alone takes more.
         """
-        num_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
-        rest = self._rest_bytes()
-        if num_bytes <= rest:
-            raise BudgetError(
-                f"{format_bytes(num_bytes)} were allowed and {format_bytes(rest)} are taken by all "
-                "but KV pages; allow more or open the model with less."
-            )
-        self._allowed_bytes = num_bytes
-        self._serving.set_kv_bytes(num_bytes - rest)
-
-    def _follow_limits(self, process_bytes: int) -> None:
-        """Give KV pages up, or take them back, because a limit on the process has changed."""
-        rest = self._rest_bytes()
-        allowed = min(self._allowed_bytes or process_bytes, process_bytes)
-        self._serving.loop.set_budget(max(0, allowed - rest))
-
-    def _rest_bytes(self) -> int:
-        """Return what the process with all open engines may come to, without our pages."""
-        beside = self._start.process.planned_beside(self)
-        planned = sum(i.planned_bytes for i in self.plan.items if i.name != OTHER_ENGINES)
-        return planned - self.plan.kv.nbytes + beside
+        self._pages.state(parse_bytes(memory) if isinstance(memory, str) else memory)
 
     def _begin(
         self,
@@ -328,7 +310,7 @@ class Engine:
         self._closed = True
         self._start.process.leave(self)
         self._serving.loop.close()
-        # It refers to the engine, which would keep tokenizer and plan until a garbage collection.
+        # It refers to the loop, which would keep tokenizer and plan until a garbage collection.
         self._serving.loop.before_step = None
         self.runtime.close()
 

@@ -238,6 +238,7 @@ def larger(ones: list[float], others: list[float]) -> float:
     return (wins - m * n / 2) / (m * n * (m + n + 1) / 12) ** 0.5
 
 
+@pytest.mark.quiet
 def test_the_clock_does_not_tell_what_another_tenant_has_asked(model, tmp_path):
     keys = {"joe": "joe-0123456789abcdef", "amy": "amy-0123456789abcdef"}
     (tmp_path / "keys.toml").write_text(
@@ -281,6 +282,7 @@ def test_the_clock_does_not_tell_what_another_tenant_has_asked(model, tmp_path):
     assert abs(larger(times["nobody's"], times["another's"])) < 4
 
 
+@pytest.mark.quiet
 def test_the_time_of_a_wrong_key_tells_nothing(tmp_path):
     keys = [f"key-{number:03}-{'x' * 24}" for number in range(200)]
     (tmp_path / "keys.toml").write_text(

@@ -1,8 +1,8 @@
 """Twice as many clients as fit, for so many seconds; midway a third of the pages goes.
 
 Run as a program, so that the process weighs what a user's does; prints what came of it as JSON.
-With the file that holds the limit of its own cgroup, it lowers that limit and tells the engine
-nothing.
+With the file that holds the limit of its own cgroup, it lowers that limit instead, raises it again
+in the end, and tells the engine nothing.
 
 Run: python -m support.random_load MODEL SECONDS [LIMIT_FILE]
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from errno import EBUSY
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from tonnage.core.errors import DeadlineError, OverloadError, TonnageError
@@ -28,6 +28,7 @@ from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import rss_bytes
 from tonnage.serving.build import ServingOptions
 from tonnage.serving.disk import DiskOptions
+from tonnage.serving.watch import LOOK_EVERY_NS
 
 CONTEXT = 1024
 CAPACITY = 6
@@ -35,8 +36,8 @@ NUM_SAMPLES = 20
 NUM_PARTS = 12  # of the time, for the growth of the process
 DISK_BYTES = 64 << 20
 MOST_SAID = 100
-LIMIT_TRIES = 60
-LIMIT_REFUSED = "the kernel did not take the lower limit"
+LIMIT_STEPS = 12
+LIMIT_ROOM_BYTES = 2 << 20  # what grows before the engine has looked
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -66,7 +67,7 @@ class Load:
         self.is_shrunk = False
         self._limit_file = limit_file
         # A limit goes so far down that what runs has to give way at once.
-        lost = engine.plan.kv.nbytes * 7 // 10 if limit_file else engine.plan.kv.nbytes // 3
+        lost = engine.plan.kv.nbytes * 17 // 20 if limit_file else engine.plan.kv.nbytes // 3
         self.shrunk_bytes = (engine.plan.total_bytes - lost) // PAGE_BYTES * PAGE_BYTES
 
     def note(self, sentence: str) -> None:
@@ -131,31 +132,35 @@ class Load:
         if self._limit_file is None:
             self.engine.set_budget(self.shrunk_bytes)
             return
-        for _ in range(LIMIT_TRIES):
-            self._lower_limit(self._limit_file)
-            await asyncio.sleep(0.05)
-        if self._excess_bytes() > self.engine.plan.kv.nbytes // 4:
-            raise RuntimeError(LIMIT_REFUSED)
+        await self._lower_limit(self._limit_file)
 
-    def _excess_bytes(self) -> int:
-        return read_limits().process_bytes - self.shrunk_bytes
+    async def _lower_limit(self, file: Path) -> None:
+        """Lower the limit in steps, each down to a little more than the group holds then.
 
-    def _lower_limit(self, limit_file: Path) -> None:
-        """Lower the limit by what the process may still have too much.
-
-        The group is charged for less than the process holds: libraries are others', too. And what
-        it gives up of files when the limit goes down is free for the process again.
+        Below that version 1 takes none and version 2 kills. Where a group that stays within its
+        pages holds more than the last step would leave, that one is not taken.
         """
-        excess = self._excess_bytes()
-        if excess < 16 * PAGE_BYTES:
-            return
-        limit = (int(limit_file.read_text()) - excess) // PAGE_BYTES * PAGE_BYTES
-        try:
-            limit_file.write_text(str(limit))
-        except OSError as error:
-            # Version 1 refuses while it is still busy writing pages of files.
-            if error.errno != EBUSY:
-                raise
+        for _ in range(LIMIT_STEPS):
+            now, limits = int(file.read_text()), read_limits()
+            # What the process may come to is more again after each step: caches of the kernel go.
+            excess = limits.process_bytes - self.shrunk_bytes
+            limit = now - min(max(0, excess), max(0, limits.free_bytes - LIMIT_ROOM_BYTES))
+            try:
+                file.write_text(str(limit))
+            except OSError as error:
+                # Version 1 says so as long as it is busy writing pages of files.
+                if error.errno != EBUSY:
+                    raise
+            await asyncio.sleep(0.4)
+
+    def raised(self) -> int:
+        """Raise the limit again, if it was lowered; return the bytes of pages a little later."""
+        if self._limit_file is not None:
+            self._limit_file.write_text(str(1 << 30))
+            for _ in range(2):  # readings
+                sleep(LOOK_EVERY_NS / 1e9)
+                self.engine.generate([1], max_tokens=1).complete()
+        return self.engine._serving.loop.scheduler.cache.total_bytes
 
     async def _watch(self, begin: float, seconds: float) -> None:
         most = self.seen.most_rss_bytes
@@ -188,7 +193,7 @@ def told(load: Load) -> dict[str, Any]:
     # What no longer fits into the pages that are left would be refused.
     left_tokens = engine.plan.kv.page_tokens * (min(p.num_total for p in scheduler.cache.pools) - 2)
     samples = [one for one in seen.samples if len(one[0]) + len(one[2]) < left_tokens]
-    return {
+    result = {
         "num_left": scheduler.num_running + scheduler.num_waiting,
         "num_used_pages": sum(pool.num_used for pool in scheduler.cache.pools),
         "outcomes": dict(seen.outcomes),
@@ -200,6 +205,7 @@ def told(load: Load) -> dict[str, Any]:
         "most_rss_bytes": seen.most_rss_bytes,
         "planned_bytes": engine.plan.total_bytes,
         "shrunk_bytes": load.shrunk_bytes,
+        "left_bytes": engine.plan.total_bytes - engine.plan.kv.nbytes + scheduler.cache.total_bytes,
         "kv_bytes": engine.plan.kv.nbytes,
         "kv_allowed_bytes": scheduler.cache.total_bytes,
         "num_given_up": sum(
@@ -214,6 +220,7 @@ def told(load: Load) -> dict[str, Any]:
             for prompt, one, tokens in samples
         ),
     }
+    return {**result, "kv_raised_bytes": load.raised()}
 
 
 def main(model: str, seconds: float, limit_file: Path | None) -> None:

@@ -17,6 +17,7 @@ from tonnage.machine.rates_file import load_rates, store_rates
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 MEDIAN, WORST = 0.1, 0.2
 TRIES = 3  # other machines on the same host disturb some
+pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture(scope="module")

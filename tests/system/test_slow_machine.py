@@ -31,7 +31,7 @@ print("up", flush=True)
 _native.probe_read(read_machine().isa, 1, 256 << 20, 120.0)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.quiet]
 
 
 @pytest.fixture(scope="module")

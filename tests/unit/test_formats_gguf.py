@@ -155,6 +155,7 @@ def test_headers_are_read_without_numpy():
 
 
 @pytest.mark.slow
+@pytest.mark.quiet
 def test_a_real_file_opens_fast():
     path = os.environ.get("TONNAGE_TEST_GGUF")
     if not path:

@@ -11,7 +11,7 @@ from tonnage.core.errors import IsaError, MachineError
 from tonnage.core.machine import Machine, MemoryLimit
 from tonnage.machine.host import read_machine
 from tonnage.machine.host_files import HostFiles, cpu_list, kibibytes
-from tonnage.machine.limits import cpu_quota, memory_limits
+from tonnage.machine.limits import cpu_quota, memory_limits, read_limits
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -155,7 +155,7 @@ def test_nested_cgroup_v2_tightest_wins(tmp_path: Path) -> None:
         "/proc/self/cgroup": "0::/a/b\n",
         f"{V2}/a/memory.max": f"{2 * GIB}\n",
         f"{V2}/a/memory.current": f"{1500 * MIB}\n",
-        f"{V2}/a/memory.stat": f"anon 5\ninactive_file {500 * MIB}\n",
+        f"{V2}/a/memory.stat": f"anon 5\nfile {500 * MIB}\n",
         f"{V2}/a/cpu.max": "150000 100000\n",
         f"{V2}/a/b/memory.max": "max\n",
         f"{V2}/a/b/memory.high": f"{3 * GIB}\n",
@@ -181,7 +181,7 @@ def test_cgroup_v1_below_a_container_mount(tmp_path: Path) -> None:
         f"{memory}/memory.limit_in_bytes": "9223372036854771712\n",
         f"{memory}/inner/memory.limit_in_bytes": f"{GIB}\n",
         f"{memory}/inner/memory.usage_in_bytes": f"{300 * MIB}\n",
-        f"{memory}/inner/memory.stat": f"total_inactive_file {400 * MIB}\n",
+        f"{memory}/inner/memory.stat": f"total_cache {400 * MIB}\n",
         f"{cpu}/cpu.cfs_quota_us": "50000\n",
         f"{cpu}/cpu.cfs_period_us": "100000\n",
     }
@@ -191,6 +191,68 @@ def test_cgroup_v1_below_a_container_mount(tmp_path: Path) -> None:
     )
     assert machine.cpu_quota == 0.5
     assert machine.default_threads == 1
+
+
+# Of 900 MiB of page cache 700 are in tmpfs, mapped or not on their way to the disk.
+FILES_V1 = {"cache": 900, "shmem": 600, "mapped_file": 60, "dirty": 40, "writeback": 20}
+FILES_V2 = {"file": 900, "shmem": 600, "file_mapped": 60, "file_dirty": 40, "file_writeback": 20}
+LISTS = {"active_anon": 600, "active_file": 190, "inactive_file": 100, "unevictable": 50}
+
+
+def stat_text(fields: dict[str, int], prefix: str = "") -> str:
+    """Return a memory.stat; with a prefix, as version 1 has it: what is below is counted apart."""
+    lines = [f"{prefix}{name} {size * MIB}" for name, size in fields.items()]
+    if prefix:
+        lines = [f"{name} 999999999" for name in fields] + lines
+    return "\n".join([*lines, ""])
+
+
+def test_what_the_kernel_takes_back_of_a_v1_group_counts_as_free(tmp_path: Path) -> None:
+    memory = "/sys/fs/cgroup/memory"
+    files = {
+        "/proc/self/mountinfo": f"35 31 0:32 / {memory} rw - cgroup cgroup rw,memory\n",
+        "/proc/self/cgroup": "4:memory:/a\n",
+        f"{memory}/a/memory.limit_in_bytes": f"{2 * GIB}\n",
+        f"{memory}/a/memory.usage_in_bytes": f"{1500 * MIB}\n",
+        f"{memory}/a/memory.stat": stat_text({**FILES_V1, **LISTS}, "total_"),
+    }
+    host = HostFiles(write(tmp_path, {**proc(), **files}))
+    name = "cgroup v1 memory.limit_in_bytes of /a"
+    assert memory_limits(host) == (MemoryLimit(name, 2 * GIB, 1300 * MIB),)
+    limits = read_limits(host)
+    assert limits.by_source == {name: 2 * GIB}
+    assert limits.free_bytes == 748 * MIB
+    assert limits.process_bytes > limits.free_bytes
+
+
+def test_what_the_kernel_takes_back_of_a_v2_group_counts_as_free(tmp_path: Path) -> None:
+    fields = {**FILES_V2, **LISTS, "slab_reclaimable": 40, "slab_unreclaimable": 70}
+    files = {
+        "/proc/self/mountinfo": V2_MOUNT,
+        "/proc/self/cgroup": "0::/a\n",
+        f"{V2}/a/memory.max": f"{2 * GIB}\n",
+        f"{V2}/a/memory.high": f"{GIB}\n",
+        f"{V2}/a/memory.current": f"{1500 * MIB}\n",
+        f"{V2}/a/memory.stat": stat_text(fields),
+    }
+    host = HostFiles(write(tmp_path, {**proc(), **files}))
+    assert {one.used_bytes for one in memory_limits(host)} == {1280 * MIB}
+    # Less than nothing: more is held than the lower of them allows.
+    assert read_limits(host).free_bytes == GIB - 1280 * MIB
+    stat = stat_text({**fields, "file_mapped": 500})
+    host = HostFiles(write(tmp_path, {**proc(), f"{V2}/a/memory.stat": stat}))
+    assert {one.used_bytes for one in memory_limits(host)} == {1480 * MIB}
+
+
+def test_pages_follow_cgroups_alone(tmp_path: Path) -> None:
+    """Giving pages up changes nothing about what is mapped, which resource limits count."""
+    files = {
+        "/proc/self/limits": "Limit                     Soft Limit           Hard Limit    Units\n"
+        f"Max data size             {MIB}           unlimited            bytes\n"
+    }
+    limits = read_limits(HostFiles(write(tmp_path, {**proc(), **files})))
+    assert limits.by_source == {}
+    assert limits.free_bytes > 1 << 50
 
 
 def test_cgroup_path_outside_of_the_mount_uses_the_mount(tmp_path: Path) -> None:

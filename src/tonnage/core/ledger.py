@@ -94,7 +94,7 @@ class ProcessLedger:
         with self._lock:
             self._holders.discard(holder)
 
-    def planned_beside(self, holder: Holder) -> int:
+    def planned_beside(self, holder: Holder | None) -> int:
         """Return what all but `holder` may come to."""
         with self._lock:
             others = [one for one in self._holders if one is not holder]

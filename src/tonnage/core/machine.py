@@ -32,7 +32,7 @@ class Cache:
 class MemoryLimit:
     """A ceiling that something puts on this process, and what already counts against it.
 
-    used_bytes leaves out what the kernel gives back under pressure (inactive file pages).
+    used_bytes leaves out what the kernel gives back under pressure (pages of files, for the most).
     """
 
     source: str
@@ -56,9 +56,14 @@ class NumaNode:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a process now: bytes per source of a limit, and what it may come to in all."""
+    """What cgroups bound a process to now: bytes per source of a limit.
+
+    free_bytes: what is left below the tightest, less than 0 where more is held. process_bytes: what
+    the process may come to in all.
+    """
 
     by_source: Mapping[str, int]
+    free_bytes: int
     process_bytes: int
 
 

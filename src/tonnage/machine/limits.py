@@ -3,7 +3,7 @@
 Sources: cgroups(7), the kernel's cgroup-v1/memory and cgroup-v2 documents, proc_pid_limits(5).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tonnage.core.machine import Limits, MemoryLimit
@@ -12,6 +12,14 @@ from tonnage.machine.memory_use import rss_bytes
 
 # Version 1 says "no limit" by a number near 2**63, rounded to a page.
 _NO_LIMIT_BYTES = 1 << 60
+# Fields of memory.stat, per version: the page cache, and what of it is not free for the taking.
+# Its lists (active_file, inactive_file) would miss what each CPU has yet to put on them, which came
+# to 2 MiB while page files were written.
+_CACHE = {1: "total_cache", 2: "file"}
+_KEPT = {
+    1: ("total_shmem", "total_mapped_file", "total_dirty"),
+    2: ("shmem", "file_mapped", "file_dirty"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,15 @@ def memory_limits(files: HostFiles) -> tuple[MemoryLimit, ...]:
     return tuple(sorted(found, key=lambda limit: (limit.free_bytes, limit.source)))
 
 
-def read_limits() -> Limits:
-    """Return what cgroups and resource limits allow this process now."""
-    found = memory_limits(HostFiles())
-    left = rss_bytes() + found[0].free_bytes if found else _NO_LIMIT_BYTES
-    return Limits({limit.source: limit.limit_bytes for limit in found}, left)
+def read_limits(files: HostFiles | None = None) -> Limits:
+    """Return what cgroups allow this process now.
+
+    Resource limits are left out: they count what is mapped, and pages given up stay mapped.
+    """
+    files = files or HostFiles()
+    found = [limit for group in _groups(files, "memory") for limit in _memory_of(files, group)]
+    free = min((one.limit_bytes - one.used_bytes for one in found), default=_NO_LIMIT_BYTES)
+    return Limits({one.source: one.limit_bytes for one in found}, free, rss_bytes() + free)
 
 
 def cpu_quota(files: HostFiles) -> float | None:
@@ -104,18 +116,39 @@ def _unescape(text: str) -> str:
 
 def _memory_of(files: HostFiles, group: _Group) -> Iterator[MemoryLimit]:
     if group.version == 1:
-        names, current, reclaimable = "limit_in_bytes", "usage_in_bytes", "total_inactive_file"
+        names, current = "limit_in_bytes", "usage_in_bytes"
     else:
-        names, current, reclaimable = "max high", "current", "inactive_file"
+        names, current = "max high", "current"
     for name in names.split():
         limit = files.number(f"{group.path}/memory.{name}")
         if limit is None or limit >= _NO_LIMIT_BYTES:
             continue
+        # In this order, so that a file that is being read counts as used rather than as free.
+        reclaimable = _reclaimable_bytes(
+            group.version, files.fields(f"{group.path}/memory.stat", " ")
+        )
         used = files.number(f"{group.path}/memory.{current}") or 0
-        stat = files.fields(f"{group.path}/memory.stat", " ")
-        cache = whole_number(stat.get(reclaimable, "")) or 0
         source = f"cgroup v{group.version} memory.{name} of {group.name}"
-        yield MemoryLimit(source, limit, max(0, used - cache))
+        yield MemoryLimit(source, limit, max(0, used - reclaimable))
+
+
+def _reclaimable_bytes(version: int, stat: Mapping[str, str]) -> int:
+    """Return what the kernel takes back from a group before it kills, at little cost.
+
+    That is pages of files, also those in active use. Not those of tmpfs, which have no other place;
+    nor those that are mapped (the code that runs here, a model somebody maps: each would be read
+    again and again); nor those that nobody writes to the disk yet (for what is on its way there
+    reclaim waits, or comes again). Of the slab memory that version 2 calls reclaimable half, as in
+    the kernel's own MemAvailable (si_mem_available in mm/show_mem.c): names and inodes of open
+    files stay.
+    """
+    kept = sum(_stated(stat, name) for name in _KEPT[version])
+    slab = _stated(stat, "slab_reclaimable") // 2 if version == 2 else 0
+    return max(0, _stated(stat, _CACHE[version]) - kept) + slab
+
+
+def _stated(stat: Mapping[str, str], name: str) -> int:
+    return whole_number(stat.get(name, "")) or 0
 
 
 def _quota_of(files: HostFiles, group: _Group) -> float | None:

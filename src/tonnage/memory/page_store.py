@@ -202,6 +202,8 @@ class PageStore:
                 _write_all(fd, header)
                 _write_all(fd, page)
                 _touch(fd, _index(key))
+                # Begins to write it out. Until that is done a memory limit counts it as used.
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(fd)
             new.replace(path)

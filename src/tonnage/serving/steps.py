@@ -19,6 +19,7 @@ from tonnage.serving.activity import Tempo
 from tonnage.serving.job import AnyJob, Job, PoolJob
 
 _IDLE_S = 0.001
+_IDLE_LOOK_S = 2.0
 
 
 class StepLoop:
@@ -142,7 +143,8 @@ class StepLoop:
                     self._turn.wait()
                 self._driving = True
             if not self._drive() and not self._inbox and not self._closed:
-                self._wake.wait()
+                # Memory limits may change while nobody asks for anything.
+                self._wake.wait(None if self.before_step is None else _IDLE_LOOK_S)
 
     def _drive(self) -> bool:
         """Run one step as the driver; return whether there was one. Failures go to the jobs."""

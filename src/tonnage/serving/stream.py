@@ -110,11 +110,6 @@ class Serving:
     def _pool_job(self, prompt: Sequence[int], pooling: Pooling, terms: Terms) -> PoolJob:
         return PoolJob(next(self._ids), prompt, pooling, terms)
 
-    def set_kv_bytes(self, num_bytes: int) -> None:
-        """Let KV pages take `num_bytes` from the next step on."""
-        self.loop.call(lambda: self.loop.set_budget(num_bytes))
-        self.loop.settle()
-
     def look(self) -> "Future[Activity]":
         """Return what is going on, as of the end of the step that runs now.
 

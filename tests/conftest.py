@@ -1,0 +1,50 @@
+"""In which order tests run, and what runs beside them.
+
+First come all tests without a mark of these, with the loads of minutes (support/loads.py) beside
+them where any selected test wants those; then the tests that wait for such a load (mark `load`);
+last, when nothing else runs, those that measure time (mark `quiet`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.loads import RunningLoad, why_not
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in that order, and else leave them as they were."""
+    items.sort(key=lambda item: _load_name(item) is not None)
+    items.sort(key=lambda item: item.get_closest_marker("quiet") is not None)
+
+
+def _load_name(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker("load")
+    return mark.args[0] if mark else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def running_loads(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, RunningLoad]]:
+    """Start the loads that selected tests want, and end what nobody has waited for."""
+    names = {name for item in request.session.items if (name := _load_name(item)) is not None}
+    loads = {
+        name: RunningLoad.start(name, tmp_path_factory.mktemp(name))
+        for name in sorted(names)
+        if why_not(name) is None
+    }
+    yield loads
+    for load in loads.values():
+        load.stop()
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest, running_loads: dict[str, RunningLoad]) -> dict[str, Any]:
+    """Wait for the load of the test's mark and return what it told."""
+    name = _load_name(request.node)
+    assert name is not None
+    if name not in running_loads:
+        pytest.skip(str(why_not(name)))
+    return running_loads[name].result()
