@@ -1,10 +1,11 @@
 """The smallest memory limits under which models run: Tonnage's plans, and llama.cpp beside them.
 
-For Tonnage: the smallest budget that `tonnage plan` accepts, found by bisection, and a run in a
-cgroup of exactly that limit, which fills the context. For llama.cpp (--peer-python): the same
-amount of work without a limit and under Tonnage's; with --peer-smallest also the smallest limits
-under which it ends at all, and at less than twice the time per token. Every run reads a copy of
-the file that nobody has in memory, in TMPDIR, which has to be on a disk.
+For Tonnage: the smallest budget that `tonnage plan` accepts for each of --qualities, found by
+bisection, and a run in a cgroup of exactly that limit, which fills the context. For llama.cpp
+(--peer-python): the same amount of work without a limit and under that of the first quality; with
+--peer-smallest also the smallest limits under which it ends at all, and at less than twice the time
+per token. Every run reads a copy of the file that nobody has in memory, in TMPDIR, which has to be
+on a disk.
 
 Run: python bench/budgets.py MODEL.gguf... [--contexts 256,1024,2048] [--peer-python PYTHON]
 """
@@ -57,18 +58,24 @@ def smallest(low: int, high: int, step: int, holds: Callable[[int], bool]) -> in
     return low + first * step
 
 
-def accepted(model: Path, context: int, options: list[str]) -> int:
-    """Return the smallest budget in steps of 64 KiB that `tonnage plan` accepts."""
+def plan(model: Path, limit_bytes: int, options: list[str]) -> dict[str, Any]:
+    """Return what `tonnage plan --json` says."""
+    command = [sys.executable, "-m", "tonnage", "plan", str(model), "--json", *options]
+    done = subprocess.run(
+        [*command, "--memory", str(limit_bytes)],
+        capture_output=True, text=True, check=True, env=program_env(),
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
-    def plan(limit: int) -> bool:
-        command = [sys.executable, "-m", "tonnage", "plan", str(model), "--json", "--memory"]
-        done = subprocess.run(
-            [*command, str(limit), "--context", str(context), *options],
-            capture_output=True, text=True, check=True, env=program_env(),
-        )  # fmt: skip
-        return bool(json.loads(done.stdout)["accepted"])
 
-    return smallest(32 * MIB, model.stat().st_size + 512 * MIB, PLAN_STEP_BYTES, plan)
+def accepted(model: Path, options: list[str]) -> dict[str, Any]:
+    """Return the plan of the smallest budget in steps of 64 KiB that is accepted."""
+    budget = smallest(
+        32 * MIB, model.stat().st_size + 512 * MIB, PLAN_STEP_BYTES,
+        lambda limit: bool(plan(model, limit, options)["accepted"]),
+    )  # fmt: skip
+    return plan(model, budget, options)
 
 
 def run_limited(command: list[str], model: Path, limit_bytes: int) -> Run:
@@ -87,13 +94,17 @@ def run_limited(command: list[str], model: Path, limit_bytes: int) -> Run:
     return Run(limit_bytes, not ok, json.loads(done.stdout) if ok else {})
 
 
-def tonnage_row(model: Path, context: int, options: list[str]) -> dict[str, Any]:
-    """Return the smallest budget and what a run under it shows."""
-    budget = accepted(model, context, options)
-    args = [str(model), "--memory", str(budget), "--context", str(context), *options]
-    run = run_limited(program("mixed_load", *args), model, budget)
+def tonnage_row(model: Path, context: int, quality: str) -> dict[str, Any]:
+    """Return the smallest budget at a quality, and what a run under it shows."""
+    options = ["--context", str(context), "--quality", quality]
+    chosen = accepted(model, options)
+    budget = chosen["budget_bytes"]
+    run = run_limited(
+        program("mixed_load", str(model), "--memory", str(budget), *options), model, budget
+    )
     told = run.told
-    row = {"budget_bytes": budget, "killed": run.killed, "options": options}
+    row = {"budget_bytes": budget, "killed": run.killed, "quality": chosen["quality"]}
+    row |= {name: chosen[name] for name in ("kv_format", "step_rows")}
     if not run.killed:
         num_steps = told["answered"][1]
         row |= {"peak_rss_bytes": told["peak_rss_bytes"], "load_s": told["load_s"]}
@@ -139,15 +150,12 @@ def measure(model: Path, contexts: list[int], args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(model, Path(folder) / model.name))
         for context in contexts:
-            row = {
-                "model": model.stem,
-                "context": context,
-                "tonnage": tonnage_row(copy, context, []),
-                "tonnage_small_steps": tonnage_row(copy, context, ["--step-rows", "16"]),
-            }
+            row: dict[str, Any] = {"model": model.stem, "context": context}
+            row |= {name: tonnage_row(copy, context, name) for name in args.qualities.split(",")}
             if args.peer_python:
                 command = [args.peer_python, str(WORKER), str(copy), "--fill", str(context)]
-                peer = peer_row(copy, command, row["tonnage"]["budget_bytes"])
+                first = row[args.qualities.split(",")[0]]
+                peer = peer_row(copy, command, first["budget_bytes"])
                 if args.peer_smallest:
                     peer |= peer_smallest(copy, command, peer["free"]["token_s"])
                 row["llama.cpp"] = peer
@@ -159,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--contexts", default="256,1024,2048")
+    parser.add_argument("--qualities", default="lossless,balanced,small")
     parser.add_argument("--peer-python", help="an interpreter that has llama-cpp-python")
     parser.add_argument("--peer-smallest", action="store_true", help="bisect its limits too")
     args = parser.parse_args()

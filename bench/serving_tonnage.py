@@ -35,7 +35,7 @@ def main() -> None:
         seconds = measure(engine, load)
         plan = engine.plan
         rows = load.rows * (load.prompt_tokens + load.new_tokens - 1)
-        macs = rows * plan.macs_per_row + load.rows * load.new_tokens * plan.head_macs
+        macs = rows * plan.macs_per_row + load.rows * load.new_tokens * plan.late_macs_per_row
         report = {
             "build": f"Tonnage {__version__} ({engine.runtime.isa})",
             **load.report(seconds),

@@ -220,6 +220,14 @@ void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, in
                            b.optional("rotate: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), still_from});
 }
 
+void add_narrow(Program& p, int64_t x, int64_t x_cols, int64_t qkv, int64_t qkv_cols) {
+  const Builder b(p);
+  size_of("narrow: the columns of x", x_cols);
+  size_of("narrow: the columns of qkv", qkv_cols);
+  p.ops.push_back(NarrowOp{b.floats("narrow: x", x, p.max_rows * x_cols), x_cols,
+                           b.floats("narrow: qkv", qkv, p.max_rows * qkv_cols), qkv_cols});
+}
+
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
@@ -315,6 +323,7 @@ void bind_program(nb::module_& m) {
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
       .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("still_from") = 0)
+      .def("narrow", &add_narrow, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"))
       .def("pool", &add_pool, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"));

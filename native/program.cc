@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <new>
 
+#include "tonnage/narrow.h"
+
 namespace tonnage {
 
 namespace {
@@ -186,6 +188,7 @@ int64_t now_ns() {
 struct RunOp {
   const Kernels& kernels;
   const Step& step;
+  const NarrowedStep& narrowed;
   Worker worker;
   void operator()(const EmbedOp& op) const { kernels.embed(op, step, worker); }
   void operator()(const RopeTableOp& op) const { kernels.rope_table(op, step, worker); }
@@ -193,6 +196,7 @@ struct RunOp {
   void operator()(const MatmulOp& op) const { kernels.matmul(op, step, worker); }
   void operator()(const GatedOp& op) const { kernels.gated(op, step, worker); }
   void operator()(const RotateOp& op) const { kernels.rotate(op, step, worker); }
+  void operator()(const NarrowOp& op) const { narrowed.move(op, worker); }
   void operator()(const AttendOp& op) const { kernels.attend(op, step, worker); }
   void operator()(const QuantizeOp& op) const { kernels.quantize(op, step, worker); }
   void operator()(const PoolOp& op) const { kernels.pool(op, step, worker); }
@@ -218,15 +222,22 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
                      views.data(),                        static_cast<int32_t>(views.size()),
                      logit_rows.data(),                   static_cast<int32_t>(logit_rows.size()),
                      pooled.data(),                       static_cast<int32_t>(pooled.size())};
+  const NarrowedStep narrowed(step);
   uint8_t* scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
   const bool timed = timed_;
   if (timed) op_ns_.assign(program.ops.size(), 0);
   pool_.run([&](int index) {
     const Worker worker = {index, pool_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
-    for (size_t i = 0; i < program.ops.size(); ++i) {
-      if (step.num_pooled == 0 && std::holds_alternative<PoolOp>(program.ops[i])) continue;
+    const Step* rows = &step;
+    for (size_t i = 0; i < program.ops.size() && rows->num_rows > 0; ++i) {
+      const Op& op = program.ops[i];
+      if (step.num_pooled == 0 && std::holds_alternative<PoolOp>(op)) continue;
+      if (std::holds_alternative<NarrowOp>(op)) {
+        if (narrowed.is_whole()) continue;
+        rows = &narrowed.step();
+      }
       const int64_t begin = timed ? now_ns() : 0;
-      std::visit(RunOp{*kernels_, step, worker}, program.ops[i]);
+      std::visit(RunOp{*kernels_, *rows, narrowed, worker}, op);
       pool_.barrier();
       if (timed && index == 0) op_ns_[i] = now_ns() - begin;
     }

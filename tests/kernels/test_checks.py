@@ -34,6 +34,7 @@ ROTATE: dict[str, Any] = {
 ATTEND: dict[str, Any] = {
     "qkv": 0, "num_heads": 4, "kv": KV, "window": 0, "softcap": 0.0, "out": OUT,
 }  # fmt: skip
+NARROW: dict[str, Any] = {"x": 0, "x_cols": 64, "qkv": OUT, "qkv_cols": 256}
 EMBED: dict[str, Any] = {"table": Q8_MATRIX, "scale": 1.0, "x": OUT}
 ROPE: dict[str, Any] = {"frequencies": 0, "pairs": 16, "table": OUT}
 QUANTIZE: dict[str, Any] = {"x": 0, "out": BOTH}
@@ -43,7 +44,7 @@ POOL: dict[str, Any] = {
 }  # fmt: skip
 OPS = {
     "embed": EMBED, "rope_table": ROPE, "norm": NORM, "matmul": MATMUL, "gated": GATED,
-    "rotate": ROTATE, "attend": ATTEND, "quantize": QUANTIZE, "pool": POOL,
+    "rotate": ROTATE, "narrow": NARROW, "attend": ATTEND, "quantize": QUANTIZE, "pool": POOL,
 }  # fmt: skip
 
 
@@ -103,6 +104,10 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("gated", {"up": matrix(rows=32)}, "gate has 64 rows, up 32"),
     ("gated", {"out": (1 << 16, -1, 32)}, "the output 32 columns"),
     ("gated", {"input": (-1, 0, 64)}, "lacks the form"),
+    ("narrow", {"x": -1}, "x is missing"),
+    ("narrow", {"x_cols": 0}, "columns of x is 0"),
+    ("narrow", {"qkv_cols": 1 << 40}, "columns of qkv is"),
+    ("narrow", {"qkv": ARENA_BYTES - 252}, "outside the arena"),
     ("rotate", {"qkv": -1}, "qkv is missing"),
     ("rotate", {"table": -1}, "table is missing"),
     ("rotate", {"pairs": 17}, "17 pairs exceed a head of 32"),

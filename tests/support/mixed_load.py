@@ -3,7 +3,7 @@
 Prints one JSON object: plan items, ledgers behind load, prefill, decode and the whole, peaks and
 times. Only the standard library and tonnage, so that the process weighs what a user's does.
 
-Run: python -m support.mixed_load MODEL --memory BYTES --context N [--seconds S] [--threads T]
+Run: python -m support.mixed_load MODEL --memory BYTES [--context N] [--quality NAME] [--seconds S]
 """
 
 import argparse
@@ -78,12 +78,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--step-rows", type=int)
     parser.add_argument("--precision")
+    parser.add_argument("--quality")
     parser.add_argument("--seconds", type=float, default=0.0)
     args = parser.parse_args()
     engine, load_s = timed(
         lambda: Engine.open(
             args.model, args.memory, context=args.context, threads=args.threads,
-            step_rows=args.step_rows, precision=args.precision,
+            step_rows=args.step_rows, precision=args.precision, quality=args.quality,
         )
     )  # fmt: skip
     with engine:

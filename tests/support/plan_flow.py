@@ -62,6 +62,9 @@ def _access(step: StepPlan, rows: int, plan: Plan) -> Access:
     elif step.op == "rotate":
         reads = (_qkv(args, rows), _floats(args["table"], rows * 2 * args["pairs"]))
         writes = (reads[0],)
+    elif step.op == "narrow":
+        x, qkv = ((args[name], rows * args[f"{name}_cols"]) for name in ("x", "qkv"))
+        reads = writes = (_floats(*x), _floats(*qkv))
     elif step.op == "attend":
         reads = (_qkv(args, rows),)
         writes = (_floats(args["out"], rows * args["num_heads"] * args["kv"][4]),)

@@ -22,7 +22,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
-from tonnage.runtime.executor import Runtime, Span
+from tonnage.runtime.executor import PooledRows, Runtime, Span
 
 KINDS = (
     ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),
@@ -116,6 +116,48 @@ def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.nda
     runtime.step(tokens[80:120], [Span(fed.pages.reach(80, 40), 40, 80)], [])
     runtime.step(tokens[120:121], [Span(fed.pages.reach(120, 1), 1, 120)], [0])
     assert_equal(np.frombuffer(runtime.logits(0), np.float32)[None], expected[120:121])
+
+
+def summed(runtime: Runtime, tokens: list[int], end: int) -> bytes:
+    """Return the sum of the hidden states of the first `end` tokens, fed alone."""
+    fed = Driver(runtime).sequence()
+    pages = fed.pages.reach(0, end)
+    runtime.step(tokens[:end], [Span(pages, end, 0)], [], [PooledRows(0, end, 0, begins=True)])
+    return runtime.pooled(0)
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 1 << 32))
+def test_rows_that_nobody_reads_change_nothing(
+    opened: tuple[ModelSpec, Runtime, np.ndarray], seed: int
+) -> None:
+    """Behind the last keys and values a step goes on with some of its rows only."""
+    spec, runtime, _ = opened
+    rng = np.random.default_rng(seed)
+    texts = [ids(spec, int(rng.integers(1, 13)), seed=i) for i in range(4)]
+    alone = [chunked_logits(runtime, text, []) for text in texts]
+    ends = [int(rng.integers(1, len(text) + 1)) for text in texts]
+    sums = [summed(runtime, text, end) for text, end in zip(texts, ends, strict=True)]
+    is_pooled = rng.random(len(texts)) < 0.4
+    driver, first = Driver(runtime), 0
+    spans: list[Span] = []
+    pooled: list[PooledRows] = []
+    logit_rows: list[int] = []
+    expected = []
+    for i, text in enumerate(texts):
+        spans.append(Span(driver.sequence().pages.reach(0, len(text)), len(text), 0))
+        if is_pooled[i]:
+            pooled.append(PooledRows(first, ends[i], i, begins=True))
+        else:
+            wanted = np.flatnonzero(rng.random(len(text)) < 0.3)
+            logit_rows += [first + int(row) for row in wanted]
+            expected += [alone[i][row] for row in wanted]
+        first += len(text)
+    runtime.step([token for text in texts for token in text], spans, logit_rows, pooled)
+    got = [np.frombuffer(runtime.logits(row), np.float32) for row in range(len(logit_rows))]
+    if expected:
+        assert_equal(np.array(got), np.array(expected))
+    assert [runtime.pooled(one.slot) for one in pooled] == [sums[one.slot] for one in pooled]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -151,7 +151,7 @@ def test_a_plan_asks_for_its_own_bytes(name):
     assert demand.held_bytes == plan.arena_bytes
     cached = demand.decode.read_bytes - plan.weight_bytes_per_token
     assert 0 < cached <= plan.kv.nbytes / plan.concurrency
-    assert demand.decode.macs > plan.macs_per_row + plan.head_macs
+    assert demand.decode.macs > plan.macs_per_row + plan.late_macs_per_row
     assert demand.prefill.macs > demand.prefill.tokens * plan.macs_per_row
 
 

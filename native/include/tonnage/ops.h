@@ -177,6 +177,15 @@ struct RotateOp {
   int32_t still_from;   // 0 to pairs
 };
 
+// Behind the last layer's keys and values only rows with logits and pooled rows go on: they move to the front of
+// both buffers, in their order, and later ops see a step of them alone.
+struct NarrowOp {
+  float* x;  // [R][x_cols]
+  int64_t x_cols;
+  float* qkv;  // [R][qkv_cols]
+  int64_t qkv_cols;
+};
+
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
 // over blocks of 64 positions in order, so the bits depend on position alone.
 struct AttendOp {

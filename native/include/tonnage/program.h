@@ -42,7 +42,7 @@ class Arena {
   int64_t size_;
 };
 
-using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, AttendOp, QuantizeOp, PoolOp>;
+using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, NarrowOp, AttendOp, QuantizeOp, PoolOp>;
 
 // Pages whose ids are below num_pages. window: how many last positions are seen at most, 0 for all.
 struct PageGroup {

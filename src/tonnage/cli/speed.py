@@ -104,7 +104,7 @@ class Bench:
             self._figure(
                 f"decode, {rows} rows",
                 rows,
-                rows * (plan.macs_per_row + plan.head_macs),
+                rows * (plan.macs_per_row + plan.late_macs_per_row),
                 lambda rows=rows: self._decode_seconds(rows),  # type: ignore[misc]
             )
             for rows in sizes
@@ -117,7 +117,7 @@ class Bench:
             self._figure(
                 f"prefill, {tokens} tokens",
                 tokens,
-                tokens * plan.macs_per_row + plan.head_macs,
+                tokens * plan.macs_per_row + plan.late_macs_per_row,
                 lambda tokens=tokens: self._prefill_seconds(tokens),  # type: ignore[misc]
             )
             for tokens in sizes

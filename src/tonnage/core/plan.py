@@ -189,20 +189,22 @@ class Plan:
 
     @property
     def macs_per_row(self) -> int:
-        """Multiply-adds of the weight matrices for one row of a prompt (the head left out)."""
-        head = self._matrices_of_head()
+        """Multiply-adds of the weight matrices that every row of a prompt runs through."""
+        late = self._late_matrices()
         embed = {s.args["table"] for s in self.steps if s.op == "embed"}
-        return sum(m.rows * m.cols for m in self.matrices if m.name not in head | embed)
+        return sum(m.rows * m.cols for m in self.matrices if m.name not in late | embed)
 
     @property
-    def head_macs(self) -> int:
-        """Multiply-adds of the output head for one row."""
-        head = self._matrices_of_head()
-        return sum(m.rows * m.cols for m in self.matrices if m.name in head)
+    def late_macs_per_row(self) -> int:
+        """Multiply-adds behind `narrow`, of a row with logits: most of a layer, and the head."""
+        late = self._late_matrices()
+        return sum(m.rows * m.cols for m in self.matrices if m.name in late)
 
-    def _matrices_of_head(self) -> set[str]:
-        steps = [s for s in self.steps if s.op == "matmul" and s.args["gather"]]
-        return {part[0] for step in steps for part in step.args["parts"]}
+    def _late_matrices(self) -> set[str]:
+        ops = [step.op for step in self.steps]
+        late = self.steps[ops.index("narrow") + 1 :]
+        gated = {step.args[name] for step in late if step.op == "gated" for name in ("gate", "up")}
+        return gated | {part[0] for s in late if s.op == "matmul" for part in s.args["parts"]}
 
     def to_json(self) -> str:
         """Return the plan as JSON, the same text for the same plan."""

@@ -86,7 +86,8 @@ def prefill_s(work: Work, rates: Rates, tokens: int, position: int = 0) -> float
     total = 0.0
     for begin in range(0, tokens, work.max_rows):
         rows = min(work.max_rows, tokens - begin)
-        total += step_s(work, rates, rows, position + begin, sequences=1, logit_rows=1)
+        ends = int(begin + rows == tokens)
+        total += step_s(work, rates, rows, position + begin, sequences=1, logit_rows=ends)
     return total
 
 
@@ -144,27 +145,30 @@ def _step_of(
     cached = min(1.0, team.cached_bytes / read_bytes)
     for part in work.products:
         rate = products[part.format]
-        at = logit_rows if part.head else rows
+        at = logit_rows if part.late else rows
         if not at:
             continue
         total += part.weights * rate.weight_s(at, cached)
-    for op, count, per_row in work.elements:
-        # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
-        share = -(-rows // team.threads) if op in ("norm", "embed") else rows / team.threads
-        total += count * team.op_s + share * per_row * team.element(op)
-    total += logit_rows / team.threads * work.vocab_size * team.element("matmul")
-    each = rows // sequences
-    return total + sum(
-        _attend_s(a, team, work.kv_format, each, position, sequences) for a in work.attention
-    )
+    for op, count, per_row, late_per_row in work.elements:
+        total += count * team.op_s
+        for at, elements in ((rows, per_row), (logit_rows, late_per_row)):
+            # Rows are dealt out whole; what goes by heads and blocks is shared evenly.
+            share = -(-at // team.threads) if op in ("norm", "embed") else at / team.threads
+            total += share * elements * team.element(op)
+    for a in work.attention:
+        each = (logit_rows if a.late else rows) // sequences
+        if each:
+            last = position + rows // sequences - 1
+            total += _attend_s(a, team, work.kv_format, each, last, sequences)
+    return total
 
 
 def _attend_s(
-    a: Attention, team: TeamRates, kv_format: str, rows: int, position: int, sequences: int
+    a: Attention, team: TeamRates, kv_format: str, rows: int, last: int, sequences: int
 ) -> float:
-    """Return the seconds of all layers of one shape: `rows` of each sequence from `position` on."""
-    last = position + rows - 1
-    pairs = a.num_heads * sequences * rows * (a.scored(position) + a.scored(last)) / 2
+    """Return the seconds of all layers of one shape: `rows` of each sequence, up to `last`."""
+    first = last - rows + 1
+    pairs = a.num_heads * sequences * rows * (a.scored(first) + a.scored(last)) / 2
     queries, slack = attend_shares(a, rows, sequences, team.threads)
     rate, pages = team.attend_at(kv_format, queries), team.pages_of(kv_format)
     computing = slack * pairs * (rate.pair_s + rate.mac_s * a.head_elements)

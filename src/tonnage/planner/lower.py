@@ -122,6 +122,7 @@ class Lowering:
                     **self._still_bias(prefix, a, rope),
                 },
             ),
+            *self._narrow(i, column),
             StepPlan(
                 "attend",
                 {
@@ -143,6 +144,13 @@ class Lowering:
             [prefix + "o", bias, 0], source, prefix + "mlp_norm", mlp_inputs,
             prefix + "post_attn_norm" if layer.post_norms else "",
         )  # fmt: skip
+
+    def _narrow(self, i: int, qkv_cols: int) -> list[StepPlan]:
+        """Behind the last keys and values, rows whose hidden state nobody reads are done."""
+        if i + 1 < len(self.spec.layers):
+            return []
+        args = {"x": self.buffers["x"], "x_cols": self.spec.d_model}
+        return [StepPlan("narrow", args | {"qkv": self.buffers["qkv"], "qkv_cols": qkv_cols})]
 
     def _still_bias(self, prefix: str, a: AttentionSpec, rope: RopePlan) -> dict[str, int]:
         """Return which bias int8 keys leave out: softmax must see it as it is, without norm or cap.

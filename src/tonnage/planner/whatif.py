@@ -134,12 +134,12 @@ def demand_of(plan: Plan) -> Demand:
         decode=Load(
             1,
             weights + work.kv_bytes(last),
-            work.macs_per_row + work.head_macs + work.attention_macs(last),
+            work.macs_per_row + work.late_macs_per_row + work.attention_macs(last),
         ),
         prefill=Load(
             prompt,
             len(ends) * weights + sum(work.kv_bytes(end - 1) for end in ends),
-            prompt * work.macs_per_row + work.head_macs + attending,
+            prompt * work.macs_per_row + work.late_macs_per_row + attending,
         ),
         formats=_formats(plan),
     )

@@ -16,19 +16,22 @@ ANSWER_TOKENS = 128
 class Products:
     """Matrices of one format that a step multiplies with: their bytes and weights.
 
-    Both count the panels of the busiest thread as if all had as many. head: only rows whose
-    logits are wanted run through them.
+    Both count the panels of the busiest thread as if all had as many. late: behind the last
+    layer's keys and values, where only rows with logits are left.
     """
 
     format: str
-    head: bool
+    late: bool
     read_bytes: float
     weights: float
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """`count` layers of one shape; position_bytes: K and V of one position of all heads."""
+    """`count` layers of one shape; position_bytes: K and V of one position of all heads.
+
+    late: the last layer, where only rows with logits attend.
+    """
 
     count: int
     num_heads: int
@@ -36,6 +39,7 @@ class Attention:
     head_elements: int
     position_bytes: float
     window: int
+    late: bool
 
     def seen(self, position: int) -> int:
         """Return how many positions the token at `position` attends, its own included."""
@@ -53,13 +57,14 @@ class Work:
     """What the steps of a plan do for any number of rows.
 
     num_products: operations that multiply. elements: (operation, how many of it, elements per row
-    of all of them together). vector_bytes: norms and biases, which every step reads.
+    of all of them together, elements per row with logits). vector_bytes: norms and biases, which
+    every step reads.
     """
 
     products: tuple[Products, ...]
     num_products: int
     vector_bytes: int
-    elements: tuple[tuple[str, int, float], ...]
+    elements: tuple[tuple[str, int, float, float], ...]
     attention: tuple[Attention, ...]
     kv_format: str
     vocab_size: int
@@ -69,13 +74,13 @@ class Work:
 
     @property
     def macs_per_row(self) -> float:
-        """Multiply-adds of all matrices but the head, for one row."""
-        return sum(p.weights for p in self.products if not p.head)
+        """Multiply-adds of the matrices that every row runs through."""
+        return sum(p.weights for p in self.products if not p.late)
 
     @property
-    def head_macs(self) -> float:
-        """Multiply-adds of the head, for one row."""
-        return sum(p.weights for p in self.products if p.head)
+    def late_macs_per_row(self) -> float:
+        """Multiply-adds that a row with logits takes beside them, the head's included."""
+        return sum(p.weights for p in self.products if p.late)
 
     @property
     def read_bytes(self) -> float:
@@ -97,19 +102,26 @@ def work_of(plan: Plan) -> Work:
     """Return the sums of `plan`."""
     matrices = {matrix.name: matrix for matrix in plan.matrices}
     sums: dict[tuple[str, bool], list[float]] = {}
-    elements: Counter[str] = Counter()
+    elements: Counter[tuple[str, bool]] = Counter()
     counts: Counter[str] = Counter()
+    late = False
     for step in plan.steps:
-        if step.op == "pool":  # Runs for embeddings alone, and is little beside what they take.
+        if step.op == "narrow":
+            late = True
+        # A pool runs for embeddings alone, and is little beside what they take.
+        if step.op in ("narrow", "pool"):
             continue
         counts[step.op] += 1
-        elements[step.op] += _elements(step, plan, matrices)
-        _add_products(sums, step, matrices, plan.threads)
+        elements[step.op, late] += _elements(step, matrices, plan.d_model)
+        _add_products(sums, step, matrices, plan.threads, late=late)
     return Work(
         products=tuple(Products(*key, *pair) for key, pair in sorted(sums.items())),
         num_products=counts["matmul"] + counts["gated"],
         vector_bytes=sum(vector.nbytes for vector in plan.vectors),
-        elements=tuple((op, counts[op], float(elements[op])) for op in sorted(counts)),
+        elements=tuple(
+            (op, counts[op], float(elements[op, False]), float(elements[op, True]))
+            for op in sorted(counts)
+        ),
         attention=_attention(plan),
         kv_format=plan.kv.format,
         vocab_size=plan.vocab_size,
@@ -124,6 +136,8 @@ def _add_products(
     step: StepPlan,
     matrices: dict[str, MatrixPlan],
     threads: int,
+    *,
+    late: bool,
 ) -> None:
     if step.op == "matmul":
         parts = [matrices[part[0]] for part in step.args["parts"]]
@@ -135,7 +149,7 @@ def _add_products(
         return
     slack = -(-panels // threads) * threads / panels
     for part in parts:
-        pair = sums.setdefault((part.format, bool(step.args.get("gather"))), [0.0, 0.0])
+        pair = sums.setdefault((part.format, late), [0.0, 0.0])
         pair[0] += part.nbytes * slack
         pair[1] += _panels(part) * PANEL_ROWS * part.cols * slack
 
@@ -144,17 +158,15 @@ def _panels(matrix: MatrixPlan) -> int:
     return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
 
 
-def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> int:
+def _elements(step: StepPlan, matrices: dict[str, MatrixPlan], d_model: int) -> int:
     """Return the elements of a row that a step goes over, or writes; attention counts apart."""
     args: dict[str, Any] = step.args
     if step.op == "embed":
-        return plan.d_model
+        return d_model
     if step.op in ("norm", "quantize", "gated"):
         return int(args["out"][2])
     if step.op == "matmul":
-        # Those of the head are the vocabulary, for rows with logits only.
-        names = [] if args["gather"] else [part[0] for part in args["parts"]]
-        return sum(matrices[name].rows for name in names)
+        return sum(matrices[part[0]].rows for part in args["parts"])
     if step.op == "rotate":
         _, _, kv_heads, k_dim, v_dim, *_ = args["kv"]
         return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
@@ -162,18 +174,20 @@ def _elements(step: StepPlan, plan: Plan, matrices: dict[str, MatrixPlan]) -> in
 
 
 def _attention(plan: Plan) -> tuple[Attention, ...]:
-    layers: Counter[tuple[int, int, int, int]] = Counter()
+    layers: Counter[tuple[int, int, int, int, bool]] = Counter()
+    late = False
     for step in plan.steps:
+        late = late or step.op == "narrow"
         if step.op == "attend":
             _, _, kv_heads, k_dim, v_dim, *_ = step.args["kv"]
-            layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"]] += 1
-    elements = sum(n * kv_heads * head for (_, kv_heads, head, _), n in layers.items())
+            layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"], late] += 1
+    elements = sum(n * kv_heads * head for (_, kv_heads, head, *_), n in layers.items())
     # From the plan's own bytes, so that the format of the pages does not matter here.
     strides = sum(group.page_stride for group in plan.kv.groups)
     element_bytes = strides / (plan.kv.page_tokens * elements)
     return tuple(
-        Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window)
-        for (heads, kv_heads, head, window), n in layers.items()
+        Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window, late)
+        for (heads, kv_heads, head, window, late), n in layers.items()
     )
 
 
