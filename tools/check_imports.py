@@ -66,6 +66,8 @@ TABLE: dict[str, Room] = {
     ),
     # From a model's file or folder to its specification and tokenizer: what plans are made of.
     "headers": Room(_names("core formats models text")),
+    # A prompt in any form to token ids, for the engine.
+    "prompts": Room(_names("core text")),
     # One answer, token by token: the part of the engine that runs per step.
     "generation": Room(_names("core runtime text _native")),
     # Many answers at once: executes what the scheduler decides, and hands out what came of it.
@@ -79,7 +81,7 @@ TABLE: dict[str, Room] = {
     "roster": Room(
         _names("core engine expectation headers machine memory models opening planner quality")
     ),
-    "engine": Room(_names("expectation opening") | _INNER | _AROUND | _names("_native")),
+    "engine": Room(_names("expectation opening prompts") | _INNER | _AROUND | _names("_native")),
     # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
     # blocks go back at once.
     "server": Room(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tonnage.models.source import ModelSource, resolve
 from tonnage.opening import OpenOptions
 from tonnage.planner.budget import choose_budget
 from tonnage.planner.choose import Choice, choose, require_fit
+from tonnage.prompts import Message, Prompts
 from tonnage.quality.cache import known_audits
 from tonnage.runtime.executor import Runtime, Span
 from tonnage.serving.build import ServingOptions, build_serving
@@ -40,13 +42,10 @@ from tonnage.serving.embedding import Embedder
 from tonnage.serving.job import Terms, deadline_ns
 from tonnage.serving.stream import AnswerStream, Serving, failed
 from tonnage.serving.watch import LimitWatch
-from tonnage.text.stranger import broken
-from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
 
 __all__ = ["Engine", "Message", "Span"]
 
-Message = Mapping[str, Any]
 # The engines of this process: they share its limits and its resident bytes; nothing else passes.
 THIS_PROCESS = ProcessLedger()
 
@@ -71,9 +70,13 @@ class Engine:
         self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
-        self._template_bytes = self.forms_bytes = 0  # the latter: a server's tables of forms
+        self.forms_bytes = 0  # of a server's tables
         self.runtime = runtime
         self.tokenizer = tokenizer
+        # What the process holds beside the arena, whose pages answers touch.
+        self.outside_bytes = partial(_outside, runtime.arena_address, choice.plan.arena_bytes)
+        self._prompts = Prompts(tokenizer, choice.plan.vocab_size, self.outside_bytes)
+        self.encode_prompt, self.encode_chat = self._prompts.encode, self._prompts.encode_chat
         self.source = source
         self._serving = serving
         self.look = serving.look  # what it is doing now
@@ -82,7 +85,6 @@ class Engine:
         self.encode_inputs = embedder.encode
         self._allowed_bytes: int | None = None  # what `set_budget` said
         self._serving.loop.before_step = LimitWatch(read_limits, self._follow_limits)
-        self._template: ChatTemplate | None = None
         self._closed = False
         start.process.enter(self)
 
@@ -256,7 +258,7 @@ class Engine:
         """Give KV pages up, or take them back, because a limit on the process has changed."""
         rest = self._rest_bytes()
         allowed = min(self._allowed_bytes or process_bytes, process_bytes)
-        self._serving.loop.scheduler.set_budget(max(0, allowed - rest))
+        self._serving.loop.set_budget(max(0, allowed - rest))
 
     def _rest_bytes(self) -> int:
         """Return what the process with all open engines may come to, without our pages."""
@@ -283,52 +285,6 @@ class Engine:
         chosen = replace(options or SamplingOptions(), **overrides)
         return Generation(tokens, chosen, chosen.resolved_seed())
 
-    def encode_prompt(
-        self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
-    ) -> list[int]:
-        """Return the token ids of a prompt in any form. Raises RequestError for an empty one."""
-        if isinstance(prompt, str):
-            if raw or self.tokenizer.chat_template is None:
-                tokens = self.tokenizer.encode(prompt, add_special=True, parse_special=raw)
-            else:
-                tokens = self.encode_chat([{"role": "user", "content": prompt}])
-        elif all(isinstance(item, int) for item in prompt):
-            tokens = [int(item) for item in prompt if isinstance(item, int)]
-            self._check_ids(tokens)
-        else:
-            tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
-        if not tokens:
-            raise RequestError("The prompt is empty; give it at least one token.")
-        return tokens
-
-    def _check_ids(self, tokens: list[int]) -> None:
-        wrong = next((t for t in tokens if not 0 <= t < self.plan.vocab_size), None)
-        if wrong is not None:
-            size = f"{self.plan.vocab_size:,}"
-            raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
-
-    def encode_chat(
-        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
-    ) -> list[int]:
-        """Return the token ids of `messages` in the model's chat template; one thread at a time.
-
-        variables: more names for the template, such as `tools`. Control tokens that are written in
-        either are plain text. Raises ChatTemplateError, RequestError.
-        """
-        tokenizer = self.tokenizer
-        before = None if self._template else self.outside_bytes()
-        self._template = self._template or ChatTemplate(tokenizer.chat_template)
-        end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
-        prompt = self._template.render(
-            broken(messages, tokenizer),
-            variables=broken(variables or {}, tokenizer),
-            bos_token=_text_of(tokenizer, tokenizer.bos_id),
-            eos_token=_text_of(tokenizer, end_id),
-        )
-        if before is not None:
-            self._template_bytes = max(0, self.outside_bytes() - before)
-        return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
-
     def ledger(self) -> Ledger:
         """Return every item planned, now and at its peak; docs/footprint.md says how each is found.
 
@@ -342,11 +298,6 @@ class Engine:
         if (beside := self._start.process.beside(self)) is not None:
             items = (*(item for item in items if item.name != OTHER_ENGINES), beside)
         return Ledger(items, self._start.budget_bytes, rss_bytes(), peak_rss_bytes())
-
-    def outside_bytes(self) -> int:
-        """Return the process's anonymous bytes beside the arena, whose pages answers touch."""
-        arena = resident_bytes(self.runtime.arena_address, self.plan.arena_bytes)
-        return anonymous_bytes() - (arena or 0)
 
     @property
     def planned_bytes(self) -> int:
@@ -365,7 +316,7 @@ class Engine:
     def _measure(self, shared: Mapping[str, tuple[int, Measure]]) -> tuple[Entry, ...]:
         outside: dict[str, tuple[int, Measure]] = {
             "tokenizer": (self.tokenizer.nbytes, "owner"),
-            "chat template": (self._template_bytes, "growth"),
+            "chat template": (self._prompts.template_bytes, "growth"),
             "answer forms": (self.forms_bytes, "growth"),
             "prefix store": (self._start.store_bytes, "growth"),
             "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
@@ -390,8 +341,8 @@ class Engine:
         self.close()
 
 
-def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:
-    return "" if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+def _outside(arena_address: int, arena_bytes: int) -> int:
+    return anonymous_bytes() - (resident_bytes(arena_address, arena_bytes) or 0)
 
 
 def _with_total(

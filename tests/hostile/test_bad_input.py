@@ -10,6 +10,9 @@ import pytest
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf, write_hf
 from support.command import refused, tonnage
 from tonnage._native import has_isa
+from tonnage.core.errors import FileFormatError
+from tonnage.engine import Engine
+from tonnage.formats.gguf import GgufFile
 
 RUN = ("Hello", "--temperature", "0", "--max-tokens", "8")
 
@@ -286,3 +289,16 @@ def test_an_unknown_instruction_set(tmp_path, whole, isa):
     for command in (("run", path, "Hi"), ("doctor",), ("bench", path)):
         sentence = refused(tonnage(tmp_path, *command, TONNAGE_ISA=isa))
         assert "scalar, avx2, avx512" in sentence
+
+
+@pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf")])
+def test_angles_that_would_be_divided_by_nothing(tmp_path, factor):
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64}  # fmt: skip
+    config = tiny_config("llama", max_position_embeddings=256, rope_scaling=rope)
+    path = write_gguf(tmp_path / "model.gguf", tiny_model(config))
+    with GgufFile.open(path) as file:
+        offset = file.catalog.tensors["rope_freqs.weight"].offset
+    path.write_bytes(patched(path.read_bytes(), offset, struct.pack("<f", factor)))
+    with pytest.raises(FileFormatError, match=r"model.gguf: rope_factors holds .*divided by it"):
+        Engine.open(str(path), threads=1)

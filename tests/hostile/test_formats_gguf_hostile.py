@@ -277,3 +277,11 @@ def test_a_part_of_a_split_file_says_so(refused):
 
 def test_control_characters_stay_out_of_messages(refused):
     refused(gguf([("\x1b[2J" * 50, 77, b"")], []), r"\\x1b")
+
+
+def test_strings_of_a_header_share_a_bound(refused, monkeypatch):
+    monkeypatch.setattr("tonnage.formats.gguf_cursor.MAX_STRING_BYTES", 100)
+    pairs = [(f"k{index}", STRING, string("x" * 40)) for index in range(3)]
+    refused(gguf(pairs, []), "40 bytes for the value of 'k2'")
+    rows = [("n" * 60, (1,), 0, 0), ("m" * 60, (1,), 0, 32)]
+    refused(gguf([], rows, bytes(64)), "60 bytes for the name of tensor 1")

@@ -1,5 +1,6 @@
 """Raw sockets with bad manners: nothing stalls the others, nothing is kept, nothing leaks."""
 
+import io
 import json
 import re
 import socket
@@ -11,7 +12,9 @@ import pytest
 
 from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
 from support.tiny_tokenizer import END, NUM_BYTES
+from support.waiting import wait_until
 from tonnage.engine import Engine
+from tonnage.server.log import say
 from tonnage.server.tenants import Tenant, Tenants, read_tenants
 from tonnage.serving.build import ServingOptions
 
@@ -180,13 +183,6 @@ def test_a_slow_reader_is_cut_and_stalls_nobody(server):
     wait_until(lambda: server.service.metrics.in_progress == 0)
 
 
-def wait_until(holds) -> None:
-    until = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_whoever_leaves_is_not_computed_for(server, stream):
     metrics = server.service.metrics
@@ -313,3 +309,21 @@ def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
     assert body.count(b'"top_logprobs":[{') == 1200  # a stream keeps nothing, so it may be long
     wait_until(lambda: server.service.metrics.in_progress == 0)
     assert server.service._logprobs.num_held == 0
+
+
+class Gone(io.StringIO):
+    """A log whose reader has ended."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_an_error_is_answered_though_nobody_reads_the_log(engine, monkeypatch):
+    with live(engine, ScriptedEngine(error=ValueError("inside"))) as server:
+        monkeypatch.setattr("sys.stderr", Gone())
+        assert answer(server, request(chat()))[0] == 500
+
+
+def test_the_log_moves_no_cursor(capsys):
+    say("a\x1b[2J was\nnot loaded\x07")
+    assert capsys.readouterr().err == "tonnage: a[2J was not loaded\n"

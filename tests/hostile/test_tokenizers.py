@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from text_support import LazyArray, byte_level_metadata, strings, trained
 from tonnage.core.errors import TokenizerError
+from tonnage.text.pipeline import read_pipeline
 from tonnage.text.tokenizer import Tokenizer
 
 TOKENS, MERGES = trained(["abc abc abd"], "gpt-2", 262)
@@ -187,6 +188,7 @@ def test_the_small_model_loads(tmp_path):
         ({"model": MODEL, "added_tokens": [3]}, "no text"),
         ({"model": MODEL, "added_tokens": [{"content": "x", "id": -1}]}, "no token id"),
         ({"model": MODEL, "added_tokens": [{"content": "x", "id": 10**8}]}, "absurd"),
+        ({"model": MODEL, "added_tokens": [{"content": "x", "id": 1 << 40}]}, "no token id"),
         ({"model": MODEL, "added_tokens": [{"content": "x", "id": 0}]}, "another text"),
         (
             {"model": MODEL, "added_tokens": [{"content": "x", "id": 3, "single_word": True}]},
@@ -225,3 +227,21 @@ def test_any_damaged_json_loads_or_raises(tmp_path_factory, data):
         )
     except TokenizerError:
         return
+
+
+@pytest.mark.parametrize("name", [["default"], {}, None, 5])
+def test_a_template_without_a_name_is_no_template(tmp_path, name):
+    templates = [{"name": name, "template": "x"}, {"name": "tools", "template": "y"}, "z"]
+    path = folder(tmp_path, {"model": MODEL}, {"chat_template": templates})
+    assert Tokenizer.from_folder(path).chat_template is None
+    templates.append({"name": "default", "template": "right"})
+    path = folder(tmp_path, {"model": MODEL}, {"chat_template": templates})
+    assert Tokenizer.from_folder(path).chat_template == "right"
+
+
+def test_components_nested_deeper_than_python_goes():
+    part = {"type": "ByteLevel"}
+    for _ in range(5000):
+        part = {"type": "Sequence", "pretokenizers": [part]}
+    with pytest.raises(TokenizerError, match="malformed"):
+        read_pipeline({"pre_tokenizer": part}, {})

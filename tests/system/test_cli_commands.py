@@ -8,6 +8,7 @@ import pytest
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import refused, tonnage
 from tonnage import __version__
+from tonnage.cli.arguments import COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def test_version_and_help(tmp_path):
     bare, asked = tonnage(tmp_path), tonnage(tmp_path, "--help")
     assert bare.returncode == asked.returncode == 0
     assert bare.stdout == asked.stdout
-    for command in ("run", "plan", "batch", "pull", "list", "rm", "doctor", "bench", "audit"):
+    for command in COMMANDS:
         assert f"\n    {command} " in bare.stdout
         assert tonnage(tmp_path, command, "--help").returncode == 0
 

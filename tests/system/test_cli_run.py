@@ -202,8 +202,8 @@ class Terminal:
         os.close(inner)
         self.output = ""
 
-    def send(self, text: str) -> None:
-        os.write(self._main, text.encode())
+    def send(self, text: str | bytes) -> None:
+        os.write(self._main, text if isinstance(text, bytes) else text.encode())
 
     def interrupt(self) -> None:
         """Do what Ctrl-C does, when readline has surely begun to wait (it misses one before)."""
@@ -238,7 +238,9 @@ def start_chat(chat_folder, tmp_path):
 
     def start(*args: str) -> Terminal:
         command = [*COMMAND, "run", str(chat_folder), *args]
-        started.append(Terminal(command, environment(tmp_path, COLUMNS="1000")))
+        # As with most locales: the C locale alone forgives bytes that are no text.
+        env = environment(tmp_path, COLUMNS="1000", PYTHONIOENCODING="utf-8:strict")
+        started.append(Terminal(command, env))
         return started[-1]
 
     yield start
@@ -268,9 +270,11 @@ def test_a_chat_outlives_ctrl_c_and_ends_with_ctrl_d(start_chat):
     assert chat.exit_code() == 0
 
 
-def test_a_chat_survives_a_prompt_that_is_too_long(start_chat):
+def test_a_chat_survives_a_prompt_that_is_too_long_or_no_text(start_chat):
     chat = start_chat("--context", "64", "--max-tokens", "3")
     chat.wait_for("/help for help(.|\n|\r)*> ")
+    chat.send(b"/caf\xe9\n")
+    chat.wait_for(r"There is no /caf.*\.(.|\n|\r)*> ")
     chat.send("x" * 100 + "\n")
     chat.wait_for(r"tokens and the context holds 64(.|\n|\r)*> ")
     chat.send("Hi\n")

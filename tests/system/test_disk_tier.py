@@ -9,6 +9,7 @@ import pytest
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import tonnage
 from support.pages import page_paths
+from tonnage.core.errors import RequestError
 from tonnage.core.plan import KV_FORMATS
 from tonnage.engine import Engine
 from tonnage.generation import Generation
@@ -152,3 +153,14 @@ def test_the_command_line_keeps_pages_only_when_told(model, tmp_path):
     assert numbers[3] >= 64
     assert len(set(texts)) == 1
     assert page_paths(tmp_path / "cache" / "tonnage" / "pages")
+
+
+def test_closing_twice_is_closing_once(model, tmp_path):
+    # So small that no page is ever kept, and each would be read again.
+    options = ServingOptions(disk=DiskOptions(1, tmp_path))
+    engine = Engine.open(str(model), serving=options, context=512, threads=1)
+    assert answer(engine, PROMPT).tokens
+    engine.close()
+    engine.close()
+    with pytest.raises(RequestError, match="closed"):
+        answer(engine, PROMPT)

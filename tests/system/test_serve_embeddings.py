@@ -3,7 +3,6 @@
 import http.client
 import json
 import threading
-import time
 from array import array
 from contextlib import closing
 
@@ -11,6 +10,7 @@ import openai
 import pytest
 
 from support.live_server import FAILURES, NAME, Live, ScriptedEngine, live, write_chat_model
+from support.waiting import wait_until
 from tonnage.core.errors import LogitsError
 from tonnage.engine import Engine
 from tonnage.server.embeddings import MAX_INPUTS
@@ -213,13 +213,6 @@ def test_a_client_that_goes_away_frees_everything(server, engine):
     connection.close()
     wait_until(lambda: scheduler.num_running + scheduler.num_waiting == 0)
     assert all(pool.num_used == 0 for pool in scheduler.cache.pools)
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_chat_goes_on_beside_a_large_request(server, engine):

@@ -113,3 +113,22 @@ def test_responses_keep_a_schema(client):
 def test_a_form_that_is_not_understood_is_a_bad_request(client, form):
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model=NAME, messages=HI, response_format=form)
+
+
+def test_a_form_that_grows_too_large_is_no_answer_cut_short(client, server):
+    form = {"type": "regex", "regex": "(a?){2000}a{2000}"}
+    wanted = {"model": NAME, "messages": HI, "response_format": form, "max_tokens": 50}
+    with pytest.raises(openai.BadRequestError, match="too much to keep to"):
+        client.chat.completions.create(**wanted)
+    with pytest.raises(openai.APIError, match="too much to keep to"):
+        list(client.chat.completions.create(**wanted, stream=True))
+    assert client.chat.completions.create(model=NAME, messages=HI, max_tokens=3).choices
+    assert server.service.metrics.in_progress == 0
+
+
+def test_a_form_that_is_complete_stays_so_behind_its_end(client):
+    form, ours = {"type": "regex", "regex": "[ab]{3}"}, {"ignore_eos": True}
+    answer = client.chat.completions.create(
+        model=NAME, messages=HI, response_format=form, max_tokens=20, extra_body=ours
+    )
+    assert re.fullmatch("[ab]{3}", answer.choices[0].message.content)

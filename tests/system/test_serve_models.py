@@ -13,6 +13,7 @@ import pytest
 
 from support.command import refused, tonnage
 from support.live_server import write_chat_model
+from support.waiting import wait_until
 from system.test_cli_serve import fetched, serving
 from tonnage.cli.serve import aliases_of
 from tonnage.core.errors import RequestError
@@ -47,6 +48,10 @@ def post(url: str, body: object) -> tuple[int, dict]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, {"retry-after": error.headers["retry-after"], **json.load(error)}
+
+
+def requests_waiting(url: str) -> dict[str, int]:
+    return {one["id"]: one["requests_waiting"] for one in fetched(f"{url}/memory")["models"]}
 
 
 def states(url: str) -> dict[str, str]:
@@ -216,13 +221,13 @@ def test_all_models_at_once_under_a_budget_for_one(models, tmp_path):
     with serving(tmp_path, *several(models)) as (process, url), ThreadPoolExecutor(9) as threads:
         clients = [threads.submit(client, url, number) for number in range(9)]
         time.sleep(2)
+        wait_until(lambda: all(found[name, 200] for name in ("one", "two", "three")))
         end.set()
         for one in clients:
             one.result(60)
         memory = fetched(f"{url}/memory")
         assert memory["peak_rss_bytes"] <= BUDGET, memory
         assert {status for _, status in found} <= {200, 429, 503}, found
-        assert all(found[name, 200] for name in ("one", "two", "three")), found
         process.terminate()
         assert process.wait(20) == 0
     print(f"\n  {dict(found)}, peak {memory['peak_rss_bytes'] / (1 << 20):.1f} MiB")
@@ -254,7 +259,7 @@ def test_sigterm_ends_running_answers_and_refuses_who_waits(models, tmp_path):
         with urllib.request.urlopen(stream(url, "one", 450), timeout=20) as running:
             first = running.readline()
             waiting = threads.submit(ask, url, "two")
-            time.sleep(0.2)
+            wait_until(lambda: requests_waiting(url) == {"one": 0, "two": 1, "three": 0})
             process.terminate()
             status, answer = waiting.result(20)
             rest = running.read()

@@ -1,8 +1,10 @@
 """Lines of a batch: what they may say, and what is said about those that may not."""
 
 import json
+import os
 import random
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -65,6 +67,10 @@ def test_lines_of_the_batch_api():
         ({"prompt": "a", "temperature": -1}, "temperature is -1"),
         ({"prompt": "a", "stop": [1]}, "stop is no list"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias is no object"),
+        ({"prompt": "a", "logit_bias": {"9" * 5000: 1}}, "logit_bias is no object"),
+        ({"prompt": "a", "logit_bias": {"2147483648": 1}}, "token id of logit_bias is 2147483648"),
+        ({"prompt": "a", "logit_bias": {"1": 10**400}}, "beyond all floats"),
+        ({"prompt": "a", "top_k": 1 << 31}, "top_k is 2147483648"),
         ({"prompt": "a", "custom_id": 4}, "custom_id is int"),
         ({"body": {"prompt": "a", "n": 2}}, "n can only be 1"),
         ({"body": {"prompt": "a", "stream": True}}, "stream can only be false"),
@@ -180,3 +186,10 @@ def test_more_results_than_requests_are_refused(tmp_path):
 def test_one_process_at_a_time(tmp_path):
     with ResultFile(tmp_path / "out"), pytest.raises(BatchError, match="Another process"):
         ResultFile(tmp_path / "out")
+
+
+def test_results_go_into_a_plain_file_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(BatchError, match="is no plain file"):
+            ResultFile(path)

@@ -1,12 +1,13 @@
 """Parts of the command line that need no model."""
 
 import io
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from tonnage.cli.arguments import parse
-from tonnage.cli.bench import _numbers
+from tonnage.cli.bench import _numbers, cold_start
 from tonnage.cli.bench_table import bar, render
 from tonnage.cli.chat import Chat
 from tonnage.cli.failure import report_failure
@@ -14,7 +15,7 @@ from tonnage.cli.run import sampling_options
 from tonnage.cli.serve import PressureLog
 from tonnage.cli.speed import Ceiling, Figure
 from tonnage.cli.terminal import StatusLine, printable
-from tonnage.core.errors import PullError, RequestError
+from tonnage.core.errors import ProbeError, PullError, RequestError
 from tonnage.core.sampling import SamplingOptions
 
 
@@ -231,6 +232,7 @@ def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
         raise EOFError
 
     monkeypatch.setattr("builtins.input", nothing_more)
+    monkeypatch.setitem(sys.modules, "readline", None)  # as in a Python without it
     engine = ScriptedEngine()
     engine.source = SimpleNamespace(name="m")
     engine.plan = SimpleNamespace(context_tokens=4096, threads=2)
@@ -247,3 +249,50 @@ def test_what_gives_way_is_a_line_a_second(monkeypatch):
     for word in "abcde":
         log(f"{word}.")
     assert stream.getvalue() == "tonnage: a.\ntonnage: d. (2 more before)\ntonnage: e.\n"
+
+
+def test_a_log_that_nobody_reads_any_more_stops_no_answer():
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    PressureLog(Gone())("a.")
+
+
+def test_a_cold_start_runs_nothing_of_the_users_folder(tmp_path, monkeypatch):
+    (tmp_path / "tonnage.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProbeError, match="cold start failed: There is no file"):
+        cold_start(parse(["bench", "missing.gguf"]), "missing.gguf", 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["m p --seed 1", "m --seed 1 p", "--seed 1 m p", "--raw m --seed 1 p", "--raw m p --seed 1"],
+)
+def test_options_stand_wherever_they_like(line):
+    args = parse(["run", *line.split()])
+    assert (args.model, args.prompt, args.seed) == ("m", "p", 1)
+    assert parse(["run", "m", "--seed", "1", "-"]).prompt == "-"
+    assert parse(["run", "--raw", "m", "--seed", "1"]).prompt is None
+    assert parse(["run", "m", "--raw", ""]).prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("run m --sead 1", "`tonnage run` has no option --sead; did you mean --seed"),
+        ("run m --temprature=0", "`tonnage run` has no option --temprature=0; did you mean"),
+        ("run m p q", "`tonnage run` has no place for 'q'"),
+        ("run m --seed 1 p q", "`tonnage run` has no place for 'q'"),
+        ("plan m --port 1", "`tonnage plan` has no option --port"),
+        ("list x", "`tonnage list` has no place for 'x'"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence(capsys, line, sentence):
+    with pytest.raises(SystemExit) as caught:
+        parse(line.split())
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"tonnage: {sentence}")
+    assert said.count("\n") == 1

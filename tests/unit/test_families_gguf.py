@@ -123,6 +123,9 @@ class LazyArray:
     def __init__(self, values: list[object]) -> None:
         self.values = values
 
+    def __len__(self) -> int:
+        return len(self.values)
+
     def to_list(self) -> list[object]:
         return self.values
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf
 from tonnage.core.checkpoint import Catalog
-from tonnage.core.errors import TonnageError
+from tonnage.core.errors import TonnageError, UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 
@@ -53,3 +53,22 @@ def test_any_table(settings: dict[str, object], family: str) -> None:
     for build, key in ((spec_from_gguf, "general.architecture"), (spec_from_hf, "model_type")):
         with pytest.raises(TonnageError):
             build({**settings, key: family}, Catalog({}, (), 0))
+
+
+class Endless:
+    """An array of a hostile file: as long as it says, and too long to be read."""
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def to_list(self) -> list[int]:
+        raise AssertionError("an array was read that has the wrong length")
+
+
+@pytest.mark.parametrize(
+    "key", ["attention.head_count", "feed_forward_length", "attention.head_count_kv"]
+)
+def test_an_array_of_the_wrong_length_is_not_read(key: str) -> None:
+    settings, catalog = tiny("llama", "gguf")
+    with pytest.raises(UnsupportedModelError, match="one for each of the 2 layers"):
+        spec_from_gguf({**settings, f"llama.{key}": Endless()}, catalog)

@@ -131,6 +131,7 @@ def test_rates_round_trip():
         {"isa": "mmx"},
         {"clock_ops_per_s": 0},
         {"teams": None},
+        {"logit_s": 10**400},
     ],
     ids=str,
 )

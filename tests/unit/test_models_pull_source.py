@@ -105,7 +105,7 @@ def test_catalog_name_wins_over_a_file_of_that_name_and_other_words_are_files(
     ("name", "message"),
     [
         ("./missing.gguf", "There is no file or folder ./missing.gguf"),
-        ("empty/", r"has no config.json; and no GGUF file"),
+        ("empty/", r"has no config.json and no GGUF file"),
         ("ggufs/", r"has no config.json; it holds a.gguf, b.gguf: name one"),
         ("half/config.json", "give the folder .*half instead"),
         ("half/model.safetensors", "give the folder .*half instead"),
@@ -240,3 +240,14 @@ def test_pulled_model_is_found_without_heavy_imports(model, catalogs, environ, f
         text=True,
     )
     assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr
+
+
+def test_a_link_to_nowhere_in_the_cache_is_no_model(model, catalogs, environ, fetch):
+    ensure_pulled(model.entry, environ=environ)
+    folder = models_folder(environ) / "mine"
+    folder.mkdir()
+    (folder / "gone.gguf").symlink_to(folder / "nowhere")
+    rows = list_models(catalogs, environ=environ)
+    assert [row.name for row in rows] == ["other-model", "tiny"]
+    with pytest.raises(ModelNotFoundError, match="No catalog has a model named 'mine'"):
+        resolve("mine", catalogs=catalogs, environ=environ)

@@ -164,3 +164,18 @@ def test_what_a_killed_writer_left_is_deleted_later(tmp_path):
     os.utime(old, ns=(10**9, 10**9))
     assert put(store, page)
     assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_what_cannot_be_deleted_does_not_stop_the_rest(tmp_path):
+    size = HEADER_BYTES + 640
+    store = small_store(tmp_path, max_bytes=4 * size)
+    pages = [pages_of(store, chain(1, seed=seed))[0] for seed in range(12)]
+    # A folder is as good as a file of somebody else's: unlink refuses both.
+    stubborn = tmp_path / "ab" / "not-ours.page"
+    stubborn.mkdir(parents=True)
+    os.utime(stubborn, ns=(10**9, 10**9))
+    kept_bytes = stubborn.stat().st_size
+    store = small_store(tmp_path, max_bytes=4 * size + kept_bytes)
+    assert all(put(store, page) for page in pages)
+    assert store.counts.evicted > 0
+    assert len(page_paths(tmp_path)) <= 5

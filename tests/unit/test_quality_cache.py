@@ -1,5 +1,6 @@
 """Audits kept as files: found again for the same weights, text and kernels, and for no others."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -117,7 +118,9 @@ def test_a_folder_is_known_by_its_files(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b"[" * 60000, b'"' + b"x" * 100_000,
-     json.dumps({"comparison": None, "perplexity": {"value": "x", "low": 1, "high": 2}}).encode()],
+     json.dumps({"comparison": None, "perplexity": {"value": "x", "low": 1, "high": 2}}).encode(),
+     json.dumps({"comparison": None, "perplexity": {"value": 10**400, "low": 1, "high": 2}})
+     .encode()],
 )  # fmt: skip
 def test_a_damaged_file_is_a_miss(key, environ, content):
     store(key, RESULT, environ)
@@ -136,3 +139,27 @@ def test_a_folder_that_cannot_be_made_is_an_error(key, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match="XDG_CACHE_HOME"):
         store(key, RESULT, {"XDG_CACHE_HOME": str(tmp_path / "file")})
+
+
+def test_two_that_store_at_once_leave_one_whole_audit(key, environ, monkeypatch):
+    real, others = os.fsync, [replace(RESULT, seconds=9.0)]
+
+    def fsync(fd: int) -> None:
+        if others:
+            store(key, others.pop(), environ)
+        real(fd)
+
+    monkeypatch.setattr("tonnage.models.cache.os.fsync", fsync)
+    store(key, RESULT, environ)
+    assert find(key, environ) == RESULT
+    only_file(environ)
+
+
+def test_a_full_disk_leaves_nothing_behind(key, environ, monkeypatch):
+    def fsync(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tonnage.models.cache.os.fsync", fsync)
+    with pytest.raises(CacheError, match="full"):
+        store(key, RESULT, environ)
+    assert not any(Path(environ["XDG_CACHE_HOME"], "tonnage", "audits").iterdir())

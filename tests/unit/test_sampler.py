@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage._native import Arena, InputError, Sampled, Sampler, SamplingParams
+from tonnage.core.errors import RequestError
+from tonnage.core.sampling import MOST_INT32, SamplingOptions
+from tonnage.generation import native_params
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -291,3 +294,15 @@ def test_the_log_probability_is_the_models_own_under_a_mask() -> None:
     assert drawn.token == 2
     assert drawn.logprob == pytest.approx(float(np.log(softmax(row)[2])), rel=8 * EPS)
     assert drawn.top[0][0] == 9
+
+
+def test_what_options_accept_the_sampler_takes() -> None:
+    most = SamplingOptions(
+        temperature=100, top_k=MOST_INT32, repetition_penalty=100, seed=(1 << 64) - 1,
+        presence_penalty=-100, logit_bias={MOST_INT32: 1000.0, 0: -1000.0},
+    )  # fmt: skip
+    params = native_params(most, most.resolved_seed())
+    assert draw(Sampler(4, params), np.zeros(4)).token in range(4)
+    for wrong in ({"top_k": MOST_INT32 + 1}, {"logit_bias": {MOST_INT32 + 1: 1.0}}):
+        with pytest.raises(RequestError, match="2147483648"):
+            SamplingOptions(**wrong)  # type: ignore[arg-type]

@@ -62,7 +62,9 @@ def test_all_origins_are_for_servers_with_keys() -> None:
         require_origins(["*"], need_keys=False)
 
 
-@pytest.mark.parametrize("origin", ["chat.example.org", "https://a.example/", "https://", "x y"])
+@pytest.mark.parametrize(
+    "origin", ["chat.example.org", "https://a.example/", "https://", "x y", "http://[::1"]
+)
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(RequestError, match="it takes an origin"):
         require_origins([origin], need_keys=True)

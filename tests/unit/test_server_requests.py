@@ -26,6 +26,7 @@ KEY = "sk-0123456789abcdef"
         (GOOD.replace(b'"user"', b'"boss"'), "messages", "boss"),
         (GOOD[:-1] + b',"n":0}', "n", ">= 1"),
         (GOOD[:-1] + b',"n":17}', "n", "<= 16"),
+        (GOOD[:-1] + b',"top_k":2147483648}', "top_k", "<= 2147483647"),
         (GOOD[:-1] + b',"temperature":"hot"}', "temperature", "float"),
         (GOOD[:-1] + b',"temperature":NaN}', None, "not valid JSON"),
         (GOOD[:-1] + b',"temperature":1e999}', "temperature", "out of range"),
@@ -81,6 +82,7 @@ def keyed(**fields: object) -> str:
         (keyed(key=KEY, priority=1000), "-100 to 100"),
         (keyed(key=KEY) + f'[tenant.amy]\nkey = "{KEY}"\n', "another one's too"),
         ("tenant = {joe = 5}", "is no table"),
+        (keyed(key=KEY).replace("joe", '""'), "has no name"),
     ],
 )
 def test_a_wrong_file_of_keys_is_refused_in_a_sentence(tmp_path, text, words):
@@ -100,6 +102,9 @@ def test_a_key_leads_to_its_tenant(tmp_path):
     assert (joe.name, joe.priority, amy.name) == ("joe", 3, "amy")
     assert tenants.of({"authorization": "bearer env-0123456789abcdef"}).name == "default"
     assert len({joe.salt, amy.salt, ""}) == 3
+    # Prefixes on disk are found again after a restart.
+    again = read_tenants(path, None)
+    assert again.of({"x-api-key": KEY}).salt == joe.salt
     for wrong in ({}, {"authorization": KEY}, {"authorization": f"Bearer {KEY}x"}):
         with pytest.raises(HttpError) as caught:
             tenants.of(wrong)

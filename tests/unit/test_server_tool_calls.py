@@ -33,6 +33,15 @@ EXAMPLES = {
     "<tool_call>nonsense</tool_call> x": ["<tool_call>nonsense</tool_call>", " x"],
     "<tool_call>" + "[" * 5000: ["<tool_call>" + "[" * 5000],
     "a <tool_cal": ["a <tool_cal"],
+    # What Python reads and JSON cannot say.
+    **{
+        text: [text]
+        for value in ("NaN", "-Infinity", "1e999", r'"\ud800"', r'{"\udc00": 1}')
+        for text in (
+            f'{{"name": "clock", "arguments": {{"x": {value}}}}}',
+            f'<tool_call>{{"name": "clock", "arguments": {{"x": {value}}}}}</tool_call>',
+        )
+    },
     "  \n": ["  \n"],
     "": [],
 }

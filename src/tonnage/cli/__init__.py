@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
-        # Text that the terminal's encoding lacks is replaced, never a reason to stop.
-        for stream in (sys.stdout, sys.stderr):
+        # What is no text in the terminal's encoding is replaced, never a reason to stop.
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure is not None:
                 reconfigure(errors="replace")

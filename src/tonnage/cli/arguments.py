@@ -2,7 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def parse(argv: Sequence[str]) -> Namespace:
 
     Prints help, version or a mistake and raises SystemExit where there is nothing to run.
     """
-    parser = _parser()
+    parser, commands = _parser()
     if not argv:
         parser.print_help()
         raise SystemExit(0)
@@ -33,10 +33,39 @@ def parse(argv: Sequence[str]) -> Namespace:
         hint = did_you_mean(argv[0], COMMANDS)
         print(f"tonnage: There is no command {argv[0][:100]!r}{hint}", file=sys.stderr)
         raise SystemExit(2)
-    return parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    rest = _taken_late(args, rest)
+    if rest:
+        print(f"tonnage: {_not_understood(args.command, commands, rest[0])}", file=sys.stderr)
+        raise SystemExit(2)
+    return args
 
 
-def _parser() -> ArgumentParser:
+def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
+    """Give words behind options to the model and the prompt that lack one; return what is left.
+
+    argparse takes `MODEL --seed 1 PROMPT` for one without a prompt.
+    """
+    for name in ("model", "prompt"):
+        is_word = bool(rest) and (rest[0] == "-" or not rest[0].startswith("-"))
+        if is_word and getattr(args, name, "") is None:
+            setattr(args, name, rest[0])
+            rest = rest[1:]
+    return rest
+
+
+def _not_understood(command: str, commands: Mapping[str, ArgumentParser], word: str) -> str:
+    if not word.startswith("-"):
+        return f"`tonnage {command}` has no place for {word[:100]!r}; see its --help."
+    from tonnage.core.nearest import did_you_mean
+
+    known = commands[command].format_usage().replace("[", " ").replace("]", " ").split()
+    hint = did_you_mean(word.partition("=")[0], [name for name in known if name.startswith("--")])
+    return f"`tonnage {command}` has no option {word[:100]}{hint}"
+
+
+def _parser() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
+    """Return the whole command line, and each command's part of it."""
     parser = ArgumentParser(
         "tonnage",
         description="Large language models at the speed of the memory.",
@@ -78,7 +107,7 @@ def _parser() -> ArgumentParser:
     _add_audit(
         command("audit", "measure a model's quality, alone or beside a reference", AUDIT_NOTES)
     )
-    return parser
+    return parser, commands.choices
 
 
 def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParser) -> None:

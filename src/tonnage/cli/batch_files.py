@@ -34,8 +34,16 @@ class ResultFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or make `path`. Raises BatchError when another process writes it, OSError."""
+        """Open or make `path`.
+
+        Raises BatchError for what is no plain file or is written by another process, OSError.
+        """
         self._path = path
+        if path.exists() and not path.is_file():
+            raise BatchError(
+                f"{path} is no plain file; results are appended, and gone on with after a kill, so "
+                "give one."
+            )
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

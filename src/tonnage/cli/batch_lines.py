@@ -161,9 +161,16 @@ def _stop(value: str | list[Any] | None) -> tuple[str, ...] | None:
 def _logit_bias(value: dict[str, Any] | None) -> dict[int, float] | None:
     if value is None:
         return None
-    if not all(key.isdecimal() and type(bias) in (int, float) for key, bias in value.items()):
+    if not all(_is_id(key) and type(bias) in (int, float) for key, bias in value.items()):
         raise RequestError("logit_bias is no object of token ids and numbers.")
-    return {int(key): float(bias) for key, bias in value.items()}
+    try:
+        return {int(key): float(bias) for key, bias in value.items()}
+    except OverflowError:
+        raise RequestError("logit_bias has a number beyond all floats.") from None
+
+
+def _is_id(key: str) -> bool:
+    return key.isdecimal() and len(key) <= 10
 
 
 def answer_line(

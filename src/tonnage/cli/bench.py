@@ -86,8 +86,9 @@ def cold_start(args: Namespace, name: str, repetitions: int) -> Start:
 
     Raises ProbeError with the sentence of a run that fails.
     """
-    command = [sys.executable, "-m", "tonnage", "run", name, "Hi", "--max-tokens", "1", "--json"]
-    command += ["--offline"]
+    # -P: a tonnage.py, or json.py, in the user's folder is not meant.
+    command = [sys.executable, "-P", "-m", "tonnage", "run", name, "Hi", "--max-tokens", "1"]
+    command += ["--json", "--offline"]
     for option in ("threads", "precision", "kv", "quality", "memory", "catalog"):
         value = getattr(args, option)
         command += [] if value is None else [f"--{option}", str(value)]

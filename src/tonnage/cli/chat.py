@@ -1,6 +1,7 @@
 """A conversation on a terminal."""
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tonnage.cli.terminal import printable
@@ -37,8 +38,9 @@ class Chat:
 
     def loop(self) -> int:
         """Read and answer until Ctrl-D or /exit; return the exit code."""
-        # Importing it gives input() line editing and a history.
-        import readline  # noqa: F401
+        # Importing it gives input() line editing and a history; some Pythons have none.
+        with suppress(ImportError):
+            import readline  # noqa: F401
 
         plan, runtime = self._engine.plan, self._engine.runtime
         print(

@@ -4,6 +4,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -78,7 +79,9 @@ class PressureLog:
             return
         more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
         self._next_s, self._num_left_out = now + 1, 0
-        print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
+        # Who reads the log may have ended; the answers go on.
+        with suppress(OSError):
+            print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
 
 
 def _check(args: Namespace) -> None:

@@ -161,7 +161,9 @@ class Rates:
         """Return the rates that `to_json` wrote. Raises MachineError for anything else."""
         try:
             return _rates(json.loads(text))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError,
+        ) as error:  # fmt: skip
             raise MachineError(
                 f"The measured rates cannot be read ({error}); measure again with "
                 "`tonnage doctor --measure`."

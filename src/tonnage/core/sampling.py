@@ -7,6 +7,9 @@ from typing import Protocol
 
 from tonnage.core.errors import RequestError
 
+# The native sampler counts tokens in int32.
+MOST_INT32 = (1 << 31) - 1
+
 
 class Constraint(Protocol):
     """Decides, draw by draw, which tokens an answer may take."""
@@ -46,7 +49,7 @@ class SamplingOptions:
         """Check every value. Raises RequestError naming the first that is outside its range."""
         _check("max_tokens", self.max_tokens, 0, 1 << 31)
         _check("temperature", self.temperature, 0, 100)
-        _check("top_k", self.top_k, 0, 1 << 31)
+        _check("top_k", self.top_k, 0, MOST_INT32)
         _check("top_p", self.top_p, 0, 1)
         _check("min_p", self.min_p, 0, 1)
         _check("repetition_penalty", self.repetition_penalty, 0.01, 100)
@@ -55,6 +58,7 @@ class SamplingOptions:
         _check("seed", self.seed, 0, (1 << 64) - 1)
         _check("logprobs", self.logprobs, 0, 100)
         for token_id, bias in self.logit_bias.items():
+            _check("a token id of logit_bias", token_id, 0, MOST_INT32)
             _check(f"the logit bias of token {token_id}", bias, -1000, 1000)
         if any(not text for text in self.stop):
             raise RequestError("A stop string is empty; it would stop every answer at once.")

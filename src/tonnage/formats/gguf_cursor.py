@@ -23,7 +23,7 @@ U32 = FIXED[4]
 U64 = FIXED[10]
 
 MAX_NAME_BYTES = 65_535
-MAX_STRING_BYTES = 64 << 20
+MAX_STRING_BYTES = 64 << 20  # of a header's keys, values and names, all together
 
 Scalar = bool | int | float | str
 
@@ -126,6 +126,7 @@ class HeaderCursor:
         self.path = path
         self.size = len(data)
         self.pos = 0
+        self._string_bytes = 0
 
     def error(self, problem: str) -> FileFormatError:
         """Return an error about this file; `problem` continues the sentence after the path."""
@@ -148,15 +149,20 @@ class HeaderCursor:
         return value
 
     def string(self, what: str, max_bytes: int) -> str:
-        """Return a length-prefixed UTF-8 string of at most `max_bytes`."""
+        """Return a length-prefixed UTF-8 string of at most `max_bytes`, and no more than are left.
+
+        All strings of a header are kept, so they share MAX_STRING_BYTES.
+        """
         length = self.fixed(U64, f"the length of {what}")
         start = self.pos
-        if length > max_bytes and length <= self.size - start:
+        limit = min(max_bytes, MAX_STRING_BYTES - self._string_bytes)
+        if length > limit and length <= self.size - start:
             raise self.error(
                 f"states {length:,} bytes for {what} at byte {start:,}, over the limit of "
-                f"{max_bytes:,}; the file is damaged or hostile, take it from another source."
+                f"{limit:,}; the file is damaged or hostile, take it from another source."
             )
         raw = self.data[self.need(length, what) : self.pos]
+        self._string_bytes += length
         try:
             return raw.decode()
         except UnicodeDecodeError:

@@ -61,5 +61,9 @@ def store_rates(folder: Path, rates: Rates) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f".{os.getpid()}.new"
-    new.write_text(rates.to_json(), "utf-8")
-    new.replace(folder / _file_name(rates.key))
+    try:
+        new.write_text(rates.to_json(), "utf-8")
+        new.replace(folder / _file_name(rates.key))
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

@@ -5,6 +5,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 
 from tonnage._native import Arena, Executor, InputError, Program
 from tonnage.core.block_format import BY_NAME
@@ -107,5 +108,15 @@ def _write_ropes(plan: Plan, arena: Arena, vectors: dict[str, "array[float]"]) -
         values = list(rope.frequencies)
         if rope.factors is not None:
             factors = vectors[rope.factors]
+            _require_divisors(plan, rope.factors, factors)
             values = [value / factor for value, factor in zip(values, factors, strict=True)]
         arena.write(rope.offset, array("f", values).tobytes())
+
+
+def _require_divisors(plan: Plan, name: str, factors: "array[float]") -> None:
+    wrong = next((factor for factor in factors if not isfinite(factor) or factor == 0), None)
+    if wrong is not None:
+        file = next(vector.source.file for vector in plan.vectors if vector.name == name)
+        raise FileFormatError(
+            f"{file}: {name} holds {wrong}, and angles are divided by it; download it again."
+        )

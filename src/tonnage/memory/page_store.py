@@ -234,8 +234,12 @@ class PageStore:
         for _, size, path in files:
             if total <= max(0, floor):
                 break
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                continue  # somebody else's; what is ours may still go
             self.counts.evicted += 1
             total -= size
         self._known_bytes, self._unseen_bytes = total, 0

@@ -93,14 +93,18 @@ class CachePlace:
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` by `data` so that a reader sees all of it or none, even after a power cut.
 
-    Raises OSError.
+    Of several that write it at once one wins. Raises OSError; then nothing is left behind.
     """
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    move_into_place(new, path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.new")
+    try:
+        with new.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        move_into_place(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def move_into_place(source: Path, target: Path) -> None:

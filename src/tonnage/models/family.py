@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, RopeSpec
+from tonnage.core.checkpoint import TensorEntry
+from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
 
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -70,6 +71,27 @@ class Hyperparameters:
     def layers(self, family: Family) -> tuple[LayerSpec, ...]:
         """Return the layers; those with a window use the last rope."""
         return tuple(self._layer(family, index) for index in range(len(self.windows)))
+
+    def model(
+        self,
+        family: Family,
+        layers: tuple[LayerSpec, ...],
+        vocab_size: int,
+        weights: dict[str, TensorEntry],
+    ) -> ModelSpec:
+        """Return the model whose tensors were matched; what one container alone says is added."""
+        return ModelSpec(
+            family=family.name,
+            vocab_size=vocab_size,
+            d_model=self.d_model,
+            layers=layers,
+            ropes=self.ropes,
+            context_length=self.context_length,
+            norm_eps=self.norm_eps,
+            embed_scale=self.d_model**0.5 if family.scaled_embedding else 1.0,
+            final_softcap=self.final_softcap,
+            weights=weights,
+        )
 
     def _layer(self, family: Family, index: int) -> LayerSpec:
         window = self.windows[index]

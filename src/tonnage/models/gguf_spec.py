@@ -4,6 +4,7 @@ Keys follow the GGUF specification and, where it is silent, the defaults of llam
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec, RopeSpec
@@ -49,19 +50,8 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
     if gguf_name("rope_factors") in catalog.tensors:
         expected["rope_factors"] = (hyper.ropes[0].dim // 2,)
     names = {canonical: gguf_name(canonical) for canonical in expected}
-    return ModelSpec(
-        family=family.name,
-        vocab_size=rows,
-        d_model=hyper.d_model,
-        layers=layers,
-        ropes=hyper.ropes,
-        context_length=hyper.context_length,
-        norm_eps=hyper.norm_eps,
-        embed_scale=hyper.d_model**0.5 if family.scaled_embedding else 1.0,
-        final_softcap=hyper.final_softcap,
-        weights=match_tensors(expected, names, catalog, _is_ignored),
-        pooling=_pooling(settings),
-    )
+    weights = match_tensors(expected, names, catalog, _is_ignored)
+    return replace(hyper.model(family, layers, rows, weights), pooling=_pooling(settings))
 
 
 def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hyperparameters:

@@ -4,6 +4,7 @@ Defaults of absent settings are those of the configuration classes of transforme
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.model_spec import ModelSpec
@@ -74,19 +75,8 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
     tied = settings.flag("tie_word_embeddings")
     if not tied:
         expected["head"] = expected["embed"]
-    return ModelSpec(
-        family=family.name,
-        vocab_size=rows,
-        d_model=hyper.d_model,
-        layers=layers,
-        ropes=hyper.ropes,
-        context_length=hyper.context_length,
-        norm_eps=hyper.norm_eps,
-        embed_scale=hyper.d_model**0.5 if family.scaled_embedding else 1.0,
-        final_softcap=hyper.final_softcap,
-        norm_offset=family.norm_offset,
-        weights=_match(family, expected, catalog, tied=tied, has_vision=has_vision),
-    )
+    weights = _match(family, expected, catalog, tied=tied, has_vision=has_vision)
+    return replace(hyper.model(family, layers, rows, weights), norm_offset=family.norm_offset)
 
 
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:

@@ -22,7 +22,7 @@ BY_HF_MODEL_TYPE = {name: family for family in FAMILIES for name in family.hf_mo
 def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
     """Return the model that a GGUF describes.
 
-    metadata: key -> scalar, or array (a list, or lazy with `to_list()`). Raises
+    metadata: key -> scalar, or array (a list, or lazy with `len` and `to_list()`). Raises
     UnsupportedModelError for an architecture or setting that is not implemented and
     TensorMismatchError for tensors that do not fit it.
     """

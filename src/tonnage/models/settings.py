@@ -1,8 +1,8 @@
 """Typed, checked look-up of configuration values, whose errors name key and value."""
 
 import sys
-from collections.abc import Collection, Mapping
-from typing import NoReturn, TypeGuard
+from collections.abc import Collection, Mapping, Sized
+from typing import Any, NoReturn, TypeGuard
 
 from tonnage.core.errors import UnsupportedModelError
 
@@ -78,13 +78,13 @@ class Settings:
         """Return an array of `length` values; a lazy one is read, a single value repeated."""
         value = self.get(key)
         to_list = getattr(value, "to_list", None)
-        if to_list is not None:
-            value = to_list()
-        if not isinstance(value, list | tuple):
+        if to_list is None and not isinstance(value, list | tuple):
             return [value] * length
-        if len(value) != length:
+        # A lazy array may be as long as its file, so it is not read before.
+        if not isinstance(value, Sized) or len(value) != length:
             self.refuse(key, f"one value, or one for each of the {length} layers")
-        return list(value)
+        found: Any = value if to_list is None else to_list()
+        return list(found)
 
     def counts(self, key: str, length: int) -> tuple[int, ...]:
         """Return a count for each of `length` layers, from one value or an array."""

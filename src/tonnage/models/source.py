@@ -174,8 +174,8 @@ def _local_folder(name: str, path: Path) -> ModelSource:
     if (path / "config.json").is_file():
         return ModelSource(name, path, "folder")
     models = sorted(file.name for file in path.glob("*.gguf"))
-    holds = f"it holds {', '.join(models[:5])}: name one" if models else "and no GGUF file"
-    raise ModelNotFoundError(f"The folder {name} has no config.json; {holds}.")
+    holds = f"; it holds {', '.join(models[:5])}: name one" if models else " and no GGUF file"
+    raise ModelNotFoundError(f"The folder {name} has no config.json{holds}.")
 
 
 def _find(name: str, catalogs: Catalogs, environ: Mapping[str, str]) -> CatalogEntry:
@@ -220,5 +220,8 @@ def _unlisted(root: Path, catalogs: Catalogs) -> Iterator[ModelListing]:
         if folder.name in catalogs.entries:
             continue
         for file in sorted(folder.glob("*.gguf")):
-            size = file.stat().st_size
+            try:
+                size = file.stat().st_size
+            except OSError:
+                continue  # a link to nowhere, or removed just now
             yield ModelListing(folder.name, size, size, file, "pulled", listed=False)

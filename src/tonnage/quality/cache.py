@@ -149,7 +149,7 @@ def _read(file: Path) -> AuditResult | None:
         with file.open("rb") as stream:
             raw = json.loads(stream.read(_LIMIT_BYTES))
         return _result(raw)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from tonnage.core.sampling import MOST_INT32
 from tonnage.server.openai_schema import Count, Name, Share, Truncation
 
 
@@ -64,6 +65,6 @@ class MessageRequest(CountRequest, kw_only=True):
     stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
     temperature: Share | None = None
     top_p: Share | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
     # Ours.
     truncation: Truncation | None = None

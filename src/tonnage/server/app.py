@@ -1,7 +1,6 @@
 """The ASGI application: routes, who may use them, and one place where errors become answers."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from tonnage.server import chat, completions, embeddings, messages, overview, pa
 from tonnage.server.decoding import decode
 from tonnage.server.exchange import ClientGoneError, Exchange, Intake, Limits, Receive, Scope, Send
 from tonnage.server.failures import HttpError, failure_of
+from tonnage.server.log import say
 from tonnage.server.model_pool import ModelPool, draining
 from tonnage.server.openai_schema import ModelRequest, OptionalModel
 from tonnage.server.service import Service
@@ -199,4 +199,4 @@ def _report(exchange: Exchange, error: Exception) -> None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code if trace is not None else None
     where = f"{code.co_filename}:{trace.tb_lineno}" if trace is not None and code else "unknown"
-    print(f"tonnage: {exchange.path}: {type(error).__name__} at {where}", file=sys.stderr)
+    say(f"{exchange.path}: {type(error).__name__} at {where}")

@@ -31,12 +31,19 @@ def require_origins(origins: Collection[str], *, need_keys: bool) -> None:
                     "origins, or serve with keys."
                 )
             continue
-        parts = urlsplit(origin)
-        if f"{parts.scheme}://{parts.netloc}" != origin or not parts.scheme or not parts.netloc:
+        if not _is_origin(origin):
             raise RequestError(
                 f"--cors is {origin[:100]!r}; it takes an origin such as https://chat.example.org, "
                 "without a path."
             )
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # half an address of IPv6
+        return False
+    return bool(parts.scheme and parts.netloc) and f"{parts.scheme}://{parts.netloc}" == text
 
 
 class CrossOrigin:

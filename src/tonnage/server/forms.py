@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tonnage.core.errors import RequestError
 from tonnage.core.sampling import Constraint
 from tonnage.engine import Engine
 from tonnage.server.failures import HttpError
@@ -53,8 +54,17 @@ class FormConstraint:
         self._matcher = matcher
 
     def mask(self) -> bytes:
-        """Return the tokens that may come next: token i is bit i % 8 of byte i / 8."""
-        return self._matcher.compute_bitmask()
+        """Return the tokens that may come next: token i is bit i % 8 of byte i / 8.
+
+        Raises RequestError when the form outgrows the matcher's bounds: it would let the answer end
+        there, as if it were whole.
+        """
+        mask = self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            # Behind the first line stand tokens of the answer.
+            reason = self._matcher.get_error().partition("\n")[0][:200]
+            raise RequestError(f"The form of the answer is too much to keep to ({reason}).")
+        return mask
 
     def accept(self, token_id: int) -> None:
         """Take the token that was drawn."""

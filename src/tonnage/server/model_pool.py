@@ -6,7 +6,6 @@ the loading itself happens in the event loop.
 
 import asyncio
 import math
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +18,7 @@ from tonnage.core.ledger import Ledger
 from tonnage.engine import Engine
 from tonnage.server.activity import Fresh
 from tonnage.server.failures import HttpError, too_many
+from tonnage.server.log import say
 from tonnage.server.metrics import Metrics, Requests
 from tonnage.server.service import Service
 from tonnage.serving.residency import Admit, Load, Residency, Size, State
@@ -351,7 +351,7 @@ class ModelPool:
         # Behind the handlers, so that no traceback holds what was loaded.
         self._release()
         if not self._draining:
-            print(f"tonnage: {model.name} was not loaded: {problem}", file=sys.stderr, flush=True)
+            say(f"{model.name} was not loaded: {problem}")
         return problem
 
     async def _unload(self, model: ServedModel) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from tonnage.core.pooling import Pooling
+from tonnage.core.sampling import MOST_INT32
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Choices = Annotated[int, Meta(ge=1, le=16)]
@@ -40,7 +41,7 @@ class Sampling(Wishes, kw_only=True):
     frequency_penalty: Penalty | None = None
     logit_bias: Bias | None = None
     # Ours.
-    top_k: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     ignore_eos: bool | None = None

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import math
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,7 +115,8 @@ def read_tenants(path: Path | None, key: str | None) -> Tenants:
     """
     keys: dict[bytes, Tenant] = {}
     if key:
-        keys[_digest(_long_enough("the key", key))] = Tenant("default", _fresh_salt())
+        digest = _digest(_long_enough("the key", key))
+        keys[digest] = Tenant("default", _salt_of(digest))
     for name, settings in _tables(path).items():
         digest, tenant = _tenant(name, settings)
         if digest in keys:
@@ -140,6 +140,8 @@ def _tables(path: Path | None) -> dict[str, Any]:
 
 def _tenant(name: str, settings: Any) -> tuple[bytes, Tenant]:
     where = f"Tenant {name}"
+    if not name:
+        raise RequestError("A tenant has no name; write [tenant.NAME].")
     if not isinstance(settings, dict):
         raise RequestError(f"{where} is no table.")
     unknown = sorted(set(settings) - set(_FIELDS))
@@ -155,7 +157,7 @@ def _tenant(name: str, settings: Any) -> tuple[bytes, Tenant]:
     if type(priority) is not int or not -100 <= priority <= 100:
         raise RequestError(f"{where}: priority is {priority!r}; it takes -100 to 100.")
     quotas = (_bucket(where, settings, unit) for unit in _FIELDS[2:4])
-    return digest, Tenant(name, _fresh_salt(), priority, *quotas)
+    return digest, Tenant(name, _salt_of(digest), priority, *quotas)
 
 
 def _bucket(where: str, settings: Mapping[str, Any], unit: str) -> Bucket:
@@ -188,5 +190,6 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "replace")).digest()
 
 
-def _fresh_salt() -> str:
-    return os.urandom(16).hex()
+def _salt_of(digest: bytes) -> str:
+    """Return the same salt for a key after every start, so that prefixes on disk stay of use."""
+    return hashlib.sha256(b"prefixes of a key\n" + digest).hexdigest()

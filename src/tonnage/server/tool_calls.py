@@ -124,7 +124,13 @@ class ToolParser:
                 return None
         if not isinstance(arguments, dict):
             return None
-        return Call(fresh_id("call"), name, json.dumps(arguments, ensure_ascii=False))
+        try:
+            # Python reads and writes NaN, infinity and halves of surrogate pairs; JSON has none.
+            text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except ValueError:
+            return None
+        return Call(fresh_id("call"), name, text)
 
 
 def fresh_id(kind: str) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from tonnage._native import Sampled
-from tonnage.core.errors import LogitsError, RequestError, TonnageError
-from tonnage.runtime.executor import PooledRows, Runtime, Span
+from tonnage.core.errors import RequestError, TonnageError
+from tonnage.runtime.executor import PooledRows, Row, Runtime, Span
 from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.serving.activity import Tempo
@@ -39,6 +39,7 @@ class StepLoop:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.before_step: Callable[[int], None] | None = None
+        self._kv_bytes: int | None = None
 
     def submit(self, *jobs: AnyJob) -> None:
         """Queue a request; its refusal comes as job.failure.
@@ -70,6 +71,8 @@ class StepLoop:
         """Run `command` between two steps, as the driver."""
         self._inbox.append(command)
         self._wake.set()
+        if self._closed:
+            self.settle()  # nobody drives any more, and somebody may wait to hear that
 
     def advance(self, ready: Callable[[], bool]) -> None:
         """Drive, or wait for whoever drives, until `ready`. Raises RequestError when closed."""
@@ -96,6 +99,11 @@ class StepLoop:
         finally:
             self._hand_over()
 
+    def set_budget(self, num_bytes: int) -> None:
+        """Let all pages take `num_bytes` from now on, whatever fails later; for the driver."""
+        self._kv_bytes = num_bytes
+        self.scheduler.set_budget(num_bytes)
+
     def start_thread(self) -> None:
         """Let a thread drive whenever nobody else does."""
         self._require_open()
@@ -104,7 +112,12 @@ class StepLoop:
             self._thread.start()
 
     def close(self) -> None:
-        """Cancel everything, stop the thread and keep all prefixes in the tier behind memory."""
+        """Cancel everything, stop the thread and keep all prefixes in the tier behind memory.
+
+        Nothing happens the second time: the pages are gone then.
+        """
+        if self._closed:
+            return
         self._closed = True
         self._wake.set()
         if self._thread is not None:
@@ -136,8 +149,7 @@ class StepLoop:
         try:
             return self._step()
         except Exception as error:
-            self._torn = False
-            self.scheduler = self._make_scheduler()
+            self._start_over()
             for job in list(self._jobs.values()):
                 self._fail(job, error)
             return False
@@ -189,7 +201,7 @@ class StepLoop:
     def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
         """Draw, commit, and hand out; a step that is interrupted counts as far as it was drawn."""
         drawn: dict[int, int] = {}
-        failed: list[tuple[Job, LogitsError]] = []
+        failed: list[tuple[Job, Exception]] = []
         try:
             self._draw(parts, drawn, failed)
         except BaseException:
@@ -219,13 +231,20 @@ class StepLoop:
             job.on_step(part.position, seconds)
 
     def _draw(
-        self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, LogitsError]]
+        self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, Exception]]
     ) -> None:
+        """Draw for all answers; logits or a constraint that fail end their own answer alone."""
         asked = (self._jobs[part.request_id] for part in parts if part.draws)
-        jobs = [job for job in asked if isinstance(job, Job)]
-        if not jobs:
+        rows: list[Row] = []
+        jobs: list[Job] = []
+        for index, job in enumerate(job for job in asked if isinstance(job, Job)):
+            try:
+                rows.append(job.answer.row(index))
+                jobs.append(job)
+            except Exception as error:
+                failed.append((job, error))
+        if not rows:
             return
-        rows = [job.answer.row(index) for index, job in enumerate(jobs)]
         made: list[Sampled | str] = []
         try:
             self._runtime.draw(rows, made)
@@ -233,7 +252,7 @@ class StepLoop:
             for job, one in zip(jobs, made, strict=False):
                 try:
                     drawn[job.id] = job.answer.take(one)
-                except LogitsError as error:
+                except Exception as error:
                     failed.append((job, error))
 
     def _end_pooled(self, parts: list[Part]) -> None:
@@ -259,6 +278,9 @@ class StepLoop:
         elif job.ahead is not None and len(job.out) >= job.ahead:
             job.stalled = True
             self.scheduler.set_stalled(job.id, stalled=True)
+            # A reader that took pieces just before did not see that, and will not say so.
+            if len(job.out) < job.ahead:
+                self._unstall(job)
         if job.notify is not None:
             job.notify()
 
@@ -315,11 +337,17 @@ class StepLoop:
 
         Requests go on: their tokens are computed again, to the same bits.
         """
-        self._torn = False
-        self.scheduler = self._make_scheduler()
+        self._start_over()
         for job in list(self._jobs.values()):
             job.stalled = False
             self._enter(job)
+
+    def _start_over(self) -> None:
+        """Forget all pages, but not how many there may be."""
+        self._torn = False
+        self.scheduler = self._make_scheduler()
+        if self._kv_bytes is not None:
+            self.scheduler.set_budget(self._kv_bytes)
 
 
 def _pooled_rows(part: Part, first_row: int) -> list[PooledRows]:

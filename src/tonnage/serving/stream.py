@@ -62,24 +62,43 @@ class Serving:
     ) -> None:
         """Run all to their ends, `width` at once; on_done is told their indices as they end.
 
-        A failure stays in its generation.
+        A failure stays in its generation. Whatever interrupts this ends all that still run.
         """
         todo = iter(enumerate(generations))
         flying: dict[int, Job] = {}
-        while True:
-            for index, generation in todo:
+        try:
+            while True:
+                self._fill(flying, todo, width, on_done)
+                if not flying:
+                    return
+                self.loop.advance(lambda: any(job.ended for job in flying.values()))
+                for index in [index for index, job in flying.items() if job.ended]:
+                    failure = flying.pop(index).failure
+                    if failure is not None and not isinstance(failure, TonnageError):
+                        raise failure
+                    on_done(index)
+        finally:
+            for job in flying.values():
+                self.loop.drop(job)
+            self.loop.settle()
+
+    def _fill(
+        self,
+        flying: dict[int, Job],
+        todo: Iterator[tuple[int, Generation]],
+        width: int,
+        on_done: Callable[[int], None],
+    ) -> None:
+        """Submit more until `width` are flying; what cannot begin has ended."""
+        while len(flying) < width and (one := next(todo, None)) is not None:
+            index, generation = one
+            try:
                 flying[index] = self._job(generation, Terms(), None)
-                self.loop.submit(flying[index])
-                if len(flying) >= width:
-                    break
-            if not flying:
-                return
-            self.loop.advance(lambda: any(job.ended for job in flying.values()))
-            for index in [index for index, job in flying.items() if job.ended]:
-                failure = flying.pop(index).failure
-                if failure is not None and not isinstance(failure, TonnageError):
-                    raise failure
+            except TonnageError as error:
+                generation.finish_reason, generation.error = "error", error
                 on_done(index)
+                continue
+            self.loop.submit(flying[index])
 
     def batch(self, prompts: Iterable[Sequence[int]], pooling: Pooling, terms: Terms) -> "Batch":
         """Return texts whose hidden states are to be pooled, twice as many at once as can run."""
@@ -93,7 +112,7 @@ class Serving:
 
     def set_kv_bytes(self, num_bytes: int) -> None:
         """Let KV pages take `num_bytes` from the next step on."""
-        self.loop.call(lambda: self.loop.scheduler.set_budget(num_bytes))
+        self.loop.call(lambda: self.loop.set_budget(num_bytes))
         self.loop.settle()
 
     def look(self) -> "Future[Activity]":
@@ -192,8 +211,11 @@ class AnswerStream:
         clock = self._loop_of_reader.time
         if clock() < self._next_s and not job.stalled:
             await self._wait(self._next_s)
-        while not job.out:
-            if job.ended:
+        while True:
+            ended = job.ended  # looked at first, since the last piece comes before the end
+            if job.out:
+                break
+            if ended:
                 if job.failure is not None:
                     failure, job.failure = job.failure, None
                     raise failure

@@ -174,8 +174,8 @@ def _chat_template(folder: str, config: _JsonParts | None) -> str | None:
     if value is None and config:
         value = config.get("chat_template")
     if isinstance(value, list):
-        named = {t.get("name"): t.get("template") for t in value if isinstance(t, dict)}
-        value = named.get("default")
+        named = [t for t in value if isinstance(t, dict) and t.get("name") == "default"]
+        value = named[-1].get("template") if named else None
     if value is not None and not isinstance(value, str):
         raise TokenizerError(f"The chat template of '{folder}' is not a text.")
     return value

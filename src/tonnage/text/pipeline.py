@@ -49,7 +49,7 @@ def read_pipeline(components: dict[str, Any], model: dict[str, Any]) -> Pipeline
             _read_decoder(pipeline, part)
         for part in _flatten(components.get("post_processor"), "processors"):
             _read_post_processor(pipeline, part)
-    except (AttributeError, TypeError, KeyError, IndexError) as error:
+    except (AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise TokenizerError(f"A component of tokenizer.json is malformed: {error}.") from None
     return pipeline
 

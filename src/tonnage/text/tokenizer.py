@@ -186,6 +186,6 @@ def _utf8(text: str) -> bytes:
 def require_ids(ids: Collection[object], name: str) -> list[int]:
     """Return `ids` as integers; raises TokenizerError naming the field they came from."""
     for value in ids:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise TokenizerError(f"'{name}' holds {value!r}, which is no token id.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
+            raise TokenizerError(f"'{name}' holds {value!r:.80}, which is no token id.")
     return [value for value in ids if isinstance(value, int)]
