@@ -18,18 +18,15 @@ namespace {
 
 // A matrix as Python states it: (offset, layout, rows, cols, panel_stride).
 using WeightArgs = std::tuple<int64_t, int32_t, int64_t, int64_t, int64_t>;
-// Activations: (codes offset or -1, values offset or -1, cols). Codes take rows * (cols + 64) bytes,
-// then come the ActMeta.
+// Activations: (offset of ActBlocks or -1, offset of values or -1, cols).
 using ActsArgs = std::tuple<int64_t, int64_t, int64_t>;
 // (base offset, bytes from a page to the next, heads, k_dim, v_dim, format: f16 or int8, group of pages)
 using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t, std::string, int32_t>;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-int64_t codes_bytes(int64_t rows, int64_t cols) { return round_up(rows * (cols + 64), 64); }
-
 int64_t acts_bytes(int64_t rows, int64_t cols) {
-  return codes_bytes(rows, cols) + rows * (cols / kBlockCols) * static_cast<int64_t>(sizeof(ActMeta));
+  return rows * (cols / kBlockCols + 1) * static_cast<int64_t>(sizeof(ActBlock));
 }
 
 // Sizes above it would overflow the products that follow; no model comes near.
@@ -84,12 +81,9 @@ class Builder {
     if (cols % kBlockCols != 0)
       throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
     a.values = optional("activations", values, program_.max_rows * cols);
-    if (codes >= 0) {
-      uint8_t* p = bytes("activation codes", codes, acts_bytes(program_.max_rows, cols));
-      a.codes = reinterpret_cast<int8_t*>(p);
-      a.meta = reinterpret_cast<ActMeta*>(p + codes_bytes(program_.max_rows, cols));
-    }
-    if (!a.values && !a.codes) throw InputError("activations have neither codes nor values");
+    if (codes >= 0)
+      a.blocks = reinterpret_cast<ActBlock*>(bytes("activation codes", codes, acts_bytes(program_.max_rows, cols)));
+    if (!a.values && !a.blocks) throw InputError("activations have neither codes nor values");
     return a;
   }
 
@@ -128,7 +122,7 @@ class Builder {
   void check_product(const char* op, const Weight& w, const Acts& in) const {
     if (w.cols != in.cols)
       throw InputError(std::string(op) + ": the weight has " + std::to_string(w.cols) + " columns, its input " + std::to_string(in.cols));
-    if (is_float(w.layout) ? !in.values : !in.codes)
+    if (is_float(w.layout) ? !in.values : !in.blocks)
       throw InputError(std::string(op) + ": the input lacks the form that the weight's layout needs");
   }
 

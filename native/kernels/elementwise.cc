@@ -89,11 +89,13 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
     float* x = op.x + source * n;
     if (op.added) add_norm(x, op.added + source * n, op.added_weight, op.eps, n, x);
     const F32 factor = set(inverse_rms(x, n, op.eps));
+    ActWriter writer = ActWriter::along(op.out, r, 0);
     for (int64_t i = 0; i < n; i += 32) {
       const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
       const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
-      store_acts(op.out, r, i, lo, hi);
+      writer.add(lo, hi);
     }
+    writer.finish();
   }
 }
 
@@ -125,9 +127,16 @@ void pool(const PoolOp& op, const Step& step, Worker worker) {
 void quantize(const QuantizeOp& op, const Step& step, Worker worker) {
   const int64_t blocks = op.out.cols / kBlockCols;
   const Range mine = share(step.num_rows * blocks, worker);
-  for (int64_t i = mine.begin; i < mine.end; ++i) {
-    const float* x = op.x + i * kBlockCols;
-    store_acts(op.out, i / blocks, i % blocks * kBlockCols, load(x), load(x + 16));
+  for (int64_t next = mine.begin; next < mine.end;) {
+    const int64_t r = next / blocks, first = next % blocks;
+    const int64_t count = mine.end - next < blocks - first ? mine.end - next : blocks - first;
+    ActWriter writer = ActWriter::along(op.out, r, first);
+    for (int64_t b = first; b < first + count; ++b) {
+      const float* x = op.x + r * op.out.cols + b * kBlockCols;
+      writer.add(load(x), load(x + 16));
+    }
+    writer.finish();
+    next += count;
   }
 }
 

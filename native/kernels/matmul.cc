@@ -28,6 +28,35 @@ void finish_row(const MatmulOp& op, int part, int64_t panel, const float* produc
   if (valid < kPanelRows) std::memcpy(target, tail, valid * sizeof(float));
 }
 
+// All rows of a whole panel without a cap.
+template <bool bias, bool accumulate>
+void finish_whole(const MatmulOp& op, int part, int64_t panel, const float* product, int rows) {
+  const int64_t row = panel * kPanelRows;
+  F32 b[2] = {zero_f(), zero_f()};
+  if constexpr (bias) unroll<2>([&](auto g) { b[g] = load(op.bias[part] + row + 16 * g); });
+  float* out = op.out + op.out_column[part] + row;
+  for (int r = 0; r < rows; ++r, out += op.out_stride) {
+    // Rows lie pages apart, where no prefetcher follows.
+    if constexpr (accumulate) __builtin_prefetch(out + 12 * op.out_stride, 1);
+    unroll<2>([&](auto g) {
+      F32 y = load(product + 32 * r + 16 * g);
+      if constexpr (bias) y = add(y, b[g]);
+      if constexpr (accumulate) y = add(y, load(out + 16 * g));
+      store(out + 16 * g, y);
+    });
+  }
+}
+
+void finish_panel(const MatmulOp& op, int part, int64_t panel, const float* product, int rows) {
+  if ((panel + 1) * kPanelRows > op.parts[part].rows || op.cap > 0) {
+    for (int r = 0; r < rows; ++r) finish_row(op, part, panel, product + 32 * r, op.out + r * op.out_stride);
+  } else if (op.bias[part]) {
+    (op.accumulate ? finish_whole<true, true> : finish_whole<true, false>)(op, part, panel, product, rows);
+  } else {
+    (op.accumulate ? finish_whole<false, true> : finish_whole<false, false>)(op, part, panel, product, rows);
+  }
+}
+
 }  // namespace
 
 void matmul(const MatmulOp& op, const Step& step, Worker worker) {
@@ -43,7 +72,7 @@ void matmul(const MatmulOp& op, const Step& step, Worker worker) {
     const int64_t end = mine.end - first < w.panels() ? mine.end - first : w.panels();
     for (int64_t p = begin; p < end; ++p) {
       panel_product(w.layout, w.data + p * w.panel_stride, op.in, rows, product, worker.scratch);
-      for (int r = 0; r < rows; ++r) finish_row(op, i, p, product + 32 * r, op.out + r * op.out_stride);
+      finish_panel(op, i, p, product, rows);
     }
     first += w.panels();
   }
@@ -53,15 +82,16 @@ namespace {
 
 template <bool gelu>
 void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
-  const int64_t column = panel * kPanelRows;
+  ActWriter writer = ActWriter::down(op.out, panel);
   for (int r = 0; r < rows; ++r) {
     F32 y[2];
     for (int g = 0; g < 2; ++g) {
       const F32 x = load(gate + 32 * r + 16 * g);
       y[g] = mul(gelu ? gelu_tanh(x) : silu(x), load(up + 32 * r + 16 * g));
     }
-    store_acts(op.out, r, column, y[0], y[1]);
+    writer.add(y[0], y[1]);
   }
+  writer.finish();
 }
 
 }  // namespace

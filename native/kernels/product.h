@@ -8,34 +8,66 @@ namespace tonnage::TONNAGE_ISA {
 
 // Activation rows from one column block on.
 struct ActCursor {
-  const int8_t* codes;
-  const ActMeta* meta;
+  const ActBlock* blocks;
   int64_t stride;
-  int64_t meta_stride;
 
-  ActCursor at_block(int64_t b) const { return {codes + b * kBlockCols, meta + b, stride, meta_stride}; }
+  const ActBlock& operator[](int64_t row) const { return blocks[row * stride]; }
+  ActCursor at_block(int64_t b) const { return {blocks + b, stride}; }
 
   static ActCursor at(const Acts& acts, int64_t row, int64_t block) {
-    const int64_t blocks = acts.cols / kBlockCols;
-    return {acts.codes + row * acts.stride() + block * kBlockCols, acts.meta + row * blocks + block, acts.stride(),
-            blocks};
+    return {acts.blocks + row * acts.stride() + block, acts.stride()};
   }
+};
+
+// The sums of how many activation rows the registers hold.
+template <class F>
+constexpr int kInRegisters = !kManyRegisters ? 2 : F::kHalves ? 5 : 6;
+
+// Running sums of a tile, in registers.
+template <int columns>
+struct RegisterSums {
+  F32 sums[2][columns];
+  [[gnu::always_inline]] RegisterSums(const float* out, bool first) {
+    unroll<columns>([&](auto c) __attribute__((always_inline)) {
+      sums[0][c] = first ? zero_f() : load(out + 32 * c);
+      sums[1][c] = first ? zero_f() : load(out + 32 * c + 16);
+    });
+  }
+  [[gnu::always_inline]] F32 get(int g, int c) const { return sums[g][c]; }
+  [[gnu::always_inline]] void put(int g, int c, F32 x) { sums[g][c] = x; }
+  [[gnu::always_inline]] void finish(float* out) const {
+    unroll<columns>([&](auto c) __attribute__((always_inline)) {
+      store(out + 32 * c, sums[0][c]);
+      store(out + 32 * c + 16, sums[1][c]);
+    });
+  }
+};
+
+// The same in memory.
+template <int columns>
+struct MemorySums {
+  float* out;
+  [[gnu::always_inline]] MemorySums(float* place, bool first) : out(place) {
+    if (first) unroll<2 * columns>([&](auto i) __attribute__((always_inline)) { store(place + 16 * i, zero_f()); });
+  }
+  [[gnu::always_inline]] F32 get(int g, int c) const { return load(out + 32 * c + 16 * g); }
+  [[gnu::always_inline]] void put(int g, int c, F32 x) { store(out + 32 * c + 16 * g, x); }
+  [[gnu::always_inline]] void finish(float*) const {}
 };
 
 // Adds block j of `super` to acc[group][column]. Each element is one chain of fused multiply-adds in block
 // order, whatever `columns` is: that makes batches and chunks bit-identical to single rows. Integer sums of
 // both groups are kept at once, so that one broadcast feeds two products. With `keep` the codes are also
 // stored at `kept`, in the form that Unpacked reads.
-template <class F, int columns, bool keep>
-[[gnu::always_inline]] inline void accumulate_block(const F& super, int j, const ActCursor& in, F32 (&acc)[2][columns],
-                                                    uint8_t* kept) {
+template <class F, bool keep, int columns, class Sums>
+[[gnu::always_inline]] inline void accumulate_block(const F& super, int j, const ActCursor& in, Sums& acc, uint8_t* kept) {
   constexpr int parts = F::kHalves ? 2 : 1;
   F32 total[2][columns];
   unroll<parts>([&](auto h) __attribute__((always_inline)) {
     I32 sum[2][columns];
     unroll<columns>([&](auto c) __attribute__((always_inline)) {
-      const ActMeta& m = in.meta[c * in.meta_stride];
-      sum[0][c] = sum[1][c] = set(F::kAffine ? 0 : parts == 1 ? m.zero : h == 0 ? m.zero_lo : m.zero_hi);
+      const ActBlock& x = in[c];
+      sum[0][c] = sum[1][c] = set(F::kAffine ? 0 : parts == 1 ? x.zero : h == 0 ? x.zero_lo : x.zero_hi);
     });
     unroll<8 / parts>([&](auto i) __attribute__((always_inline)) {
       constexpr int q = h * 4 + i;
@@ -46,7 +78,7 @@ template <class F, int columns, bool keep>
         store_u8(kept + 512 + 64 * q, w1);
       }
       unroll<columns>([&](auto c) __attribute__((always_inline)) {
-        const I32 x = repeat4(in.codes + c * in.stride + 4 * q);
+        const I32 x = repeat4(in[c].codes + 4 * q);
         sum[0][c] = dot4(sum[0][c], w0, x);
         sum[1][c] = dot4(sum[1][c], w1, x);
       });
@@ -66,17 +98,16 @@ template <class F, int columns, bool keep>
         const F32 offset = super.template offset<g, h>(j);
         if constexpr (keep) store(floats + 32 * parts, offset);
         unroll<columns>([&](auto c) __attribute__((always_inline)) {
-          const ActMeta& m = in.meta[c * in.meta_stride];
-          const float half_sum = static_cast<float>(h == 0 ? m.zero_lo : m.zero_hi) * (-1.0f / 128);
-          total[g][c] = fma(offset, set(parts == 1 ? m.sum : half_sum), total[g][c]);
+          const ActBlock& x = in[c];
+          const float half_sum = static_cast<float>(h == 0 ? x.zero_lo : x.zero_hi) * (-1.0f / 128);
+          total[g][c] = fma(offset, set(parts == 1 ? x.sum : half_sum), total[g][c]);
         });
       }
     });
   });
   unroll<columns>([&](auto c) __attribute__((always_inline)) {
-    const F32 scale = set(in.meta[c * in.meta_stride].scale);
-    acc[0][c] = fma(total[0][c], scale, acc[0][c]);
-    acc[1][c] = fma(total[1][c], scale, acc[1][c]);
+    const F32 scale = set(in[c].scale);
+    unroll<2>([&](auto g) __attribute__((always_inline)) { acc.put(g, c, fma(total[g][c], scale, acc.get(g, c))); });
   });
 }
 
@@ -98,15 +129,15 @@ struct Ahead {
 };
 
 // Adds num_blocks blocks, a whole number of super-blocks, to acc, and asks for weights that come later.
-template <class F, int columns, bool keep, class Ask>
+template <class F, bool keep, int columns, class Sums, class Ask>
 [[gnu::always_inline]] inline void accumulate(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
-                                              F32 (&acc)[2][columns], uint8_t* kept, Ask&& ask) {
+                                              Sums& acc, uint8_t* kept, Ask&& ask) {
   for (int64_t b = 0; b < num_blocks; b += F::kSuper) {
     const uint8_t* bytes = source + b / F::kSuper * F::kBytes;
     const F super(bytes);
     for (int j = 0; j < F::kSuper; ++j) {
       ask(bytes, j);
-      accumulate_block<F, columns, keep>(super, j, in.at_block(b + j), acc, kept);
+      accumulate_block<F, keep, columns>(super, j, in.at_block(b + j), acc, kept);
       if constexpr (keep) kept += Unpacked<F::kHalves, F::kAffine>::kBytes;
     }
   }
@@ -116,16 +147,10 @@ template <class F, int columns, bool keep, class Ask>
 template <class F, int columns, bool keep, class Ask>
 [[gnu::always_inline]] inline void product_tile(const uint8_t* source, int64_t num_blocks, const ActCursor& in,
                                                 float* out, bool first, uint8_t* kept, Ask&& ask) {
-  F32 acc[2][columns];
-  unroll<columns>([&](auto c) __attribute__((always_inline)) {
-    acc[0][c] = first ? zero_f() : load(out + 32 * c);
-    acc[1][c] = first ? zero_f() : load(out + 32 * c + 16);
-  });
-  accumulate<F, columns, keep>(source, num_blocks, in, acc, kept, ask);
-  unroll<columns>([&](auto c) __attribute__((always_inline)) {
-    store(out + 32 * c, acc[0][c]);
-    store(out + 32 * c + 16, acc[1][c]);
-  });
+  using Sums = std::conditional_t<(columns > kInRegisters<F>), MemorySums<columns>, RegisterSums<columns>>;
+  Sums acc(out, first);
+  accumulate<F, keep, columns>(source, num_blocks, in, acc, kept, ask);
+  acc.finish(out);
 }
 
 // One tile alone: the weights stream by.
@@ -165,9 +190,9 @@ inline void by_tiles(int rows, Fn&& fn) {
   }
 }
 
-// How many activation rows one pass over a block takes: as many as the registers hold.
+// How many activation rows one pass over unpacked codes takes.
 template <class F>
-constexpr int kWidest = !kManyRegisters ? 2 : F::kHalves ? 5 : 6;
+constexpr int kWidest = kInRegisters<F>;
 
 // Adds one piece of a panel to several tiles of rows: the first decodes its codes and leaves them unpacked in
 // L1, where the others find them. All ask for the next piece, so that memory does not rest while they multiply.
@@ -197,19 +222,30 @@ void shared_piece(const uint8_t* source, int64_t num_blocks, const Acts& in, int
 // Up to this many rows it is cheaper to decode the packed codes anew for each tile than to store them: not for
 // whole bytes, which need no decoding, nor for scales per 16, which are dear to decode.
 template <class F>
-constexpr int kDirectRows = F::kHalves || F::kBytes >= 1024 * F::kSuper ? kWidest<F> : 24;
+constexpr int kDirectRows = F::kHalves || F::kBytes >= 1024 * F::kSuper ? kWidest<F> : 2 * kWidest<F>;
+
+// So many rows are one tile all the same, whose sums lie in memory: codes of five bits are dear to decode.
+template <Layout layout>
+constexpr int kWideTile =
+    kManyRegisters && (layout == Layout::Q5_0 || layout == Layout::Q5_1 || layout == Layout::Q5_K) ? 8 : 0;
+
+// All of a panel to few rows, whose tiles decode it anew.
+template <Layout layout, int widest>
+void streamed_product(const uint8_t* panel, const Acts& in, int rows, float* out) {
+  by_tiles<widest>(rows, [&](auto w, int begin, int) __attribute__((always_inline)) {
+    streamed_tile<Format<layout>, w>(panel, in.cols / kBlockCols, ActCursor::at(in, begin, 0), out + 32 * begin);
+  });
+}
 
 // out[rows][32] = panel · in. Few rows stream the panel; more share it piece by piece.
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
   const int64_t blocks = in.cols / kBlockCols;
-  if (rows <= kDirectRows<F>) {
-    by_tiles<kWidest<F>>(rows, [&](auto w, int begin, int) __attribute__((always_inline)) {
-      streamed_tile<F, w>(panel, blocks, ActCursor::at(in, begin, 0), out + 32 * begin);
-    });
-    return;
+  if constexpr (kWideTile<layout> > 0) {
+    if (rows <= kWideTile<layout>) return streamed_product<layout, kWideTile<layout>>(panel, in, rows, out);
   }
+  if (rows <= kDirectRows<F>) return streamed_product<layout, kWidest<F>>(panel, in, rows, out);
   // Pieces of nearly equal size, each a whole number of super-blocks.
   const int64_t supers = blocks / F::kSuper;
   constexpr int64_t most = kUnpackBlocks / F::kSuper;

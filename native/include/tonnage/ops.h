@@ -10,22 +10,23 @@
 
 namespace tonnage {
 
-// What a dot product needs to know of 32 quantized activations besides their codes.
-struct ActMeta {
+// Thirty-two quantized activations and what a product needs to know of them: one cache line.
+struct ActBlock {
+  int8_t codes[32];
   float scale;      // value = scale * code
   float sum;        // sum of the 32 codes
   int32_t zero;     // -128 * sum: where an accumulator of weights stored as code + 128 starts
   int32_t zero_lo;  // the same of the first 16
   int32_t zero_hi;  // the same of the last 16
+  int32_t unused[3];
 };
 
-// R rows of `cols` activations: int8 codes with one ActMeta per 32, or plain floats, or both.
+// R rows of `cols` activations: quantized, or plain floats, or both.
 struct Acts {
-  int8_t* codes = nullptr;   // [R][stride]
-  ActMeta* meta = nullptr;   // [R][cols / 32]
-  float* values = nullptr;   // [R][cols]
+  ActBlock* blocks = nullptr;  // [R][stride]
+  float* values = nullptr;     // [R][cols]
   int64_t cols = 0;
-  TONNAGE_INLINE int64_t stride() const { return cols + 64; }  // off powers of two, so rows do not share cache sets
+  TONNAGE_INLINE int64_t stride() const { return cols / 32 + 1; }  // off powers of two, so rows do not share cache sets
 };
 
 struct Weight {

@@ -35,8 +35,8 @@ def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> i
 
 
 def acts_bytes(rows: int, cols: int) -> int:
-    """Return the bytes of quantized activations: padded rows of codes, then 20 bytes per 32."""
-    return round_up(rows * (cols + 64), 64) + rows * (cols // BLOCK_COLS) * 20
+    """Return the bytes of quantized activations: rows of a line per 32, and a line between rows."""
+    return rows * (cols // BLOCK_COLS + 1) * 64
 
 
 def kv_head_bytes(k_dim: int, v_dim: int, kv_format: str) -> int:

@@ -21,9 +21,11 @@ Pooled = tuple[int, int, int, bool]  # first row, number of rows, slot, whether 
 # writes past one is found by `check_guards`.
 GUARD_BYTES = 256
 GUARD = b"\xff" * GUARD_BYTES
-META = np.dtype(
-    [("scale", "<f4"), ("sum", "<f4"), ("zero", "<i4"), ("zero_lo", "<i4"), ("zero_hi", "<i4")]
-)
+# ActBlock of native/include/tonnage/ops.h.
+ACT_BLOCK = np.dtype(
+    [("codes", "i1", 32), ("scale", "<f4"), ("sum", "<f4"), ("zero", "<i4"), ("zero_lo", "<i4"),
+     ("zero_hi", "<i4"), ("unused", "<i4", 3)]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +137,21 @@ class Bench:
             return (-1, self.place(x), x.shape[1])
         rows, cols = x.codes.shape
         args = self.acts_space(cols, codes=True, values=False)
-        padded = np.zeros((rows, cols + 64), np.int8)
-        padded[:, :cols] = x.codes
+        padded = np.zeros((rows, cols // 32 + 1), ACT_BLOCK)
+        padded[:, :-1] = _act_blocks(x)
         self.arena.write(args[0], padded.tobytes())
-        self.arena.write(args[0] + self._meta_offset(cols), _meta(x).tobytes())
         return args
 
     def read_acts(self, args: ActsArgs, rows: int) -> Activations:
-        """Return the quantized form of `rows` rows, after checking their sums."""
+        """Return the quantized form of `rows` rows, after checking what follows from it."""
         offset, _, cols = args
-        raw = np.frombuffer(self.arena.read(offset, rows * (cols + 64)), np.int8)
-        meta_bytes = rows * (cols // 32) * META.itemsize
-        raw_meta = self.arena.read(offset + self._meta_offset(cols), meta_bytes)
-        meta = np.frombuffer(raw_meta, META).reshape(rows, cols // 32)
-        acts = Activations(raw.reshape(rows, -1)[:, :cols], meta["scale"].copy())
-        np.testing.assert_array_equal(meta, _meta(acts))
+        raw = self.arena.read(offset, acts_bytes(rows, cols))
+        blocks = np.frombuffer(raw, ACT_BLOCK).reshape(rows, -1)[:, :-1]
+        codes = blocks["codes"].reshape(rows, cols).copy()
+        acts = Activations(codes, blocks["scale"].copy())
+        used = [name for name in ACT_BLOCK.names or () if name != "unused"]
+        np.testing.assert_array_equal(blocks[used], _act_blocks(acts)[used])
         return acts
-
-    def _meta_offset(self, cols: int) -> int:
-        return round_up(self.max_rows * (cols + 64), 64)
 
     def floats(self, offset: int, shape: tuple[int, ...]) -> Floats:
         """Return a copy of float32 values in the arena."""
@@ -181,11 +179,12 @@ class Bench:
             raise AssertionError(f"a kernel wrote outside its buffers, near bytes {hit}")
 
 
-def _meta(x: Activations) -> npt.NDArray[np.void]:
-    blocks = x.codes.reshape(*x.scales.shape, 2, 16).astype(np.int32).sum(axis=-1)
-    meta = np.zeros(x.scales.shape, META)
-    meta["scale"] = x.scales
-    meta["sum"] = blocks.sum(axis=-1)
-    meta["zero"] = -128 * blocks.sum(axis=-1)
-    meta["zero_lo"], meta["zero_hi"] = -128 * blocks[..., 0], -128 * blocks[..., 1]
-    return meta
+def _act_blocks(x: Activations) -> npt.NDArray[np.void]:
+    blocks = np.zeros(x.scales.shape, ACT_BLOCK)
+    blocks["codes"] = x.codes.reshape(*x.scales.shape, 32)
+    halves = x.codes.reshape(*x.scales.shape, 2, 16).astype(np.int32).sum(axis=-1)
+    blocks["scale"] = x.scales
+    blocks["sum"] = halves.sum(axis=-1)
+    blocks["zero"] = -128 * halves.sum(axis=-1)
+    blocks["zero_lo"], blocks["zero_hi"] = -128 * halves[..., 0], -128 * halves[..., 1]
+    return blocks
