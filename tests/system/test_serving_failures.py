@@ -79,7 +79,7 @@ def test_a_constraint_that_fails_ends_its_own_answer_alone(
 def test_a_budget_outlives_a_failure(engine: Engine, error: type[BaseException]) -> None:
     kv_bytes = engine.plan.kv.nbytes
     loop = engine._serving.loop
-    engine.set_budget(engine._rest_bytes() + kv_bytes // 2)
+    engine.set_budget(engine._pages._rest_bytes() + kv_bytes // 2)
     assert loop.scheduler.cache.total_bytes <= kv_bytes // 2
 
     def fail(now_ns: int) -> None:
