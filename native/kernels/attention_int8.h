@@ -49,7 +49,7 @@ struct SplitCodes {
 // All sums stay below 255 * 63 * 129 * 512 < 2^31.
 template <int n, int lines, class Line>
 [[gnu::always_inline]] inline void dot_split(const SplitCodes& x, int i, int num_quads, Line&& line, I32 (&acc)[n][lines]) {
-  constexpr bool at_once = kManyRegisters && 2 * n * lines <= 24;
+  constexpr bool at_once = kManyRegisters && 2 * n * lines <= 8;
   I32 high[n][lines];
   unroll<n>([&](auto k) __attribute__((always_inline)) {
     unroll<lines>([&](auto l) __attribute__((always_inline)) { acc[k][l] = high[k][l] = set(int32_t{0}); });
