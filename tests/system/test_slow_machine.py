@@ -71,6 +71,12 @@ def causes(result: dict) -> set[str]:
     return {fault["cause"] for fault in result["slowdown"]}
 
 
+def blames_waiting(result: dict) -> bool:
+    """Return whether others are named for time without a CPU; what a host steals is its own count."""
+    found = (fault for fault in result["slowdown"] if fault["cause"] == "tenant")
+    return any("other machines" not in fault["sentence"] for fault in found)
+
+
 def others_share() -> float:
     """Return the share of all CPUs that is in use now, this process being idle."""
     before = _busy_and_all()
@@ -132,29 +138,34 @@ def test_a_healthy_run_names_nothing(home, model, capsys):
     assert 0 < result["bandwidth_share"] < 2
 
 
-def test_a_halved_quota_is_named(home, model):
-    busy = others_share()
+def held_back(home: Path, model: Path) -> dict:
+    """Return an answer under a quota that it spent."""
     # Where others take CPUs too, half of them may be more than is left: then a smaller share.
     for share in (0.5, 0.25, 0.125):
         try:
             with cpu_group(CPUS * share) as group:
                 result = answered(home, model, "--threads", CPUS, before=group.join)
-                num_throttled = group.num_throttled
+                if group.num_throttled >= 5:
+                    return result
         except NoCpuGroupError as error:
             pytest.skip(f"no CPU cgroup of our own ({error}): the quota was not checked")
-        if num_throttled >= 5:
-            break
-    else:
-        pytest.skip("others left less of the CPUs than any quota, so that none was reached")
-    assert "quota" in causes(result), (share, num_throttled, result["slowdown"])
-    # A stretch before the quota is spent may truly have met others.
-    assert busy > QUIET or "tenant" not in causes(result)
+    pytest.skip("others left less of the CPUs than any quota, so that none was reached")
+
+
+def test_a_halved_quota_is_named(home, model):
+    # A stretch before the quota is spent may truly have met others, but not each time.
+    for _ in range(3):
+        result = held_back(home, model)
+        assert "quota" in causes(result), result["slowdown"]
+        if not blames_waiting(result):
+            return
+    pytest.fail(f"others were blamed: {result['slowdown']}")
 
 
 def test_doubled_threads_are_named(home, model):
     result = answered(home, model, "--threads", 2 * CPUS)
     assert "threads" in causes(result)
-    assert "tenant" not in causes(result)
+    assert not blames_waiting(result)
 
 
 def test_a_cold_page_cache_is_named(home, model, tmp_path):
