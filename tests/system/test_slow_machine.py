@@ -72,7 +72,7 @@ def causes(result: dict) -> set[str]:
 
 
 def blames_waiting(result: dict) -> bool:
-    """Return whether others are named for time without a CPU; what a host steals is its own count."""
+    """Return whether others are named for time without a CPU; theft is the host's own count."""
     found = (fault for fault in result["slowdown"] if fault["cause"] == "tenant")
     return any("other machines" not in fault["sentence"] for fault in found)
 
