@@ -7,10 +7,11 @@ from typing import Any
 from tonnage.server.choices import Choice, Choices, chat_logprobs
 from tonnage.server.conversation import tool_dicts, turns_of
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import JSON, Exchange
+from tonnage.server.delivery import deliver, dropped_header
+from tonnage.server.exchange import Exchange
 from tonnage.server.forms import MakeConstraint
 from tonnage.server.openai_schema import ChatRequest, ToolChoice
-from tonnage.server.service import Asked, Prompt, Service, options_of, usage_of
+from tonnage.server.service import Asked, Service, options_of, usage_of
 from tonnage.server.tenants import Tenant
 from tonnage.server.tool_calls import Call, fresh_id
 
@@ -18,13 +19,7 @@ from tonnage.server.tool_calls import Call, fresh_id
 async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
     asked, num_top = await exchange.prepared(lambda: _asked(service, tenant, body))
-    writer = _Writer(service, asked, num_top)
-    if asked.is_stream:
-        async with service.answering(asked, exchange.trace) as choices:
-            await writer.stream(exchange, choices)
-    else:
-        whole = await service.whole(asked, exchange.trace, writer.whole)
-        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+    await deliver(service, exchange, asked, _Writer(service, asked, num_top))
 
 
 async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, int | None]:
@@ -68,12 +63,6 @@ def _constraint(
         name = choice.function.name if isinstance(choice, ToolChoice) else None
         return service.forms.of_tools(tools, name)
     return service.forms.of_format(request.response_format)
-
-
-def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """Return the header that tells of dropped tokens, if there are any."""
-    dropped = sum(prompt.dropped_tokens for prompt in prompts)
-    return {"x-tonnage-dropped-tokens": str(dropped)} if dropped else {}
 
 
 class _Writer:

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices, text_logprobs
 from tonnage.server.conversation import turns_of
 from tonnage.server.decoding import decode
-from tonnage.server.exchange import JSON, Exchange
+from tonnage.server.delivery import deliver, dropped_header
+from tonnage.server.exchange import Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.openai_schema import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from tonnage.server.service import Asked, Service, options_of, usage_of
@@ -31,13 +31,7 @@ _ECHO_COPIES = 4
 async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
     asked, num_top, echoes = await exchange.prepared(lambda: _asked(service, tenant, body))
-    writer = _Writer(service, asked, num_top, echoes)
-    if asked.is_stream:
-        async with service.answering(asked, exchange.trace) as choices:
-            await writer.stream(exchange, choices)
-    else:
-        whole = await service.whole(asked, exchange.trace, writer.whole)
-        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+    await deliver(service, exchange, asked, _Writer(service, asked, num_top, echoes))
 
 
 async def _asked(

@@ -8,10 +8,10 @@ import msgspec
 
 from tonnage.core.sampling import SamplingOptions
 from tonnage.server.anthropic_schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
-from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns
 from tonnage.server.decoding import decode
+from tonnage.server.delivery import dropped_header
 from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import MakeConstraint

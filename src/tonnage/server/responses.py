@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from tonnage.server.chat import dropped_header
 from tonnage.server.choices import Choice, Choices
 from tonnage.server.conversation import Turns, as_object, require_few_arguments, text_of
 from tonnage.server.decoding import decode
+from tonnage.server.delivery import dropped_header
 from tonnage.server.exchange import JSON, Exchange
 from tonnage.server.failures import HttpError
 from tonnage.server.forms import MakeConstraint
