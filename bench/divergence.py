@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tonnage.engine import Engine, Span
+from tonnage.engine.engine import Engine, Span
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf

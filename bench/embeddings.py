@@ -15,8 +15,8 @@ from statistics import median
 from typing import Any
 
 from tonnage.core.pooling import POOLINGS
-from tonnage.engine import Engine
-from tonnage.serving.embedding import Embedding
+from tonnage.engine.embedding import Embedding
+from tonnage.engine.engine import Engine
 
 
 def paragraphs(path: Path, count: int) -> list[str]:

@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import median
 
 from tonnage.core.rates import Rates
-from tonnage.engine import Engine, Span
+from tonnage.engine.engine import Engine, Span
 from tonnage.machine.calibration import Probe
 from tonnage.machine.host import read_machine
 from tonnage.machine.placement import task_ids, team_on_cpus
-from tonnage.planner.forecast import prefill_s, step_s
-from tonnage.planner.work import Work, work_of
+from tonnage.planner.cost.forecast import prefill_s, step_s
+from tonnage.planner.cost.work import Work, work_of
 
 DECODE_ROWS = (1, 2, 4, 8)
 PREFILL_TOKENS = (64, 512)

@@ -9,7 +9,7 @@ import sys
 import time
 
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 
 
 def run(engine: Engine, prompts: list[list[int]], new_tokens: int) -> float:

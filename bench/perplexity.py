@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.quality.chunks import CONTEXT_TOKENS, LOGIT_ROWS, SCORED_TOKENS, cut, score
 
 

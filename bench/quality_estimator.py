@@ -3,8 +3,8 @@
 `measure` loads every model as it stands and in several mixes of formats, and writes the mean
 divergence of each mix from the file as it stands over the leading chunks of a text. `errors` writes
 the relative error of each format on every matrix that may take it. `fit` reads both and prints the
-constants for `tonnage.planner.quality`, and how far off the estimate is for a model that was left
-out of the fit.
+constants for `tonnage.planner.quality.estimate`, and how far off the estimate is for a model that
+was left out of the fit.
 
 Run: python bench/quality_estimator.py measure TEXT MODEL.gguf ... --chunks 8 > klds.jsonl
      python bench/quality_estimator.py errors MODEL.gguf ... > errors.jsonl
@@ -23,16 +23,14 @@ import numpy as np
 from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
-from tonnage.engine import Engine, Span
+from tonnage.engine.engine import Engine, Span
+from tonnage.engine.headers import read_model
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
-from tonnage.headers import read_model
 from tonnage.models.registry import spec_from_gguf
-from tonnage.models.source import ModelSource
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
-from tonnage.planner.precision import menus
-from tonnage.planner.quality import (
+from tonnage.planner.quality.estimate import (
     ANY_CHANGE,
     REFERENCE_WIDTH,
     SENSITIVITY,
@@ -41,8 +39,10 @@ from tonnage.planner.quality import (
     squared_error,
     width_factor,
 )
+from tonnage.planner.quality.precision import menus
 from tonnage.quality.chunks import CONTEXT_TOKENS, FIRST_SCORED, cut
 from tonnage.quality.rows import Row
+from tonnage.store.source import ModelSource
 
 LOGIT_ROWS = 64
 # Bits per weight that a rung of a mix allows: 256-column formats and their 32-column neighbours.
@@ -243,7 +243,7 @@ def report(mixes_: list[dict[str, Any]], errors_: list[dict[str, Any]]) -> Itera
 
 
 def check(mixes_: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield what `tonnage.planner.quality` as it stands says of every measured mix."""
+    """Yield what `tonnage.planner.quality.estimate` as it stands says of every measured mix."""
     for mix in mixes_:
         if not mix["formats"]:
             continue

@@ -23,7 +23,7 @@ from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.ops import faces
 from tonnage.ops.bench import Bench, Matrix
-from tonnage.planner.precision import PLAIN_LADDER, TARGETS
+from tonnage.planner.quality.precision import PLAIN_LADDER, TARGETS
 
 SAMPLES = ("attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down", "token_embd")
 

@@ -14,8 +14,8 @@ from statistics import median
 from time import perf_counter_ns
 
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
-from tonnage.serving.build import ServingOptions
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.engine import Engine
 
 UNBOUNDED_NS = 1 << 60
 

@@ -10,7 +10,7 @@ import time
 from serving_load import Load, arguments, peak_rss_bytes
 from tonnage import __version__
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 
 
 def measure(engine: Engine, load: Load) -> list[float]:

@@ -1,4 +1,4 @@
-"""Enforce which room of src/tonnage may import what.
+"""Enforce which package of src/tonnage may import what, and that no modules form a circle.
 
 Imports inside functions and under TYPE_CHECKING count, and so do importlib.import_module and
 __import__ with a literal name. Exit code 1 and one line per violation.
@@ -7,24 +7,25 @@ Run: python tools/check_imports.py [REPOSITORY]
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 NATIVE = "_native"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What one room may import.
+class Package:
+    """What one package may import.
 
-    rooms: its neighbours (itself is always allowed). packages: third-party ones, late only: inside
-    a function or in a module of LATE. never: dotted names of the standard library that it may
-    neither import nor use, and builtins that it may not call.
+    others: packages of ours (itself is always allowed). third_party: late only: inside a function
+    or in a module of LATE. never: dotted names of the standard library that it may neither import
+    nor use, and builtins that it may not call.
     """
 
-    rooms: frozenset[str] = frozenset()
-    packages: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+    third_party: frozenset[str] = frozenset()
     never: frozenset[str] = frozenset()
 
 
@@ -32,73 +33,56 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# A pure room computes the same from the same arguments: no environment, clock, files or logging.
+# A pure package computes the same from the same arguments: no environment, clock, files or logging.
 _CLOCK = _names("time datetime")
 _OUTSIDE = _CLOCK | _names(
     "os sys io pathlib logging random secrets subprocess socket tempfile open"
 )
-_INNER = _names(
-    "core formats models machine planner ops memory runtime text headers generation serving"
-)
-_AROUND = _names("scheduler compress quality")
 
-TABLE: dict[str, Room] = {
+TABLE: dict[str, Package] = {
     # core has os.urandom for a fresh seed, hence not the whole of os.
-    "core": Room(never=_CLOCK | _names("os.environ os.getenv logging")),
+    "core": Package(never=_CLOCK | _names("os.environ os.getenv logging")),
     # The native module scans strings of a header; numpy serves the reference codec alone.
-    "formats": Room(_names("core _native"), packages=_names("numpy")),
-    # A specification comes from headers; where a model comes from (pull) lives here too.
-    "models": Room(_names("core formats"), packages=_names("huggingface_hub tqdm")),
-    "machine": Room(_names("core _native")),
-    "planner": Room(_names("core"), never=_OUTSIDE),
-    "ops": Room(_names("core formats _native"), packages=_names("numpy")),
-    "memory": Room(_names("core formats ops _native")),
-    "runtime": Room(_names("core ops memory _native")),
-    "scheduler": Room(_names("core"), never=_CLOCK),
-    "text": Room(_names("core _native"), packages=_names("jinja2")),
-    "compress": Room(_names("core formats ops _native"), packages=_names("numpy")),
-    # Measures through the engine, on models that `models` has found; keeps figures in its cache, by
-    # the mix of formats that `planner` names.
-    # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.
-    "quality": Room(
-        _names("tonnage core engine headers models planner text _native"),
-        packages=_names("numpy"),
+    "formats": Package(_names("core _native"), third_party=_names("numpy")),
+    "models": Package(_names("core formats")),
+    "store": Package(
+        _names("tonnage core formats _native"), third_party=_names("huggingface_hub tqdm")
     ),
-    # From a model's file or folder to its specification and tokenizer: what plans are made of.
-    "headers": Room(_names("core formats models text")),
-    # A prompt in any form to token ids, for the engine.
-    "prompts": Room(_names("core text")),
-    # One answer, token by token: the part of the engine that runs per step.
-    "generation": Room(_names("core runtime text _native")),
-    # Many answers at once: executes what the scheduler decides, and hands out what came of it.
-    # Its disk tier needs to know the model's files and keeps pages through `memory`.
-    "serving": Room(_names("core runtime text generation scheduler memory models _native")),
-    # Beside the engine: what its plan should do here, and why it does not.
-    "expectation": Room(_names("core models machine planner")),
-    # How a model is to be opened.
-    "opening": Room(_names("core planner serving")),
-    # Several models in one process: what each takes beside the others, before any is loaded.
-    "roster": Room(
-        _names("core engine expectation headers machine memory models opening planner quality")
-    ),
-    "engine": Room(_names("expectation opening prompts") | _INNER | _AROUND | _names("_native")),
-    # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. memory:
-    # blocks go back at once.
-    "server": Room(
-        _names("tonnage core engine generation serving text memory"),
-        packages=_names("uvicorn msgspec llguidance opentelemetry"),
-    ),
-    "cli": Room(
+    "machine": Package(_names("core _native")),
+    "planner": Package(_names("core"), never=_OUTSIDE),
+    "ops": Package(_names("core formats _native"), third_party=_names("numpy")),
+    "backends": Package(_names("core")),
+    "backends.cpu": Package(_names("backends core machine _native")),
+    # The identity of pages contains the digest of the native code.
+    "kvcache": Package(_names("core _native")),
+    "scheduler": Package(_names("core kvcache"), never=_CLOCK),
+    "text": Package(_names("core _native"), third_party=_names("jinja2")),
+    "engine": Package(
         _names(
-            "tonnage core engine expectation headers generation opening roster server serving "
-            "planner machine models compress quality"
-        ),
+            "backends backends.cpu core formats kvcache machine models planner scheduler store "
+            "text _native"
+        )
+    ),
+    # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.
+    "quality": Package(
+        _names("core engine models planner store text _native"), third_party=_names("numpy")
+    ),
+    "batch": Package(_names("core engine")),
+    "benchmark": Package(_names("core engine machine planner")),
+    # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. machine:
+    # blocks go back at once.
+    "server": Package(
+        _names("tonnage core engine machine text"),
+        third_party=_names("uvicorn msgspec llguidance opentelemetry"),
+    ),
+    "cli": Package(
+        _names("tonnage batch benchmark core engine machine models planner quality server store"),
     ),
     # The package itself hands out the engine.
-    "tonnage": Room(_names("core engine generation")),
+    "tonnage": Package(_names("core engine")),
 }
-# Modules and rooms that import something heavy at their top. Others import them inside functions,
-# so that `tonnage run` carries neither numpy nor a template engine before it needs one.
+# Modules and packages that import something heavy at their top. Others import them inside
+# functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
     "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
     "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
@@ -185,36 +169,46 @@ def uses_of(source: str, package: list[str]) -> list[Use]:
     return collector.uses
 
 
-def room_of(parts: tuple[str, ...]) -> str:
-    """Return the room of a file, given its path below src/tonnage."""
-    if len(parts) > 1:
-        return parts[0]
-    stem = parts[0].removesuffix(".py")
-    return {"__init__": "tonnage", "__main__": "cli"}.get(stem, stem)
+def package_of(parts: tuple[str, ...]) -> str:
+    """Return the package of a file, given its path below src/tonnage: innermost of the table."""
+    folders = [part.removesuffix(".py") for part in parts]
+    if len(folders) == 1:
+        return {"__init__": "tonnage", "__main__": "cli"}.get(folders[0], folders[0])
+    return _innermost(folders[:-1]) or folders[0]
 
 
-def complaints(room: str, module: str, use: Use) -> Iterator[str]:
-    """Yield what is wrong with one use in `module` (dotted), which belongs to `room`."""
-    rules = TABLE[room]
+def _innermost(names: Sequence[str]) -> str | None:
+    dotted = (".".join(names[:count]) for count in range(len(names), 0, -1))
+    return next((name for name in dotted if name in TABLE), None)
+
+
+def complaints(package: str, module: str, use: Use) -> Iterator[str]:
+    """Yield what is wrong with one use in `module` (dotted), which belongs to `package`."""
+    rules = TABLE[package]
     forbidden = (use.name == name or use.name.startswith(name + ".") for name in rules.never)
     if use.name in rules.never or (use.imported and any(forbidden)):
-        yield f"{room} may never use {use.name}"
+        yield f"{package} may never use {use.name}"
     if not use.imported:
         return
     top, _, rest = use.name.partition(".")
     if top == "tonnage":
-        target = rest.partition(".")[0]
-        target = target if target in TABLE or target == NATIVE else "tonnage"
-        if target not in rules.rooms | {room}:
-            yield f"{room} imports {use.name}; it may import {_listed(rules.rooms)}"
-    elif top not in sys.stdlib_module_names | rules.packages:
+        target = _target(rest)
+        if target not in rules.others | {package}:
+            yield f"{package} imports {use.name}; it may import {_listed(rules.others)}"
+    elif top not in sys.stdlib_module_names | rules.third_party:
         if not (use.for_typing and top in TYPING_PACKAGES):
-            allowed = _listed(rules.packages)
-            yield f"{room} imports {top}; of third-party packages it may import {allowed}"
+            allowed = _listed(rules.third_party)
+            yield f"{package} imports {top}; of third-party packages it may import {allowed}"
         return
-    heavy = is_late(use.name) or top in rules.packages
+    heavy = is_late(use.name) or top in rules.third_party
     if heavy and not (use.in_function or use.for_typing or is_late(module)):
         yield f"{use.name} is imported at the top; import it in the function that uses it"
+
+
+def _target(name: str) -> str:
+    """Return the package that `tonnage.<name>` belongs to."""
+    names = name.split(".")
+    return NATIVE if names[0] == NATIVE else _innermost(names) or "tonnage"
 
 
 def is_late(name: str) -> bool:
@@ -227,26 +221,51 @@ def _listed(names: frozenset[str]) -> str:
 
 
 def violations(root: Path) -> Iterator[str]:
-    """Yield a line for every breach of the table in `root`/src/tonnage."""
+    """Yield a line for every breach of the table in `root`/src/tonnage, and for every circle."""
     base = root / "src" / "tonnage"
+    graph: dict[str, set[str]] = {}
     for path in sorted(base.rglob("*.py")):
         parts = path.relative_to(base).parts
-        room = room_of(parts)
+        package = package_of(parts)
         where = path.relative_to(root).as_posix()
-        if room not in TABLE:
-            yield f"{where}: the room {room} is not in the table of tools/check_imports.py"
+        if package not in TABLE:
+            yield f"{where}: the package {package} is not in the table of tools/check_imports.py"
             continue
-        module = ".".join(["tonnage", *parts]).removesuffix(".py")
-        for use in uses_of(path.read_text("utf-8"), ["tonnage", *parts[:-1]]):
-            for wrong in complaints(room, module, use):
+        module = ".".join(["tonnage", *parts]).removesuffix(".py").removesuffix(".__init__")
+        uses = uses_of(path.read_text("utf-8"), ["tonnage", *parts[:-1]])
+        graph[module] = {use.name for use in uses if use.imported}
+        for use in uses:
+            for wrong in complaints(package, module, use):
                 yield f"{where}:{use.line}: {wrong}"
+    yield from circles(graph)
+
+
+def circles(graph: Mapping[str, set[str]]) -> Iterator[str]:
+    """Yield a line for every set of modules that import each other in a loop.
+
+    graph: module -> the dotted names that it imports. Imports that only type checkers see count.
+    """
+    edges = {name: _modules(graph, names) - {name} for name, names in graph.items()}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        yield "a circle of imports: " + " -> ".join(reversed(error.args[1]))
+
+
+def _modules(graph: Mapping[str, set[str]], names: set[str]) -> set[str]:
+    """Return the modules of `graph` that the imported names are, or lie in."""
+    found = set()
+    for name in names:
+        parent = name.rpartition(".")[0]
+        found |= {next((one for one in (name, parent) if one in graph), "")} - {""}
+    return found
 
 
 def main(arguments: list[str]) -> int:
     """Print every violation; return the exit code."""
     root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
     found = list(violations(root))
-    print("\n".join(found) or f"imports: {len(TABLE)} rooms, no violation")
+    print("\n".join(found) or f"imports: {len(TABLE)} packages, no violation")
     return 1 if found else 0
 
 

@@ -20,10 +20,10 @@ from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.models.registry import spec_from_hf
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import Choice, choose
-from tonnage.planner.fit import Wishes
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.choose import Choice, choose
+from tonnage.planner.search.constraints import Wishes
 
 FOLDER = Path(__file__).parent / "plans"
 CHOICES = Path(__file__).parent / "choices"

@@ -70,8 +70,8 @@ def _build(kind: Any, value: Any) -> Any:
 
 def main() -> None:
     """Write all of NAMES from the folder that is given."""
-    from tonnage.headers import read_spec
-    from tonnage.models.source import ModelSource
+    from tonnage.engine.headers import read_spec
+    from tonnage.store.source import ModelSource
 
     FOLDER.mkdir(exist_ok=True)
     for name in NAMES:

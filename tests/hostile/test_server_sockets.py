@@ -14,10 +14,10 @@ import pytest
 from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
 from support.tiny_tokenizer import END, NUM_BYTES
 from support.waiting import wait_until
-from tonnage.engine import Engine
-from tonnage.server.log import say
-from tonnage.server.tenants import Tenant, Tenants, read_tenants
-from tonnage.serving.build import ServingOptions
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.engine import Engine
+from tonnage.server.models.tenants import Tenant, Tenants, read_tenants
+from tonnage.server.observe.log import say
 
 HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -320,7 +320,7 @@ def test_many_lines_behind_another_request_end_the_connection(server):
 
 
 def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
-    monkeypatch.setattr("tonnage.server.room.MOST_LOGPROBS", 3000)
+    monkeypatch.setattr("tonnage.server.models.room.MOST_LOGPROBS", 3000)
     wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0}
     status, body = answer(server, request(chat(**wanted, max_tokens=200)))
     assert status == 400

@@ -14,7 +14,7 @@ from tonnage.core.layout import load_staging_bytes as planned_staging_bytes
 from tonnage.formats.codec import dequantize
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
-from tonnage.planner.precision import TARGETS
+from tonnage.planner.quality.precision import TARGETS
 
 Team = Callable[[int], Executor]
 

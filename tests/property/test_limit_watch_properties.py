@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage.serving.watch import GROW_AFTER_NS, LOOK_EVERY_NS, Bounds, LimitWatch
+from tonnage.engine.limit_watch import GROW_AFTER_NS, LOOK_EVERY_NS, Bounds, LimitWatch
 
 MIB = 1 << 20
 # The margin of pages of this size is the least there is.

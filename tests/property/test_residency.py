@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tonnage.serving.residency import Admit, Load, Residency, Size, Unload
+from tonnage.server.models.residency import Admit, Load, Residency, Size, Unload
 
 NAMES = ["a", "b", "c", "d"]
 PATIENCE_NS = 100

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.page_world import World
+from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.pages import PageGroup
 
 # Everything seen; a narrow and a wide window beside it; windows only (group 0 holds no layer).
 GROUPS = {

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.planner.together import Need, Share, divide, peak_bytes
-from tonnage.serving.residency import Admit, Load, Residency, Size, Unload
+from tonnage.planner.models.fair_share import Need, Share, divide, peak_bytes
+from tonnage.server.models.residency import Admit, Load, Residency, Size, Unload
 
 
 @dataclass(frozen=True)

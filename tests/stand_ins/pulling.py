@@ -12,9 +12,9 @@ PULL_SCRIPT = """
 import os, sys
 from pathlib import Path
 from tonnage.core.errors import TonnageError
-from tonnage.models.catalog import Catalogs
-from tonnage.models.progress import open_progress
-from tonnage.models.source import resolve
+from tonnage.store.catalog import Catalogs
+from tonnage.store.progress import open_progress
+from tonnage.store.source import resolve
 catalogs = Catalogs((Path(sys.argv[1]),))
 try:
     print(resolve(sys.argv[2], catalogs=catalogs, progress=open_progress(sys.stderr)).path)

@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tonnage.models.catalog import CatalogEntry
+from tonnage.store.catalog import CatalogEntry
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """One sequence in the cache: which tokens its pages hold, and how to extend it."""
 
 from support.page_tables import PageTables
+from tonnage.backends.cpu.runtime import Runtime, Span
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.runtime.executor import Runtime, Span
 
 
 class Sequence:

@@ -8,7 +8,7 @@ Run: python -m support.cycles MODEL NUM_CYCLES
 import json
 import sys
 
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.machine.memory_use import rss_bytes
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from support.page_tables import PageTables
+from tonnage.backends.cpu.runtime import Runtime, Span
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.runtime.executor import Runtime, Span
+from tonnage.planner.layout.plan import Workload, make_plan
 
 MAX_ROWS = 48
 

@@ -12,16 +12,16 @@ from typing import Any
 from support.checkpoints import tiny_config, tiny_model, write_hf
 from tonnage.core.errors import DeadlineError, LogitsError, OverloadError
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
-from tonnage.generation import Generation
-from tonnage.server.app import App
-from tonnage.server.exchange import Limits
-from tonnage.server.model_pool import ModelPool
-from tonnage.server.run import bind, server_of
-from tonnage.server.service import Service
-from tonnage.server.tenants import Tenants
-from tonnage.server.trace import Tracer
-from tonnage.serving.job import Piece
+from tonnage.engine.engine import Engine
+from tonnage.engine.generation import Generation
+from tonnage.engine.job import Piece
+from tonnage.server.http.app import App
+from tonnage.server.http.exchange import Limits
+from tonnage.server.http.run import bind, server_of
+from tonnage.server.models.pool import ModelPool
+from tonnage.server.models.service import Service
+from tonnage.server.models.tenants import Tenants
+from tonnage.server.observe.trace import Tracer
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|end|>{% endfor %}[assistant]"
 TOOL_TEMPLATE = "{% if tools %}[tools]{{ tools | tojson }}{% endif %}" + TEMPLATE

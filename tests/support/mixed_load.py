@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.machine.memory_use import peak_rss_bytes
 
 WORDS = "memory budget ledger plan token page cache weight model answer limit byte load step"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from tonnage.core.errors import DeadlineError, OverloadError
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.scheduler.cache import PageCache
+from tonnage.kvcache.page_cache import PageCache
+from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.scheduler import Part, Scheduler
 from tonnage.scheduler.sequence import Request
 

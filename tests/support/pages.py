@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.memory.page_store import PageStore
+from tonnage.kvcache.page_store import PageStore
 
 IDENTITY = bytes(range(32))
 PAGE_BYTES = 640

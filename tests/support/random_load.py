@@ -23,12 +23,12 @@ from typing import Any
 
 from tonnage.core.errors import DeadlineError, OverloadError, TonnageError
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.disk_tier import DiskOptions
+from tonnage.engine.engine import Engine
+from tonnage.engine.limit_watch import LOOK_EVERY_NS
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import rss_bytes
-from tonnage.serving.build import ServingOptions
-from tonnage.serving.disk import DiskOptions
-from tonnage.serving.watch import LOOK_EVERY_NS
 
 CONTEXT = 1024
 CAPACITY = 6

@@ -16,13 +16,13 @@ from support.command import COMMAND, environment, refused, tonnage
 from support.naive_model import forward
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import Estimate
-from tonnage.engine import Engine, Span
+from tonnage.engine.engine import Engine, Span
+from tonnage.engine.headers import read_model
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
-from tonnage.headers import read_model
 from tonnage.models.registry import spec_from_gguf
-from tonnage.models.source import ModelSource
 from tonnage.quality.audit import AuditText, Subject, prepare
+from tonnage.store.source import ModelSource
 
 CHUNK, FIRST = 512, 256
 EPS = np.finfo(np.float64).eps

@@ -17,12 +17,12 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from tonnage._native import best_isa, has_isa
+from tonnage.backends.cpu.runtime import PooledRows, Runtime, Span
 from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
-from tonnage.runtime.executor import PooledRows, Runtime, Span
 
 KINDS = (
     ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),

@@ -8,7 +8,7 @@ import pytest
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import refused, tonnage
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 
 TEXTS = ["The sky is blue.", "Il pleut.", "x"]
 

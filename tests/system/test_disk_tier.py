@@ -11,10 +11,10 @@ from support.command import tonnage
 from support.pages import page_paths
 from tonnage.core.errors import RequestError
 from tonnage.core.plan import KV_FORMATS
-from tonnage.engine import Engine
-from tonnage.generation import Generation
-from tonnage.serving.build import ServingOptions
-from tonnage.serving.disk import DiskOptions
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.disk_tier import DiskOptions
+from tonnage.engine.engine import Engine
+from tonnage.engine.generation import Generation
 
 PROMPT = random.Random(3).choices(range(256), k=300)
 FAMILIES = ("llama", "gemma3_text")

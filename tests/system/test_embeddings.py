@@ -22,11 +22,11 @@ from tonnage.core.errors import (
 )
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.pooling import POOLINGS
-from tonnage.engine import Engine
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.engine import Engine
+from tonnage.engine.job import Terms
 from tonnage.models.registry import spec_from_gguf
 from tonnage.scheduler.scheduler import Scheduler
-from tonnage.serving.build import ServingOptions
-from tonnage.serving.job import Terms
 
 CONTEXT = 320
 NUM_TOKENS = 40
@@ -317,7 +317,7 @@ def test_an_interrupted_step_is_not_added_twice(model: Path) -> None:
                 raise KeyboardInterrupt
 
         engine.runtime.step = interrupted  # type: ignore[method-assign]
-        jobs = [engine._serving._pool_job(one, "mean", Terms()) for one in prompts]
+        jobs = [engine._serving.pool_job(one, "mean", Terms()) for one in prompts]
         engine._serving.loop.submit(*jobs)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):

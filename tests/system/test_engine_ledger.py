@@ -7,7 +7,7 @@ import pytest
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.footprint import INTERPRETER_BYTES, LATE_LIBRARY_BYTES
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.machine.memory_use import rss_bytes
 
 

@@ -75,7 +75,7 @@ import json, sys
 from tonnage.machine.memory_use import peak_rss_bytes
 held = bytearray(b"x") * (100 << 20)
 import asyncio, decimal, email.mime.text, sqlite3, unittest.mock  # a program of its own
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 with Engine.open(sys.argv[1], context=200, threads=2) as one:
     one.generate("Hello", max_tokens=190, ignore_eos=True).complete()
     with Engine.open(sys.argv[1], context=100, threads=1) as two:

@@ -29,13 +29,13 @@ from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 from tonnage.formats.codec import dequantize, random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.precision import TARGETS
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.quality.precision import TARGETS
 
 NUM_TOKENS = 150
 # Heads of 24, which these have by default, have no kernel.

@@ -15,8 +15,8 @@ from support.live_server import (
     live,
     write_chat_model,
 )
-from tonnage.engine import Engine
-from tonnage.server.tenants import read_tenants
+from tonnage.engine.engine import Engine
+from tonnage.server.models.tenants import read_tenants
 
 HI = [{"role": "user", "content": "Hello"}]
 GREEDY = {"model": NAME, "temperature": 0}

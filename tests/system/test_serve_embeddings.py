@@ -12,10 +12,10 @@ import pytest
 from support.live_server import FAILURES, NAME, Live, ScriptedEngine, live, write_chat_model
 from support.waiting import wait_until
 from tonnage.core.errors import LogitsError
-from tonnage.engine import Engine
-from tonnage.server.embeddings import MAX_INPUTS
-from tonnage.server.tenants import read_tenants
-from tonnage.serving.embedding import Embedding
+from tonnage.engine.embedding import Embedding
+from tonnage.engine.engine import Engine
+from tonnage.server.models.tenants import read_tenants
+from tonnage.server.openai.embeddings import MAX_INPUTS
 
 TEXTS = ["The sky is blue.", "x", "Water boils at 100 degrees." * 9]
 

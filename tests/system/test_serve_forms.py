@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from support.live_server import NAME, live, write_chat_model
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 
 HI = [{"role": "user", "content": "Hello"}]
 SCHEMA = {

@@ -15,7 +15,7 @@ from support.command import refused, tonnage
 from support.live_server import write_chat_model
 from support.waiting import wait_until
 from system.test_cli_serve import fetched, serving
-from tonnage.cli.serve import aliases_of
+from tonnage.cli.commands.serve import aliases_of
 from tonnage.core.errors import RequestError
 
 # One fits beside the process, two do not.

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from support.live_server import NAME, live
-from tonnage.engine import Engine
+from tonnage.engine.engine import Engine
 
 MODEL = Path(os.environ.get("TONNAGE_TEST_MODELS", "")) / "smollm2-135m.gguf"
 pytestmark = [

@@ -14,8 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from stand_ins.trace_collector import collecting
 from support.live_server import NAME, ScriptedEngine, live, write_chat_model
-from tonnage.engine import Engine
-from tonnage.server.telemetry import OtelTracer, otlp_tracer
+from tonnage.engine.engine import Engine
+from tonnage.server.observe.telemetry import OtelTracer, otlp_tracer
 
 WORD = "xylophone"  # what must never be in a trace
 HI = [{"role": "user", "content": f"Say {WORD}"}]

@@ -13,11 +13,11 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from tonnage.core.errors import ContextLengthError, DeadlineError, OverloadError, RequestError
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
-from tonnage.generation import Generation
+from tonnage.engine.build import ServingOptions
+from tonnage.engine.disk_tier import DiskOptions
+from tonnage.engine.engine import Engine
+from tonnage.engine.generation import Generation
 from tonnage.scheduler.scheduler import Scheduler
-from tonnage.serving.build import ServingOptions
-from tonnage.serving.disk import DiskOptions
 
 CONTEXT = 320
 REAL_MODEL = "smollm2-135m.gguf"
@@ -337,7 +337,7 @@ def test_an_interrupted_step_loses_nothing(
 
 
 def _terms() -> object:
-    from tonnage.serving.job import Terms
+    from tonnage.engine.job import Terms
 
     return Terms()
 

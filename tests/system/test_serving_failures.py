@@ -12,9 +12,9 @@ from support.waiting import wait_until
 from system.test_serving import CONTEXT, alone, requests, result, used_pages
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine import Engine
-from tonnage.generation import Generation
-from tonnage.serving.job import Piece
+from tonnage.engine.engine import Engine
+from tonnage.engine.generation import Generation
+from tonnage.engine.job import Piece
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from time import sleep
 import pytest
 
 from support.live_server import Live, ScriptedEngine, live, write_chat_model
-from tonnage.engine import Engine
-from tonnage.server.tenants import read_tenants
+from tonnage.engine.engine import Engine
+from tonnage.server.models.tenants import read_tenants
 
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright

@@ -12,8 +12,8 @@ import pytest
 import tonnage
 from support.live_server import NAME, Live, live, write_chat_model
 from support.rates import made_up_rates
-from tonnage.engine import Engine
-from tonnage.expectation import Expectation
+from tonnage.engine.engine import Engine
+from tonnage.engine.expectation import Expectation
 from tonnage.machine.probe import read_machine
 
 STATIC = Path(tonnage.__file__).parent / "server" / "static"

@@ -14,10 +14,10 @@ from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from support.page_tables import BEHIND
 from tonnage._native import InputError, best_isa, has_isa
+from tonnage.backends.cpu.runtime import Runtime, Span
 from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf
-from tonnage.runtime.executor import Runtime, Span
 
 NUM_TOKENS = 420
 # Family, window, format of the pages; every layer of mistral has a window, of gemma2 one in two.

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.cli.batch_files import ResultFile, read_lines
-from tonnage.cli.batch_lines import MAX_LINE_BYTES, error_line, line_id, parse_line
+from tonnage.batch.files import ResultFile, read_lines
+from tonnage.batch.lines import MAX_LINE_BYTES, error_line, line_id, parse_line
 from tonnage.core.errors import BatchError, RequestError
 from tonnage.core.sampling import SamplingOptions
 

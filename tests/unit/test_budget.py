@@ -8,7 +8,7 @@ from tonnage.core.errors import BudgetError, UnitError
 from tonnage.core.hardware import Device, Origin, Tier
 from tonnage.core.machine import MemoryLimit
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import RESERVE_BYTES, choose_budget, device_budget
+from tonnage.planner.search.budget import RESERVE_BYTES, choose_budget, device_budget
 
 GIB = 1 << 30
 BOX = dataclasses.replace(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,17 +12,17 @@ from hypothesis import strategies as st
 from golden.regenerate import tiny_spec
 from golden.spec_files import NAMES, load
 from support.speeds import plain_speed
-from tonnage.cli.choice_words import given_up
+from tonnage.cli.render.choice_words import given_up
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, Comparison, Estimate, quality_bound
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import MAX_PAGES_KLD, Choice, choose, require_fit, thread_counts
-from tonnage.planner.concessions import rounded_up
-from tonnage.planner.fit import Wishes
-from tonnage.planner.option import Judge, Option, front
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.candidate import Judge, Option, front
+from tonnage.planner.search.choose import MAX_PAGES_KLD, Choice, choose, require_fit, thread_counts
+from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.relaxations import rounded_up
 
 MIB = 1 << 20
 MACHINE = dataclasses.replace(
@@ -253,14 +255,21 @@ def test_an_audit_decides_which_pages_are_usual(kld: float, expected: str) -> No
     assert choice.quality.basis == ("measured" if expected == "int8" else "exact")
 
 
-def test_a_choice_takes_less_than_300_ms_of_this_cpu() -> None:
+def least_s(work: Callable[[], object]) -> float:
+    """Return the least processor time of three runs of `work`."""
+    spent = []
+    for _ in range(3):
+        begin = time.process_time()
+        work()
+        spent.append(time.process_time() - begin)
+    return min(spent)
+
+
+def test_a_choice_takes_about_as_long_as_eight_million_additions() -> None:
+    # 0.25 s where a million take 40 ms (Zen 5), 0.42 s where they take 90 (Emerald Rapids).
+    million = least_s(lambda: sum(i * i for i in range(1_000_000)))
     for mib in (800, 1000, 2000):
-        spent = []
-        for _ in range(3):
-            begin = time.process_time()
-            chosen(LARGE, mib * MIB)
-            spent.append(time.process_time() - begin)
-        assert min(spent) < 0.3, mib
+        assert least_s(partial(chosen, LARGE, mib * MIB)) < 8 * million, mib
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from tonnage.benchmark.speed import Ceiling, Figure
 from tonnage.cli.arguments import parse
-from tonnage.cli.bench import _numbers, cold_start
-from tonnage.cli.bench_table import bar, render
-from tonnage.cli.chat import Chat
+from tonnage.cli.commands.bench import _numbers, cold_start
+from tonnage.cli.commands.chat import Chat
+from tonnage.cli.commands.run import sampling_options
+from tonnage.cli.commands.serve import PressureLog
 from tonnage.cli.failure import report_failure
-from tonnage.cli.run import sampling_options
-from tonnage.cli.serve import PressureLog
-from tonnage.cli.speed import Ceiling, Figure
-from tonnage.cli.terminal import StatusLine, printable
+from tonnage.cli.render.bench_table import bar, render
+from tonnage.cli.render.terminal import StatusLine, printable
 from tonnage.core.errors import ProbeError, PullError, RequestError
 from tonnage.core.sampling import SamplingOptions
 
@@ -243,7 +243,7 @@ def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
 
 def test_what_gives_way_is_a_line_a_second(monkeypatch):
     times = iter([10.0, 10.1, 10.9, 11.0, 12.5])
-    monkeypatch.setattr("tonnage.cli.serve.monotonic", lambda: next(times))
+    monkeypatch.setattr("tonnage.cli.commands.serve.monotonic", lambda: next(times))
     stream = io.StringIO()
     log = PressureLog(stream)
     for word in "abcde":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tonnage.cli import serve
+from tonnage.cli.commands import serve
 from tonnage.core.errors import RequestError
 
 URL = "http://127.0.0.1:4318"

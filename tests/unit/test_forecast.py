@@ -14,9 +14,9 @@ from tonnage.core.rates import Rates
 from tonnage.formats.gguf import GgufFile
 from tonnage.machine.rates_fit import without_cached
 from tonnage.models.registry import spec_from_gguf
-from tonnage.planner.forecast import forecast, prefill_s, step_s
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.work import Attention, attend_passes, work_of
+from tonnage.planner.cost.forecast import forecast, prefill_s, step_s
+from tonnage.planner.cost.work import Attention, attend_passes, work_of
+from tonnage.planner.layout.plan import Workload, make_plan
 
 RATES = made_up_rates()
 

@@ -5,9 +5,16 @@ import sys
 
 import pytest
 
-PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.planner.plan")
-COMMAND = ("tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.opening", "tonnage.cli.run")
-RUNNING = (*COMMAND, "tonnage.engine", "tonnage.formats.safetensors", "tonnage.runtime.executor")
+PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.planner.layout.plan")
+COMMAND = (
+    "tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.opening", "tonnage.cli.commands.run",
+)  # fmt: skip
+RUNNING = (
+    *COMMAND,
+    "tonnage.engine.engine",
+    "tonnage.formats.safetensors",
+    "tonnage.backends.cpu.runtime",
+)
 # Each costs megabytes, or a noticeable part of the start, or does what no model needs.
 HEAVY = (
     "asyncio", "concurrent", "email", "http", "huggingface_hub", "jinja2", "logging",
@@ -58,9 +65,9 @@ def test_the_run_path_imports_nothing_heavy(
 
 def test_looking_for_audits_loads_neither_numpy_nor_an_engine() -> None:
     modules = imported("tonnage.quality")[2]
-    assert not modules & {"numpy", "tonnage.engine", "tonnage.quality.rows"}
+    assert not modules & {"numpy", "tonnage.engine.engine", "tonnage.quality.rows"}
 
 
 def test_planning_loads_no_native_module() -> None:
-    modules = imported("tonnage.planner.plan", "tonnage.models.registry")[2]
+    modules = imported("tonnage.planner.layout.plan", "tonnage.models.registry")[2]
     assert "tonnage._native" not in modules

@@ -5,7 +5,7 @@ import pytest
 from tonnage._native import Arena
 from tonnage.core.footprint import TextFacts, interpreter_bytes, sampler_bytes, text_facts
 from tonnage.core.ledger import Entry, Ledger, ProcessLedger
-from tonnage.memory import residency
+from tonnage.machine import resident as residency
 
 MIB = 1 << 20
 

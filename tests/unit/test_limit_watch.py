@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tonnage.serving.watch import (
+from tonnage.engine.limit_watch import (
     GROW_AFTER_NS,
     LOOK_EVERY_NS,
     LOOK_SOON_NS,

@@ -7,12 +7,12 @@ import pytest
 from golden.spec_files import load
 from tonnage.core.quality import AuditResult, Comparison, Estimate, PlanQuality
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import Choice, choose
-from tonnage.planner.fit import Wishes
-from tonnage.planner.measured import audit_of, known_quality
-from tonnage.planner.plan import Workload
-from tonnage.planner.precision import allocate, menus, mix_id
+from tonnage.planner.layout.plan import Workload
+from tonnage.planner.quality.measured import audit_of, known_quality
+from tonnage.planner.quality.precision import allocate, menus, mix_id
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.choose import Choice, choose
+from tonnage.planner.search.constraints import Wishes
 
 SPEC = load("smollm2-135m")
 OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC).values())

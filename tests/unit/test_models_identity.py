@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tonnage.models.identity import strict_identity
+from tonnage.store.identity import strict_identity
 
 SIZE = 1 << 20
 

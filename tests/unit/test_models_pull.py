@@ -10,11 +10,11 @@ import pytest
 from stand_ins.pulling import FolderFetch, RememberingProgress
 from stand_ins.wheels import tiny_model, write_wheel
 from tonnage.core.errors import CacheError, PullError
-from tonnage.models import cache
-from tonnage.models import pull as pull_module
-from tonnage.models.cache import CachePlace, models_folder
-from tonnage.models.progress import BarProgress, LineProgress, SilentProgress, open_progress
-from tonnage.models.pull import pull
+from tonnage.store import cache
+from tonnage.store import pull as pull_module
+from tonnage.store.cache import CachePlace, models_folder
+from tonnage.store.progress import BarProgress, LineProgress, SilentProgress, open_progress
+from tonnage.store.pull import pull
 
 
 @pytest.fixture

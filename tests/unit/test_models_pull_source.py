@@ -10,12 +10,12 @@ import pytest
 from stand_ins.pulling import FolderFetch, RememberingProgress
 from stand_ins.wheels import tiny_model, write_catalog
 from tonnage.core.errors import CacheError, ModelNotFoundError, PullError
-from tonnage.models import pull as pull_module
-from tonnage.models.cache import CachePlace, locked, models_folder
-from tonnage.models.catalog import Catalogs, open_catalogs
-from tonnage.models.progress import SilentProgress
-from tonnage.models.pull import pull
-from tonnage.models.source import ModelListing, ensure_pulled, list_models, remove, resolve
+from tonnage.store import pull as pull_module
+from tonnage.store.cache import CachePlace, locked, models_folder
+from tonnage.store.catalog import Catalogs, open_catalogs
+from tonnage.store.progress import SilentProgress
+from tonnage.store.pull import pull
+from tonnage.store.source import ModelListing, ensure_pulled, list_models, remove, resolve
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_ready_model_needs_no_writing(model, catalogs, environ, fetch, monkeypat
     def refuse(*args, **kwargs):
         raise AssertionError("a pulled model is only read")
 
-    monkeypatch.setattr("tonnage.models.cache.os.open", refuse)
+    monkeypatch.setattr("tonnage.store.cache.os.open", refuse)
     assert ensure_pulled(model.entry, environ=environ).exists()
 
 
@@ -228,8 +228,8 @@ HEAVY = "subprocess zipfile tarfile hashlib difflib json tqdm huggingface_hub nu
 def test_pulled_model_is_found_without_heavy_imports(model, catalogs, environ, fetch, tmp_path):
     ensure_pulled(model.entry, environ=environ)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom tonnage.models.catalog import Catalogs\n"
-        "from tonnage.models.source import resolve\nbefore = set(sys.modules)\n"
+        "import sys\nfrom pathlib import Path\nfrom tonnage.store.catalog import Catalogs\n"
+        "from tonnage.store.source import resolve\nbefore = set(sys.modules)\n"
         f"resolve('tiny', catalogs=Catalogs((Path({str(catalogs.files[0])!r}),)), offline=True)\n"
         f"print(*sorted(set({HEAVY.split()!r}) & set(sys.modules)))\n"
     )

@@ -8,12 +8,12 @@ from time import monotonic, perf_counter_ns, sleep
 import pytest
 
 from support.checkpoints import tiny_config, tiny_model, write_gguf
-from tonnage import engine as engine_module
 from tonnage.core.errors import BudgetError
 from tonnage.core.machine import Limits
-from tonnage.engine import Engine
-from tonnage.memory.residency import resident_bytes
-from tonnage.serving.watch import GROW_AFTER_NS, LOOK_EVERY_NS
+from tonnage.engine import engine as engine_module
+from tonnage.engine.engine import Engine
+from tonnage.engine.limit_watch import GROW_AFTER_NS, LOOK_EVERY_NS
+from tonnage.machine.resident import resident_bytes
 
 MIB = 1 << 20
 AMPLE = 1 << 40
@@ -131,7 +131,7 @@ def test_pages_that_start_over_are_no_more_than_before(engine: Engine) -> None:
 def test_where_nothing_tells_what_is_there_the_limit_alone_counts(
     engine: Engine, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tonnage.serving.page_budget.resident_bytes", lambda *args: None)
+    monkeypatch.setattr("tonnage.engine.page_budget.resident_bytes", lambda *args: None)
     full = engine.plan.kv.nbytes
     group.limits = Limits({"group": AMPLE}, 0, 0)
     assert look(engine, group) == full
@@ -142,8 +142,8 @@ def test_where_nothing_tells_what_is_there_the_limit_alone_counts(
 def test_a_server_that_waits_for_requests_looks_too(
     engine: Engine, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tonnage.serving.steps._IDLE_LOOK_S", 0.01)
-    monkeypatch.setattr("tonnage.serving.watch.LOOK_EVERY_NS", 1)
+    monkeypatch.setattr("tonnage.engine.step_loop._IDLE_LOOK_S", 0.01)
+    monkeypatch.setattr("tonnage.engine.limit_watch.LOOK_EVERY_NS", 1)
     full = engine.plan.kv.nbytes
     engine._serving.loop.start_thread()
     sleep(0.05)

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from support.pages import IDENTITY, chain, data_of, get, page_paths, pages_of, put, small_store
-from tonnage.memory.page_store import HEADER_BYTES, PageStore
+from tonnage.kvcache.page_store import HEADER_BYTES, PageStore
 
 
 def test_what_is_put_is_found_by_another_process_too(tmp_path):

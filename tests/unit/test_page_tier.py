@@ -8,11 +8,11 @@ from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.pages import PAGE_BYTES, chain, page_paths, pages_of, small_store
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
-from tonnage.headers import read_spec
-from tonnage.memory.page_identity import page_identity
-from tonnage.memory.page_tier import LOST, PageTier
-from tonnage.models.source import ModelSource
-from tonnage.planner.plan import Workload, make_plan
+from tonnage.engine.headers import read_spec
+from tonnage.kvcache.page_identity import page_identity
+from tonnage.kvcache.page_tier import LOST, PageTier
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.store.source import ModelSource
 
 
 class Pool:
@@ -126,5 +126,5 @@ def test_everything_else_does(spec, plan):
 
 def test_other_native_code_is_another_identity(plan, monkeypatch):
     before = identity(plan)
-    monkeypatch.setattr("tonnage.memory.page_identity._native_digest", lambda: "others")
+    monkeypatch.setattr("tonnage.kvcache.page_identity._native_digest", lambda: "others")
     assert identity(plan) != before

@@ -7,11 +7,11 @@ import pytest
 
 from golden.regenerate import plans
 from golden.spec_files import NAMES, load
-from tonnage.cli.plan_svg import render_svg
+from tonnage.cli.render.plan_svg import render_svg
+from tonnage.cli.render.timeline import PHASES, courses, phase_peaks
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.timeline import PHASES, courses, phase_peaks
+from tonnage.planner.layout.plan import Workload, make_plan
 
 PLANS = {
     **{name: make_plan(load(name), Workload(2048, 2)) for name in NAMES},

@@ -19,8 +19,8 @@ from tonnage.core.footprint import (
 from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
 from tonnage.core.plan import KV_FORMATS, Plan
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.scratch import Need, share_bytes
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.layout.scratch import Need, share_bytes
 
 DIMS = st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256])
 

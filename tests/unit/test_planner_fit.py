@@ -13,11 +13,11 @@ from tonnage.core.layout import WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import ModelSpec
 from tonnage.machine.host import read_machine
 from tonnage.models.registry import spec_from_gguf
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import Choice, choose, require_fit
-from tonnage.planner.concessions import binding_item
-from tonnage.planner.fit import Wishes, choose_workload
-from tonnage.planner.plan import make_plan
+from tonnage.planner.layout.plan import make_plan
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.choose import Choice, choose, require_fit
+from tonnage.planner.search.constraints import Wishes, choose_workload
+from tonnage.planner.search.relaxations import binding_item
 
 MACHINE = dataclasses.replace(read_machine(), affinity=(0, 1, 2), num_cores=3, cpu_quota=1.5)
 

@@ -9,10 +9,10 @@ from support.speeds import plain_speed
 from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.core.plan import Plan
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import Choice, choose
-from tonnage.planner.fit import Wishes
-from tonnage.planner.plan import make_plan
+from tonnage.planner.layout.plan import make_plan
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.choose import Choice, choose
+from tonnage.planner.search.constraints import Wishes
 
 MIB = 1 << 20
 MACHINE = dataclasses.replace(

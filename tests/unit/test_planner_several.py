@@ -9,12 +9,12 @@ from support.speeds import plain_speed
 from tonnage.core.errors import BudgetError
 from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import Budget
-from tonnage.planner.choose import choose
-from tonnage.planner.fit import Wishes
-from tonnage.planner.several import USEFUL_CONTEXT_TOKENS, Joint, Member, plan_several
-from tonnage.planner.together import peak_bytes
-from tonnage.serving.residency import Residency, Size
+from tonnage.planner.models.fair_share import peak_bytes
+from tonnage.planner.models.placement import USEFUL_CONTEXT_TOKENS, Joint, Member, plan_several
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.choose import choose
+from tonnage.planner.search.constraints import Wishes
+from tonnage.server.models.residency import Residency, Size
 
 MIB = 1 << 20
 MACHINE = dataclasses.replace(

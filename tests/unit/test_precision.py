@@ -13,10 +13,10 @@ from tonnage.core.errors import RequestError
 from tonnage.core.layout import FLOAT_FORMATS, round_up
 from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
 from tonnage.machine.host import read_machine
-from tonnage.planner.fit import Wishes, choose_workload
-from tonnage.planner.place import HUGE_PAGE_BYTES
-from tonnage.planner.plan import Workload, make_plan
-from tonnage.planner.precision import (
+from tonnage.planner.layout.place import HUGE_PAGE_BYTES
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.quality.estimate import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
+from tonnage.planner.quality.precision import (
     PLAIN_LADDER,
     SUPER_LADDER,
     TARGETS,
@@ -26,7 +26,7 @@ from tonnage.planner.precision import (
     menus,
     precision_formats,
 )
-from tonnage.planner.quality import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
+from tonnage.planner.search.constraints import Wishes, choose_workload
 
 
 def model(

@@ -3,8 +3,8 @@
 import random
 
 from support.page_world import World, answer_alone
+from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.sequence import Request
 
 LONG = [2] * 1300

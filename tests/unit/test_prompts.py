@@ -7,7 +7,7 @@ import pytest
 from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.tiny_tokenizer import END
 from tonnage.core.errors import ChatTemplateError, RequestError
-from tonnage.prompts import Prompts
+from tonnage.engine.prompts import Prompts
 from tonnage.text.folder_source import load_folder
 from tonnage.text.tokenizer import Tokenizer
 

@@ -10,8 +10,9 @@ import pytest
 
 from tonnage.core.errors import CacheError
 from tonnage.core.quality import AuditResult, Comparison, Estimate
-from tonnage.quality import cache, cached_audits
-from tonnage.quality.cache import AuditKey, find, identity, store
+from tonnage.quality import cached_audits
+from tonnage.store import audits as cache
+from tonnage.store.audits import AuditKey, find, identity, store
 
 RESULT = AuditResult(
     model="m", precision=None, text="t", text_sha256="ab", num_chunks=2, num_scored=510,
@@ -149,7 +150,7 @@ def test_two_that_store_at_once_leave_one_whole_audit(key, environ, monkeypatch)
             store(key, others.pop(), environ)
         real(fd)
 
-    monkeypatch.setattr("tonnage.models.cache.os.fsync", fsync)
+    monkeypatch.setattr("tonnage.store.cache.os.fsync", fsync)
     store(key, RESULT, environ)
     assert find(key, environ) == RESULT
     only_file(environ)
@@ -159,7 +160,7 @@ def test_a_full_disk_leaves_nothing_behind(key, environ, monkeypatch):
     def fsync(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tonnage.models.cache.os.fsync", fsync)
+    monkeypatch.setattr("tonnage.store.cache.os.fsync", fsync)
     with pytest.raises(CacheError, match="full"):
         store(key, RESULT, environ)
     assert not any(Path(environ["XDG_CACHE_HOME"], "tonnage", "audits").iterdir())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tonnage._native import Arena, InputError, Sampled, Sampler, SamplingParams
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import MOST_INT32, SamplingOptions
-from tonnage.generation import native_params
+from tonnage.engine.generation import native_params
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -6,9 +6,9 @@ import pytest
 
 from support.page_world import World, answer_alone
 from tonnage.core.errors import OverloadError
+from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.pace import Pace, most_rows
-from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.sequence import Request
 
 ROOMY = (PageGroup(64, 1000),)

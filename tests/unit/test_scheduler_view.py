@@ -4,9 +4,9 @@ import random
 from time import perf_counter_ns
 
 from support.page_world import World
+from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.events import MOST_EVENTS, Events
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.pages import PageGroup
 from tonnage.scheduler.sequence import Request
 from tonnage.scheduler.view import MOST_NODES, MOST_SEQUENCES, Branch, view_of
 

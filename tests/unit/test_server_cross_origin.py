@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tonnage.core.errors import RequestError
-from tonnage.server.cross_origin import CrossOrigin, require_origins
+from tonnage.server.http.cross_origin import CrossOrigin, require_origins
 
 PAGE = "https://chat.example.org"
 

@@ -5,10 +5,10 @@ import hashlib
 import pytest
 
 from tonnage.core.errors import RequestError
-from tonnage.server.decoding import MAX_DEPTH, check_depth, decode
-from tonnage.server.failures import HttpError
-from tonnage.server.openai_schema import ChatRequest
-from tonnage.server.tenants import Bucket, Tenant, Tenants, read_tenants
+from tonnage.server.http.decoding import MAX_DEPTH, check_depth, decode
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.tenants import Bucket, Tenant, Tenants, read_tenants
+from tonnage.server.openai.schema import ChatRequest
 
 GOOD = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 KEY = "sk-0123456789abcdef"

@@ -10,12 +10,12 @@ import pytest
 
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
-from tonnage.generation import Answer, Generation
-from tonnage.server.decoding import require_few_values
-from tonnage.server.exchange import Exchange, Intake, Limits
-from tonnage.server.failures import HttpError
-from tonnage.server.room import Room
-from tonnage.server.service import Service
+from tonnage.engine.generation import Answer, Generation
+from tonnage.server.http.decoding import require_few_values
+from tonnage.server.http.exchange import Exchange, Intake, Limits
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.room import Room
+from tonnage.server.models.service import Service
 
 
 def test_a_full_room_refuses_until_something_is_given_back():
@@ -143,7 +143,7 @@ class Noting:
 @pytest.mark.parametrize(("penalty", "seen"), [(1.0, []), (1.1, [5, 6])])
 def test_an_answer_that_waits_has_nothing_to_draw_with(monkeypatch, penalty, seen):
     made: list[str] = []
-    monkeypatch.setattr("tonnage.generation.Sampler", Noting)
+    monkeypatch.setattr("tonnage.engine.generation.Sampler", Noting)
     plan: Any = SimpleNamespace(vocab_size=9, context_tokens=8, family="tiny")
     tokenizer: Any = SimpleNamespace(eos_ids=frozenset())
     constraint: Any = SimpleNamespace(mask=lambda: b"", accept=made.append)

@@ -11,7 +11,7 @@ from golden.regenerate import plans
 from tonnage.core.hardware import Device, Origin, Peak, Price, Prior, Share, Tier
 from tonnage.core.plan import Plan
 from tonnage.machine.hardware import load_shipped
-from tonnage.planner.whatif import Demand, Load, Rate, demand_of, forecast
+from tonnage.planner.cost.whatif import Demand, Load, Rate, demand_of, forecast
 
 PLANS = plans()
 STATED = Origin()

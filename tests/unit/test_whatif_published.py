@@ -7,10 +7,10 @@ from statistics import median
 import pytest
 
 from support.published_rates import PUBLISHED, Published
-from tonnage.cli import notes
+from tonnage.cli.render import notes
 from tonnage.core.hardware import Device, Hardware, Prior
 from tonnage.machine.hardware import load_shipped
-from tonnage.planner.whatif import CHECKED_STEP_S, Demand, Load, forecast
+from tonnage.planner.cost.whatif import CHECKED_STEP_S, Demand, Load, forecast
 
 # Rounded up from what the table below prints.
 OWN_MEDIAN, OWN_WORST = 0.09, 0.52

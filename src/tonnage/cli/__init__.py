@@ -39,46 +39,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(args: "Namespace") -> int:
     match args.command:
         case "run":
-            from tonnage.cli.run import run
+            from tonnage.cli.commands.run import run
 
             return run(args)
         case "serve":
-            from tonnage.cli.serve import serve
+            from tonnage.cli.commands.serve import serve
 
             return serve(args)
         case "plan":
-            from tonnage.cli.plan import plan
+            from tonnage.cli.commands.plan import plan
 
             return plan(args)
         case "batch":
-            from tonnage.cli.batch import batch
+            from tonnage.cli.commands.batch import batch
 
             return batch(args)
         case "embed":
-            from tonnage.cli.embed import embed
+            from tonnage.cli.commands.embed import embed
 
             return embed(args)
         case "pull":
-            from tonnage.cli.models import pull
+            from tonnage.cli.commands.models import pull
 
             return pull(args)
         case "list":
-            from tonnage.cli.models import list_all
+            from tonnage.cli.commands.models import list_all
 
             return list_all(args)
         case "rm":
-            from tonnage.cli.models import remove_models
+            from tonnage.cli.commands.models import remove_models
 
             return remove_models(args)
         case "doctor":
-            from tonnage.cli.doctor import doctor
+            from tonnage.cli.commands.doctor import doctor
 
             return doctor(args)
         case "audit":
-            from tonnage.cli.audit import audit
+            from tonnage.cli.commands.audit import audit
 
             return audit(args)
         case _:
-            from tonnage.cli.bench import bench
+            from tonnage.cli.commands.bench import bench
 
             return bench(args)

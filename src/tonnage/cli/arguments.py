@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tonnage import __version__
-from tonnage.cli.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
+from tonnage.cli.render.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
 
 COMMANDS = (

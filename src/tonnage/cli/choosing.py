@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from tonnage.core.footprint import INTERPRETER_BYTES
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, quality_bound
-from tonnage.expectation import measured_rates, predictor
+from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.machine.host import read_machine
-from tonnage.planner.budget import Budget, choose_budget
-from tonnage.planner.choose import Choice, choose
-from tonnage.planner.fit import Wishes
+from tonnage.planner.search.budget import Budget, choose_budget
+from tonnage.planner.search.choose import Choice, choose
+from tonnage.planner.search.constraints import Wishes
 
 
 def own_budget(args: Namespace) -> Budget:

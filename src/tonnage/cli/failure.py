@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tonnage.cli.terminal import printable
+from tonnage.cli.render.terminal import printable
 from tonnage.core.errors import TonnageError
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tonnage.cli.terminal import LateProgress, StatusLine
+from tonnage.cli.render.terminal import LateProgress, StatusLine
 from tonnage.core.units import parse_bytes
 
 if TYPE_CHECKING:
-    from tonnage.engine import Engine
-    from tonnage.opening import OpenOptions
-    from tonnage.serving.build import ServingOptions
+    from tonnage.engine.build import ServingOptions
+    from tonnage.engine.engine import Engine
+    from tonnage.engine.opening import OpenOptions
 
 
 def open_engine(
@@ -23,7 +23,7 @@ def open_engine(
     serving: more about how they are served; where pages go on disk is in `args`. A load that takes
     long shows itself on a terminal.
     """
-    from tonnage.engine import Engine
+    from tonnage.engine.engine import Engine
 
     options = open_options(args, concurrency, serving)
     status = StatusLine(sys.stderr)
@@ -54,9 +54,9 @@ def open_options(
     args: Namespace, concurrency: int = 1, serving: "ServingOptions | None" = None
 ) -> "OpenOptions":
     """Return how the options of a command ask for a model to be opened."""
-    from tonnage.opening import OpenOptions
-    from tonnage.serving.build import ServingOptions
-    from tonnage.serving.disk import DiskOptions
+    from tonnage.engine.build import ServingOptions
+    from tonnage.engine.disk_tier import DiskOptions
+    from tonnage.engine.opening import OpenOptions
 
     disk = None if args.page_cache is None else DiskOptions(parse_bytes(args.page_cache))
     return OpenOptions(
@@ -73,7 +73,7 @@ def open_options(
 
 def tell_choice(engine: "Engine") -> None:
     """Print a line on stderr when something usual that was not stated had to give way."""
-    from tonnage.cli.choice_words import given_up
+    from tonnage.cli.render.choice_words import given_up
 
     words = given_up(engine.choice)
     if words:

@@ -40,8 +40,8 @@ class AuditResult:
 
     num_scored: predicted tokens in `num_chunks` chunks. comparison: None without a reference.
     seconds: what measuring took, loading included. kv_format: of the pages of K and V. mix: the
-    formats that its weights were loaded in, as tonnage.planner.precision.mix_id names them; empty
-    for those of the file. weights: words for a mix that a plan chose, else empty.
+    formats that its weights were loaded in, as tonnage.planner.quality.precision.mix_id names them;
+    empty for those of the file. weights: words for a mix that a plan chose, else empty.
     """
 
     model: str

@@ -1,5 +1,5 @@
 """How good a model still is: perplexity, and its divergence from a reference, measured."""
 
-from tonnage.quality.cache import cached_audits
+from tonnage.store.audits import cached_audits
 
 __all__ = ["cached_audits"]

@@ -15,11 +15,9 @@ from pathlib import Path
 from tonnage.core.errors import AuditError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, Comparison
-from tonnage.engine import Engine
-from tonnage.headers import read_model
-from tonnage.models.source import ModelSource
-from tonnage.planner.precision import Formats, check_formats, mix_id, precision_formats
-from tonnage.quality.cache import AuditKey
+from tonnage.engine.engine import Engine
+from tonnage.engine.headers import read_model
+from tonnage.planner.quality.precision import Formats, check_formats, mix_id, precision_formats
 from tonnage.quality.chunks import (
     CONTEXT_TOKENS,
     LOGIT_ROWS,
@@ -31,6 +29,8 @@ from tonnage.quality.chunks import (
 )
 from tonnage.quality.interval import exponential, mean_interval, quantile
 from tonnage.quality.vocabulary import require_same
+from tonnage.store.audits import AuditKey
+from tonnage.store.source import ModelSource
 from tonnage.text.tokenizer import Tokenizer
 
 _TEXT_LIMIT_BYTES = 64 << 20

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tonnage.engine import Engine, Span
+from tonnage.engine.engine import Engine, Span
 
 if TYPE_CHECKING:
     from tonnage.quality.rows import Row

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from tonnage.core.errors import OverloadError
 from tonnage.core.units import format_bytes
-from tonnage.scheduler.cache import PageCache
+from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.order import seniority
 from tonnage.scheduler.sequence import Sequence as Paged
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tonnage.scheduler.cache import PageCache, first_seen
+from tonnage.kvcache.page_cache import PageCache, first_seen
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.sequence import Request, Sequence
 

@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 
 from tonnage.core.errors import DeadlineError, TonnageError
-from tonnage.scheduler.cache import PageCache
+from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.events import Events
 from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.load import load_more
+from tonnage.scheduler.loading import load_more
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.pace import Pace, StepTime, most_rows
 from tonnage.scheduler.parts import Ended, Part

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
-from tonnage.scheduler.cache import PageCache, first_seen
-from tonnage.scheduler.prefix import LOST, Match, Node
+from tonnage.kvcache.page_cache import PageCache, first_seen
+from tonnage.kvcache.prefix_tree import LOST, Match, Node
 
 if TYPE_CHECKING:
-    from tonnage.scheduler.load import PrefixLoad
+    from tonnage.kvcache.prefix_load import PrefixLoad
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal
 
-from tonnage.scheduler.prefix import LOST, Node, PrefixTree
+from tonnage.kvcache.prefix_tree import LOST, Node, PrefixTree
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.scheduler.sequence import Sequence
 

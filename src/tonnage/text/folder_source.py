@@ -11,7 +11,7 @@ from typing import Any
 from tonnage._native import JsonFile, TokenizerCore
 from tonnage.core.errors import TokenizerError
 from tonnage.text.pipeline import Pipeline, read_pipeline
-from tonnage.text.tokenizer import CONTROL, Special, require_ids
+from tonnage.text.special import CONTROL, Special, require_ids
 
 _USER_DEFINED = 4
 _EATS_BEFORE = 1

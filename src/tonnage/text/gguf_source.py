@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from tonnage._native import TokenizerCore
 from tonnage.core.errors import TokenizerError
 from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
-from tonnage.text.tokenizer import Special
+from tonnage.text.special import Special
 
 _PREFIX = "tokenizer.ggml."
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")

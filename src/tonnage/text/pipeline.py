@@ -6,7 +6,7 @@ from typing import Any
 
 from tonnage.core.errors import TokenizerError
 from tonnage.text.pretokenizers import DIGITS, GPT2
-from tonnage.text.tokenizer import require_ids
+from tonnage.text.special import require_ids
 
 _SPACE_MARK = "\u2581"
 _NORMAL_FORMS = ("NFC", "NFD", "NFKC", "NFKD")

@@ -20,7 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tonnage.core.errors import ChatTemplateError
-from tonnage.text.template import MAX_OUTPUT_CHARS
+from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
 
 _MAX_RANGE = 10_000
 _MAX_INTEGER = 100_000  # as a width, a count or an exponent

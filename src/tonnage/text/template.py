@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tonnage.core.errors import ChatTemplateError
+from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_TEMPLATE_CHARS = 1 << 17
-MAX_OUTPUT_CHARS = 1 << 24
 
 
 class ChatTemplate:

@@ -2,12 +2,12 @@
 
 import os
 from codecs import getincrementaldecoder
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import TokenizerError
+from tonnage.text.special import CONTROL, Special
 
 if TYPE_CHECKING:
     from tonnage._native import TokenizerCore
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # noncharacter, which no text that is exchanged holds (Unicode, section 23.7).
 MARK = "\ufdd0"
 _MARK_BYTES = MARK.encode()
-CONTROL = 3  # token type of GGUF
 _WINDOW_BYTES = 1 << 14
 _TOKENS_AT_ONCE = 64
 _UNKNOWN = 2
@@ -26,24 +25,6 @@ _END_TEXTS = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>",
     "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<turn|>",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Special:
-    """What surrounds a text, and which tokens mean something.
-
-    prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files
-    name as ends. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
-    strips_space: decoding drops the one space that encoding put in front.
-    """
-
-    prefix: tuple[int, ...] = ()
-    suffix: tuple[int, ...] = ()
-    bos_id: int | None = None
-    end_ids: frozenset[int] = frozenset()
-    normal_form: str | None = None
-    strips_space: bool = False
-    chat_template: str | None = None
 
 
 class Tokenizer:
@@ -222,11 +203,3 @@ def utf8(text: str) -> bytes:
     except UnicodeEncodeError:
         # Pairs of surrogates become what they stand for, single ones U+FFFD.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
-def require_ids(ids: Collection[object], name: str) -> list[int]:
-    """Return `ids` as integers; raises TokenizerError naming the field they came from."""
-    for value in ids:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
-            raise TokenizerError(f"'{name}' holds {value!r:.80}, which is no token id.")
-    return [value for value in ids if isinstance(value, int)]

@@ -1,0 +1,1 @@
+"""What carries a plan out: one package per kind of device."""

@@ -1,0 +1,1 @@
+"""The CPU: an arena, weights streamed into it, and one native call per step."""

@@ -1,0 +1,165 @@
+"""The executor: a plan lowered to the native program, one native call per step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tonnage._native import Arena, Executor, Program, Sampled, Sampler, draw
+from tonnage.backends.cpu.loading import WeightArgs, load_weights, weight_args
+from tonnage.core.plan import Plan, StepPlan
+from tonnage.machine.release import release_pages
+
+# Who draws, from which of a step's logit rows, and how many of the best to report with log
+# probabilities: -1 for none at all.
+Row = tuple[Sampler, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
+
+    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63, or -1 where all of
+    them are behind the group's window at `position`, that of the first row.
+    """
+
+    pages: list[list[int]]
+    num_rows: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class PooledRows:
+    """Rows of a step, of one sequence, whose hidden states are added to the sum of `slot`.
+
+    begins: the sum starts anew with them.
+    """
+
+    first_row: int
+    num_rows: int
+    slot: int
+    begins: bool
+
+
+class Runtime:
+    """A loaded model: arena, program and threads. Close it to give the memory back."""
+
+    def __init__(self, plan: Plan, isa: str, progress: Callable[[int], None] | None = None) -> None:
+        """Allocate the arena of `plan`, build its program and stream the weights in."""
+        self.plan = plan
+        self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
+        self.arena_address = self._arena.address
+        self._executor: Executor | None = Executor(isa, plan.threads)
+        self._program: Program | None = build_program(plan, self._arena)
+        load_weights(plan, self._arena, self._program, self._executor, progress)
+
+    def step(
+        self,
+        tokens: list[int],
+        spans: list[Span],
+        logit_rows: list[int],
+        pooled: Sequence[PooledRows] = (),
+    ) -> None:
+        """Run one step over all spans' rows in order; logits of `logit_rows` (ascending) are kept.
+
+        KV of the rows is written into the spans' pages. pooled: ascending too, of slots below the
+        plan's concurrency, without logit rows. Without logit rows the head is not read. Releases
+        the GIL.
+        """
+        assert self._executor is not None
+        assert self._program is not None
+        triples = [(span.pages, span.num_rows, span.position) for span in spans]
+        sums = [(rows.first_row, rows.num_rows, rows.slot, rows.begins) for rows in pooled]
+        self._executor.run(self._program, tokens, triples, logit_rows, sums)
+
+    def pooled(self, slot: int) -> bytes:
+        """Return the sum of a slot: float64 of d_model elements, as bytes.
+
+        A hidden state is what the head reads: the residual stream after the final norm, float32.
+        """
+        assert self._arena is not None
+        row_bytes = 8 * self.plan.d_model
+        return self._arena.read(self.plan.pooled_offset + slot * row_bytes, row_bytes)
+
+    def logits(self, index: int) -> bytes:
+        """Return float32 logits of the last step's `index`-th logit row, as bytes."""
+        assert self._arena is not None
+        row_bytes = 4 * self.plan.vocab_size
+        return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
+
+    def draw(self, rows: list[Row], drawn: list[Sampled | str]) -> None:
+        """Draw from logit rows of the last step, which are overwritten; the threads share the rows.
+
+        drawn: extended by one entry per row, in their order: what was drawn, or why the logits are
+        no distribution. A list of the caller's, so that an interrupt behind the call loses nothing:
+        samplers have counted by then. A sampler or a row comes once. Releases the GIL.
+        """
+        assert self._arena is not None
+        assert self._executor is not None
+        plan = self.plan
+        draw(self._executor, self._arena, plan.logits_offset, plan.vocab_size, rows, drawn)
+
+    def read_page(self, group: int, page: int) -> bytes:
+        """Return the bytes of a KV page of `group`."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        return self._arena.read(kv.offset + page * kv.page_stride, kv.page_stride)
+
+    def write_page(self, group: int, page: int, data: bytes) -> None:
+        """Replace a KV page of `group` by what `read_page` gave."""
+        assert self._arena is not None
+        kv = self.plan.kv.groups[group]
+        assert len(data) == kv.page_stride
+        self._arena.write(kv.offset + page * kv.page_stride, data)
+
+    def copy_page(self, group: int, source: int, target: int) -> None:
+        """Copy a KV page of `group`."""
+        self.write_page(group, target, self.read_page(group, source))
+
+    def release_pages(self, group: int, pages: list[int]) -> None:
+        """Give the memory of KV pages back to the system; they read as zero afterwards."""
+        kv = self.plan.kv.groups[group]
+        begin = self.arena_address + kv.offset
+        release_pages(begin, kv.page_stride, pages)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        assert self._executor is not None
+        return self._executor.isa
+
+    @property
+    def thread_scratch_bytes(self) -> int:
+        """Bytes that the threads' own scratch takes."""
+        assert self._executor is not None
+        return self._executor.scratch_bytes
+
+    def close(self) -> None:
+        """Give arena and threads back; the runtime cannot be used afterwards."""
+        self._program = None
+        self._executor = None
+        self._arena = None
+
+
+def build_program(plan: Plan, arena: Arena) -> Program:
+    """Return the native program of the plan's steps."""
+    groups = [(group.num_pages, group.window) for group in plan.kv.groups]
+    program = Program(arena, plan.vocab_size, groups, plan.max_rows)
+    weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
+    for step in plan.steps:
+        getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))
+    return program
+
+
+def _native_args(
+    step: StepPlan, weights: dict[str, WeightArgs], max_rows: int
+) -> dict[str, object]:
+    args = dict(step.args)
+    for key in ("table", "gate", "up"):
+        if isinstance(args.get(key), str):
+            args[key] = weights[args[key]]
+    for key in ("input", "out", "kv"):
+        if isinstance(args.get(key), list):
+            args[key] = tuple(args[key])
+    if step.op == "matmul":
+        args["parts"] = [(weights[name], bias, column) for name, bias, column in args["parts"]]
+        args["out_rows"] = args["out_rows"] or max_rows
+    return args

@@ -1,0 +1,1 @@
+"""How fast a loaded model is, beside what the machine can do."""

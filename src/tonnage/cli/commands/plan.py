@@ -1,0 +1,222 @@
+"""`tonnage plan`: what a model takes, from its headers, here or on hardware that is not here."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tonnage.cli.choosing import choice_here, own_budget, wishes_of
+from tonnage.cli.render.choice_words import quality_lines, rejected_lines
+from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
+from tonnage.cli.render.plan_table import render_chart, render_plan
+from tonnage.cli.render.terminal import LateProgress
+from tonnage.core.hardware import Device, Hardware
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.quality import AuditResult
+from tonnage.planner.cost.forecast import Forecast
+from tonnage.planner.quality.measured import audit_of
+from tonnage.planner.search.alternatives import Neighbour
+from tonnage.planner.search.budget import Budget, device_budget
+from tonnage.planner.search.candidate import Speed
+from tonnage.planner.search.choose import Choice, choose, require_fit
+from tonnage.planner.search.relaxations import binding_item
+from tonnage.store.source import ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A plan and what it was made for; device: None for this machine.
+
+    audits: all of the model; measured: the one of just what was chosen.
+    """
+
+    model: str
+    choice: Choice
+    budget: Budget
+    audits: Sequence[AuditResult] = ()
+    measured: AuditResult | None = None
+    device: Device | None = None
+
+
+def plan(args: Namespace) -> int:
+    """Print the plan that `args` ask for; return 0. Raises BudgetError when it does not fit.
+
+    With --json a refused plan is an answer like any other.
+    """
+    if args.machines:
+        from tonnage.cli.commands.machines import print_machines
+
+        print_machines(as_json=args.json)
+        return 0
+    answers, catalog = _answers(args)
+    if args.svg is not None:
+        from tonnage.cli.render.plan_svg import render_svg
+
+        first = answers[0]
+        picture = render_svg(first.model, first.choice.plan, first.budget.num_bytes)
+        args.svg.write_text(picture, "utf-8")
+    if args.json:
+        import json
+
+        objects = [_with_machine(answer, catalog) for answer in answers]
+        print(json.dumps(objects[0] if len(objects) == 1 else {"machines": objects}))
+        return 0
+    draw = render_chart if args.explain else render_plan
+    for number, answer in enumerate(answers):
+        lines = ["" for _ in range(min(number, 1))]
+        lines.append(draw(answer.model, answer.choice.plan, answer.budget.num_bytes))
+        lines += ["", *_quality(answer), *_speed(answer, catalog)]
+        print("\n".join([*lines, *rejected_lines(answer.choice)]), flush=True)
+    for answer in answers:
+        require_fit(answer.choice, answer.budget)
+    return 0
+
+
+def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
+    from tonnage.engine.headers import read_spec
+    from tonnage.store.catalog import open_catalogs
+    from tonnage.store.source import resolve
+
+    catalogs = open_catalogs(args.catalog, os.environ)
+    devices, catalog = _devices(args.machine)
+    # Budgets first: a wrong one is said before anything is pulled.
+    budgets = [device_budget(device, args.memory) for device in devices] or [own_budget(args)]
+    progress = LateProgress(sys.stderr)
+    source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
+    spec = read_spec(source)
+    if catalog is None:
+        return [_here(args, source, spec, budgets[0])], None
+    pairs = zip(devices, budgets, strict=True)
+    return [_there(args, source, spec, catalog, *pair) for pair in pairs], catalog
+
+
+def _devices(wanted: Sequence[str]) -> tuple[list[Device], Hardware | None]:
+    if not wanted:
+        return [], None
+    from tonnage.machine.hardware import find_device, load_shipped
+
+    catalog = load_shipped()
+    return [find_device(catalog, name) for name in wanted], catalog
+
+
+def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
+    from tonnage.store.audits import cached_audits
+
+    audits = cached_audits(source.path)
+    choice = choice_here(args, spec, budget, audits)
+    measured = audit_of(spec, choice.workload, audits)
+    return Answer(source.name, choice, budget, audits, measured)
+
+
+def _there(
+    args: Namespace,
+    source: ModelSource,
+    spec: ModelSpec,
+    catalog: Hardware,
+    device: Device,
+    budget: Budget,
+) -> Answer:
+    from dataclasses import replace
+
+    from tonnage.machine.host import read_machine
+    from tonnage.planner.cost.whatif import speed_on
+
+    prior = catalog.prior
+    assert prior is not None
+    # One thread: how many this machine has says nothing about another.
+    wishes = replace(wishes_of(args), threads=args.threads or 1)
+    choice = choose(
+        spec, read_machine(), wishes, budget, lambda made: speed_on(made, device, prior)
+    )
+    return Answer(source.name, choice, budget, device=device)
+
+
+def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
+    values = result(answer)
+    if answer.device is not None and catalog is not None:
+        from tonnage.cli.commands.machines import machine_json
+
+        values["machine"] = machine_json(answer.choice.plan, answer.device, catalog)
+    return values
+
+
+def _quality(answer: Answer) -> Iterator[str]:
+    yield from quality_lines(answer.choice, answer.audits, answer.measured)
+
+
+def _speed(answer: Answer, catalog: Hardware | None) -> Iterator[str]:
+    if answer.device is not None and catalog is not None:
+        from tonnage.cli.commands.machines import machine_lines
+
+        yield from machine_lines(answer.choice.plan, answer.device, catalog)
+        return
+    expected = answer.choice.forecast
+    yield render_forecast(expected if isinstance(expected, Forecast) else None)
+
+
+def result(answer: Answer) -> dict[str, Any]:
+    """Return the object of `--json`; a refused plan also says what binds and what would fit.
+
+    weights: every tensor as it lies in memory, in the order of execution, its padding included;
+    the item of that name also has the angles and the rest of the last huge page. forecast: null
+    where this machine was not measured.
+    """
+    choice, made = answer.choice, answer.choice.plan
+    matrices = [(m.offset, m.name, m.format, m.nbytes) for m in made.matrices]
+    vectors = [(v.offset, v.name, "F32", v.nbytes) for v in made.vectors]
+    values: dict[str, Any] = {
+        "model": answer.model,
+        "accepted": choice.accepted,
+        "budget_bytes": answer.budget.num_bytes,
+        "budget_origin": answer.budget.origin,
+        "total_bytes": made.total_bytes,
+        "items": [
+            {"name": i.name, "kind": i.kind, "planned_bytes": i.planned_bytes} for i in made.items
+        ],
+        "weights": [
+            {"tensor": name, "format": form, "bytes": nbytes}
+            for _, name, form, nbytes in sorted(matrices + vectors)
+        ],
+        "kv_format": made.kv.format,
+        "context_tokens": made.context_tokens,
+        "concurrency": made.concurrency,
+        "threads": made.threads,
+        "step_rows": made.max_rows,
+        "forecast": _forecast(choice.forecast),
+        "quality": {**asdict(choice.quality), "max_kld": choice.wishes.max_kld},
+        "audits": [asdict(audit) for audit in answer.audits],
+        "rejected": [_neighbour(one) for one in choice.rejected],
+    }
+    if not choice.accepted:
+        values["shortfall_bytes"] = made.total_bytes - answer.budget.num_bytes
+        values["binding_item"] = binding_item(made).name
+        values["concessions"] = [asdict(one) for one in choice.concessions]
+    return values
+
+
+def _forecast(forecast: Speed | None) -> dict[str, Any] | None:
+    if forecast is None or isinstance(forecast, Forecast):
+        return forecast_values(forecast)
+    return {
+        "decode_tokens_per_s": forecast.decode_tokens_per_s,
+        "prefill_tokens_per_s": forecast.prefill_tokens_per_s,
+        "time_to_first_token_ns": forecast.time_to_first_token_ns,
+        "bottleneck": forecast.bottleneck,
+    }
+
+
+def _neighbour(one: Neighbour) -> dict[str, Any]:
+    return {
+        "change": one.change,
+        "reason": one.reason,
+        "total_bytes": one.total_bytes,
+        "forecast": _forecast(one.forecast),
+        "quality": asdict(one.quality),
+        "weights": one.weights,
+        "context_tokens": one.context_tokens,
+        "kv_format": one.kv_format,
+        "step_rows": one.step_rows,
+        "threads": one.threads,
+    }

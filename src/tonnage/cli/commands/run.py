@@ -1,0 +1,173 @@
+"""`tonnage run`: one answer, or a chat."""
+
+import sys
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from tonnage.cli.opening import open_engine
+from tonnage.cli.render.terminal import printable
+from tonnage.core.errors import RequestError
+from tonnage.core.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from tonnage.core.slowdown import Fault
+    from tonnage.engine.engine import Engine
+    from tonnage.engine.generation import Generation
+
+_SAMPLING = (
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "seed", "logprobs",
+)  # fmt: skip
+
+
+def run(args: Namespace) -> int:
+    """Answer the prompt of `args`, or chat; return the exit code."""
+    options = sampling_options(args)
+    prompt = _prompt(args)
+    _check(args, prompt)
+    begin = time.perf_counter_ns()
+    with open_engine(args) as engine:
+        load_ns = time.perf_counter_ns() - begin
+        if prompt is None:
+            from tonnage.cli.commands.chat import Chat
+
+            return Chat(engine, options, system=args.system, raw=args.raw).loop()
+        answer = engine.generate(
+            _messages(args.system, prompt), options, raw=args.raw, on_fault=report_fault
+        )
+        if args.json:
+            answer.complete()
+            _print_json(result(engine, answer, load_ns), engine if args.ledger else None)
+        else:
+            stream_out(answer)
+            if args.ledger:
+                print("\n" + _after(engine, answer))
+    return 0
+
+
+def report_fault(fault: "Fault") -> None:
+    """Say on stderr why this machine is slower than it was measured to be."""
+    begin = "\n" if sys.stderr.isatty() else ""
+    print(
+        f"{begin}tonnage: This machine is slower than it was measured: {fault.sentence}.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _after(engine: "Engine", answer: "Generation") -> str:
+    """Return the ledger, the share of the bandwidth, and forecast beside fact."""
+    from tonnage.cli.render.forecast_lines import render_comparison
+    from tonnage.cli.render.plan_table import render_ledger
+
+    lines = [render_ledger(engine.ledger()), ""]
+    speed = answer.decode_tokens_per_s
+    share = engine.expectation.bandwidth_share(speed, _middle(answer))
+    if share is not None and speed:
+        lines.append(f"{'bandwidth share':26} {share:11.0%}  bytes touched per token over the best")
+    expected = engine.expectation.forecast(_computed(answer), _middle(answer))
+    lines.append(render_comparison(expected, answer.time_to_first_token_ns, speed))
+    return "\n".join(lines)
+
+
+def _computed(answer: "Generation") -> int:
+    return len(answer.prompt) - answer.num_cached_tokens
+
+
+def _middle(answer: "Generation") -> int:
+    return len(answer.prompt) + len(answer.tokens) // 2
+
+
+def sampling_options(args: Namespace) -> SamplingOptions:
+    """Return what `args` say about sampling. Raises RequestError for values out of range."""
+    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    return SamplingOptions(**given, stop=tuple(args.stop or ()))
+
+
+def stream_out(answer: "Generation") -> None:
+    """Print the answer as it comes, and end its line."""
+    for piece in answer:
+        sys.stdout.write(printable(piece, sys.stdout))
+        sys.stdout.flush()
+    print(flush=True)
+
+
+def _prompt(args: Namespace) -> str | None:
+    """Return the prompt, from stdin for `-` or when that is no terminal; None asks for a chat."""
+    if args.prompt not in (None, "-"):
+        return str(args.prompt)
+    if args.prompt is None and sys.stdin is not None and sys.stdin.isatty():
+        return None
+    if sys.stdin is None:
+        raise RequestError("There is no prompt and no stdin to read one from; give a PROMPT.")
+    text = sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+    if not text:
+        raise RequestError("The prompt from stdin is empty; pipe some text in or give a PROMPT.")
+    return text
+
+
+def _check(args: Namespace, prompt: str | None) -> None:
+    if args.raw and args.system is not None:
+        raise RequestError(
+            "--system needs the chat template that --raw leaves out; drop one of them."
+        )
+    if args.json and prompt is None:
+        raise RequestError("--json answers one prompt; give a PROMPT or pipe one in.")
+    if args.ledger and prompt is None:
+        raise RequestError("--ledger comes after one answer; give a PROMPT or pipe one in.")
+    if args.logprobs is not None and not args.json:
+        raise RequestError("--logprobs prints through --json only; add it.")
+
+
+def _messages(system: str | None, prompt: str) -> str | list[dict[str, str]]:
+    if system is None:
+        return prompt
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def _print_json(values: dict[str, Any], measured: "Engine | None") -> None:
+    import json
+
+    ledger = {} if measured is None else measured.ledger().to_dict()
+    print(json.dumps({**values, **ledger}))
+
+
+def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, Any]:
+    """Return the object of `--json`.
+
+    tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
+    from its start. logprobs (when asked for): one entry per token, natural logarithms.
+    """
+    from tonnage.cli.render.forecast_lines import fault_values, forecast_values
+    from tonnage.machine.memory_use import peak_rss_bytes
+
+    values: dict[str, Any] = {
+        "model": engine.source.name,
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "num_prompt_tokens": len(answer.prompt),
+        "num_cached_tokens": answer.num_cached_tokens,
+        "num_generated_tokens": len(answer.tokens),
+        "finish_reason": answer.finish_reason,
+        "seed": answer.seed,
+        "isa": engine.runtime.isa,
+        "threads": engine.plan.threads,
+        "load_ns": load_ns,
+        "time_to_first_token_ns": answer.time_to_first_token_ns,
+        "decode_tokens_per_s": answer.decode_tokens_per_s,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "bandwidth_share": engine.expectation.bandwidth_share(
+            answer.decode_tokens_per_s, _middle(answer)
+        ),
+        "forecast": forecast_values(
+            engine.expectation.forecast(_computed(answer), _middle(answer))
+        ),
+        "slowdown": fault_values(engine.expectation.faults),
+    }
+    if answer.options.logprobs is not None:
+        values["logprobs"] = [
+            {"token": one.token_id, "logprob": one.logprob, "top": [list(pair) for pair in one.top]}
+            for one in answer.logprobs
+        ]
+    return values

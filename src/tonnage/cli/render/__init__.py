@@ -1,0 +1,1 @@
+"""Tables, charts and sentences that commands print."""

@@ -1,0 +1,95 @@
+"""A choice in words: what it costs in quality, how fast it should be, what had to give way."""
+
+from collections.abc import Iterator, Sequence
+
+from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.units import format_bytes
+from tonnage.planner.search.alternatives import Neighbour, weights_words
+from tonnage.planner.search.choose import Choice
+
+_CHANGE = 26
+
+
+def given_up(choice: Choice) -> str:
+    """Return what was not stated and is less than usual, as a sentence; empty when nothing is."""
+    wishes, workload, parts = choice.wishes, choice.workload, []
+    if wishes.weights_open and workload.formats:
+        parts.append(f"weights at {weights_words(choice.plan)}")
+    if workload.kv_format != choice.usual_kv_format:
+        parts.append(f"KV pages in {workload.kv_format}")
+    if parts:
+        parts[-1] += f", {quality_words(choice.quality)}"
+    usual = choice.usual_context_tokens
+    if wishes.context is None and workload.context_tokens < usual:
+        parts.append(f"a context of {workload.context_tokens:,} tokens instead of {usual:,}")
+    return f"To fit the budget: {'; '.join(parts)}." if parts else ""
+
+
+def quality_words(quality: PlanQuality) -> str:
+    """Return how far the model lies from its file, and how well that is known."""
+    if quality.basis == "exact":
+        return "the file as it stands"
+    distance = f"mean KL divergence {quality.mean_kld:.2g} nats from the file"
+    if quality.basis == "measured":
+        return f"{distance}, measured (estimated {quality.estimated_kld or 0.0:.2g})"
+    return f"{distance} (estimate, within a factor of {quality.factor:.2g} in 9 of 10)"
+
+
+def quality_lines(
+    choice: Choice, audits: Sequence[AuditResult], measured: AuditResult | None
+) -> Iterator[str]:
+    """Yield the lines below the items: weights, and how good the model still is.
+
+    audits: all of the model; measured: the one of just what was chosen.
+    """
+    quality = choice.quality
+    yield f"formats: {weights_words(choice.plan)}"
+    yield f"quality: {quality_words(quality)}"
+    for audit in audits[:2] if quality.basis != "measured" and not choice.workload.formats else ():
+        if audit.mix == "":
+            yield f"  {_audited(audit)}"
+    if quality.basis == "measured" and measured is not None:
+        yield f"  {_interval(measured)}"
+        if quality.mean_kld > choice.wishes.max_kld:
+            yield (
+                f"  beyond the bound of {choice.wishes.max_kld:g}, which is kept by estimates; "
+                "state a lower --quality or more --memory"
+            )
+
+
+def rejected_lines(choice: Choice) -> Iterator[str]:
+    """Yield a table of the plans that were rejected, at most 100 columns wide."""
+    if choice.rejected:
+        yield ""
+        yield f"{'rejected':{_CHANGE}} {'bytes':>10} {'tokens/s':>8} {'nats':>8}  why"
+        yield from (_neighbour(one) for one in choice.rejected)
+
+
+def _audited(audit: AuditResult) -> str:
+    against = audit.comparison
+    words = f"measured with {audit.kv_format} pages:"
+    if against is None:
+        return f"{words} perplexity {audit.perplexity.value:.2f} on {audit.text[-40:]}"
+    return f"{words} {against.mean_kld.value:.2g} nats from {against.reference[-40:]}"
+
+
+def _interval(audit: AuditResult) -> str:
+    against = audit.comparison
+    assert against is not None
+    kld = against.mean_kld
+    spread = "" if kld.low is None else f"95 % interval {kld.low:.2g} to {kld.high or 0.0:.2g}, "
+    chunks = f"{audit.num_chunks} chunk{'s' * (audit.num_chunks > 1)}"
+    same = f"{against.top1_agreement:.1%} of tokens the same"
+    return f"{spread}{same}, in {chunks} of {audit.text[-30:]}"
+
+
+def _neighbour(one: Neighbour) -> str:
+    speed = "" if one.forecast is None else _rate(one.forecast.decode_tokens_per_s)
+    return (
+        f"{one.change:{_CHANGE}} {format_bytes(one.total_bytes):>10} {speed:>8} "
+        f"{one.quality.mean_kld:8.2g}  {one.reason}"
+    )
+
+
+def _rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.3g}"

@@ -1,0 +1,55 @@
+"""A model's headers and tokenizer, whatever form it comes in; never its weights."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tonnage.core.errors import FileFormatError
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.units import format_bytes
+from tonnage.formats.gguf import GgufFile
+from tonnage.models.registry import spec_from_gguf, spec_from_hf
+from tonnage.store.source import ModelSource
+from tonnage.text.facts import facts_of_folder, facts_of_gguf
+from tonnage.text.tokenizer import Tokenizer
+
+_CONFIG_LIMIT_BYTES = 1 << 20
+
+
+def read_spec(source: ModelSource) -> ModelSpec:
+    """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
+    if source.form == "gguf":
+        with GgufFile.open(str(source.path)) as file:
+            return _spec_of(file)
+    from tonnage.formats.safetensors import open_safetensors
+
+    config = read_config(source.path / "config.json")
+    spec = spec_from_hf(config, open_safetensors(source.path))
+    return replace(spec, text=facts_of_folder(source.path))
+
+
+def _spec_of(file: GgufFile) -> ModelSpec:
+    spec = spec_from_gguf(file.metadata, file.catalog)
+    return replace(spec, text=facts_of_gguf(file.metadata))
+
+
+def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
+    """Read the headers of a model and its tokenizer; no weights."""
+    if source.form == "gguf":
+        with GgufFile.open(str(source.path)) as file:
+            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
+    return read_spec(source), Tokenizer.from_folder(source.path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
+    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
+        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
+    if not isinstance(config, dict):
+        raise FileFormatError(f"{path} holds no JSON object; download it again.")
+    return config

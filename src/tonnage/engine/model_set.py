@@ -1,0 +1,219 @@
+"""Several models in one process under one budget: what each takes, before any of them is loaded.
+
+The process itself (interpreter, libraries, server) counts once. Every model gets one plan for good,
+so that its context and its weights do not depend on which others are in memory;
+`tonnage.planner.models.placement` makes them.
+"""
+
+import gc
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from tonnage.core.errors import RequestError
+from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
+from tonnage.core.nearest import did_you_mean
+from tonnage.core.plan import SHARED_ITEMS, Item
+from tonnage.core.quality import PlanQuality
+from tonnage.engine.engine import THIS_PROCESS, Engine
+from tonnage.engine.expectation import measured_rates, predictor
+from tonnage.engine.headers import read_spec
+from tonnage.engine.opening import OpenOptions
+from tonnage.machine.host import read_machine
+from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
+from tonnage.machine.release import return_free_memory
+from tonnage.planner.models.placement import Joint, Member, plan_several
+from tonnage.planner.search.budget import choose_budget
+from tonnage.planner.search.choose import Choice
+from tonnage.store.audits import known_audits
+from tonnage.store.source import ModelSource
+
+_INTERPRETER = "interpreter and libraries"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that can be loaded.
+
+    context_tokens, pages_tokens: of one answer, and of all at once. resident_bytes, loading_bytes:
+    what it takes of its own once it is loaded, and while it is, which is the sum of items.
+    memory_bytes: of the whole process, as its plan sees it. together: beside all others of which
+    that is true; else it is loaded in place of in_place_of of them. options: all that its plan
+    chose.
+    """
+
+    name: str
+    source: ModelSource
+    pinned: bool
+    context_tokens: int
+    pages_tokens: int
+    resident_bytes: int
+    loading_bytes: int
+    memory_bytes: int
+    items: tuple[Item, ...]
+    quality: PlanQuality
+    together: bool
+    in_place_of: int
+    start: Start
+    options: OpenOptions
+
+    def open(self, on_load: Callable[[int, int], None] | None = None) -> Engine:
+        """Load the model by the plan that was offered.
+
+        Raises what `Engine.load` does, BudgetError when its file has grown since.
+        """
+        return Engine.load(
+            self.source, self.memory_bytes, self.options, self.start, on_load=on_load
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """All models of a process. process_bytes: of it without models, server_bytes of that.
+
+    all_together_bytes: the least of the whole process with which all models are side by side.
+    """
+
+    offers: tuple[Offer, ...]
+    budget_bytes: int
+    process_bytes: int
+    server_bytes: int
+    all_together_bytes: int
+    start: Start
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What all models in memory may take together."""
+        return self.budget_bytes - self.process_bytes
+
+    @property
+    def most_bytes(self) -> int:
+        """What the process may come to, whichever models are asked for."""
+        if not all(offer.together for offer in self.offers):
+            return self.budget_bytes  # who takes turns meets whoever bytes allow
+        held = most = 0
+        # Pinned ones are loaded first, and then stay.
+        for offer in (one for one in self.offers if one.pinned):
+            most = max(most, held + offer.loading_bytes)
+            held += offer.resident_bytes
+        loose = [offer for offer in self.offers if not offer.pinned]
+        held += sum(offer.resident_bytes for offer in loose)
+        buffers = max((one.loading_bytes - one.resident_bytes for one in loose), default=0)
+        return self.process_bytes + max(most, held + buffers)
+
+    def ledger(
+        self, engines: Mapping[str, Engine], placed: Mapping[str, int], server_now_bytes: int
+    ) -> Ledger:
+        """Return every item of the process, planned and now.
+
+        engines: open ones by name. placed: weights in place of those that are being loaded.
+        server_now_bytes: what the server's imports have grown the process by.
+        """
+        now = self.start.anonymous_bytes + file_and_shared_bytes()
+        rest = self.process_bytes - self.server_bytes
+        entries = [_entry("", _INTERPRETER, rest, now, "pages")]
+        if self.server_bytes:
+            entries.append(_entry("", "server", self.server_bytes, server_now_bytes, "growth"))
+        # One of several loads at a time, so their buffers are never there together.
+        alone = len(self.offers) == 1
+        for name, engine in engines.items():
+            own = (entry for entry in engine.own_entries() if alone or entry.kind != "load")
+            entries += [replace(entry, model=name) for entry in own]
+        by_name = {offer.name: offer for offer in self.offers}
+        for name, num_bytes in placed.items():
+            entries.append(_entry(name, "loading", by_name[name].loading_bytes, num_bytes, "owner"))
+        return Ledger(tuple(entries), self.budget_bytes, rss_bytes(), peak_rss_bytes())
+
+
+def release() -> None:
+    """Give the memory of models that were closed back to the system, whatever still hints at it."""
+    gc.collect()
+    return_free_memory()
+
+
+def _entry(model: str, name: str, planned: int, now: int, how: Measure) -> Entry:
+    return Entry(name, "load" if model else "host", planned, now, now, how, model)
+
+
+def make_roster(
+    models: Mapping[str, ModelSource],
+    memory: str | int | None,
+    options: OpenOptions,
+    *,
+    pinned: Collection[str] = (),
+    on_choice: Callable[[str, Choice], None] | None = None,
+    process: ProcessLedger = THIS_PROCESS,
+) -> Roster:
+    """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
+
+    options: of every model. pinned: names of those that stay in memory. on_choice is told what was
+    chosen for each. process: where open engines are counted. Raises RequestError for an unknown
+    name, BudgetError with the numbers when the smallest plans of the pinned models and of any one
+    other do not fit together.
+    """
+    for name in pinned:
+        if name not in models:
+            raise RequestError(f"There is no model {name!r} to pin{did_you_mean(name, models)}")
+    machine = read_machine()
+    budget = choose_budget(machine, memory, rss_bytes())
+    start = Start.of(process)
+    members = {
+        name: _member(source, options, pinned=name in pinned) for name, source in models.items()
+    }
+    joint = plan_several(
+        members, machine, budget, predictor(measured_rates(machine)),
+        resident_bytes=start.resident_bytes,
+    )  # fmt: skip
+    if on_choice is not None:
+        for name, placed in joint.placed.items():
+            on_choice(name, placed.choice)
+    offers = (
+        _offer(name, source, joint, options, start, pinned=name in pinned)
+        for name, source in models.items()
+    )
+    return Roster(
+        tuple(offers), budget.num_bytes, joint.process_bytes, options.serving.server_bytes,
+        joint.all_together_bytes, start,
+    )  # fmt: skip
+
+
+def _member(source: ModelSource, options: OpenOptions, *, pinned: bool) -> Member:
+    spec = read_spec(source)
+    return Member(spec, options.wishes(spec), known_audits(source.path), pinned)
+
+
+def _offer(
+    name: str,
+    source: ModelSource,
+    joint: Joint,
+    options: OpenOptions,
+    start: Start,
+    *,
+    pinned: bool,
+) -> Offer:
+    placed = joint.placed[name]
+    chosen, plan, need = placed.choice.workload, placed.choice.plan, placed.need
+    stated = replace(
+        options,
+        threads=chosen.threads,
+        context=chosen.context_tokens,
+        precision=None,
+        formats=dict(chosen.formats),
+        kv_format=chosen.kv_format,
+        step_rows=chosen.max_rows,
+    )
+    return Offer(
+        name=name,
+        source=source,
+        pinned=pinned,
+        context_tokens=chosen.context_tokens,
+        pages_tokens=plan.kv.groups[0].num_pages * plan.kv.page_tokens,
+        resident_bytes=need.resident_bytes,
+        loading_bytes=need.loading_bytes,
+        memory_bytes=placed.memory_bytes,
+        items=tuple(item for item in plan.items if item.name not in SHARED_ITEMS),
+        quality=placed.choice.quality,
+        together=placed.together,
+        in_place_of=placed.in_place_of,
+        start=replace(start, beside_bytes=0),  # the budget is shared by plans, not by engines
+        options=stated,
+    )

@@ -1,0 +1,362 @@
+"""The loop of steps: executes what the scheduler decides and hands out what was drawn.
+
+Whoever waits for an answer drives: it runs steps for all requests until its own has something. So
+a single answer needs no second thread. Asynchronous readers cannot drive; for them a thread does.
+Only the driver touches scheduler and runtime; everybody else leaves commands in the inbox.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from tonnage._native import Sampled
+from tonnage.backends.cpu.runtime import PooledRows, Row, Runtime, Span
+from tonnage.core.errors import RequestError, TonnageError
+from tonnage.engine.activity import Tempo
+from tonnage.engine.job import AnyJob, Job, PoolJob
+from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduler import Scheduler
+
+_IDLE_S = 0.001
+_IDLE_LOOK_S = 2.0
+
+
+class StepLoop:
+    """Runs the requests of one engine. `close` before the runtime is closed."""
+
+    def __init__(self, runtime: Runtime, make_scheduler: Callable[[], Scheduler]) -> None:
+        """Take a loaded model; make_scheduler: returns one over empty pages."""
+        self._runtime = runtime
+        self._make_scheduler = make_scheduler
+        self.scheduler = make_scheduler()
+        self.tempo = Tempo()
+        self._jobs: dict[int, AnyJob] = {}
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._turn = threading.Condition()
+        self._driving = False
+        self._torn = False
+        self._closed = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.before_step: Callable[[int], None] | None = None
+        self._kv_bytes: int | None = None
+
+    def submit(self, *jobs: AnyJob) -> None:
+        """Queue a request; its refusal comes as job.failure.
+
+        Of several jobs, where the first is refused so are the others.
+        """
+        for job in jobs:
+            job.begin(perf_counter_ns())
+        self.call(lambda: self._enter_all(jobs))
+
+    def cancel(self, job: AnyJob) -> None:
+        """End a request whose answer nobody wants; its pages are free before the next step."""
+        self.call(lambda: self._leave(job))
+
+    def drop(self, job: AnyJob) -> None:
+        """Cancel without waking anybody; safe where garbage is collected, in any thread.
+
+        Event.set takes a lock that the thread it interrupts may hold. A request that is being
+        served keeps the driver awake; one that is not gives way to others anyway.
+        """
+        self._inbox.append(lambda: self._leave(job))
+
+    def taken(self, job: Job) -> None:
+        """Let a request have rows again after its reader has taken pieces."""
+        if job.stalled:
+            self.call(lambda: self._unstall(job))
+
+    def call(self, command: Callable[[], None]) -> None:
+        """Run `command` between two steps, as the driver."""
+        self._inbox.append(command)
+        self._wake.set()
+        if self._closed:
+            self.settle()  # nobody drives any more, and somebody may wait to hear that
+
+    def advance(self, ready: Callable[[], bool]) -> None:
+        """Drive, or wait for whoever drives, until `ready`. Raises RequestError when closed."""
+        while not ready():
+            with self._turn:
+                while self._driving and not ready():
+                    self._turn.wait()
+                if ready():
+                    return
+                self._driving = True
+            busy = self._drive()
+            if not busy and not ready():
+                self._require_open()
+                self._wake.wait(_IDLE_S)
+
+    def settle(self) -> None:
+        """Run what is in the inbox now, if nobody drives; else the driver will."""
+        with self._turn:
+            if self._driving:
+                return
+            self._driving = True
+        try:
+            self._read_inbox()
+        finally:
+            self._hand_over()
+
+    def set_budget(self, num_bytes: int) -> None:
+        """Let all pages take `num_bytes` from now on, whatever fails later; for the driver."""
+        self._kv_bytes = num_bytes
+        self.scheduler.set_budget(num_bytes)
+
+    def start_thread(self) -> None:
+        """Let a thread drive whenever nobody else does."""
+        self._require_open()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="tonnage-steps", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Cancel everything, stop the thread and keep all prefixes in the tier behind memory.
+
+        Nothing happens the second time: the pages are gone then.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._turn:
+            while self._driving:
+                self._turn.wait()
+        self.settle()
+        for job in list(self._jobs.values()):
+            self._fail(job, RequestError("The engine was closed before this answer ended."))
+        self.scheduler.cache.tree.flush()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RequestError("The engine is closed; open it again to ask more of it.")
+
+    def _serve(self) -> None:
+        while not self._closed:
+            self._wake.clear()
+            with self._turn:
+                while self._driving:
+                    self._turn.wait()
+                self._driving = True
+            if not self._drive() and not self._inbox and not self._closed:
+                # Memory limits may change while nobody asks for anything.
+                self._wake.wait(None if self.before_step is None else _IDLE_LOOK_S)
+
+    def _drive(self) -> bool:
+        """Run one step as the driver; return whether there was one. Failures go to the jobs."""
+        try:
+            return self._step()
+        except Exception as error:
+            self._start_over()
+            for job in list(self._jobs.values()):
+                self._fail(job, error)
+            return False
+        except BaseException:
+            # Rows that were pooled and not committed must not be added a second time.
+            if self._torn or any(isinstance(job, PoolJob) for job in self._jobs.values()):
+                self._rebuild()
+            raise
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        with self._turn:
+            self._driving = False
+            self._turn.notify_all()
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            self._torn = True
+            self._inbox.popleft()()
+            self._torn = False
+
+    def _step(self) -> bool:
+        if self._inbox:
+            self.scheduler.set_time(perf_counter_ns())
+            self._read_inbox()
+        begin = perf_counter_ns()
+        self._torn = True
+        if self.before_step is not None:
+            self.before_step(begin)
+        parts = self.scheduler.next_step(begin)
+        self._end_refused()
+        self._torn = False
+        if not parts:
+            return False
+        tokens: list[int] = []
+        spans, logit_rows, pooled = [], [], []
+        for part in parts:
+            first_row = len(tokens)
+            tokens += part.tokens
+            spans.append(Span(part.tables, len(part.tokens), part.position))
+            if part.draws:
+                logit_rows.append(len(tokens) - 1)
+            pooled += _pooled_rows(part, first_row)
+        self._runtime.step(tokens, spans, logit_rows, pooled)
+        self._finish_step(parts, begin)
+        return True
+
+    def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
+        """Draw, commit, and hand out; a step that is interrupted counts as far as it was drawn."""
+        drawn: dict[int, int] = {}
+        failed: list[tuple[Job, Exception]] = []
+        try:
+            self._draw(parts, drawn, failed)
+        except BaseException:
+            parts = [p for p in parts if not p.draws or p.request_id in drawn]
+            raise
+        finally:
+            self._torn = True
+            now = perf_counter_ns()
+            self.scheduler.commit(parts, drawn, now - begin_ns)
+            self.tempo.note(parts, begin_ns, now)
+            for job, error in failed:
+                self._fail(job, error)
+            for request_id, token in drawn.items():
+                self._accept(self._jobs[request_id], token, now)
+            self._end_pooled(parts)
+            self._torn = False
+        if len(parts) == 1 and len(parts[0].tokens) == 1:
+            self._tell_step(parts[0], (now - begin_ns) * 1e-9)
+
+    def _tell_step(self, part: Part, seconds: float) -> None:
+        job = self._jobs.get(part.request_id)
+        if (
+            isinstance(job, Job)
+            and job.on_step is not None
+            and len(job.answer.generation.tokens) > 1
+        ):
+            job.on_step(part.position, seconds)
+
+    def _draw(
+        self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, Exception]]
+    ) -> None:
+        """Draw for all answers; logits or a constraint that fail end their own answer alone."""
+        asked = (self._jobs[part.request_id] for part in parts if part.draws)
+        rows: list[Row] = []
+        jobs: list[Job] = []
+        for index, job in enumerate(job for job in asked if isinstance(job, Job)):
+            try:
+                rows.append(job.answer.row(index))
+                jobs.append(job)
+            except Exception as error:
+                failed.append((job, error))
+        if not rows:
+            return
+        made: list[Sampled | str] = []
+        try:
+            self._runtime.draw(rows, made)
+        finally:
+            for job, one in zip(jobs, made, strict=False):
+                try:
+                    drawn[job.id] = job.answer.take(one)
+                except Exception as error:
+                    failed.append((job, error))
+
+    def _end_pooled(self, parts: list[Part]) -> None:
+        """Hand out the sums of texts that are read to their ends."""
+        for part in parts:
+            job = self._jobs.get(part.request_id)
+            if part.ends and isinstance(job, PoolJob):
+                job.sums = self._runtime.pooled(part.sequence.slot)
+                self._finish(job, "")
+
+    def _accept(self, job: AnyJob, token: int, now_ns: int) -> None:
+        assert isinstance(job, Job)
+        answer = job.answer
+        if not answer.generation.tokens:
+            admitted_ns = self.scheduler.admitted_ns(job.id)
+            answer.started(self.scheduler.num_cached(job.id), admitted_ns)
+        if answer.max_tokens == 0:
+            self._finish(job, answer.end("length"))
+            return
+        job.deliver(token, answer.accept(token, now_ns))
+        if answer.generation.finish_reason is not None:
+            self._finish(job, "")
+        elif job.ahead is not None and len(job.out) >= job.ahead:
+            job.stalled = True
+            self.scheduler.set_stalled(job.id, stalled=True)
+            # A reader that took pieces just before did not see that, and will not say so.
+            if len(job.out) < job.ahead:
+                self._unstall(job)
+        if job.notify is not None:
+            job.notify()
+
+    def _enter_all(self, jobs: tuple[AnyJob, ...]) -> None:
+        self._jobs.update({job.id: job for job in jobs})
+        for job in jobs:
+            refusal = jobs[0].failure
+            if refusal is None:
+                self._enter(job)
+            else:
+                self._fail(job, refusal)
+
+    def _enter(self, job: AnyJob) -> None:
+        self._jobs[job.id] = job
+        try:
+            self._require_open()
+            self.scheduler.submit(job.request(perf_counter_ns()))
+        except TonnageError as error:
+            self._fail(job, error)
+
+    def _leave(self, job: AnyJob) -> None:
+        if not job.ended:
+            self._finish(job, "")
+
+    def _unstall(self, job: Job) -> None:
+        if not job.ended:
+            job.stalled = False
+            job.answer.resume(perf_counter_ns())
+            self.scheduler.set_stalled(job.id, stalled=False)
+
+    def _finish(self, job: AnyJob, text: str) -> None:
+        self.scheduler.finish(job.id)
+        self._jobs.pop(job.id, None)
+        if text and isinstance(job, Job):
+            job.deliver(None, text)
+        job.ended = True
+        if job.notify is not None:
+            job.notify()
+
+    def _fail(self, job: AnyJob, error: BaseException) -> None:
+        job.fail(error)
+        self._finish(job, "")
+
+    def _end_refused(self) -> None:
+        for ended in self.scheduler.take_ended():
+            job = self._jobs[ended.request_id]
+            if ended.error is not None:
+                self._fail(job, ended.error)
+            elif isinstance(job, Job):
+                self._finish(job, job.answer.end("deadline"))
+
+    def _rebuild(self) -> None:
+        """Start over with empty pages after an interruption left them half changed.
+
+        Requests go on: their tokens are computed again, to the same bits.
+        """
+        self._start_over()
+        for job in list(self._jobs.values()):
+            job.stalled = False
+            self._enter(job)
+
+    def _start_over(self) -> None:
+        """Forget all pages, but not how many there may be."""
+        self._torn = False
+        self.scheduler = self._make_scheduler()
+        if self._kv_bytes is not None:
+            self.scheduler.set_budget(self._kv_bytes)
+
+
+def _pooled_rows(part: Part, first_row: int) -> list[PooledRows]:
+    """Return which rows of a part are added up; first_row: of the part in the step."""
+    pooling, slot, count = part.sequence.request.pooling, part.sequence.slot, len(part.tokens)
+    if pooling == "mean":
+        return [PooledRows(first_row, count, slot, part.position == 0)]
+    if pooling == "last" and part.ends:
+        return [PooledRows(first_row + count - 1, 1, slot, begins=True)]
+    return []

@@ -1,0 +1,1 @@
+"""Pages of keys and values: pools, the prefix tree over them, and the tier on disk."""

@@ -1,0 +1,1 @@
+"""What fewer bits cost: estimates, measured figures, and the allocation of formats."""

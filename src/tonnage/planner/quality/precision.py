@@ -1,0 +1,220 @@
+"""Which format each matrix takes: what it may become, and the mix that loses least under a budget.
+
+A matrix only ever goes down a ladder of formats that loading can quantize to. Loss is that of
+`tonnage.planner.quality.estimate`, a sum over matrices, so the best mix under a byte budget follows
+from the convex hulls of its units (Everett 1963, generalized Lagrange multipliers).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tonnage.core.block_format import BY_NAME
+from tonnage.core.digest import short_digest
+from tonnage.core.errors import RequestError
+from tonnage.core.layout import FLOAT_FORMATS, PANEL_ROWS, panel_bytes, round_up
+from tonnage.core.model_spec import ModelSpec
+from tonnage.planner.layout.place import (
+    HUGE_PAGE_BYTES,
+    Cursor,
+    WeightPlacer,
+    place_ropes,
+    place_weights,
+)
+from tonnage.planner.quality.estimate import loss_of
+
+Formats = tuple[tuple[str, str], ...]
+
+# What loading can quantize to, from the most bits down; the second for columns that are no multiple
+# of 256, where no format below 4.5 bits exists.
+SUPER_LADDER = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
+PLAIN_LADDER = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "IQ4_NL")
+TARGETS = tuple(dict.fromkeys(SUPER_LADDER + PLAIN_LADDER))
+PRECISIONS = {"8bit": "Q8_0", "4bit": "Q4_1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A format that a matrix may take, and its bytes in the arena then."""
+
+    format: str
+    nbytes: int
+
+
+def ladder(cols: int) -> tuple[str, ...]:
+    """Return the formats that rows of `cols` elements can be quantized to, most bits first."""
+    return SUPER_LADDER if cols % 256 == 0 else PLAIN_LADDER
+
+
+def menus(spec: ModelSpec) -> dict[str, tuple[Rung, ...]]:
+    """Return for every matrix what it may be: its own format first, then all smaller ones."""
+    found = {}
+    for name, entry in spec.weights.items():
+        if len(entry.shape) != 2:
+            continue
+        rows, cols = entry.shape
+        own = Rung(entry.format.name, _nbytes(entry.format.name, rows, cols))
+        lower = (Rung(fmt, _nbytes(fmt, rows, cols)) for fmt in ladder(cols))
+        found[name] = (own, *(rung for rung in lower if rung.nbytes < own.nbytes))
+    return found
+
+
+def _nbytes(fmt: str, rows: int, cols: int) -> int:
+    return panel_bytes(BY_NAME[fmt], cols) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
+
+
+def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
+    """Return what a stated precision makes of the float matrices; None makes nothing.
+
+    Raises RequestError for a precision other than `8bit` and `4bit`.
+    """
+    if precision is None:
+        return ()
+    if precision not in PRECISIONS:
+        raise RequestError(
+            f"The precision {precision!r} is unknown; use 8bit or 4bit, or leave it out."
+        )
+    # Embedding and head are the most sensitive to 4 bits.
+    return tuple(
+        (name, "Q8_0" if name in ("embed", "head") else PRECISIONS[precision])
+        for name, entry in sorted(spec.weights.items())
+        if len(entry.shape) == 2 and entry.format.name in FLOAT_FORMATS
+    )
+
+
+def check_formats(spec: ModelSpec, formats: Formats) -> None:
+    """Raise RequestError for a name that is no matrix, or a format that it cannot be loaded as."""
+    for name, fmt in formats:
+        entry = spec.weights.get(name)
+        if entry is None or len(entry.shape) != 2:
+            raise RequestError(
+                f"A format was given for {name!r}, which is no matrix of this model."
+            )
+        may = (entry.format.name, *(f for f in TARGETS if entry.shape[1] % _elems(f) == 0))
+        if fmt not in may:
+            raise RequestError(
+                f"{name} has rows of {entry.shape[1]:,} and cannot be loaded as {fmt}; use one of "
+                f"{', '.join(dict.fromkeys(may))}."
+            )
+
+
+def mix_id(spec: ModelSpec, formats: Formats) -> str:
+    """Return what tells the weights of `spec` in `formats` (name, format) from any other mix.
+
+    Names that keep their own format make no difference; empty for the file as it stands.
+    """
+    changed = sorted((n, f) for n, f in formats if f != spec.weights[n].format.name)
+    if not changed:
+        return ""
+    return short_digest(";".join(f"{n}={f}" for n, f in changed).encode())
+
+
+def _elems(fmt: str) -> int:
+    return BY_NAME[fmt].block_elems
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What a unit may be: a format per matrix, their bytes, the loss that follows."""
+
+    formats: tuple[tuple[str, str], ...]
+    nbytes: int
+    loss: float
+
+
+def allocate(spec: ModelSpec, weight_budget_bytes: int) -> Formats | None:
+    """Return the formats (name, format) of least estimated loss whose weights fit, sorted by name.
+
+    The budget is for the plan's item `weights`, which ends on a huge page. Matrices that keep their
+    own format are left out, so () is the file as it stands. None: not even the smallest fit.
+    """
+    hulls = [_hull(choices) for choices in _units(spec)]
+    room = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES - _other_bytes(spec)
+    picks = _descend(hulls, room)
+    if picks is None:
+        return None
+    chosen = (pair for hull, pick in zip(hulls, picks, strict=True) for pair in hull[pick].formats)
+    return tuple(sorted((n, f) for n, f in chosen if f != spec.weights[n].format.name))
+
+
+def _other_bytes(spec: ModelSpec) -> int:
+    """Return what vectors, angles and alignment take beside the matrices, whatever their format."""
+    cursor = Cursor()
+    placer = WeightPlacer(spec, {}, cursor)
+    place_weights(placer)
+    place_ropes(spec, cursor)
+    return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
+
+
+def _units(spec: ModelSpec) -> Iterator[list[_Choice]]:
+    """Yield the choices of every unit: matrices that go down the ladder together."""
+    rungs = menus(spec)
+    for names in _unit_names(spec):
+        limits = sorted({rung.nbytes / _size(spec, n) for n in names for rung in rungs[n]})
+        yield [_choice(spec, rungs, names, limit) for limit in limits]
+
+
+def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
+    yield from ((name,) for name in ("embed", "head") if name in spec.weights)
+    for i in range(len(spec.layers)):
+        for parts in (("q", "k", "v"), ("o",), ("gate", "up"), ("down",)):
+            yield tuple(f"layers.{i}.{part}" for part in parts)
+
+
+def _size(spec: ModelSpec, name: str) -> int:
+    rows, cols = spec.weights[name].shape
+    return round_up(rows, PANEL_ROWS) * cols
+
+
+def _choice(
+    spec: ModelSpec, rungs: dict[str, tuple[Rung, ...]], names: tuple[str, ...], limit: float
+) -> _Choice:
+    """Return the unit with at most `limit` bytes an element, or each matrix's least above it."""
+    picked = {}
+    for name in names:
+        below = [r for r in rungs[name] if r.nbytes <= limit * _size(spec, name) * (1 + 1e-9)]
+        picked[name] = below[0] if below else rungs[name][-1]
+    formats = tuple((name, rung.format) for name, rung in picked.items())
+    loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
+    return _Choice(formats, sum(rung.nbytes for rung in picked.values()), loss)
+
+
+def _hull(choices: list[_Choice]) -> list[_Choice]:
+    """Return the lower convex hull, most bytes first: each step down costs more loss per byte."""
+    hull: list[_Choice] = []
+    for choice in sorted(choices, key=lambda c: (-c.nbytes, c.loss)):
+        if hull and choice.nbytes == hull[-1].nbytes:
+            continue
+        while len(hull) > 1 and _slope(hull[-1], choice) <= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append(choice)
+    return hull
+
+
+def _slope(upper: _Choice, lower: _Choice) -> float:
+    return (lower.loss - upper.loss) / (upper.nbytes - lower.nbytes)
+
+
+def _descend(hulls: list[list[_Choice]], room: int) -> list[int] | None:
+    """Return for every hull which choice it takes, or None when even the last ones exceed room."""
+    picks = [0] * len(hulls)
+    total = sum(hull[0].nbytes for hull in hulls)
+    steps = sorted(
+        (_slope(hull[i], hull[i + 1]), unit, i)
+        for unit, hull in enumerate(hulls)
+        for i in range(len(hull) - 1)
+    )
+    taken = 0
+    while total > room and taken < len(steps):
+        _, unit, i = steps[taken]
+        total -= hulls[unit][i].nbytes - hulls[unit][i + 1].nbytes
+        picks[unit] = i + 1
+        taken += 1
+    if total > room:
+        return None
+    # The last step may have freed more than was missing: take back what fits, the dearest first.
+    for _, unit, i in reversed(steps[:taken]):
+        back = hulls[unit][i].nbytes - hulls[unit][i + 1].nbytes
+        if picks[unit] == i + 1 and total + back <= room:
+            picks[unit] = i
+            total += back
+    return picks

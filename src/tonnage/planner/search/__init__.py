@@ -1,0 +1,1 @@
+"""The choice under a budget: constraints, candidates, and what would fit instead."""

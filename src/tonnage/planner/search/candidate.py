@@ -1,0 +1,141 @@
+"""One way to run a model, judged: its bytes, its predicted speed and its quality."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import Plan
+from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.planner.cost.work import ANSWER_TOKENS, PROMPT_TOKENS
+from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.quality.estimate import estimate
+from tonnage.planner.quality.measured import audit_of, known_quality
+from tonnage.planner.quality.precision import Formats, allocate
+
+_ROW_ORDER_S = 1e-6
+
+
+class Speed(Protocol):
+    """What a forecast says; tokens per second of one sequence."""
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Of an answer."""
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """Of a prompt; None where it is not known."""
+
+    @property
+    def time_to_first_token_ns(self) -> int | None:
+        """Of a prompt, from its first token on."""
+
+    @property
+    def bottleneck(self) -> str:
+        """What limits decoding."""
+
+
+Predict = Callable[[Plan], Speed | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A workload and what its plan comes to; forecast: None where nothing was measured.
+
+    The plan itself is not kept: dozens of them would weigh megabytes of the process that is
+    planned. weight_bytes: the item `weights`.
+    """
+
+    workload: Workload
+    total_bytes: int
+    weight_bytes: int
+    forecast: Speed | None
+    quality: PlanQuality
+
+    @property
+    def request_s(self) -> float:
+        """Predicted seconds for 512 tokens of prompt and 128 of answer.
+
+        What is not known is replaced by a number that orders options alone: more threads, then
+        more rows per step are taken to be faster.
+        """
+        if self.forecast is None:
+            return 1.0 / self.workload.threads + _ROW_ORDER_S / self.workload.max_rows
+        seconds = request_seconds(self.forecast)
+        unknown = self.forecast.prefill_tokens_per_s is None
+        return seconds + (_ROW_ORDER_S / self.workload.max_rows if unknown else 0.0)
+
+    def dominates(self, other: "Option") -> bool:
+        """Whether it is no worse in bytes, speed and quality, and better in one of them."""
+        mine = (self.total_bytes, self.request_s, self.quality.mean_kld)
+        others = (other.total_bytes, other.request_s, other.quality.mean_kld)
+        return mine != others and all(a <= b for a, b in zip(mine, others, strict=True))
+
+
+def request_seconds(forecast: Speed) -> float:
+    """Return the seconds that the request takes by which speeds are compared."""
+    prefill = forecast.prefill_tokens_per_s
+    prompt_s = 0.0 if prefill is None else PROMPT_TOKENS / prefill
+    return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
+
+
+def front(options: Iterable[Option]) -> list[Option]:
+    """Return those that none of the others dominates, in their order."""
+    every = list(options)
+    return [one for one in every if not any(other.dominates(one) for other in every)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes options of one model.
+
+    audits: of its weights. stated_formats: what the user stated about them.
+    """
+
+    spec: ModelSpec
+    predict: Predict
+    audits: Sequence[AuditResult] = ()
+    stated_formats: Formats = ()
+
+    def plan(self, workload: Workload) -> Plan:
+        """Return the plan of `workload`."""
+        return make_plan(self.spec, workload)
+
+    def option(self, workload: Workload, **changes: Any) -> Option:
+        """Return the option of `workload` with `changes`."""
+        changed = replace(workload, **changes)
+        plan = self.plan(changed)
+        weights = sum(item.planned_bytes for item in plan.items if item.kind == "weight")
+        return Option(changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed))
+
+    def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
+        """Return the option of the best weights that fit beside the rest of `workload`, or None."""
+        base = self.option(workload)
+        # What loading takes depends on the formats, too, so that it may need a second look; the
+        # weights end on a huge page, so each look has at least one less.
+        room = budget_bytes - (base.total_bytes - base.weight_bytes)
+        while True:
+            formats = allocate(self.spec, room)
+            if formats is None:
+                return None
+            found = self.option(workload, formats=formats)
+            if found.total_bytes <= budget_bytes:
+                return found
+            room = found.weight_bytes - (found.total_bytes - budget_bytes)
+
+    def quality(self, workload: Workload) -> PlanQuality:
+        """Return how far `workload` lies from the file as it stands."""
+        if not workload.formats and workload.kv_format == "f16":
+            return PlanQuality(0.0, "exact")
+        # Mixes that are looked for are compared by estimates alone: what was measured of one would
+        # draw the choice to it, or to its twin, by what the estimator is off.
+        if workload.formats == self.stated_formats:
+            measured = audit_of(self.spec, workload, self.audits)
+            if measured is not None:
+                return known_quality(self._estimated(workload), measured)
+        return self._estimated(workload)
+
+    def _estimated(self, workload: Workload) -> PlanQuality:
+        predicted = estimate(self.spec, workload.formats, workload.kv_format)
+        return PlanQuality(predicted.mean_kld, "estimate", predicted.factor)

@@ -1,0 +1,320 @@
+"""The choice: what the user left open, under a number of bytes and a bound on quality.
+
+docs/planning.md states the policy. In short: the file's weights, with int8 pages where those cost
+next to nothing and f16 elsewhere; then fewer rows per step, which cost a prompt's speed alone; then
+whatever loses least within the bound, of int8 pages and smaller weights; only then a shorter
+context.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tonnage.core.errors import BudgetError
+from tonnage.core.layout import MAX_STEP_ROWS
+from tonnage.core.machine import Machine
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
+from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.units import format_bytes
+from tonnage.planner.layout.plan import Workload
+from tonnage.planner.quality.measured import audit_of, known_quality
+from tonnage.planner.quality.precision import allocate, menus
+from tonnage.planner.search.budget import Budget
+from tonnage.planner.search.candidate import Judge, Option, Predict, Speed, front, request_seconds
+from tonnage.planner.search.constraints import MIN_STEP_ROWS, Wishes, choose_workload
+from tonnage.planner.search.page_pool import widened
+
+if TYPE_CHECKING:
+    from tonnage.planner.search.alternatives import Neighbour
+    from tonnage.planner.search.relaxations import Concession
+
+SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
+USUAL_STEP_ROWS = (512, 256, 128)
+FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
+_BISECTION_BYTES = 2 << 20
+SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
+MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f16 does not fit
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen of `wishes`; when nothing fits, what takes the fewest bytes of all.
+
+    usual_context_tokens, usual_kv_format: what is reserved where it fits. quality: what was
+    measured of it, if that was; its choice among other weights went by estimates. forecast: None
+    where this machine was not measured. rejected: plans beside an accepted one, and why not.
+    concessions: what would make a refused one fit.
+    """
+
+    wishes: Wishes
+    workload: Workload
+    plan: Plan
+    forecast: Speed | None
+    quality: PlanQuality
+    usual_context_tokens: int
+    usual_kv_format: KvFormat
+    accepted: bool
+    rejected: "tuple[Neighbour, ...]" = ()
+    concessions: "tuple[Concession, ...]" = ()
+
+
+def require_fit(choice: Choice, budget: Budget) -> None:
+    """Raise BudgetError when nothing fits.
+
+    Its sentence names every item, the largest of them, the shortfall and the concessions.
+    """
+    if choice.accepted:
+        return
+    from tonnage.planner.search.relaxations import binding_item, way_out
+
+    plan = choice.plan
+    lines = ", ".join(f"{item.name} {format_bytes(item.planned_bytes)}" for item in plan.items)
+    raise BudgetError(
+        f"The process needs {format_bytes(plan.total_bytes)} ({lines}) and "
+        f"{format_bytes(budget.num_bytes)} {budget.origin}, "
+        f"{format_bytes(plan.total_bytes - budget.num_bytes)} short, {binding_item(plan).name} "
+        f"being the largest item; {way_out(choice.concessions)}."
+    )
+
+
+def choose(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    budget: Budget,
+    predict: Predict,
+    audits: Sequence[AuditResult] = (),
+    *,
+    resident_bytes: int = 0,
+    beside_bytes: int = 0,
+    compare: bool = True,
+) -> Choice:
+    """Return the plan on the front of bytes, predicted speed and quality that the policy prefers.
+
+    What `wishes` state is fixed, what they leave open is chosen. predict: the forecast of a plan,
+    or None. audits: of the same weights. resident_bytes, beside_bytes: what the process holds
+    already, see Workload. compare: whether to look at the neighbours.
+    Raises RequestError for a wish that model and kernels do not take.
+    """
+    search = _search(
+        spec, machine, wishes, budget.num_bytes, predict, audits, resident_bytes, beside_bytes
+    )
+    judge, max_kld = search.judge, search.max_kld
+    found = search.best()
+    if found is not None and wishes.share_pages:
+        found = widened(judge, found, budget.num_bytes)
+    chosen = search.smallest if found is None else found
+    plan = judge.plan(chosen.workload)
+    usual = (search.asked.context_tokens, search.asked.kv_format)
+    quality = known_quality(chosen.quality, audit_of(spec, chosen.workload, audits))
+    values = (wishes, chosen.workload, plan, chosen.forecast, quality, *usual)
+    # Both only where they are asked for: a run carries neither.
+    if found is None:
+        from tonnage.planner.search.relaxations import concessions
+
+        ways = concessions(judge, chosen, wishes, budget.num_bytes)
+        return Choice(*values, accepted=False, concessions=ways)
+    if not compare:
+        return Choice(*values, accepted=True)
+    from tonnage.planner.search.alternatives import Limits, neighbours_of
+
+    limits = Limits(budget.num_bytes, max_kld)
+    beside = neighbours_of(judge, found, wishes, limits)
+    return Choice(*values, accepted=True, rejected=beside)
+
+
+def smallest_plan(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    predict: Predict,
+    audits: Sequence[AuditResult] = (),
+    *,
+    resident_bytes: int = 0,
+) -> Plan:
+    """Return the plan of fewest bytes within the bound; arguments and errors as of `choose`."""
+    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
+    return search.judge.plan(search.smallest.workload)
+
+
+def usual_workload(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    predict: Predict,
+    audits: Sequence[AuditResult] = (),
+    *,
+    resident_bytes: int = 0,
+) -> tuple[Workload, tuple[int, ...]]:
+    """Return what is chosen where it fits, and the rows per step that cost no more than time.
+
+    The rows come most first. Arguments and errors as of `choose`.
+    """
+    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
+    return search.asked, search.row_tiers()[0]
+
+
+def _search(
+    spec: ModelSpec,
+    machine: Machine,
+    wishes: Wishes,
+    budget_bytes: int,
+    predict: Predict,
+    audits: Sequence[AuditResult],
+    resident_bytes: int,
+    beside_bytes: int,
+) -> "_Search":
+    """Return the search for what is open."""
+    asked = choose_workload(spec, machine, wishes, resident_bytes)
+    asked = replace(asked, beside_bytes=beside_bytes)
+    judge = Judge(spec, predict, audits, asked.formats)
+    # What the user stated is not held against the bound.
+    max_kld = max(wishes.max_kld, judge.quality(asked).mean_kld)
+    kv_formats = _kv_formats(judge, wishes, asked, max_kld)
+    asked = replace(asked, kv_format=kv_formats[0])
+    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
+    return _Search(judge, wishes, asked, kv_formats, budget_bytes, max_kld)
+
+
+def thread_counts(machine: Machine) -> tuple[int, ...]:
+    """Return the numbers of threads to compare: all up to eight, then by an eighth."""
+    most = machine.default_threads
+    return tuple(sorted({*range(1, min(most, 8) + 1), *range(8, most, max(1, most // 8)), most}))
+
+
+def _kv_formats(
+    judge: Judge, wishes: Wishes, asked: Workload, max_kld: float
+) -> tuple[KvFormat, ...]:
+    """Return the formats of pages that are open, the usual one first.
+
+    That is int8 where it alone costs at most MAX_PAGES_KLD, all together stays within the bound,
+    and fewer bytes are planned (short contexts take the same huge pages in either).
+    """
+    if wishes.kv_format is not None:
+        return (asked.kv_format,)
+    plain, small = KV_FORMATS
+    alone = judge.quality(replace(asked, formats=(), kv_format=small))
+    lossy = replace(asked, kv_format=small)
+    if alone.mean_kld > MAX_PAGES_KLD or judge.quality(lossy).mean_kld > max_kld:
+        return KV_FORMATS
+    saves = judge.plan(lossy).total_bytes < judge.plan(asked).total_bytes
+    return (small, plain) if saves else KV_FORMATS
+
+
+def _threads(judge: Judge, machine: Machine, wishes: Wishes, asked: Workload) -> int:
+    """Return the fewest threads within 2 % of the best forecast.
+
+    Without one: those of the cores next to one memory node, since the arena is not spread.
+    """
+    if wishes.threads is not None:
+        return asked.threads
+    plan = judge.plan(asked)
+    seconds = {}
+    for count in thread_counts(machine):
+        forecast = judge.predict(replace(plan, threads=count))
+        if forecast is None:
+            return min(asked.threads, machine.node_cores)
+        seconds[count] = request_seconds(forecast)
+    limit = min(seconds.values()) / (1 - SPEED_TOLERANCE)
+    return min(count for count, taken in seconds.items() if taken <= limit)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Goes through what is open, the preferred first."""
+
+    judge: Judge
+    wishes: Wishes
+    asked: Workload
+    kv_formats: tuple[KvFormat, ...]
+    budget_bytes: int
+    max_kld: float
+
+    def best(self) -> Option | None:
+        """Return the preferred option that fits, or None."""
+        for number, context in enumerate(self._contexts()):
+            # What is found by bisection may be a step and a huge page above the least there is.
+            least = self.smallest.total_bytes - 2 * _BISECTION_BYTES if number == 1 else 0
+            if least > self.budget_bytes:
+                return None
+            for rows in self.row_tiers():
+                workload = replace(self.asked, context_tokens=context)
+                found = front(self._fitting(workload, rows))
+                if found:
+                    return min(found, key=_preference)
+        return None
+
+    @cached_property
+    def smallest(self) -> Option:
+        """The option of fewest bytes within the bound."""
+        workload = replace(
+            self.asked,
+            context_tokens=self._contexts()[-1],
+            max_rows=self.row_tiers()[-1][-1],
+        )
+        options = [self.judge.option(workload, kv_format=kv) for kv in self.kv_formats]
+        allowed = [one for one in options if self._within_bound(one)] or options[:1]
+        if not self.wishes.weights_open:
+            return min(allowed, key=lambda one: one.total_bytes)
+        return min((self._least_weights(one) for one in allowed), key=lambda one: one.total_bytes)
+
+    def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Option]:
+        """Yield what fits within the bound; nothing else is tried once usual pages do."""
+        for kv_format in self.kv_formats:
+            stated = (
+                self.judge.option(workload, max_rows=count, kv_format=kv_format) for count in rows
+            )
+            fitting = [one for one in stated if self._allowed(one)]
+            yield from fitting
+            if fitting and kv_format == self.kv_formats[0]:
+                return
+        for kv_format in self.kv_formats if self.wishes.weights_open else ():
+            least = replace(workload, max_rows=rows[-1], kv_format=kv_format)
+            filled = self.judge.fill(least, self.budget_bytes)
+            if filled is not None and self._allowed(filled):
+                yield filled
+
+    def _least_weights(self, option: Option) -> Option:
+        """Return `option` with the fewest bytes of weights within the bound, by bisection."""
+        spec, workload = self.judge.spec, option.workload
+        low = sum(rungs[-1].nbytes for rungs in menus(spec).values())
+        high = option.weight_bytes
+        while high - low > _BISECTION_BYTES:
+            middle = (low + high) // 2
+            formats = allocate(spec, middle)
+            tried = None if formats is None else replace(workload, formats=formats)
+            if tried is not None and self.judge.quality(tried).mean_kld <= self.max_kld:
+                workload, high = tried, middle
+            else:
+                low = middle
+        return self.judge.option(workload)
+
+    def _allowed(self, option: Option) -> bool:
+        return option.total_bytes <= self.budget_bytes and self._within_bound(option)
+
+    def _within_bound(self, option: Option) -> bool:
+        return option.quality.mean_kld <= self.max_kld
+
+    def _contexts(self) -> list[int]:
+        contexts = [self.asked.context_tokens]
+        while self.wishes.context is None and contexts[-1] >= 2 * SHORTEST_CONTEXT_TOKENS:
+            contexts.append(contexts[-1] // 2)
+        return contexts
+
+    def row_tiers(self) -> list[tuple[int, ...]]:
+        """Return rows per step, tier after tier; a later one only where the ones before fail."""
+        asked = self.asked.max_rows
+        if self.wishes.step_rows is not None or asked < MAX_STEP_ROWS:
+            return [(asked,)]
+        least = max(MIN_STEP_ROWS, self.asked.max_logit_rows, self.asked.concurrency)
+        tiers = [tuple(n for n in tier if n >= least) for tier in (USUAL_STEP_ROWS, FEW_STEP_ROWS)]
+        return [tier for tier in tiers if tier] or [(asked,)]
+
+
+def _preference(option: Option) -> tuple[float, bool, int, int]:
+    """Order options of one context: least loss, pages as they are, most rows, fewest bytes."""
+    workload = option.workload
+    lossy_kv = workload.kv_format != KV_FORMATS[0]
+    return (option.quality.mean_kld, lossy_kv, -workload.max_rows, option.total_bytes)

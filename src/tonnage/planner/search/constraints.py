@@ -1,0 +1,118 @@
+"""What a user asked for, checked, with usual values for what he left open."""
+
+from dataclasses import dataclass
+
+from tonnage.core.errors import RequestError
+from tonnage.core.layout import MAX_STEP_ROWS
+from tonnage.core.machine import Machine
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS, KvFormat
+from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
+from tonnage.planner.layout.plan import Workload
+from tonnage.planner.quality.precision import Formats, check_formats, precision_formats
+
+DEFAULT_CONTEXT_TOKENS = 4096
+MAX_THREADS = 256
+MAX_CONCURRENCY = 1024
+MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asked for; None leaves the choice to the planner.
+
+    precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
+    divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
+    this process may come to. with_forms: answers may be bound to a form. with_store: prefixes are
+    kept on disk. share_pages: sequences share what pages there are, at least a full context; else
+    each has one.
+    """
+
+    context: int | None = None
+    threads: int | None = None
+    precision: str | None = None
+    concurrency: int = 1
+    max_logit_rows: int = 1
+    step_rows: int | None = None
+    formats: Formats = ()
+    kv_format: str | None = None
+    max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
+    server_bytes: int = 0
+    with_forms: bool = False
+    share_pages: bool = False
+    with_store: bool = False
+
+    @property
+    def weights_open(self) -> bool:
+        """Whether the weights' precision is the planner's to choose."""
+        return self.precision is None and not self.formats
+
+
+def choose_workload(
+    spec: ModelSpec, machine: Machine, wishes: Wishes, resident_bytes: int = 0
+) -> Workload:
+    """Return the workload of a process that holds `resident_bytes` already.
+
+    Raises RequestError for a wish outside what model and kernels take.
+    """
+    check_formats(spec, wishes.formats)
+    stated = {**dict(precision_formats(spec, wishes.precision)), **dict(wishes.formats)}
+    if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
+        raise RequestError(
+            f"{wishes.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
+        )
+    return Workload(
+        context_tokens=_context(spec, wishes.context),
+        threads=_threads(machine, wishes.threads),
+        concurrency=wishes.concurrency,
+        max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
+        max_logit_rows=wishes.max_logit_rows,
+        formats=tuple(sorted(stated.items())),
+        kv_format=_kv_format(wishes.kv_format),
+        resident_bytes=resident_bytes,
+        server_bytes=wishes.server_bytes,
+        with_forms=wishes.with_forms,
+        with_store=wishes.with_store,
+        shared_pages=0 if wishes.share_pages else None,
+    )
+
+
+def _context(spec: ModelSpec, wanted: int | None) -> int:
+    if wanted is None:
+        return min(DEFAULT_CONTEXT_TOKENS, spec.context_length)
+    if wanted < 2 or wanted > spec.context_length:
+        raise RequestError(
+            f"A context of {wanted:,} tokens was asked for; this model takes 2 to "
+            f"{spec.context_length:,}."
+        )
+    return wanted
+
+
+def _kv_format(wanted: str | None) -> KvFormat:
+    if wanted is None:
+        return KV_FORMATS[0]
+    known = next((known for known in KV_FORMATS if known == wanted), None)
+    if known is None:
+        raise RequestError(
+            f"The KV format {wanted!r} is unknown; use f16 (2 bytes per element) or int8 (1 byte, "
+            "and a scale of 2 bytes per token and head)."
+        )
+    return known
+
+
+def _threads(machine: Machine, wanted: int | None) -> int:
+    if wanted is None:
+        return machine.default_threads
+    if not 1 <= wanted <= MAX_THREADS:
+        raise RequestError(f"{wanted} threads were asked for; it takes 1 to {MAX_THREADS}.")
+    return wanted
+
+
+def _rows(wanted: int | None, max_logit_rows: int) -> int:
+    if wanted is None:
+        return MAX_STEP_ROWS
+    if not max_logit_rows <= wanted <= MAX_STEP_ROWS:
+        raise RequestError(
+            f"{wanted} rows per step were asked for; it takes {max_logit_rows} to {MAX_STEP_ROWS}."
+        )
+    return wanted

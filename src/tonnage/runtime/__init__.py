@@ -1,1 +1,0 @@
-"""The executor: one native call per step, and the sampler."""

@@ -1,0 +1,229 @@
+"""The answers to one request: pieces as they come, calls told from text, what came of each."""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Sequence
+from sys import getsizeof
+from typing import Any
+
+import msgspec
+
+from tonnage.engine.generation import TokenLogprob
+from tonnage.engine.job import Piece
+from tonnage.server.answers.answers import Answer
+from tonnage.server.answers.tool_calls import Call, ToolParser
+from tonnage.server.models.room import ANSWER_BYTES, ENDED_BYTES, Rooms
+from tonnage.text.tokenizer import Tokenizer
+
+# What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.
+_FINISH = {"stop": "stop", "length": "length", "deadline": "length"}
+
+
+class Choice:
+    """One answer, and all that has come of it."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        tool_names: Sequence[str],
+        tokenizer: Tokenizer,
+        rooms: Rooms,
+    ) -> None:
+        """tool_names: functions that may be called. rooms: for what waits to be sent."""
+        self.answer = answer
+        self.texts: list[str] = []
+        self.calls: list[Call] = []
+        self.logprobs: list[TokenLogprob] = []
+        self._parser = ToolParser(tool_names)
+        self._tokenizer = tokenizer
+        self._rooms = rooms
+        self._num_held = 0
+        self.held_bytes = 0
+
+    def take(self, piece: Piece) -> list[str | Call]:
+        """Take a piece; return the texts and calls that are complete with it.
+
+        Raises HttpError when there is no room for its log probabilities.
+        """
+        if piece.logprobs:
+            end_ids = self._tokenizer.eos_ids
+            new = [one for one in piece.logprobs if one.token_id not in end_ids]
+            count = sum(map(self._weight, new))
+            self._rooms.logprobs.hold(count, self._num_held)
+            self._num_held += count
+            self.logprobs += new
+            # The piece has them; the last may not have been handed over yet.
+            del self.answer.generation.logprobs[:-1]
+        return self._keep(self._parser.push(piece.text))
+
+    def _weight(self, entry: TokenLogprob) -> int:
+        """Return as how many an entry counts: those of long tokens take more as JSON."""
+        ids = (entry.token_id, *(token_id for token_id, _ in entry.top))
+        return sum(1 + len(self._tokenizer.token_bytes(one)) // 8 for one in ids)
+
+    def settle(self, own_bytes: int) -> None:
+        """Make what an ended answer holds small, and count it until the others have ended.
+
+        own_bytes: counted of its request already. Raises HttpError without room.
+        """
+        generation = self.answer.generation
+        self.texts = [self.text]
+        generation.text = ""
+        generation.tokens = array("i", generation.tokens)
+        kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
+        num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
+        self._rooms.answers.hold(num_bytes, own_bytes)
+        self.held_bytes += num_bytes
+
+    def release(self) -> None:
+        """Give back what was counted."""
+        self.take_logprobs()
+        self._rooms.answers.release(self.held_bytes)
+        self.held_bytes = 0
+
+    def take_logprobs(self) -> list[TokenLogprob]:
+        """Return the log probabilities that came since the last call, and hold them no more."""
+        taken, self.logprobs = self.logprobs, []
+        self._rooms.logprobs.num_held -= self._num_held
+        self._num_held = 0
+        return taken
+
+    def finish(self) -> list[str | Call]:
+        """Return what was held back; the answer has ended."""
+        return self._keep(self._parser.flush())
+
+    def _keep(self, parts: list[str | Call]) -> list[str | Call]:
+        for part in parts:
+            if isinstance(part, Call):
+                self.calls.append(part)
+            else:
+                self.texts.append(part)
+        return parts
+
+    @property
+    def text(self) -> str:
+        """The text without calls."""
+        return "".join(self.texts)
+
+    @property
+    def finish_reason(self) -> str:
+        """OpenAI's finish_reason."""
+        if self.calls:
+            return "tool_calls"
+        return _FINISH.get(self.answer.generation.finish_reason or "", "stop")
+
+
+class Choices:
+    """All answers of one request; `close` cancels those that still run."""
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        """Take answers that have been queued."""
+        self.all = list(choices)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece | None]]:
+        """Yield (index of a choice, its next piece), None for its end."""
+        if len(self.all) == 1:
+            async for piece in self.all[0].answer:
+                yield 0, piece
+            yield 0, None
+            return
+        arrived: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue(64)
+        self._tasks = [
+            asyncio.create_task(_pump(index, choice.answer, arrived))
+            for index, choice in enumerate(self.all)
+        ]
+        left = len(self.all)
+        while left:
+            index, news = await arrived.get()
+            if isinstance(news, Exception):
+                raise news
+            left -= news is None
+            yield index, news
+            if news is None:
+                self.all[index].settle(sum(choice.held_bytes for choice in self.all))
+
+    async def complete(self) -> None:
+        """Run all answers to their ends."""
+        async for index, piece in self.pieces():
+            choice = self.all[index]
+            if piece is None:
+                choice.finish()
+            else:
+                choice.take(piece)
+
+    async def close(self) -> None:
+        """Cancel what still runs."""
+        for task in self._tasks:
+            task.cancel()
+        for choice in self.all:
+            choice.release()
+            await choice.answer.aclose()
+
+
+async def _pump(
+    index: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, Piece | Exception | None]]"
+) -> None:
+    try:
+        async for piece in answer:
+            await arrived.put((index, piece))
+    except Exception as error:
+        await arrived.put((index, error))
+    else:
+        await arrived.put((index, None))
+
+
+def chat_logprobs(
+    tokenizer: Tokenizer, entries: Sequence[TokenLogprob], num_top: int
+) -> dict[str, Any]:
+    """Return OpenAI's `logprobs` of a chat choice."""
+
+    def told(token_id: int, logprob: float) -> dict[str, Any]:
+        data = tokenizer.token_bytes(token_id)
+        return {
+            "token": data.decode("utf-8", "replace"),
+            "logprob": max(logprob, -9999.0),
+            "bytes": list(data),
+        }
+
+    # Encoded one by one: as objects they would take several times as much.
+    content = [
+        _encoded(
+            {
+                **told(one.token_id, one.logprob),
+                "top_logprobs": [told(*pair) for pair in one.top[:num_top]],
+            }
+        )
+        for one in entries
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _encoded(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def text_logprobs(
+    tokenizer: Tokenizer, entries: Sequence[TokenLogprob], num_top: int, offset: int
+) -> dict[str, Any]:
+    """Return OpenAI's `logprobs` of a completion; offset: letters before the first token."""
+    tokens = [tokenizer.token_bytes(one.token_id).decode("utf-8", "replace") for one in entries]
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token)
+    tops = [
+        _encoded(
+            {
+                tokenizer.token_bytes(token_id).decode("utf-8", "replace"): max(logprob, -9999.0)
+                for token_id, logprob in one.top[:num_top]
+            }
+        )
+        for one in entries
+    ]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [max(one.logprob, -9999.0) for one in entries],
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    }

@@ -1,0 +1,139 @@
+"""From what clients send as messages to what chat templates read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tonnage.server.answers.tool_calls import CLOSE, OPEN
+from tonnage.server.http.failures import HttpError
+from tonnage.server.openai.schema import ChatMessage, Part, Tool, ToolCall
+
+Turns = list[dict[str, Any]]
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_MOST_ARGUMENTS = 8192
+_ROLES = {"developer": "system", "function": "tool"}
+
+
+def text_of(content: str | Sequence[Part] | None, where: str) -> str:
+    """Return the text of a content. Raises HttpError 400 for parts that are no text."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts = []
+    for part in content:
+        if part.type not in (*_TEXT_PARTS, "refusal"):
+            raise HttpError(
+                400,
+                f"{where} has a part of type {part.type[:40]!r}; this model reads text only.",
+                code="unsupported_content",
+                param=where,
+            )
+        texts.append(part.text or part.refusal or "")
+    return "".join(texts)
+
+
+def turns_of(messages: Sequence[ChatMessage]) -> Turns:
+    """Return messages for a template: contents are texts, arguments of calls are objects.
+
+    Raises HttpError 400 for contents that are no text, 413 for calls that hold too much.
+    """
+    calls = (call for message in messages for call in message.tool_calls or ())
+    require_few_arguments(call.function.arguments for call in calls)
+    names = {
+        call.id: call.function.name
+        for message in messages
+        for call in message.tool_calls or ()
+        if call.id
+    }
+    return [_turn(message, names) for message in messages]
+
+
+def _turn(message: ChatMessage, names: Mapping[str, str]) -> dict[str, Any]:
+    role = _ROLES.get(message.role, message.role)
+    turn: dict[str, Any] = {"role": role, "content": text_of(message.content, "messages")}
+    if role == "tool":
+        turn["name"] = message.name or names.get(message.tool_call_id or "", "")
+        turn["tool_call_id"] = message.tool_call_id or ""
+    elif message.tool_calls:
+        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return turn
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": as_object(call.function.arguments)}
+    return {"type": "function", "id": call.id or "", "function": function}
+
+
+def require_few_arguments(arguments: Iterable[Any]) -> None:
+    """Raise HttpError 413 when the JSON texts among all arguments hold very many values.
+
+    In the body they are strings, so nobody has counted them.
+    """
+    texts = [text for text in arguments if isinstance(text, str)]
+    found = sum(text.count("[") + text.count("{") for text in texts)
+    if found > _MOST_ARGUMENTS:
+        raise HttpError(
+            413,
+            f"The arguments of all calls hold {found:,} lists and objects; at most "
+            f"{_MOST_ARGUMENTS:,} are accepted.",
+            code="request_too_large",
+        )
+
+
+def as_object(arguments: Any) -> Any:
+    """Return a call's arguments as templates expect them; text that is no JSON stays as it is."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
+
+
+def tool_dicts(tools: Iterable[Tool]) -> list[dict[str, Any]]:
+    """Return tools as templates read them, in OpenAI's form."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.function.name,
+                "description": tool.function.description or "",
+                "parameters": tool.function.parameters or {"type": "object", "properties": {}},
+            },
+        }
+        for tool in tools
+    ]
+
+
+def without_tools(turns: Turns, tools: Sequence[Mapping[str, Any]]) -> Turns:
+    """Return the conversation for a template that knows no tools: they are told in words.
+
+    The words are those that Hermes models were trained with, so the answer is parsed alike.
+    """
+    plain = [_plain(turn) for turn in turns]
+    if not tools:
+        return plain
+    listed = "\n".join(msgspec.json.encode(tool).decode() for tool in tools)
+    words = (
+        "You may call functions to help with the request. Signatures:\n<tools>\n"
+        f"{listed}\n</tools>\nTo call one, answer with its name and arguments as JSON:\n"
+        f'{OPEN}\n{{"name": "...", "arguments": {{...}}}}\n{CLOSE}'
+    )
+    if plain and plain[0]["role"] == "system":
+        first = {**plain[0], "content": f"{plain[0]['content']}\n\n{words}"}
+        return [first, *plain[1:]]
+    return [{"role": "system", "content": words}, *plain]
+
+
+def _plain(turn: dict[str, Any]) -> dict[str, Any]:
+    if turn["role"] == "tool":
+        return {
+            "role": "user",
+            "content": f"<tool_response>\n{turn['content']}\n</tool_response>",
+        }
+    calls = turn.get("tool_calls")
+    if not calls:
+        return turn
+    written = [msgspec.json.encode(call["function"]).decode() for call in calls]
+    parts = [turn["content"], *(f"{OPEN}\n{one}\n{CLOSE}" for one in written)]
+    return {"role": turn["role"], "content": "\n".join(part for part in parts if part)}

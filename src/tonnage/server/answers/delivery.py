@@ -1,0 +1,36 @@
+"""Answers on their way out: whole or as a stream, with what the headers tell of their prompts."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tonnage.server.answers.choices import Choices
+from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.models.service import Asked, Prompt, Service
+
+
+class Writer(Protocol):
+    """Writes one request's answers in the words of an API."""
+
+    def whole(self, choices: Choices) -> dict[str, Any]:
+        """Return ended answers as an object."""
+        ...
+
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+        """Send answers as they come, to their end."""
+        ...
+
+
+async def deliver(service: Service, exchange: Exchange, asked: Asked, writer: Writer) -> None:
+    """Answer what is asked, whole or as a stream. Raises HttpError 429 without room."""
+    if asked.is_stream:
+        async with service.answering(asked, exchange.trace) as choices:
+            await writer.stream(exchange, choices)
+    else:
+        whole = await service.whole(asked, exchange.trace, writer.whole)
+        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+
+
+def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
+    """Return the header that tells of dropped tokens, if there are any."""
+    dropped = sum(prompt.dropped_tokens for prompt in prompts)
+    return {"x-tonnage-dropped-tokens": str(dropped)} if dropped else {}

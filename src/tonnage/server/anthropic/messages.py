@@ -1,0 +1,253 @@
+"""POST /v1/messages and /v1/messages/count_tokens, as Anthropic's clients speak."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from tonnage.core.sampling import SamplingOptions
+from tonnage.server.answers.choices import Choice, Choices
+from tonnage.server.answers.conversation import Turns
+from tonnage.server.answers.delivery import dropped_header
+from tonnage.server.answers.forms import MakeConstraint
+from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
+from tonnage.server.http.decoding import decode
+from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.service import Asked, Order, Prompt, Service
+from tonnage.server.models.tenants import Tenant
+
+
+async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Answer a conversation, whole or as a stream of events."""
+    asked = await exchange.prepared(lambda: _asked(service, tenant, body))
+    prompt = asked.prompts[0]
+    if not asked.is_stream:
+
+        def written(choices: Choices) -> dict[str, Any]:
+            return _Writer(service.name, prompt, choices.all[0]).whole()
+
+        whole = await service.whole(asked, exchange.trace, written)
+        await exchange.whole(whole, JSON, headers=dropped_header([prompt]))
+        return
+    async with service.answering(asked, exchange.trace) as choices:
+        writer = _Writer(service.name, prompt, choices.all[0])
+        async for _, piece in choices.pieces():
+            choice = choices.all[0]
+            parts = choice.finish() if piece is None else choice.take(piece)
+            await writer.events(exchange, parts)
+        await writer.end(exchange)
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> Asked:
+    request = decode(MessageRequest, body)
+    service.require_model(request.model)
+    tools = _tools(request)
+    tokens = await service.encode_chat(_turns(request), tools)
+    prompt = service.fit(tokens, request.truncation, request.max_tokens)
+    order = Order(tenant, tenant.priority, None, tenant.salt)
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = replace(_options(request), constraint=constraint)
+    names = [tool["function"]["name"] for tool in tools]
+    return Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
+
+
+async def count_tokens(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Return how many tokens a conversation has."""
+
+    async def count() -> int:
+        request = decode(CountRequest, body)
+        service.require_model(request.model)
+        return len(await service.encode_chat(_turns(request), _tools(request)))
+
+    await exchange.json({"input_tokens": await exchange.prepared(count)})
+
+
+def _options(request: MessageRequest) -> SamplingOptions:
+    values: dict[str, Any] = {"max_tokens": request.max_tokens}
+    for name in ("temperature", "top_p", "top_k"):
+        if getattr(request, name) is not None:
+            values[name] = getattr(request, name)
+    return SamplingOptions(**values, stop=tuple(request.stop_sequences or ()))
+
+
+def _tools(request: CountRequest) -> list[dict[str, Any]]:
+    choice = request.tool_choice
+    if not request.tools or (choice is not None and choice.type == "none"):
+        return []
+    return [_tool(tool) for tool in request.tools]
+
+
+def _constraint(
+    service: Service, request: MessageRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    choice = request.tool_choice
+    if not tools or choice is None or choice.type not in ("any", "tool"):
+        return None
+    return service.forms.of_tools(tools, choice.name if choice.type == "tool" else None)
+
+
+def _tool(tool: AnthropicTool) -> dict[str, Any]:
+    if tool.type not in (None, "custom"):
+        raise HttpError(
+            400,
+            f"The tool {tool.name!r} is of type {tool.type[:40]!r}; only custom ones are known.",
+        )
+    function = {
+        "name": tool.name,
+        "description": tool.description or "",
+        "parameters": tool.input_schema or {"type": "object", "properties": {}},
+    }
+    return {"type": "function", "function": function}
+
+
+def _turns(request: CountRequest) -> Turns:
+    """Return the conversation as chat templates read it."""
+    turns: Turns = []
+    if request.system:
+        turns.append({"role": "system", "content": _text(request.system)})
+    names: dict[str, str] = {}
+    for turn in request.messages:
+        turns += _turn(turn, names)
+    return turns
+
+
+def _turn(turn: Turn, names: dict[str, str]) -> Turns:
+    """Return one message, results of tools as turns of their own; names: tools by their call."""
+    if isinstance(turn.content, str):
+        return [{"role": turn.role, "content": turn.content}]
+    turns: Turns = []
+    texts: list[Block] = []
+    calls: list[dict[str, Any]] = []
+    for block in turn.content:
+        if block.type == "tool_use":
+            names[block.id or ""] = block.name or ""
+            function = {"name": block.name or "", "arguments": block.input or {}}
+            calls.append({"type": "function", "id": block.id or "", "function": function})
+        elif block.type == "tool_result":
+            call_id = block.tool_use_id or ""
+            told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
+            turns.append({"role": "tool", "content": _text(block.content or ""), **told})
+        elif block.type not in ("thinking", "redacted_thinking"):
+            texts.append(block)
+    if texts or calls:
+        said: dict[str, Any] = {"role": turn.role, "content": _text(texts)}
+        turns.append({**said, "tool_calls": calls} if calls else said)
+    return turns
+
+
+def _text(content: str | Sequence[Block]) -> str:
+    if isinstance(content, str):
+        return content
+    wrong = next((block.type for block in content if block.type != "text"), None)
+    if wrong is not None:
+        raise HttpError(
+            400, f"A message has a block of type {wrong[:40]!r}; this model reads text only."
+        )
+    return "\n".join(block.text or "" for block in content)
+
+
+class _Writer:
+    """Writes one answer as Anthropic's objects and events."""
+
+    def __init__(self, model: str, prompt: Prompt, choice: Choice) -> None:
+        self._choice = choice
+        self._prompt = prompt
+        self._head = {
+            "id": fresh_id("msg"),
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+        }
+        self._index = -1
+        self._in_text = False
+
+    def _usage(self) -> dict[str, int]:
+        generation = self._choice.answer.generation
+        cached = generation.num_cached_tokens
+        usage = {
+            "input_tokens": len(self._prompt.tokens) - cached,
+            "cache_read_input_tokens": cached,
+            "output_tokens": len(generation.tokens),
+        }
+        dropped = self._prompt.dropped_tokens
+        return {**usage, "dropped_tokens": dropped} if dropped else usage
+
+    def _end(self) -> dict[str, Any]:
+        """Return why the answer ended."""
+        reason = {"tool_calls": "tool_use", "length": "max_tokens"}.get(
+            self._choice.finish_reason, "end_turn"
+        )
+        stopped_at = self._choice.answer.generation.stopped_at
+        if reason == "end_turn" and stopped_at:
+            reason = "stop_sequence"
+        return {"stop_reason": reason, "stop_sequence": stopped_at}
+
+    def whole(self) -> dict[str, Any]:
+        content: list[dict[str, Any]] = []
+        if self._choice.text or not self._choice.calls:
+            content.append({"type": "text", "text": self._choice.text})
+        content += [
+            {**_use(call), "input": msgspec.json.decode(call.arguments)}
+            for call in self._choice.calls
+        ]
+        return {**self._head, "content": content, **self._end(), "usage": self._usage()}
+
+    async def events(self, exchange: Exchange, parts: Sequence[str | Call]) -> None:
+        """Send what has come."""
+        if not exchange.started:
+            await self._begin(exchange)
+        for part in parts:
+            if isinstance(part, Call):
+                await self._close_block(exchange)
+                await self._open_block(exchange, {**_use(part), "input": {}})
+                await self._delta(
+                    exchange, {"type": "input_json_delta", "partial_json": part.arguments}
+                )
+                self._in_text = False
+            elif part:
+                if not self._in_text:
+                    await self._close_block(exchange)
+                    await self._open_block(exchange, {"type": "text", "text": ""})
+                    self._in_text = True
+                await self._delta(exchange, {"type": "text_delta", "text": part})
+
+    async def end(self, exchange: Exchange) -> None:
+        """Send the end of the answer."""
+        await self._close_block(exchange)
+        told = {"type": "message_delta", "delta": self._end(), "usage": self._usage()}
+        await exchange.event(told, "message_delta")
+        await exchange.event({"type": "message_stop"}, "message_stop")
+        await exchange.end_events()
+
+    async def _begin(self, exchange: Exchange) -> None:
+        await exchange.begin_events(dropped_header([self._prompt]))
+        usage = {**self._usage(), "output_tokens": 0}
+        empty: dict[str, Any] = {
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        told = {"type": "message_start", "message": {**self._head, **empty}}
+        await exchange.event(told, "message_start")
+
+    async def _open_block(self, exchange: Exchange, block: dict[str, Any]) -> None:
+        self._index += 1
+        told = {"type": "content_block_start", "index": self._index, "content_block": block}
+        await exchange.event(told, "content_block_start")
+
+    async def _delta(self, exchange: Exchange, delta: dict[str, str]) -> None:
+        told = {"type": "content_block_delta", "index": self._index, "delta": delta}
+        await exchange.event(told, "content_block_delta")
+
+    async def _close_block(self, exchange: Exchange) -> None:
+        if self._index >= 0:
+            told = {"type": "content_block_stop", "index": self._index}
+            await exchange.event(told, "content_block_stop")
+
+
+def _use(call: Call) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.call_id.replace("call", "toolu", 1), "name": call.name}

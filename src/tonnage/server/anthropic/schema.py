@@ -1,0 +1,70 @@
+"""What Anthropic's clients send to /v1/messages, as far as it means something here.
+
+Specification: docs.anthropic.com/en/api/messages. Unknown fields are ignored.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from tonnage.core.sampling import MOST_INT32
+from tonnage.server.openai.schema import Count, Name, Share, Truncation
+
+
+class Block(Struct, kw_only=True):
+    """A block of content: text, tool_use or tool_result; other types are refused with a name."""
+
+    type: str
+    text: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: str | None = None
+    content: "str | list[Block] | None" = None
+    is_error: bool | None = None
+
+
+class Turn(Struct):
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class AnthropicTool(Struct):
+    """A tool that the model may use."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    type: str | None = None
+
+
+class AnthropicToolChoice(Struct):
+    """Whether a tool is to be used."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+
+
+class CountRequest(Struct, kw_only=True):
+    """POST /v1/messages/count_tokens."""
+
+    model: Name
+    messages: Annotated[list[Turn], Meta(min_length=1)]
+    system: str | list[Block] | None = None
+    tools: Annotated[list[AnthropicTool], Meta(max_length=128)] | None = None
+    tool_choice: AnthropicToolChoice | None = None
+
+
+class MessageRequest(CountRequest, kw_only=True):
+    """POST /v1/messages."""
+
+    max_tokens: Count
+    stream: bool | None = None
+    stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
+    temperature: Share | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
+    # Ours.
+    truncation: Truncation | None = None

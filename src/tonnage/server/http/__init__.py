@@ -1,0 +1,1 @@
+"""HTTP itself: connections, requests, errors, routes, the web page."""

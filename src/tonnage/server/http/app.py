@@ -1,0 +1,217 @@
+"""The ASGI application: routes, who may use them, and one place where errors become answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tonnage import __version__
+from tonnage.server.anthropic import messages
+from tonnage.server.http import page
+from tonnage.server.http.decoding import decode
+from tonnage.server.http.exchange import (
+    ClientGoneError,
+    Exchange,
+    Intake,
+    Limits,
+    Receive,
+    Scope,
+    Send,
+)
+from tonnage.server.http.failures import HttpError, failure_of
+from tonnage.server.models.pool import ModelPool, draining
+from tonnage.server.models.service import Service
+from tonnage.server.models.tenants import Tenant, Tenants
+from tonnage.server.observe import overview
+from tonnage.server.observe.log import say
+from tonnage.server.observe.trace import Tracer
+from tonnage.server.openai import chat, completions, embeddings, responses
+from tonnage.server.openai.schema import ModelRequest, OptionalModel
+
+Handler = Callable[[ModelPool, Exchange, Tenant, bytes], Awaitable[None]]
+ModelHandler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers a method and path; is_open: without a key. in_api: is told of as interface."""
+
+    handler: Handler
+    is_open: bool = False
+    in_api: bool = True
+
+
+def of_model(
+    handler: ModelHandler, kind: type[ModelRequest] | type[OptionalModel] = ModelRequest
+) -> Handler:
+    """Return what hands requests to `handler` while the model that they name is in memory."""
+
+    async def answer(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+        name = decode(kind, body).model
+        exchange.trace.model = name or ""
+        async with pool.using(name) as service:
+            await handler(service, exchange, tenant, body)
+
+    return answer
+
+
+async def _openapi(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Tell what may be asked, for tools that read OpenAPI."""
+    from tonnage.server.http.openapi import document
+
+    methods = {
+        path: [method for method, route in routes.items() if route.in_api]
+        for path, routes in ROUTES.items()
+    }
+    methods = {path: told for path, told in methods.items() if told}
+    await exchange.json(document(methods, __version__, with_keys=bool(tenant.name)))
+
+
+_PAGE = Route(page.page, is_open=True, in_api=False)
+ROUTES: dict[str, dict[str, Route]] = {
+    "/": {"GET": _PAGE},
+    page.STATIC: {"GET": _PAGE},
+    "/health": {"GET": Route(overview.health, is_open=True)},
+    "/ready": {"GET": Route(overview.health, is_open=True)},
+    "/openapi.json": {"GET": Route(_openapi)},
+    "/metrics": {"GET": Route(overview.metrics)},
+    "/memory": {"GET": Route(overview.memory)},
+    "/models": {"GET": Route(overview.models)},
+    "/models/load": {"POST": Route(overview.load)},
+    "/models/unload": {"POST": Route(overview.unload)},
+    "/v1/models": {"GET": Route(overview.models)},
+    "/v1/models/{model}": {"GET": Route(overview.model)},
+    "/v1/chat/completions": {"POST": Route(of_model(chat.chat))},
+    "/v1/completions": {"POST": Route(of_model(completions.complete))},
+    "/v1/embeddings": {"POST": Route(of_model(embeddings.embed))},
+    "/v1/responses": {"POST": Route(of_model(responses.respond))},
+    "/v1/messages": {"POST": Route(of_model(messages.messages))},
+    "/v1/messages/count_tokens": {"POST": Route(of_model(messages.count_tokens))},
+    "/tokenize": {"POST": Route(of_model(completions.tokenize, OptionalModel))},
+    "/detokenize": {"POST": Route(of_model(completions.detokenize, OptionalModel))},
+}
+_LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
+
+
+class App:
+    """Serves the models of a pool to all comers."""
+
+    def __init__(
+        self, pool: ModelPool, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+    ) -> None:
+        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
+        self.pool = pool
+        self._tenants = tenants
+        self._limits = limits
+        self._intake = Intake()
+        self._tracer = tracer
+        self.draining = False
+
+    def drain(self) -> None:
+        """Take no more requests; running answers go on."""
+        self.draining = True
+        self.pool.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of ASGI."""
+        exchange = Exchange(scope, receive, send, self._limits, self._intake)
+        exchange.trace.is_told = self._tracer is not None
+        path = route_of(exchange.path)
+        failure = None
+        try:
+            await self._answer(exchange, path)
+        except (ClientGoneError, asyncio.CancelledError):
+            pass  # nobody is there to be answered
+        except Exception as error:
+            # What failed, and all that it held, is gone before the answer is sent.
+            failure = failure_of(error)
+            if failure.status >= 500:
+                _report(exchange, error)
+        finally:
+            exchange.release()
+        if failure is not None:
+            await self._fail(exchange, failure)
+        route = path if path in ROUTES else "other"
+        self.pool.requests.answered(route, exchange.status)
+        if self._tracer is not None and exchange.method == "POST":
+            self._tracer.tell(exchange.trace, route, exchange.status)
+
+    async def _answer(self, exchange: Exchange, path: str) -> None:
+        route = _route(path, exchange.method)
+        self._require_known_host(exchange)
+        if self.draining and path != "/health":
+            raise draining()
+        tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
+        if exchange.method in ("GET", "HEAD"):
+            await route.handler(self.pool, exchange, tenant, b"")
+            return
+        body = await exchange.body()
+        work = asyncio.ensure_future(route.handler(self.pool, exchange, tenant, body))
+        gone = asyncio.ensure_future(exchange.until_gone())
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+        try:
+            await work
+        finally:
+            # What failed would refer to itself through this frame, and hold the body until garbage
+            # is collected.
+            del work
+
+    def _require_known_host(self, exchange: Exchange) -> None:
+        """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
+        if self._tenants.need_keys:
+            return
+        host = exchange.headers.get("host", "localhost").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name not in _LOOPBACK:
+            raise HttpError(
+                403,
+                f"The host {name[:80]!r} is not this machine; without keys only localhost is "
+                "served.",
+                code="unknown_host",
+            )
+
+    async def _fail(self, exchange: Exchange, failure: HttpError) -> None:
+        """Answer with an error, in the words of the interface that was used."""
+        in_anthropic = exchange.path.startswith("/v1/messages")
+        told = failure.anthropic() if in_anthropic else failure.openai()
+        if not exchange.started:
+            await exchange.json(told, failure.status, failure.headers)
+            return
+        if exchange.in_events:
+            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.end_events()
+        # Else the connection is cut: half of an answer must not look like a whole one.
+
+
+def route_of(path: str) -> str:
+    """Return the path as ROUTES writes it."""
+    if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
+        return "/v1/models/{model}"
+    return page.STATIC if path.startswith("/static/") else path
+
+
+def _route(path: str, method: str) -> Route:
+    methods = ROUTES.get(path)
+    if methods is None:
+        raise HttpError(404, f"There is no {path[:80]}; see /openapi.json.", code="not_found")
+    route = methods.get("GET" if method == "HEAD" else method)
+    if route is None:
+        allowed = ", ".join(methods)
+        raise HttpError(
+            405, f"{path} takes {allowed}.", code="method_not_allowed", headers={"allow": allowed}
+        )
+    return route
+
+
+def _report(exchange: Exchange, error: Exception) -> None:
+    """Tell the operator where it failed; neither the message nor the request is shown."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code if trace is not None else None
+    where = f"{code.co_filename}:{trace.tb_lineno}" if trace is not None and code else "unknown"
+    say(f"{exchange.path}: {type(error).__name__} at {where}")

@@ -1,0 +1,80 @@
+"""Requests of web pages that other servers gave out: refused by browsers unless they are named.
+
+Specification: fetch.spec.whatwg.org, "CORS protocol".
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from urllib.parse import urlsplit
+
+from tonnage.core.errors import RequestError
+from tonnage.server.http.exchange import Event, Receive, Scope, Send
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+ANY = "*"
+_PREFLIGHT: Headers = [
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type, x-api-key, traceparent"),
+    (b"access-control-max-age", b"600"),
+]
+_EXPOSED = b"retry-after, x-tonnage-dropped-tokens"
+
+
+def require_origins(origins: Collection[str], *, need_keys: bool) -> None:
+    """Raise RequestError for what is no origin, and for all of them where no key is asked for."""
+    for origin in origins:
+        if origin == ANY:
+            if not need_keys:
+                raise RequestError(
+                    "--cors '*' lets every page that anybody opens use this server; name the "
+                    "origins, or serve with keys."
+                )
+            continue
+        if not _is_origin(origin):
+            raise RequestError(
+                f"--cors is {origin[:100]!r}; it takes an origin such as https://chat.example.org, "
+                "without a path."
+            )
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # half an address of IPv6
+        return False
+    return bool(parts.scheme and parts.netloc) and f"{parts.scheme}://{parts.netloc}" == text
+
+
+class CrossOrigin:
+    """Lets pages of some origins read the answers of an application."""
+
+    def __init__(self, application: Application, origins: Collection[str]) -> None:
+        """origins: as browsers write them, or ANY."""
+        self._application = application
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of ASGI; those of unknown origins as if there were no such thing."""
+        sent = dict(scope["headers"])
+        origin = sent.get(b"origin", b"")
+        if not origin or not self._origins & {origin, ANY.encode()}:
+            await self._application(scope, receive, send)
+            return
+        allowed: Headers = [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _EXPOSED),
+            (b"vary", b"origin"),
+        ]
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in sent:
+            start = {"type": "http.response.start", "status": 204}
+            await send({**start, "headers": [*allowed, *_PREFLIGHT]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_allowed(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                event = {**event, "headers": [*event["headers"], *allowed]}
+            await send(event)
+
+        await self._application(scope, receive, send_allowed)

@@ -1,0 +1,304 @@
+"""One request and its answer over ASGI, with bounds on sizes and on waiting.
+
+Specification: asgi.readthedocs.io (HTTP), html.spec.whatwg.org (server-sent events).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+
+from tonnage.core.errors import TonnageError
+from tonnage.server.http.decoding import Buffer, check_depth, require_few_values
+from tonnage.server.http.failures import HttpError
+from tonnage.server.observe.trace import Trace
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Prepared = TypeVar("Prepared")
+
+JSON = "application/json"
+# An answer goes out in parts of so many bytes, each when there is room for it.
+PART_BYTES = 16 << 10
+# A list or object of a body takes 80 bytes to 400, and is copied once or twice for a template.
+_BYTES_PER_VALUE = 64
+_EVENT_STREAM = "text/event-stream; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a client can take of the server.
+
+    body_bytes: of one request; all that are being answered share four times as much, and it holds a
+    list or object for every 64 bytes at most. body_s, header_s: seconds to send them. stall_s:
+    seconds a reader may take to make room in a full buffer. connections: at once. drain_s: seconds
+    that answers get to end after SIGTERM.
+    """
+
+    body_bytes: int = 256 << 10
+    body_s: float = 30.0
+    stall_s: float = 60.0
+    connections: int = 128
+    header_s: float = 15.0
+    drain_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Intake:
+    """Bytes of the bodies of all requests that are being read or answered, and of answers.
+
+    unsent_bytes: of answers and events longer than a part that are on their way. turn: whose body
+    is being made into a prompt: its objects and tokens take many times what the body does.
+    """
+
+    held_bytes: int = 0
+    unsent_bytes: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Exchange:
+    """A request; `body` reads it, then `json` or `begin_events` and `event` answer it.
+
+    `release` when it is over.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: Limits, intake: Intake
+    ) -> None:
+        """Take what ASGI hands over, and what this exchange shares with all others."""
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self._query: bytes = scope.get("query_string", b"")
+        self.headers: dict[str, str] = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        self.trace = Trace(self.method, self.headers)
+        self.started = False
+        self.in_events = False
+        self.has_body = False
+        self.status = 0
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._intake = intake
+        self._held_bytes = 0
+
+    def asked(self, name: str) -> str | None:
+        """Return the first value of `name` in the query, if it is there.
+
+        Raises HttpError 400 for a query of more than 16 fields.
+        """
+        try:
+            values = parse_qs(self._query.decode("latin-1"), max_num_fields=16).get(name)
+        except ValueError:
+            raise HttpError(400, "The query has too many fields.") from None
+        return values[0] if values else None
+
+    async def body(self) -> bytes:
+        """Return the whole body, which must be declared as JSON.
+
+        Raises HttpError: 415 for another type, 413 for one beyond the limit, 408 for a slow one.
+        """
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise HttpError(415, f"The Content-Type is {kind[:80]!r}; send {JSON}.")
+        limit = self._limits.body_bytes
+        declared = self.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise self._too_large(f"{int(declared[:20]):,}")
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await self._read(limit)
+        except TimeoutError:
+            raise HttpError(408, f"The body took over {self._limits.body_s:g} s.") from None
+
+    async def _read(self, limit: int) -> bytes:
+        whole = bytearray()  # a list would take ten times as much when bytes come two by two
+        while True:
+            event = await self._receive()
+            if event["type"] != "http.request":
+                raise ClientGoneError
+            part = event.get("body", b"")
+            self._hold(len(part))
+            whole += part
+            if len(whole) > limit:
+                raise self._too_large(f"over {limit:,}")
+            if not event.get("more_body"):
+                self.has_body = True
+                check_depth(whole)
+                require_few_values(whole, max(256, limit // _BYTES_PER_VALUE))
+                return bytes(whole)
+
+    def _hold(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        self._intake.held_bytes += num_bytes
+        if self._intake.held_bytes > 4 * self._limits.body_bytes:
+            raise _busy("requests in progress")
+
+    def release(self) -> None:
+        """Give back what the body counted as."""
+        self._intake.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    def _too_large(self, size: str) -> HttpError:
+        limit = self._limits.body_bytes
+        sentence = f"The body has {size} bytes; at most {limit:,} are accepted (--max-body)."
+        return HttpError(413, sentence, code="request_too_large")
+
+    async def prepared(self, make: Callable[[], Awaitable[Prepared]]) -> Prepared:
+        """Return what `make` does with the body, when no other request's is being prepared.
+
+        Raises what it raises, without its frames: they would hold its objects beside the next ones.
+        """
+        async with self._intake.turn:
+            try:
+                return await make()
+            except (HttpError, TonnageError) as error:
+                error.__context__ = None
+                raise error.with_traceback(None) from None
+
+    async def until_gone(self) -> None:
+        """Return when the client has closed the connection; to be used after `body`."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def json(
+        self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer with `value` as JSON."""
+        await self.whole(msgspec.json.encode(value), JSON, status, headers)
+
+    async def whole(
+        self,
+        body: bytes,
+        kind: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_kept: bool = False,
+    ) -> None:
+        """Answer with `body`, whose Content-Type is `kind`; is_kept: it is there anyway.
+
+        Raises HttpError 503 when answers that readers are slow to take fill what may wait for them.
+        """
+        with self._counted(0 if is_kept else len(body)):
+            await self._send_whole(body, {"content-type": kind, **(headers or {})}, status)
+
+    async def _send_whole(self, body: Buffer, fields: Mapping[str, str], status: int = 200) -> None:
+        await self._start(status, {**fields, "content-length": str(len(body))})
+        for begin in range(0, max(1, len(body)), PART_BYTES):
+            end = begin + PART_BYTES
+            part = {"body": bytes(body[begin:end]), "more_body": end < len(body)}
+            await self._send({"type": "http.response.body", **part})
+
+    @contextmanager
+    def _counted(self, num_bytes: int) -> Iterator[None]:
+        """Count so many bytes as waiting for the reader; what goes out in one part is not."""
+        intake = self._intake
+        num_bytes = num_bytes if num_bytes > PART_BYTES else 0
+        if num_bytes and 0 < intake.unsent_bytes > 4 * self._limits.body_bytes - num_bytes:
+            raise _busy("answers on their way")
+        intake.unsent_bytes += num_bytes
+        try:
+            yield
+        finally:
+            intake.unsent_bytes -= num_bytes
+
+    async def parts(self, pieces: Iterable[bytes], held_bytes: int) -> None:
+        """Answer with JSON that is made piece by piece as there is room; a short one goes whole.
+
+        held_bytes: of what it is made from. Raises HttpError 503 as `whole` does.
+        """
+        with self._counted(held_bytes):
+            held = bytearray()
+            for piece in pieces:
+                held += piece
+                if len(held) > PART_BYTES:
+                    if not self.started:
+                        await self.begin_parts(JSON)
+                    await self._send_more(held)
+                    held = bytearray()
+                    await asyncio.sleep(0)  # others have their turn, however fast the reader is
+            if not self.started:
+                await self._send_whole(held, {"content-type": JSON})
+                return
+            await self._send_more(held)
+            await self.end()
+
+    async def empty(self, status: int, headers: Mapping[str, str]) -> None:
+        """Answer without a body, as a 304 has to."""
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of server-sent events."""
+        fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}
+        self.in_events = True
+        await self._start(200, fields)
+
+    async def begin_parts(self, kind: str) -> None:
+        """Begin a body that comes in parts, without its length; `part` sends one, `end` ends it."""
+        await self._start(200, {"content-type": kind})
+
+    async def part(self, body: bytes) -> None:
+        """Send a part of the body."""
+        await self._more(body)
+
+    async def event(self, value: Any, name: str | None = None) -> None:
+        """Send one event: `value` as JSON, under `name` if there is one."""
+        lead = b"data: " if name is None else b"event: " + name.encode() + b"\ndata: "
+        await self._more(lead + msgspec.json.encode(value) + b"\n\n")
+
+    async def done(self) -> None:
+        """Send OpenAI's mark for the end of a stream."""
+        await self._more(b"data: [DONE]\n\n")
+
+    async def end(self) -> None:
+        """End a body that came in parts."""
+        await self.end_events()
+
+    async def end_events(self) -> None:
+        """End the stream."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _more(self, body: bytes) -> None:
+        with self._counted(len(body)):
+            await self._send_more(body)
+
+    async def _send_more(self, body: Buffer) -> None:
+        """Send more of the body; a large part of it in small ones, each when there is room."""
+        for begin in range(0, len(body), PART_BYTES):
+            part = {"body": bytes(body[begin : begin + PART_BYTES]), "more_body": True}
+            await self._send({"type": "http.response.body", **part})
+
+    async def _start(self, status: int, fields: Mapping[str, str]) -> None:
+        self.started = True
+        self.status = status
+        pairs = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()
+        ]
+        pairs.append((b"x-content-type-options", b"nosniff"))
+        if self.method == "POST" and not self.has_body:
+            # What is left of the body is not worth reading.
+            pairs.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+def _busy(what: str) -> HttpError:
+    return HttpError(
+        503,
+        f"The {what} fill the memory meant for them; try again soon.",
+        code="busy",
+        headers={"retry-after": "1"},
+    )
+
+
+class ClientGoneError(Exception):
+    """Nobody reads the answer any more."""

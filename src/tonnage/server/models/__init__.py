@@ -1,0 +1,1 @@
+"""Which model answers, what waits for it, and for whom."""

@@ -1,0 +1,165 @@
+"""POST /v1/chat/completions."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tonnage.server.answers.choices import Choice, Choices, chat_logprobs
+from tonnage.server.answers.conversation import tool_dicts, turns_of
+from tonnage.server.answers.delivery import deliver, dropped_header
+from tonnage.server.answers.forms import MakeConstraint
+from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.http.decoding import decode
+from tonnage.server.http.exchange import Exchange
+from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.models.tenants import Tenant
+from tonnage.server.openai.schema import ChatRequest, ToolChoice
+
+
+async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Answer a conversation, whole or as a stream of chunks."""
+    asked, num_top = await exchange.prepared(lambda: _asked(service, tenant, body))
+    await deliver(service, exchange, asked, _Writer(service, asked, num_top))
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, int | None]:
+    """Return what is asked for, and how many alternatives are told with log probabilities."""
+    request = decode(ChatRequest, body)
+    service.require_model(request.model)
+    tools = _tools(request)
+    max_tokens = request.max_completion_tokens or request.max_tokens
+    tokens = await service.encode_chat(
+        turns_of(request.messages), tools, request.chat_template_kwargs
+    )
+    prompt = service.fit(tokens, request.truncation, max_tokens)
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
+    asked = Asked(
+        [prompt],
+        options,
+        service.order(request, tenant),
+        num_each=request.n or 1,
+        tool_names=[tool["function"]["name"] for tool in tools],
+        is_stream=bool(request.stream),
+        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+    )
+    return asked, top
+
+
+def _tools(request: ChatRequest) -> list[dict[str, Any]]:
+    """Return the tools that may be called."""
+    if request.tool_choice == "none" or not request.tools:
+        return []
+    return tool_dicts(request.tools)
+
+
+def _constraint(
+    service: Service, request: ChatRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    """Return what binds the answer. Raises HttpError 400 for a form that is not understood."""
+    choice = request.tool_choice
+    if tools and (choice == "required" or isinstance(choice, ToolChoice)):
+        name = choice.function.name if isinstance(choice, ToolChoice) else None
+        return service.forms.of_tools(tools, name)
+    return service.forms.of_format(request.response_format)
+
+
+class _Writer:
+    """Writes one request's answers as OpenAI's objects."""
+
+    def __init__(self, service: Service, asked: Asked, num_top: int | None) -> None:
+        self._service = service
+        self._asked = asked
+        self._num_top = num_top
+        self._common = {
+            "id": fresh_id("chatcmpl"),
+            "created": int(time.time()),
+            "model": service.name,
+            "system_fingerprint": None,
+        }
+
+    def whole(self, choices: Choices) -> dict[str, Any]:
+        told = [
+            {
+                "index": index,
+                "message": _message(choice),
+                "logprobs": self._logprobs(choice),
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices.all)
+        ]
+        usage = usage_of(self._asked.prompts, choices)
+        return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
+
+    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
+        if self._num_top is None:
+            return None
+        tokenizer = self._service.engine.tokenizer
+        return chat_logprobs(tokenizer, choice.take_logprobs(), self._num_top)
+
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+        begun = [False] * len(choices.all)
+        async for index, piece in choices.pieces():
+            choice = choices.all[index]
+            parts = choice.finish() if piece is None else choice.take(piece)
+            if not exchange.started:
+                await exchange.begin_events(dropped_header(self._asked.prompts))
+            if not begun[index]:
+                begun[index] = True
+                await self._chunk(exchange, index, {"role": "assistant", "content": ""})
+            for delta in _deltas(choice, parts):
+                await self._chunk(exchange, index, delta, self._logprobs(choice))
+            if piece is None:
+                rest = self._logprobs(choice)
+                await self._chunk(exchange, index, {}, rest, choice.finish_reason)
+        if self._asked.with_usage:
+            usage = usage_of(self._asked.prompts, choices)
+            await exchange.event({**self._common, **_CHUNK, "choices": [], "usage": usage})
+        await exchange.done()
+        await exchange.end_events()
+
+    async def _chunk(
+        self,
+        exchange: Exchange,
+        index: int,
+        delta: Mapping[str, Any],
+        logprobs: Mapping[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        told = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        await exchange.event({**self._common, **_CHUNK, "choices": [told]})
+
+
+_CHUNK = {"object": "chat.completion.chunk"}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = [_call(call) for call in choice.calls]
+    return message
+
+
+def _call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _deltas(choice: Choice, parts: Sequence[str | Call]) -> list[dict[str, Any]]:
+    deltas: list[dict[str, Any]] = []
+    number = len(choice.calls) - sum(isinstance(part, Call) for part in parts)
+    for part in parts:
+        if isinstance(part, Call):
+            deltas.append({"tool_calls": [{"index": number, **_call(part)}]})
+            number += 1
+        elif part:
+            deltas.append({"content": part})
+    return deltas

@@ -1,0 +1,261 @@
+"""POST /v1/completions, /tokenize and /detokenize."""
+
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from sys import getsizeof
+from typing import Any
+
+import msgspec
+
+from tonnage.server.answers.choices import Choice, Choices, text_logprobs
+from tonnage.server.answers.conversation import turns_of
+from tonnage.server.answers.delivery import deliver, dropped_header
+from tonnage.server.answers.tool_calls import fresh_id
+from tonnage.server.http.decoding import decode
+from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.models.tenants import Tenant
+from tonnage.server.openai.schema import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from tonnage.text.tokenizer import Tokenizer
+
+_MAX_PROMPTS = 64
+# Their texts may be of a hundred letters each.
+_TOKENS_AT_ONCE = 64
+# An echoed prompt: the text, with an answer behind it, as JSON, and as that is put together.
+_ECHO_COPIES = 4
+
+
+async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Continue one text or several, whole or as a stream of chunks."""
+    asked, num_top, echoes = await exchange.prepared(lambda: _asked(service, tenant, body))
+    await deliver(service, exchange, asked, _Writer(service, asked, num_top, echoes))
+
+
+async def _asked(
+    service: Service, tenant: Tenant, body: bytes
+) -> tuple[Asked, int | None, list[str]]:
+    """Return what is asked for, how many alternatives are told, and what each text begins with."""
+    request = decode(CompletionRequest, body)
+    service.require_model(request.model)
+    _refuse_unknown(request)
+    given = _prompts(request.prompt)
+    prompts = [
+        service.fit(await service.encode_text(one), request.truncation, request.max_tokens)
+        for one in given
+    ]
+    constraint = await service.aside(lambda: service.forms.of_format(request.response_format))
+    options = options_of(
+        request,
+        max_tokens=request.max_tokens,
+        logprobs=request.logprobs,
+        constraint=constraint,
+    )
+    num_each = request.n or 1
+    most_bytes = service.rooms.answers.capacity_bytes // (num_each * len(given) * _ECHO_COPIES)
+    echoes = [_echo(service, one, most_bytes) if request.echo else "" for one in given]
+    asked = Asked(
+        prompts,
+        options,
+        service.order(request, tenant),
+        num_each=num_each,
+        is_stream=bool(request.stream),
+        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        extra_bytes=num_each * _ECHO_COPIES * sum(getsizeof(text) for text in echoes if text),
+    )
+    return asked, request.logprobs, echoes
+
+
+def _refuse_unknown(request: CompletionRequest) -> None:
+    if request.suffix:
+        raise HttpError(
+            400, "suffix is not supported; put the whole prompt before.", param="suffix"
+        )
+    if request.best_of not in (None, 1, request.n):
+        raise HttpError(400, "best_of is not supported; use n.", param="best_of")
+
+
+def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
+    """Return every prompt of a request. Raises HttpError 400 for texts and numbers mixed."""
+    if isinstance(prompt, str):
+        return [prompt]
+    numbers = [one for one in prompt if isinstance(one, int)]
+    if len(numbers) == len(prompt):
+        return [numbers]
+    if numbers:
+        raise HttpError(400, "prompt mixes token ids with texts or lists.", param="prompt")
+    if len(prompt) > _MAX_PROMPTS:
+        raise HttpError(
+            400, f"prompt has {len(prompt)} texts; at most {_MAX_PROMPTS}.", param="prompt"
+        )
+    return [one for one in prompt if not isinstance(one, int)]
+
+
+def _echo(service: Service, prompt: str | list[int], most_bytes: int) -> str:
+    """Return the text of a prompt. Raises HttpError 400 where it takes more than `most_bytes`."""
+    if isinstance(prompt, str):
+        parts = [prompt]
+        num_bytes = getsizeof(prompt)
+    else:
+        parts, num_bytes = [], 0
+        for part in service.engine.tokenizer.decoded(prompt):
+            parts.append(part)
+            num_bytes += getsizeof(part)
+            if num_bytes > most_bytes:
+                break
+    if num_bytes > most_bytes:
+        raise HttpError(
+            400,
+            f"The prompt is echoed in every answer, and has over {most_bytes:,} bytes; leave echo "
+            "out, or ask for fewer answers.",
+            param="echo",
+        )
+    return "".join(parts)
+
+
+class _Writer:
+    """Writes one request's answers as OpenAI's objects."""
+
+    def __init__(
+        self,
+        service: Service,
+        asked: Asked,
+        num_top: int | None,
+        echoes: Sequence[str],
+    ) -> None:
+        self._tokenizer = service.engine.tokenizer
+        self._asked = asked
+        self._num_top = num_top
+        self._echoes = echoes
+        self._common = {
+            "id": fresh_id("cmpl"),
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": service.name,
+            "system_fingerprint": None,
+        }
+
+    def _echo(self, index: int) -> str:
+        return self._echoes[index // self._asked.num_each]
+
+    def _choice(
+        self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
+    ) -> dict[str, Any]:
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _logprobs(self, choice: Choice, offset: int) -> dict[str, Any] | None:
+        """Return the log probabilities that were not sent yet."""
+        if self._num_top is None:
+            return None
+        return text_logprobs(self._tokenizer, choice.take_logprobs(), self._num_top, offset)
+
+    def whole(self, choices: Choices) -> dict[str, Any]:
+        told = [
+            self._choice(
+                index,
+                self._echo(index) + choice.text,
+                self._logprobs(choice, len(self._echo(index))),
+                choice.finish_reason,
+            )
+            for index, choice in enumerate(choices.all)
+        ]
+        return {**self._common, "choices": told, "usage": usage_of(self._asked.prompts, choices)}
+
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+        begun = [False] * len(choices.all)
+        offsets = [len(self._echo(index)) for index in range(len(choices.all))]
+        async for index, piece in choices.pieces():
+            choice = choices.all[index]
+            text = "".join(
+                part
+                for part in (choice.finish() if piece is None else choice.take(piece))
+                if isinstance(part, str)
+            )
+            if not exchange.started:
+                await exchange.begin_events(dropped_header(self._asked.prompts))
+            if not begun[index]:
+                begun[index] = True
+                text = self._echo(index) + text
+            if not text and piece is not None:
+                continue
+            logprobs = self._logprobs(choice, offsets[index])
+            if logprobs is not None:
+                offsets[index] += sum(map(len, logprobs["tokens"]))
+            reason = choice.finish_reason if piece is None else None
+            told = self._choice(index, text, logprobs, reason)
+            await exchange.event({**self._common, "choices": [told]})
+        if self._asked.with_usage:
+            usage = usage_of(self._asked.prompts, choices)
+            await exchange.event({**self._common, "choices": [], "usage": usage})
+        await exchange.done()
+        await exchange.end_events()
+
+
+async def tokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Return the token ids of a text or of a conversation."""
+    tokens, with_pieces = await exchange.prepared(lambda: _tokens(service, body))
+    tokenizer, context = service.engine.tokenizer, service.context_tokens
+    parts = [
+        _list(b'{"tokens":[', tokens, list),
+        [b'],"count":%d,"max_model_len":%d' % (len(tokens), context)],
+    ]
+    if with_pieces:
+        parts.append(_list(b',"pieces":[', tokens, lambda part: _pieces(tokenizer, part)))
+        parts.append([b"]"])
+    await exchange.parts(chain(*parts, [b"}"]), tokens.itemsize * len(tokens))
+
+
+async def _tokens(service: Service, body: bytes) -> "tuple[array[int], bool]":
+    """Return the token ids of what is to be told, and whether their texts are wanted too."""
+    request = decode(TokenizeRequest, body)
+    if (request.content is None) == (request.messages is None):
+        raise HttpError(400, "Give either content or messages.", param="content")
+    if request.messages is not None:
+        return await service.encode_chat(turns_of(request.messages)), request.with_pieces
+    text, encode = request.content or "", service.engine.tokenizer.encode
+    special, parse = request.add_special, request.parse_special
+    tokens = await service.aside(
+        lambda: array("i", encode(text, add_special=special, parse_special=parse))
+    )
+    return tokens, request.with_pieces
+
+
+def _list(
+    head: bytes, tokens: "array[int]", told: "Callable[[array[int]], list[Any]]"
+) -> Iterator[bytes]:
+    """Yield a list of JSON without its last bracket, some tokens of it at a time."""
+    yield head
+    for begin in range(0, len(tokens), _TOKENS_AT_ONCE):
+        part = msgspec.json.encode(told(tokens[begin : begin + _TOKENS_AT_ONCE]))
+        yield b"," * (begin > 0) + part[1:-1]
+
+
+def _pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    return [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
+
+
+async def detokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Return the text of token ids, control tokens included."""
+
+    async def given() -> "array[int]":
+        tokens, size = decode(DetokenizeRequest, body).tokens, service.engine.tokenizer.vocab_size
+        wrong = next((token for token in tokens if not 0 <= token < size), None)
+        if wrong is not None:
+            raise HttpError(
+                400, f"Token id {wrong} is outside the vocabulary of {size:,}.", param="tokens"
+            )
+        return array("i", tokens)
+
+    tokens = await exchange.prepared(given)
+    text = _text(service.engine.tokenizer, tokens)
+    again = _text(service.engine.tokenizer, tokens)
+    parts = chain([b'{"content":"'], text, [b'","prompt":"'], again, [b'"}'])
+    await exchange.parts(parts, tokens.itemsize * len(tokens))
+
+
+def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> Iterator[bytes]:
+    """Yield the text of tokens as it stands between the quotes of JSON."""
+    for part in tokenizer.decoded(tokens, keep_control=True):
+        yield msgspec.json.encode(part)[1:-1]

@@ -1,0 +1,293 @@
+"""POST /v1/responses. Nothing is stored: every request brings its whole conversation."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tonnage.server.answers.choices import Choice, Choices
+from tonnage.server.answers.conversation import Turns, as_object, require_few_arguments, text_of
+from tonnage.server.answers.delivery import dropped_header
+from tonnage.server.answers.forms import MakeConstraint
+from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.http.decoding import decode
+from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.http.failures import HttpError
+from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.models.tenants import Tenant
+from tonnage.server.openai.schema import (
+    JsonSchema,
+    ResponseFormat,
+    ResponseItem,
+    ResponseRequest,
+    ResponseToolChoice,
+)
+
+
+async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    """Answer the input, whole or as a stream of events."""
+    asked, base = await exchange.prepared(lambda: _asked(service, tenant, body))
+    if not asked.is_stream:
+
+        def written(choices: Choices) -> dict[str, Any]:
+            writer = _Writer(base, asked, choices.all[0])
+            writer.collect()
+            return writer.response(usage_of(asked.prompts, choices))
+
+        whole = await service.whole(asked, exchange.trace, written)
+        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+        return
+    async with service.answering(asked, exchange.trace) as choices:
+        writer = _Writer(base, asked, choices.all[0])
+        async for _, piece in choices.pieces():
+            choice = choices.all[0]
+            parts = choice.finish() if piece is None else choice.take(piece)
+            await writer.events(exchange, parts)
+        await writer.end(exchange, usage_of(asked.prompts, choices))
+
+
+async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, dict[str, Any]]:
+    """Return what is asked for, and what every response to it says."""
+    request = decode(ResponseRequest, body)
+    service.require_model(request.model)
+    if request.previous_response_id is not None:
+        raise HttpError(
+            400,
+            "Responses are not stored, so previous_response_id is refused; send all of the input.",
+            code="unsupported_parameter",
+            param="previous_response_id",
+        )
+    tools = _tools(request)
+    tokens = await service.encode_chat(_turns(request), tools)
+    prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
+    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
+    names = [tool["function"]["name"] for tool in tools]
+    order = service.order(request, tenant)
+    asked = Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
+    return asked, _base(service.name, request)
+
+
+def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
+    """Return what does not depend on the answer; what came with the request stays JSON."""
+    return {
+        "id": fresh_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": model,
+        "error": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "metadata": msgspec.Raw(msgspec.json.encode(request.metadata or {})),
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "tool_choice": "auto",
+        "tools": [],
+        "store": False,
+        "text": {"format": {"type": "text"}},
+        "truncation": request.truncation or "disabled",
+    }
+
+
+def _tools(request: ResponseRequest) -> list[dict[str, Any]]:
+    if request.tool_choice == "none" or not request.tools:
+        return []
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description or "",
+                "parameters": tool.parameters or {"type": "object", "properties": {}},
+            },
+        }
+        for tool in request.tools
+    ]
+
+
+def _constraint(
+    service: Service, request: ResponseRequest, tools: Sequence[dict[str, Any]]
+) -> MakeConstraint | None:
+    choice = request.tool_choice
+    if tools and (choice == "required" or isinstance(choice, ResponseToolChoice)):
+        name = choice.name if isinstance(choice, ResponseToolChoice) else None
+        return service.forms.of_tools(tools, name)
+    form = request.text.format if request.text is not None else None
+    if form is None:
+        return None
+    return service.forms.of_format(ResponseFormat(form.type, JsonSchema(form.schema)))
+
+
+def _turns(request: ResponseRequest) -> Turns:
+    turns: Turns = []
+    if request.instructions:
+        turns.append({"role": "system", "content": request.instructions})
+    if isinstance(request.input, str):
+        return [*turns, {"role": "user", "content": request.input}]
+    require_few_arguments(item.arguments for item in request.input)
+    names: dict[str, str] = {}
+    for item in request.input:
+        turns += _turn(item, names)
+    return turns
+
+
+def _turn(item: ResponseItem, names: dict[str, str]) -> Turns:
+    """Return what an item of the input says; names: functions by their call."""
+    call_id = item.call_id or ""
+    match item.type:
+        case "function_call":
+            names[call_id] = item.name or ""
+            function = {"name": item.name or "", "arguments": as_object(item.arguments or "{}")}
+            call = {"type": "function", "id": call_id, "function": function}
+            return [{"role": "assistant", "content": "", "tool_calls": [call]}]
+        case "function_call_output":
+            text = text_of(item.output, "input")
+            told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
+            return [{"role": "tool", "content": text, **told}]
+        case "reasoning":
+            return []
+        case None | "message" if item.role is not None:
+            role = "system" if item.role == "developer" else item.role
+            return [{"role": role, "content": text_of(item.content, "input")}]
+        case _:
+            kind = (item.type or "none")[:40]
+            raise HttpError(400, f"The input has an item of type {kind!r}.", param="input")
+
+
+class _Writer:
+    """Writes one answer as a response and its events."""
+
+    def __init__(self, base: dict[str, Any], asked: Asked, choice: Choice) -> None:
+        self._choice = choice
+        self._asked = asked
+        self._output: list[dict[str, Any]] = []
+        self._open: dict[str, Any] | None = None  # the message that text goes to
+        self._number = 0
+        self._base = base
+
+    def response(self, usage: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the response; usage: None while it is being made."""
+        if usage is None:
+            return {**self._base, "status": "in_progress", "output": [], "usage": None}
+        cut = self._choice.finish_reason == "length"
+        details = {"reason": "max_output_tokens"} if cut else None
+        return {
+            **self._base,
+            "status": "incomplete" if cut else "completed",
+            "incomplete_details": details,
+            "output": self._output,
+            "usage": {
+                "input_tokens": usage["prompt_tokens"],
+                "input_tokens_details": usage["prompt_tokens_details"],
+                "output_tokens": usage["completion_tokens"],
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": usage["total_tokens"],
+            },
+        }
+
+    def collect(self) -> None:
+        """Take the whole answer as output."""
+        if self._choice.text or not self._choice.calls:
+            self._output.append(_message(fresh_id("msg"), self._choice.text))
+        self._output += [_call_item(call) for call in self._choice.calls]
+
+    async def _event(self, exchange: Exchange, event: str, /, **told: Any) -> None:
+        await exchange.event({"type": event, "sequence_number": self._number, **told}, event)
+        self._number += 1
+
+    async def events(self, exchange: Exchange, parts: list[str | Call]) -> None:
+        """Send what has come."""
+        if not exchange.started:
+            await exchange.begin_events(dropped_header(self._asked.prompts))
+            for name in ("response.created", "response.in_progress"):
+                await self._event(exchange, name, response=self.response(None))
+        for part in parts:
+            if isinstance(part, Call):
+                await self._close_message(exchange)
+                await self._whole_call(exchange, part)
+            elif part:
+                await self._text(exchange, part)
+
+    async def _text(self, exchange: Exchange, text: str) -> None:
+        if self._open is None:
+            self._open = {**_message(fresh_id("msg"), ""), "status": "in_progress"}
+            empty = {**self._open, "content": []}
+            index = len(self._output)
+            await self._event(
+                exchange, "response.output_item.added", output_index=index, item=empty
+            )
+            await self._event(
+                exchange, "response.content_part.added", **self._place(), part=_part("")
+            )
+        self._open["content"][0]["text"] += text
+        await self._event(
+            exchange, "response.output_text.delta", **self._place(), delta=text, logprobs=[]
+        )
+
+    def _place(self) -> dict[str, Any]:
+        assert self._open is not None
+        return {"item_id": self._open["id"], "output_index": len(self._output), "content_index": 0}
+
+    async def _close_message(self, exchange: Exchange) -> None:
+        if self._open is None:
+            return
+        text = self._open["content"][0]["text"]
+        done = _message(self._open["id"], text)
+        place = self._place()
+        await self._event(exchange, "response.output_text.done", **place, text=text, logprobs=[])
+        await self._event(exchange, "response.content_part.done", **place, part=_part(text))
+        await self._item_done(exchange, done)
+        self._open = None
+
+    async def _item_done(self, exchange: Exchange, item: dict[str, Any]) -> None:
+        index = len(self._output)
+        await self._event(exchange, "response.output_item.done", output_index=index, item=item)
+        self._output.append(item)
+
+    async def _whole_call(self, exchange: Exchange, call: Call) -> None:
+        item = _call_item(call)
+        index = len(self._output)
+        begun = {**item, "arguments": "", "status": "in_progress"}
+        await self._event(exchange, "response.output_item.added", output_index=index, item=begun)
+        name = "response.function_call_arguments"
+        place = {"item_id": item["id"], "output_index": index}
+        await self._event(exchange, f"{name}.delta", **place, delta=call.arguments)
+        await self._event(
+            exchange, f"{name}.done", **place, name=call.name, arguments=call.arguments
+        )
+        await self._item_done(exchange, item)
+
+    async def end(self, exchange: Exchange, usage: dict[str, Any]) -> None:
+        """Send the end of the answer."""
+        await self._close_message(exchange)
+        response = self.response(usage)
+        await self._event(exchange, f"response.{response['status']}", response=response)
+        await exchange.end_events()
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _message(item_id: str, text: str) -> dict[str, Any]:
+    return {
+        "id": item_id,
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [_part(text)],
+    }
+
+
+def _call_item(call: Call) -> dict[str, Any]:
+    return {
+        "id": fresh_id("fc"),
+        "type": "function_call",
+        "call_id": call.call_id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "status": "completed",
+    }

@@ -1,0 +1,3 @@
+"""How much a chat template may make."""
+
+MAX_OUTPUT_CHARS = 1 << 24
