@@ -104,7 +104,7 @@ def tonnage_row(model: Path, context: int, quality: str) -> dict[str, Any]:
     )
     told = run.told
     row = {"budget_bytes": budget, "killed": run.killed, "quality": chosen["quality"]}
-    row |= {name: chosen[name] for name in ("kv_format", "step_rows")}
+    row |= {name: chosen[name] for name in ("kv_format", "max_batch_tokens")}
     if not run.killed:
         num_steps = told["answered"][1]
         row |= {"peak_rss_bytes": told["peak_rss_bytes"], "load_s": told["load_s"]}

@@ -79,7 +79,7 @@ def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
         "formats": Counter(matrix.format for matrix in choice.plan.matrices),
         "kv_format": choice.plan.kv.format,
         "context_tokens": choice.plan.context_tokens,
-        "step_rows": choice.plan.max_rows,
+        "max_batch_tokens": choice.plan.max_rows,
         "threads": choice.plan.threads,
         # Nothing is measured here.
         "quality": {n: v for n, v in asdict(choice.quality).items() if n != "estimated_kld"},

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--memory", required=True)
     parser.add_argument("--context", type=int)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--step-rows", type=int)
+    parser.add_argument("--max-batch-tokens", type=int)
     parser.add_argument("--precision")
     parser.add_argument("--quality")
     parser.add_argument("--seconds", type=float, default=0.0)
@@ -84,7 +84,7 @@ def main() -> None:
     engine, load_s = timed(
         lambda: Engine.open(
             args.model, args.memory, context=args.context, threads=args.threads,
-            step_rows=args.step_rows, precision=args.precision, quality=args.quality,
+            max_batch_tokens=args.max_batch_tokens, precision=args.precision, quality=args.quality,
         )
     )  # fmt: skip
     with engine:

@@ -232,7 +232,7 @@ def test_pages_in_int8_compare_with_pages_in_f16(folder, tmp_path):
 def test_a_plan_shows_what_was_measured_of_just_its_mix(tmp_path):
     config = tiny_config("llama", hidden_size=512, num_hidden_layers=6)
     model = write_gguf(tmp_path / "m.gguf", tiny_model(config, seed=1), matrices("Q8_0"))
-    sizes = ("--context", 64, "--step-rows", 16, "--quality", 1000)
+    sizes = ("--context", 64, "--max-batch-tokens", 16, "--quality", 1000)
 
     def plan(memory: object) -> dict:
         done = tonnage(tmp_path, "plan", model, "--json", "--memory", memory, *sizes)

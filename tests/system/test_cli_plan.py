@@ -120,7 +120,7 @@ def test_a_plan_is_the_same_in_two_processes(model, tmp_path):
 
 def test_a_refused_plan_names_the_shortfall_and_what_would_fit(model, tmp_path):
     stated = {
-        "--context": 16384, "--step-rows": 512, "--kv": "f16", "--quality": "lossless",
+        "--context": 16384, "--max-batch-tokens": 512, "--kv": "f16", "--quality": "lossless",
         "--memory": "1GiB",
     }  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_a_refused_plan_names_the_shortfall_and_what_would_fit(model, tmp_path):
 
 
 def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(larger, tmp_path):
-    model, stated = larger, ("--context", 64, "--step-rows", 16)
+    model, stated = larger, ("--context", 64, "--max-batch-tokens", 16)
     whole = planned(tmp_path, model, *stated, "--memory", "1GiB")
     sizes = {item["kind"]: item["planned_bytes"] for item in whole["items"]}
     assert sizes["weight"] > 4 << 20
@@ -169,7 +169,7 @@ def test_int8_pages_are_taken_before_the_context_shrinks(tmp_path):
     config = tiny_config("llama", num_hidden_layers=12, max_position_embeddings=1 << 14)
     path = tmp_path / "narrow.gguf"
     model = write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
-    stated = ("--quality", "1000", "--step-rows", 16)
+    stated = ("--quality", "1000", "--max-batch-tokens", 16)
     whole = planned(tmp_path, model, "--memory", "1GiB", *stated)
     assert whole["kv_format"] == "f16"
     pages = next(i["planned_bytes"] for i in whole["items"] if i["kind"] == "kv")

@@ -58,7 +58,7 @@ def test_a_restart_finds_the_prefix_and_the_same_bits(model, tmp_path, kv_format
         assert answer(engine, PROMPT).num_cached_tokens == 0
 
 
-@pytest.mark.parametrize("more", [{"step_rows": 32}, {"kv_format": "int8"}])
+@pytest.mark.parametrize("more", [{"max_batch_tokens": 32}, {"kv_format": "int8"}])
 def test_pages_of_another_form_are_other_pages(model, tmp_path, more):
     with opened(model, tmp_path) as engine:
         answer(engine, PROMPT)

@@ -137,7 +137,12 @@ def test_company_chunks_and_threads_change_no_bit(
     with Engine.open(str(model), context=CONTEXT, threads=1, kv_format=kv_format) as engine:
         expected = [vectors(engine, [prompt], pooling=pooling)[0] for prompt in prompts]
     with Engine.open(
-        str(model), context=CONTEXT, threads=2, concurrency=5, step_rows=48, kv_format=kv_format
+        str(model),
+        context=CONTEXT,
+        threads=2,
+        concurrency=5,
+        max_batch_tokens=48,
+        kv_format=kv_format,
     ) as engine:
         loop, rng = engine._serving.loop, random.Random(4)
         loop.before_step = lambda now_ns: disturb(loop.scheduler, rng)
@@ -306,7 +311,9 @@ def test_a_deadline_ends_what_is_left(model: Path) -> None:
 def test_an_interrupted_step_is_not_added_twice(model: Path) -> None:
     prompts = [[3] * 200, [4] * 150]
     expected = alone(model, prompts, pooling="mean", normalize=False)
-    with Engine.open(str(model), context=CONTEXT, threads=1, concurrency=2, step_rows=48) as engine:
+    with Engine.open(
+        str(model), context=CONTEXT, threads=1, concurrency=2, max_batch_tokens=48
+    ) as engine:
         step, count = engine.runtime.step, 0
 
         def interrupted(*args: object) -> None:

@@ -110,7 +110,7 @@ def assert_as_alone(path: Path, folder: Path, kv_format: str) -> None:
     num_hits = []
     for threads in (1, 2):
         with Engine.open(
-            str(path), context=CONTEXT, threads=threads, concurrency=6, step_rows=48,
+            str(path), context=CONTEXT, threads=threads, concurrency=6, max_batch_tokens=48,
             serving=options, kv_format=kv_format,
         ) as engine:  # fmt: skip
             engine.set_budget(engine.plan.total_bytes - engine.plan.kv.nbytes * 3 // 5)

@@ -31,8 +31,8 @@ MACHINE = dataclasses.replace(
 SPECS = {name: load(name) for name in NAMES}
 SMALL, LARGE = SPECS["smollm2-135m"], SPECS["qwen2.5-coder-1.5b"]
 FIELDS = {
-    "--context": "context", "--concurrency": "concurrency", "--step-rows": "step_rows",
-    "--kv": "kv_format", "--quality": "max_kld",
+    "--context": "context", "--concurrency": "concurrency",
+    "--max-batch-tokens": "max_batch_tokens", "--kv": "kv_format", "--quality": "max_kld",
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_what_is_left_open_gives_way_in_the_documented_order() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_stated_is_kept(name: str) -> None:
     stated = {
-        "context": 700, "threads": 3, "concurrency": 2, "step_rows": 48, "kv_format": "int8",
+        "context": 700, "threads": 3, "concurrency": 2, "max_batch_tokens": 48, "kv_format": "int8",
         "max_kld": 0.0,
     }  # fmt: skip
     choice = chosen(SPECS[name], 10**10, **stated)

@@ -40,7 +40,7 @@ def test_open_choices_follow_model_and_machine(spec: ModelSpec) -> None:
     "wishes",
     [Wishes(context=1), Wishes(context=10**9), Wishes(threads=0), Wishes(threads=257),
      Wishes(precision="5bit"), Wishes(kv_format="int4"),
-     Wishes(concurrency=0), Wishes(step_rows=0), Wishes(step_rows=513)],
+     Wishes(concurrency=0), Wishes(max_batch_tokens=0), Wishes(max_batch_tokens=513)],
     ids=str,
 )  # fmt: skip
 def test_wishes_out_of_range_are_refused(spec: ModelSpec, wishes: Wishes) -> None:
@@ -49,7 +49,7 @@ def test_wishes_out_of_range_are_refused(spec: ModelSpec, wishes: Wishes) -> Non
 
 
 def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
-    wishes = Wishes(context=64, step_rows=16, precision="8bit", kv_format="f16")
+    wishes = Wishes(context=64, max_batch_tokens=16, precision="8bit", kv_format="f16")
 
     def choice(num_bytes: int) -> Choice:
         budget = Budget(num_bytes, "were allowed")

@@ -116,7 +116,7 @@ def test_a_plan_is_made_again_by_its_own_numbers() -> None:
                 threads=made.threads,
                 formats=made.formats,
                 kv_format=made.kv_format,
-                step_rows=made.max_rows,
+                max_batch_tokens=made.max_rows,
             )
             budget = Budget(one.memory_bytes, "were allowed")
             again = choose(load(name), MACHINE, wishes, budget, plain_speed(), compare=False)

@@ -1,7 +1,7 @@
 """What can be written behind `tonnage`: commands, options, help."""
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -167,7 +167,13 @@ def _add_model(parser: ArgumentParser) -> None:
 def _add_sizes(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--context", type=int, metavar="N", help="positions to reserve (4096 where they fit)")
-    add("--step-rows", type=int, metavar="N", help="tokens of a prompt computed at once (512)")
+    add(
+        "--max-batch-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of a prompt computed at once (512)",
+    )
+    add("--step-rows", type=int, dest="max_batch_tokens", help=SUPPRESS)
 
 
 def _add_plan(parser: ArgumentParser) -> None:

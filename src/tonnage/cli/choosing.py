@@ -40,7 +40,7 @@ def wishes_of(args: Namespace) -> Wishes:
         args.threads,
         args.precision,
         args.concurrency,
-        step_rows=args.step_rows,
+        max_batch_tokens=args.max_batch_tokens,
         kv_format=args.kv,
         max_kld=quality_bound(args.quality),
     )

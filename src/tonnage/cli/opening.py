@@ -37,7 +37,7 @@ def open_engine(
             kv_format=options.kv_format,
             quality=options.quality,
             concurrency=options.concurrency,
-            step_rows=options.step_rows,
+            max_batch_tokens=options.max_batch_tokens,
             serving=options.serving,
             catalog=args.catalog,
             offline=args.offline,
@@ -66,7 +66,7 @@ def open_options(
         kv_format=args.kv,
         quality=args.quality,
         concurrency=concurrency,
-        step_rows=args.step_rows,
+        max_batch_tokens=args.max_batch_tokens,
         serving=replace(serving or ServingOptions(), disk=disk),
     )
 

@@ -105,7 +105,7 @@ class Engine:
         catalog: Path | None = None,
         concurrency: int = 1,
         max_logit_rows: int = 1,
-        step_rows: int | None = None,
+        max_batch_tokens: int | None = None,
         serving: ServingOptions | None = None,
         offline: bool = False,
         progress: Progress | None = None,
@@ -115,11 +115,12 @@ class Engine:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
-        What is not stated is chosen to fit, see docs/planning.md: threads, context, step_rows,
-        kv_format (`f16` or `int8` pages) and the weights, unless there is a precision (`8bit` or
-        `4bit`, of float weights) or formats (what single matrices become, by canonical name:
-        `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it may lie from
-        the file, a name or a mean KL divergence; `lossless` loads the file as it stands or refuses.
+        What is not stated is chosen to fit, see docs/planning.md: threads, context,
+        max_batch_tokens, kv_format (`f16` or `int8` pages) and the weights, unless there is a
+        precision (`8bit` or `4bit`, of float weights) or formats (what single matrices become, by
+        canonical name: `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it
+        may lie from the file, a name or a mean KL divergence; `lossless` loads the file as it
+        stands or refuses.
         concurrency: answers at once, each with a full context unless `serving` lets them share.
         offline: a model that is not here is an error. on_load is told the bytes placed so far, and
         of all. process: whose engines share the budget.
@@ -129,7 +130,7 @@ class Engine:
         source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
         options = OpenOptions(
             threads, context, precision, formats, kv_format, quality, concurrency, max_logit_rows,
-            step_rows, serving or ServingOptions(),
+            max_batch_tokens, serving or ServingOptions(),
         )  # fmt: skip
         start = Start.of(process)  # What a pull has loaded is part of it.
         return cls.load(source, memory, options, start, on_load=on_load)

@@ -199,7 +199,7 @@ def _offer(
         precision=None,
         formats=dict(chosen.formats),
         kv_format=chosen.kv_format,
-        step_rows=chosen.max_rows,
+        max_batch_tokens=chosen.max_rows,
     )
     return Offer(
         name=name,

@@ -21,7 +21,7 @@ class OpenOptions:
     quality: str | float | None = None
     concurrency: int = 1
     max_logit_rows: int = 1
-    step_rows: int | None = None
+    max_batch_tokens: int | None = None
     serving: ServingOptions = field(default_factory=ServingOptions)
 
     def wishes(self, spec: ModelSpec) -> Wishes:
@@ -29,7 +29,7 @@ class OpenOptions:
         serving = self.serving
         return Wishes(
             self.context, self.threads, self.precision, self.concurrency,
-            max(self.max_logit_rows, self.concurrency), self.step_rows,
+            max(self.max_logit_rows, self.concurrency), self.max_batch_tokens,
             tuple(sorted((self.formats or {}).items())), self.kv_format,
             quality_bound(self.quality),
             serving.server_bytes, serving.with_forms, serving.share_pages, serving.disk is not None,

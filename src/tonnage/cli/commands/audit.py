@@ -78,11 +78,11 @@ def _measure(ready: Audit, args: Namespace, status: StatusLine) -> AuditResult:
 def _subject(args: Namespace, source: ModelSource) -> Subject:
     """Return the model as stated, or with --memory as `tonnage plan` would have it run."""
     if args.memory is None:
-        alone = (args.context, args.quality, args.step_rows, args.concurrency)
+        alone = (args.context, args.quality, args.max_batch_tokens, args.concurrency)
         if any(value is not None for value in alone):
             raise RequestError(
-                "--context, --concurrency, --step-rows and --quality say which plan is audited; "
-                "add its --memory."
+                "--context, --concurrency, --max-batch-tokens and --quality say which plan is "
+                "audited; add its --memory."
             )
         return Subject(source, args.precision, args.kv or "f16")
     args.concurrency = 1 if args.concurrency is None else args.concurrency

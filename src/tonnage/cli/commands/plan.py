@@ -183,7 +183,7 @@ def result(answer: Answer) -> dict[str, Any]:
         "context_tokens": made.context_tokens,
         "concurrency": made.concurrency,
         "threads": made.threads,
-        "step_rows": made.max_rows,
+        "max_batch_tokens": made.max_rows,
         "forecast": _forecast(choice.forecast),
         "quality": {**asdict(choice.quality), "max_kld": choice.wishes.max_kld},
         "audits": [asdict(audit) for audit in answer.audits],
@@ -217,6 +217,6 @@ def _neighbour(one: Neighbour) -> dict[str, Any]:
         "weights": one.weights,
         "context_tokens": one.context_tokens,
         "kv_format": one.kv_format,
-        "step_rows": one.step_rows,
+        "max_batch_tokens": one.max_batch_tokens,
         "threads": one.threads,
     }

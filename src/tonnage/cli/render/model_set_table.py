@@ -110,7 +110,7 @@ def _values(offer: "Offer") -> dict[str, Any]:
         "pages_tokens": offer.pages_tokens,
         "concurrency": options.concurrency,
         "kv_format": options.kv_format,
-        "step_rows": options.step_rows,
+        "max_batch_tokens": options.max_batch_tokens,
         "threads": options.threads,
         "formats": options.formats,
         "quality": asdict(offer.quality),

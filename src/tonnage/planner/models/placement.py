@@ -311,7 +311,7 @@ class _Planner:
             precision=None,
             formats=workload.formats,
             kv_format=workload.kv_format,
-            step_rows=workload.max_rows,
+            max_batch_tokens=workload.max_rows,
         )
         plan = make_plan(member.spec, workload)
         choice = self._chosen(member, wishes, replace(self.budget, num_bytes=plan.total_bytes), 0)

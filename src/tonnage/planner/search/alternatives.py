@@ -34,7 +34,7 @@ class Neighbour:
     weights: str
     context_tokens: int
     kv_format: str
-    step_rows: int
+    max_batch_tokens: int
     threads: int
 
 
@@ -52,7 +52,7 @@ def neighbours_of(
             weights=weights_words(judge.plan(other.workload)),
             context_tokens=other.workload.context_tokens,
             kv_format=other.workload.kv_format,
-            step_rows=other.workload.max_rows,
+            max_batch_tokens=other.workload.max_rows,
             threads=other.workload.threads,
         )
         for change, other in _changes(judge, chosen, wishes)
@@ -93,7 +93,7 @@ def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str
             if 2 <= context <= judge.spec.context_length:
                 option = judge.option(workload, context_tokens=context)
                 yield f"context of {context:,} tokens", option
-    if wishes.step_rows is None:
+    if wishes.max_batch_tokens is None:
         yield from _other_rows(judge, chosen)
     if wishes.threads is None and chosen.forecast is not None:
         for threads in (workload.threads - 1, workload.threads + 1):

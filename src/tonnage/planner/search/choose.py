@@ -306,7 +306,7 @@ class _Search:
     def row_tiers(self) -> list[tuple[int, ...]]:
         """Return rows per step, tier after tier; a later one only where the ones before fail."""
         asked = self.asked.max_rows
-        if self.wishes.step_rows is not None or asked < MAX_STEP_ROWS:
+        if self.wishes.max_batch_tokens is not None or asked < MAX_STEP_ROWS:
             return [(asked,)]
         least = max(MIN_STEP_ROWS, self.asked.max_logit_rows, self.asked.concurrency)
         tiers = [tuple(n for n in tier if n >= least) for tier in (USUAL_STEP_ROWS, FEW_STEP_ROWS)]

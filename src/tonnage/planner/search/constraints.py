@@ -33,7 +33,7 @@ class Wishes:
     precision: str | None = None
     concurrency: int = 1
     max_logit_rows: int = 1
-    step_rows: int | None = None
+    max_batch_tokens: int | None = None
     formats: Formats = ()
     kv_format: str | None = None
     max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
@@ -65,7 +65,7 @@ def choose_workload(
         context_tokens=_context(spec, wishes.context),
         threads=_threads(machine, wishes.threads),
         concurrency=wishes.concurrency,
-        max_rows=_rows(wishes.step_rows, wishes.max_logit_rows),
+        max_rows=_rows(wishes.max_batch_tokens, wishes.max_logit_rows),
         max_logit_rows=wishes.max_logit_rows,
         formats=tuple(sorted(stated.items())),
         kv_format=_kv_format(wishes.kv_format),
@@ -113,6 +113,6 @@ def _rows(wanted: int | None, max_logit_rows: int) -> int:
         return MAX_STEP_ROWS
     if not max_logit_rows <= wanted <= MAX_STEP_ROWS:
         raise RequestError(
-            f"{wanted} rows per step were asked for; it takes {max_logit_rows} to {MAX_STEP_ROWS}."
+            f"{wanted} batch tokens were asked for; it takes {max_logit_rows} to {MAX_STEP_ROWS}."
         )
     return wanted

@@ -85,7 +85,7 @@ def _smaller(refused: Option) -> Iterator[tuple[str, str, Sequence[int]]]:
     yield "--context", "context_tokens", range(PAGE_TOKENS, workload.context_tokens, PAGE_TOKENS)
     yield "--concurrency", "concurrency", range(1, workload.concurrency)
     least = max(MIN_STEP_ROWS, workload.max_logit_rows, workload.concurrency)
-    yield "--step-rows", "max_rows", range(least, workload.max_rows)
+    yield "--max-batch-tokens", "max_rows", range(least, workload.max_rows)
 
 
 def _largest(
@@ -120,8 +120,8 @@ def way_out(ways: Sequence[Concession]) -> str:
     """Return the concessions as half a sentence."""
     if not ways:
         return (
-            "no other --context, --concurrency, --step-rows, --kv or --quality alone fits, choose "
-            "a smaller model"
+            "no other --context, --concurrency, --max-batch-tokens, --kv or --quality alone fits, "
+            "choose a smaller model"
         )
     return "what fits is " + " or ".join(_words(way) for way in ways)
 
