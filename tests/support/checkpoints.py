@@ -7,18 +7,19 @@ containers hold the very same model.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
 from safetensors.numpy import save
 
+from support.rope_oracle import Llama3, inverse_frequencies
 from support.tiny_tokenizer import NUM_BYTES, add_tokenizer, write_tokenizer_json
-from tonnage.core.model_spec import RopeSpec
 
 Shape = tuple[int, ...]
 Chooser = Callable[[str, Shape], str]
+Encoder = Callable[[np.ndarray, gguf.GGMLQuantizationType], np.ndarray]
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 COMMON: dict[str, object] = {
     "vocab_size": 307,
@@ -209,10 +210,16 @@ def matrices(kind: str) -> Chooser:
     return lambda name, shape: kind if len(shape) > 1 and shape[-1] % block == 0 else "F32"
 
 
-def write_gguf(path: Path, model: TinyModel, choose: Chooser = all_f32) -> Path:
+def write_gguf(
+    path: Path,
+    model: TinyModel,
+    choose: Chooser = all_f32,
+    encode: Encoder = gguf.quants.quantize,
+) -> Path:
     """Write the same model as GGUF.
 
-    choose: (GGUF name, shape) -> block format; one that gguf.quants can quantize.
+    choose: (GGUF name, shape) -> block format. encode: (float32 values, block format other than
+    F32) -> rows of bytes.
     """
     architecture = GGUF_ARCHITECTURES.get(model.family, model.family)
     writer = gguf.GGUFWriter(path, architecture)
@@ -226,7 +233,7 @@ def write_gguf(path: Path, model: TinyModel, choose: Chooser = all_f32) -> Path:
         if kind == gguf.GGMLQuantizationType.F32:
             writer.add_tensor(new_name, values)
         else:
-            writer.add_tensor(new_name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(new_name, encode(values, kind), raw_dtype=kind)
     factors = llama3_factors(model)
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", factors)
@@ -274,11 +281,9 @@ def llama3_factors(model: TinyModel) -> np.ndarray | None:
         return None
     base = float(rope.get("rope_theta", model.config.get("rope_theta", 1e4)))
     numbers = (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"])
-    scaling = (*numbers, rope["original_max_position_embeddings"])
-    plain = RopeSpec(model.k_dim, base)
-    scaled = replace(plain, llama3=scaling)
-    ratio = np.divide(plain.inverse_frequencies(), scaled.inverse_frequencies())
-    return ratio.astype(np.float32)
+    scaling = Llama3(*numbers, rope["original_max_position_embeddings"])
+    plain = inverse_frequencies(model.k_dim, base)
+    return (plain / inverse_frequencies(model.k_dim, base, llama3=scaling)).astype(np.float32)
 
 
 def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
