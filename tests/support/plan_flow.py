@@ -5,7 +5,21 @@ from dataclasses import dataclass
 
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.layout import PAGE_TOKENS, acts_bytes, panel_bytes
-from tonnage.core.plan import Plan, StepPlan
+from tonnage.core.operands import Activations
+from tonnage.core.plan import Plan
+from tonnage.core.steps import (
+    Attend,
+    Embed,
+    Gated,
+    GatherLast,
+    Matmul,
+    Norm,
+    PoolHidden,
+    Quantize,
+    RopeKvWrite,
+    RopeTable,
+    Step,
+)
 
 Range = tuple[int, int]  # begin, end
 
@@ -21,63 +35,74 @@ class Access:
 
 def accesses(plan: Plan) -> list[Access]:
     """Return the accesses of all steps to scratch."""
-    return [_access(step, plan.max_rows, plan) for step in plan.steps]
+    return [_access(step, _Scratch(plan)) for step in plan.steps]
 
 
-def _floats(offset: int, count: int) -> Range:
-    return (offset, offset + 4 * count)
+class _Scratch:
+    """Byte ranges of named scratch, by the plan's offsets and by sizes that are worked out here."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.offsets = {buffer.name: buffer.offset for buffer in plan.buffers}
+        self.rows, self.width = plan.max_rows, plan.d_model
+
+    def floats(self, name: str, count: int) -> Range:
+        offset = self.offsets[name]
+        return (offset, offset + 4 * count)
+
+    def x(self, name: str) -> Range:
+        return self.floats(name, self.rows * self.width)
+
+    def acts(self, acts: Activations) -> tuple[Range, ...]:
+        forms = []
+        if acts.codes:
+            codes = self.offsets[acts.buffer + "_codes"]
+            forms.append((codes, codes + acts_bytes(self.rows, acts.cols)))
+        if acts.values:
+            forms.append(self.floats(acts.buffer + "_values", self.rows * acts.cols))
+        return tuple(forms)
+
+    def qkv(self, step: RopeKvWrite | Attend) -> Range:
+        kv = step.kv
+        cols = (step.num_heads + kv.num_kv_heads) * kv.k_dim + kv.num_kv_heads * kv.v_dim
+        return self.floats(step.qkv, self.rows * cols)
+
+    def table(self, step: RopeTable | RopeKvWrite) -> Range:
+        return self.floats(step.table, self.rows * 2 * step.pairs)
 
 
-def _acts(args: list[int], rows: int) -> tuple[Range, ...]:
-    codes, values, cols = args
-    forms = []
-    if codes >= 0:
-        forms.append((codes, codes + acts_bytes(rows, cols)))
-    if values >= 0:
-        forms.append(_floats(values, rows * cols))
-    return tuple(forms)
-
-
-def _qkv(args: dict[str, object], rows: int) -> Range:
-    _, _, heads, k_dim, v_dim, _, _ = args["kv"]
-    cols = (args["num_heads"] + heads) * k_dim + heads * v_dim
-    return _floats(args["qkv"], rows * cols)
-
-
-def _access(step: StepPlan, rows: int, plan: Plan) -> Access:
-    args = step.args
-    if step.op == "embed":
-        reads, writes = (), (_floats(args["x"], rows * plan.d_model),)
-    elif step.op == "rope_table":
-        reads, writes = (), (_floats(args["table"], rows * 2 * args["pairs"]),)
-    elif step.op == "norm":
-        x = _floats(args["x"], rows * plan.d_model)
-        added = args["added"] >= 0
-        reads = (x, _floats(args["added"], rows * plan.d_model)) if added else (x,)
-        writes = (*_acts(args["out"], rows), *([x] if added else []))
-    elif step.op == "matmul":
-        out = _floats(args["out"], (args["out_rows"] or rows) * args["out_stride"])
-        reads = (*_acts(args["input"], rows), *([out] if args["accumulate"] else []))
-        writes = (out,)
-    elif step.op == "rotate":
-        reads = (_qkv(args, rows), _floats(args["table"], rows * 2 * args["pairs"]))
-        writes = (reads[0],)
-    elif step.op == "narrow":
-        x, qkv = ((args[name], rows * args[f"{name}_cols"]) for name in ("x", "qkv"))
-        reads = writes = (_floats(*x), _floats(*qkv))
-    elif step.op == "attend":
-        reads = (_qkv(args, rows),)
-        writes = (_floats(args["out"], rows * args["num_heads"] * args["kv"][4]),)
-    elif step.op == "gated":
-        reads, writes = _acts(args["input"], rows), _acts(args["out"], rows)
-    elif step.op == "pool":
-        size = rows * plan.d_model
-        added = [_floats(args["added"], size)] if args["added"] >= 0 else []
-        reads = (_floats(args["x"], size), *added)
-        writes = (_floats(args["sums"], 2 * args["slots"] * plan.d_model),)
-    else:
-        assert step.op == "quantize"
-        reads, writes = (_floats(args["x"], rows * args["out"][2]),), _acts(args["out"], rows)
+def _access(step: Step, at: _Scratch) -> Access:
+    """Return what the native operation of `step` touches, as its contract in ops.h says."""
+    match step:
+        case Embed():
+            reads, writes = (), (at.x(step.x),)
+        case RopeTable():
+            reads, writes = (), (at.table(step),)
+        case Norm():
+            x = at.x(step.x)
+            reads = (x, at.x(step.added)) if step.added else (x,)
+            writes = (*at.acts(step.out), *([x] if step.added else []))
+        case Matmul():
+            out = at.floats(step.out, (step.out_rows or at.rows) * step.out_cols)
+            reads = (*at.acts(step.input), *([out] if step.accumulate else []))
+            writes = (out,)
+        case RopeKvWrite():
+            reads = (at.qkv(step), at.table(step))
+            writes = (reads[0],)
+        case GatherLast():
+            reads = writes = tuple(at.floats(name, at.rows * n) for name, n in step.buffers)
+        case Attend():
+            reads = (at.qkv(step),)
+            writes = (at.floats(step.out, at.rows * step.num_heads * step.kv.v_dim),)
+        case Gated():
+            reads, writes = at.acts(step.input), at.acts(step.out)
+        case PoolHidden():
+            reads = (at.x(step.x), at.x(step.added)) if step.added else (at.x(step.x),)
+            writes = (at.floats(step.sums, 2 * step.slots * at.width),)
+        case Quantize():
+            x = at.floats(step.x, at.rows * step.out.cols)
+            reads, writes = (x,), at.acts(step.out)
+        case _:
+            raise AssertionError(step)
     return Access(step.op, reads, writes)
 
 
@@ -91,7 +116,7 @@ def permanent(plan: Plan) -> Iterator[tuple[str, Range]]:
     for vector in plan.vectors:
         yield vector.name, (vector.offset, vector.offset + vector.nbytes)
     for rope in plan.ropes:
-        yield "angles", _floats(rope.offset, len(rope.frequencies))
+        yield "angles", (rope.offset, rope.offset + 4 * len(rope.frequencies))
     for layer in plan.kv.layers:
         elements = layer.k_dim + -(-layer.v_dim // 16) * 16
         per_position = elements + 2 * 2 if plan.kv.format == "int8" else 2 * elements

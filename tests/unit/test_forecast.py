@@ -11,6 +11,7 @@ from support.rates import BYTES_PER_S, MACS_PER_S, made_up_rates
 from tonnage.core.errors import MachineError
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates
+from tonnage.core.steps import Attend, Gated, Matmul
 from tonnage.formats.gguf import GgufFile
 from tonnage.machine.rates_fit import without_cached
 from tonnage.models.registry import spec_from_gguf
@@ -40,12 +41,12 @@ def test_the_sums_are_those_of_the_plan(spec):
     vectors = sum(vector.nbytes for vector in plan.vectors)
     assert work.macs_per_row == plan.macs_per_row
     assert work.read_bytes == plan.weight_bytes_per_token - vectors
-    assert work.num_products == sum(step.op in ("matmul", "gated") for step in plan.steps)
+    assert work.num_products == sum(isinstance(step, Matmul | Gated) for step in plan.steps)
     # f16 keys and values of every layer that sees all positions, of the window for the others.
     seen = sum(
-        min(100, step.args["window"] or 100) * step.args["kv"][2] * sum(step.args["kv"][3:5])
+        min(100, step.window or 100) * step.kv.num_kv_heads * (step.kv.k_dim + step.kv.v_dim)
         for step in plan.steps
-        if step.op == "attend"
+        if isinstance(step, Attend)
     )
     assert work.kv_bytes(99) == pytest.approx(2 * seen)
 

@@ -125,10 +125,14 @@ def test_nothing_that_lives_overlaps(spec: ModelSpec, workload: Workload) -> Non
     assert all(any(b == begin and end <= e for b, e in buffers) for begin, end in scratch)
     assert_flow(steps)
     # Sums of hidden states last from step to step.
-    (sums,) = [step.writes[0] for step in steps if step.op == "pool"]
-    others = [area for step in steps if step.op != "pool" for area in step.reads + step.writes]
+    (sums,) = [step.writes[0] for step in steps if step.op == "pool_hidden"]
+    others = [
+        area for step in steps if step.op != "pool_hidden" for area in step.reads + step.writes
+    ]
     assert not any(overlap(sums, area) for area in others)
-    assert sums == (plan.pooled_offset, plan.pooled_offset + 8 * plan.concurrency * plan.d_model)
+    pooled = plan.buffer("pooled")
+    assert sums == (pooled.offset, pooled.offset + 8 * plan.concurrency * plan.d_model)
+    assert pooled.nbytes == 8 * plan.concurrency * plan.d_model
 
 
 @settings(deadline=None, max_examples=100)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from golden.regenerate import plans
 from tonnage.core.hardware import Device, Origin, Peak, Price, Prior, Share, Tier
 from tonnage.core.plan import Plan
+from tonnage.core.steps import Attend, Gated, Matmul
 from tonnage.machine.hardware import load_shipped
 from tonnage.planner.cost.whatif import Demand, Load, Rate, demand_of, forecast
 
@@ -159,13 +160,13 @@ def test_a_plan_asks_for_its_own_bytes(name):
 def test_attention_of_a_whole_context_by_hand(name):
     plan = PLANS[name]
     expected_bytes, expected_macs = 0, 0
-    attends = [step.args for step in plan.steps if step.op == "attend"]
-    for args, layer in zip(attends, plan.kv.layers, strict=True):
-        seen = min(plan.context_tokens, args["window"] or plan.context_tokens)
+    attends = [step for step in plan.steps if isinstance(step, Attend)]
+    for step, layer in zip(attends, plan.kv.layers, strict=True):
+        seen = min(plan.context_tokens, step.window or plan.context_tokens)
         elements = layer.k_dim + layer.v_dim
         per_head = elements + 4 if plan.kv.format == "int8" else 2 * elements
         expected_bytes += layer.num_heads * per_head * seen
-        expected_macs += args["num_heads"] * (layer.k_dim + layer.v_dim) * seen
+        expected_macs += step.num_heads * (layer.k_dim + layer.v_dim) * seen
     demand = demand_of(plan)
     found = demand.decode.read_bytes - plan.weight_bytes_per_token
     assert found == pytest.approx(expected_bytes)
@@ -176,10 +177,10 @@ def test_attention_of_a_whole_context_by_hand(name):
 
 def _used(plan: Plan) -> set[str]:
     """Return the matrices that a step multiplies with."""
-    products = [step.args for step in plan.steps if step.op == "matmul"]
-    gates = [step.args for step in plan.steps if step.op == "gated"]
-    return {part[0] for args in products for part in args["parts"]} | {
-        args[name] for args in gates for name in ("gate", "up")
+    products = [step for step in plan.steps if isinstance(step, Matmul)]
+    gates = [step for step in plan.steps if isinstance(step, Gated)]
+    return {part.weight for step in products for part in step.parts} | {
+        name for step in gates for name in (step.gate, step.up)
     }
 
 

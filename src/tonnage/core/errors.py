@@ -57,6 +57,10 @@ class BudgetError(TonnageError):
     """A plan does not fit the bytes it may use."""
 
 
+class PlanFileError(TonnageError):
+    """A file is no plan, or a plan for something else."""
+
+
 class IsaError(TonnageError):
     """The instruction set asked for is not one this CPU has."""
 

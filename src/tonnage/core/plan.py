@@ -3,7 +3,11 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from tonnage.core.errors import PlanFileError
+from tonnage.core.from_json import decode
+from tonnage.core.steps import Embed, GatherLast, Step
 
 Kind = Literal["weight", "kv", "scratch", "host", "load"]
 KvFormat = Literal["f16", "int8"]
@@ -115,14 +119,6 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
-class StepPlan:
-    """One fused step: the operation's name and its arguments (offsets, sizes, matrix names)."""
-
-    op: str
-    args: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
     """A line of the ledger; those of kind `weight`, `kv` and `scratch` tile the arena."""
 
@@ -135,8 +131,8 @@ class Item:
 class Plan:
     """Everything the doing half needs; offsets are bytes from the start of the arena.
 
-    logits_offset: float32 [max_logit_rows][vocab_size]. pooled_offset: sums of hidden states,
-    float64 [concurrency][d_model], which outlast steps.
+    Two buffers outlast their steps: `logits`, float32 [max_logit_rows][vocab_size], and `pooled`,
+    sums of hidden states, float64 [concurrency][d_model].
     """
 
     family: str
@@ -152,9 +148,7 @@ class Plan:
     ropes: tuple[RopePlan, ...]
     kv: KvPlan
     buffers: tuple[Buffer, ...]
-    steps: tuple[StepPlan, ...]
-    logits_offset: int
-    pooled_offset: int
+    steps: tuple[Step, ...]
     arena_bytes: int
     items: tuple[Item, ...]
 
@@ -182,51 +176,54 @@ class Plan:
     @property
     def weight_bytes_per_token(self) -> int:
         """Weight bytes that one decoded token reads: all but a table that is only looked up."""
-        lookup_only = {s.args["table"] for s in self.steps if s.op == "embed"}
-        used = {part[0] for s in self.steps if s.op == "matmul" for part in s.args["parts"]}
-        skipped = lookup_only - used
+        skipped = self._tables - self._multiplied(self.steps)
         return self.weight_bytes - sum(m.nbytes for m in self.matrices if m.name in skipped)
 
     @property
     def macs_per_row(self) -> int:
         """Multiply-adds of the weight matrices that every row of a prompt runs through."""
-        late = self._late_matrices()
-        embed = {s.args["table"] for s in self.steps if s.op == "embed"}
-        return sum(m.rows * m.cols for m in self.matrices if m.name not in late | embed)
+        skipped = self._multiplied(self._late_steps) | self._tables
+        return sum(m.rows * m.cols for m in self.matrices if m.name not in skipped)
 
     @property
     def late_macs_per_row(self) -> int:
-        """Multiply-adds behind `narrow`, of a row with logits: most of a layer, and the head."""
-        late = self._late_matrices()
+        """Multiply-adds behind `GatherLast`, of rows with logits: most of a layer, the head."""
+        late = self._multiplied(self._late_steps)
         return sum(m.rows * m.cols for m in self.matrices if m.name in late)
 
-    def _late_matrices(self) -> set[str]:
-        ops = [step.op for step in self.steps]
-        late = self.steps[ops.index("narrow") + 1 :]
-        gated = {step.args[name] for step in late if step.op == "gated" for name in ("gate", "up")}
-        return gated | {part[0] for s in late if s.op == "matmul" for part in s.args["parts"]}
+    @property
+    def _tables(self) -> set[str]:
+        return {step.table for step in self.steps if isinstance(step, Embed)}
+
+    @property
+    def _late_steps(self) -> tuple[Step, ...]:
+        gathers = (i for i, step in enumerate(self.steps) if isinstance(step, GatherLast))
+        return self.steps[next(gathers, len(self.steps)) :]
+
+    @staticmethod
+    def _multiplied(steps: tuple[Step, ...]) -> set[str]:
+        return {name for step in steps for name in step.weights}
+
+    def buffer(self, name: str) -> Buffer:
+        """Return the scratch of that name; KeyError where there is none."""
+        for buffer in self.buffers:
+            if buffer.name == name:
+                return buffer
+        raise KeyError(name)
 
     def to_json(self) -> str:
         """Return the plan as JSON, the same text for the same plan."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        raw = dataclasses.asdict(self)
+        raw["steps"] = [{"op": step.op, **dataclasses.asdict(step)} for step in self.steps]
+        return json.dumps(raw, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> "Plan":
-        """Return the plan that `to_json` wrote."""
-        raw = json.loads(text)
-        raw["matrices"] = tuple(
-            MatrixPlan(**{**m, "source": Source(**m["source"])}) for m in raw["matrices"]
-        )
-        raw["vectors"] = tuple(
-            VectorPlan(**{**v, "source": Source(**v["source"])}) for v in raw["vectors"]
-        )
-        raw["ropes"] = tuple(
-            RopePlan(tuple(r["frequencies"]), r["offset"], r["factors"]) for r in raw["ropes"]
-        )
-        layers = tuple(KvLayerPlan(**layer) for layer in raw["kv"].pop("layers"))
-        groups = tuple(KvGroupPlan(**group) for group in raw["kv"].pop("groups"))
-        raw["kv"] = KvPlan(**raw["kv"], groups=groups, layers=layers)
-        raw["buffers"] = tuple(Buffer(**b) for b in raw["buffers"])
-        raw["steps"] = tuple(StepPlan(s["op"], s["args"]) for s in raw["steps"])
-        raw["items"] = tuple(Item(**i) for i in raw["items"])
-        return Plan(**raw)
+        """Return the plan that `to_json` wrote.
+
+        Only the types are checked. Raises PlanFileError for text that is no plan.
+        """
+        try:
+            return decode(Plan, json.loads(text), "plan")
+        except (ValueError, RecursionError) as error:
+            raise PlanFileError(f"This is no plan: {str(error)[:200]}.") from error

@@ -31,7 +31,7 @@ def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) 
         "vectors": [(v.name, v.count, v.add) for v in plan.vectors],
         "ropes": [(rope.frequencies, rope.factors) for rope in plan.ropes],
         "pages": [plan.kv.format, plan.kv.page_tokens, *_layout(plan)],
-        "steps": [[step.op, *_arithmetic(step.args)] for step in plan.steps],
+        "steps": [step.arithmetic for step in plan.steps],
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
@@ -44,17 +44,6 @@ def _layout(plan: Plan) -> list[object]:
         for layer in plan.kv.layers
     ]  # fmt: skip
     return [[(group.window, group.page_stride) for group in groups], layers]
-
-
-def _arithmetic(args: dict[str, object]) -> list[tuple[str, str]]:
-    """Return the arguments that change values; those of type int are offsets and sizes mostly."""
-    chosen = (float, bool, str)
-    named = {"window", "pairs", "num_heads"}
-    return sorted(
-        (name, str(value))
-        for name, value in args.items()
-        if isinstance(value, chosen) or name in named
-    )
 
 
 @cache

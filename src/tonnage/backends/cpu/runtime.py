@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tonnage._native import Arena, Executor, Program, Sampled, Sampler, draw
-from tonnage.backends.cpu.loading import WeightArgs, load_weights, weight_args
-from tonnage.core.plan import Plan, StepPlan
+from tonnage.backends.cpu.loading import load_weights
+from tonnage.backends.cpu.program import build_program
+from tonnage.core.plan import Plan
 from tonnage.machine.release import release_pages
 
 # Who draws, from which of a step's logit rows, and how many of the best to report with log
@@ -45,6 +46,8 @@ class Runtime:
     def __init__(self, plan: Plan, isa: str, progress: Callable[[int], None] | None = None) -> None:
         """Allocate the arena of `plan`, build its program and stream the weights in."""
         self.plan = plan
+        self._logits = plan.buffer("logits").offset
+        self._pooled = plan.buffer("pooled").offset
         self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
         self.arena_address = self._arena.address
         self._executor: Executor | None = Executor(isa, plan.threads)
@@ -77,13 +80,13 @@ class Runtime:
         """
         assert self._arena is not None
         row_bytes = 8 * self.plan.d_model
-        return self._arena.read(self.plan.pooled_offset + slot * row_bytes, row_bytes)
+        return self._arena.read(self._pooled + slot * row_bytes, row_bytes)
 
     def logits(self, index: int) -> bytes:
         """Return float32 logits of the last step's `index`-th logit row, as bytes."""
         assert self._arena is not None
         row_bytes = 4 * self.plan.vocab_size
-        return self._arena.read(self.plan.logits_offset + index * row_bytes, row_bytes)
+        return self._arena.read(self._logits + index * row_bytes, row_bytes)
 
     def draw(self, rows: list[Row], drawn: list[Sampled | str]) -> None:
         """Draw from logit rows of the last step, which are overwritten; the threads share the rows.
@@ -95,7 +98,7 @@ class Runtime:
         assert self._arena is not None
         assert self._executor is not None
         plan = self.plan
-        draw(self._executor, self._arena, plan.logits_offset, plan.vocab_size, rows, drawn)
+        draw(self._executor, self._arena, self._logits, plan.vocab_size, rows, drawn)
 
     def read_page(self, group: int, page: int) -> bytes:
         """Return the bytes of a KV page of `group`."""
@@ -137,29 +140,3 @@ class Runtime:
         self._program = None
         self._executor = None
         self._arena = None
-
-
-def build_program(plan: Plan, arena: Arena) -> Program:
-    """Return the native program of the plan's steps."""
-    groups = [(group.num_pages, group.window) for group in plan.kv.groups]
-    program = Program(arena, plan.vocab_size, groups, plan.max_rows)
-    weights = {matrix.name: weight_args(matrix) for matrix in plan.matrices}
-    for step in plan.steps:
-        getattr(program, step.op)(**_native_args(step, weights, plan.max_rows))
-    return program
-
-
-def _native_args(
-    step: StepPlan, weights: dict[str, WeightArgs], max_rows: int
-) -> dict[str, object]:
-    args = dict(step.args)
-    for key in ("table", "gate", "up"):
-        if isinstance(args.get(key), str):
-            args[key] = weights[args[key]]
-    for key in ("input", "out", "kv"):
-        if isinstance(args.get(key), list):
-            args[key] = tuple(args[key])
-    if step.op == "matmul":
-        args["parts"] = [(weights[name], bias, column) for name, bias, column in args["parts"]]
-        args["out_rows"] = args["out_rows"] or max_rows
-    return args

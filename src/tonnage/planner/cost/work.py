@@ -3,11 +3,24 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import assert_never
 
 from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
-from tonnage.core.plan import MatrixPlan, Plan, StepPlan
+from tonnage.core.plan import MatrixPlan, Plan
 from tonnage.core.rates import GATED, rotate_kind
+from tonnage.core.steps import (
+    Attend,
+    Embed,
+    Gated,
+    GatherLast,
+    Matmul,
+    Norm,
+    PoolHidden,
+    Quantize,
+    RopeKvWrite,
+    RopeTable,
+    Step,
+)
 
 # The request that speeds are compared by.
 PROMPT_TOKENS = 512
@@ -127,14 +140,12 @@ def work_of(plan: Plan) -> Work:
     counts: Counter[str] = Counter()
     late = False
     for step in plan.steps:
-        if step.op == "narrow":
-            late = True
-        # A pool runs for embeddings alone, and is little beside what they take.
-        if step.op in ("narrow", "pool"):
+        late = late or isinstance(step, GatherLast)
+        name = _kind(step, plan.kv.format)
+        if name is None:
             continue
-        name = _kind(step)
         counts[name] += 1
-        elements[name, late] += _elements(step, plan.d_model)
+        elements[name, late] += step.elements
         _add_products(sums, step, matrices, plan.threads, late=late)
     return Work(
         products=tuple(Products(*key, *each) for key, each in sorted(sums.items())),
@@ -156,27 +167,24 @@ def work_of(plan: Plan) -> Work:
 
 def _add_products(
     sums: dict[tuple[str, bool], list[float]],
-    step: StepPlan,
+    step: Step,
     matrices: dict[str, MatrixPlan],
     threads: int,
     *,
     late: bool,
 ) -> None:
-    if step.op == "matmul":
-        parts = [matrices[part[0]] for part in step.args["parts"]]
-        panels = sum(_panels(part) for part in parts)
-    elif step.op == "gated":
-        parts = [matrices[step.args["gate"]], matrices[step.args["up"]]]
-        panels = _panels(parts[0])
-    else:
+    parts = [matrices[name] for name in step.weights]
+    if not parts:
         return
+    gated = isinstance(step, Gated)
+    # Gate and up are read panel by panel in turn, and write one element together.
+    panels = _panels(parts[0]) if gated else sum(map(_panels, parts))
     slack = -(-panels // threads) * threads / panels
     for part in parts:
         each = sums.setdefault((part.format, late), [0.0] * 4)
         each[0] += part.nbytes * slack
         each[1] += _panels(part) * PANEL_ROWS * part.cols * slack
-        # Gate and up write one element together.
-        share = (0, part.rows / 2) if step.op == "gated" else (part.rows, 0)
+        share = (0, part.rows / 2) if gated else (part.rows, 0)
         each[2] += share[0] * slack
         each[3] += share[1] * slack
 
@@ -185,41 +193,35 @@ def _panels(matrix: MatrixPlan) -> int:
     return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
 
 
-def _kind(step: StepPlan) -> str:
-    """Return the operation, and what tells its kinds apart: they take different times."""
-    args: dict[str, Any] = step.args
-    if step.op == "gated":
-        return GATED[bool(args["gelu"])]
-    if step.op == "norm":
-        return "norm added" if args["added"] >= 0 else "norm"
-    if step.op == "rotate":
-        return rotate_kind(args["kv"][5], normed=args["q_norm"] >= 0)
-    return step.op
+def _kind(step: Step, kv_format: str) -> str | None:
+    """Return what the rate of the operation is kept under; None for one that takes next to nothing.
 
-
-def _elements(step: StepPlan, d_model: int) -> int:
-    """Return the elements of a row that a step goes over; products and attention count apart."""
-    args: dict[str, Any] = step.args
-    if step.op == "embed":
-        return d_model
-    if step.op == "rope_table":
-        return int(args["pairs"])
-    if step.op in ("norm", "quantize"):
-        return int(args["out"][2])
-    if step.op == "rotate":
-        _, _, kv_heads, k_dim, v_dim, *_ = args["kv"]
-        return int((args["num_heads"] + kv_heads) * k_dim + kv_heads * v_dim)
-    return 0
+    Kinds of an operation that take different times have rates of their own.
+    """
+    match step:
+        case Embed() | RopeTable() | Matmul() | Attend() | Quantize():
+            return step.op
+        case Gated():
+            return GATED[step.activation == "gelu_tanh"]
+        case Norm():
+            return "norm" if step.added is None else "norm added"
+        case RopeKvWrite():
+            return rotate_kind(kv_format, normed=step.q_norm is not None)
+        case GatherLast() | PoolHidden():
+            return None
+        case _:
+            assert_never(step)
 
 
 def _attention(plan: Plan) -> tuple[Attention, ...]:
     layers: Counter[tuple[int, int, int, int, bool]] = Counter()
     late = False
     for step in plan.steps:
-        late = late or step.op == "narrow"
-        if step.op == "attend":
-            _, _, kv_heads, k_dim, v_dim, *_ = step.args["kv"]
-            layers[step.args["num_heads"], kv_heads, k_dim + v_dim, step.args["window"], late] += 1
+        late = late or isinstance(step, GatherLast)
+        if isinstance(step, Attend):
+            kv = step.kv
+            shape = (step.num_heads, kv.num_kv_heads, kv.k_dim + kv.v_dim, step.window, late)
+            layers[shape] += 1
     elements = sum(n * kv_heads * head for (_, kv_heads, head, *_), n in layers.items())
     # From the plan's own bytes, so that the format of the pages does not matter here.
     strides = sum(group.page_stride for group in plan.kv.groups)

@@ -84,10 +84,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     buffers = share_bytes(_needs(spec, workload, placer), kv_end)
     end = max(b.offset + b.nbytes for b in buffers)
-    offsets = {b.name: b.offset for b in buffers}
-    lowering = Lowering(
-        spec, placer, kv, ropes, offsets, workload.max_logit_rows, workload.concurrency
-    )
+    lowering = Lowering(spec, placer, kv, ropes, workload.max_logit_rows, workload.concurrency)
     return Plan(
         family=spec.family,
         vocab_size=spec.vocab_size,
@@ -103,8 +100,6 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         kv=kv,
         buffers=buffers,
         steps=lowering.steps(),
-        logits_offset=offsets["logits"],
-        pooled_offset=offsets["pooled"],
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, end)),
     )
