@@ -1,7 +1,10 @@
-"""Keep the documents true: every path, module and link that they name must exist.
+"""Keep the documents true and readable.
 
-Looks at README.md, CONTRIBUTING.md and docs/*.md: words in backticks that are paths or dotted names
-of this package, and relative links. Run: python tools/check_docs.py [REPOSITORY]
+Looks at README.md, CONTRIBUTING.md and all of docs. Words in backticks that are paths or dotted
+names of this package must exist, and so must the files and headings that links lead to. Every
+document of docs is reached by a link from another. A document has at most MEAN_WORDS words per
+sentence in the mean; decisions and results are records and may have more.
+Run: python tools/check_docs.py [REPOSITORY]; with --sentences it prints the means.
 """
 
 import ast
@@ -11,7 +14,9 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md")
+RECORDS = ("docs/decisions", "docs/results")
+MEAN_WORDS = 25
 # A short path may be told from one of these; the document's own folder counts too.
 BASES = (".", "src/tonnage", "native", "native/include")
 # What builds and tests make, and what a user's machine has.
@@ -22,6 +27,8 @@ _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"\.?[\w.*{{}},-]+(?:/[\w.*{{}},-]+)*/?|[\w-]+\.(?:{SUFFIXES})")
 _MODULE = re.compile(r"tonnage(?:\.\w+)+")
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_ENDS = re.compile(r"[.!?][)\"'*]*\s+")
 
 
 def named_paths(text: str) -> Iterator[str]:
@@ -40,11 +47,34 @@ def named_modules(text: str) -> Iterator[str]:
 
 
 def links(text: str) -> Iterator[str]:
-    """Yield relative link targets without their anchors."""
+    """Yield relative link targets, with their anchors."""
     for target in _LINK.findall(text):
-        path = target.partition("#")[0]
-        if path and "://" not in target and not target.startswith("mailto:"):
-            yield path
+        if "://" not in target and not target.startswith("mailto:"):
+            yield target
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings: lower case, hyphens for spaces."""
+    headings = re.findall(r"^#+ +(.+?) *$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a document's prose: no code, tables or headings.
+
+    An item of a list ends a sentence. What stands in backticks counts as one word.
+    """
+    prose = re.sub(r"^(?:\||#).*$", "", _FENCE.sub("", text), flags=re.MULTILINE)
+    prose = re.sub(r"\]\([^)]*\)", "", _SPAN.sub("code", prose))
+    blocks = re.split(r"\n\s*\n|^\s*(?:-|\d+\.) ", prose, flags=re.MULTILINE)
+    found = (one for block in blocks for one in _ENDS.split(" ".join(block.split()) + " "))
+    return [one for one in found if len(one.split()) > 1]
+
+
+def mean_words(text: str) -> float:
+    """Return the mean number of words per sentence of a document's prose; 0 without any."""
+    lengths = [len(one.split()) for one in sentences(text)]
+    return sum(lengths) / len(lengths) if lengths else 0.0
 
 
 def expanded(pattern: str) -> list[str]:
@@ -96,33 +126,73 @@ def _bound(node: ast.AST) -> set[str]:
     return set()
 
 
+def documents(root: Path) -> list[Path]:
+    """Return all documents that are checked, in order."""
+    return [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
+
+
 def missing(root: Path) -> Iterator[str]:
     """Yield a line for everything that a document names and that does not exist."""
-    for pattern in DOCUMENTS:
-        for document in sorted(root.glob(pattern)):
-            where = document.relative_to(root).as_posix()
-            for number, line in enumerate(document.read_text("utf-8").splitlines(), 1):
-                for word in _missing_in(root, document.parent, line):
-                    yield f"{where}:{number}: {word} does not exist"
+    for document in documents(root):
+        where = document.relative_to(root).as_posix()
+        for number, line in enumerate(document.read_text("utf-8").splitlines(), 1):
+            for word in _missing_in(root, document, line):
+                yield f"{where}:{number}: {word} does not exist"
 
 
-def _missing_in(root: Path, folder: Path, line: str) -> Iterator[str]:
+def _missing_in(root: Path, document: Path, line: str) -> Iterator[str]:
     for word in named_paths(line):
-        if not path_exists(root, folder, word):
+        if not path_exists(root, document.parent, word):
             yield word
     for name in named_modules(line):
         if not module_exists(root, name):
             yield name
     for target in links(line):
-        if not path_exists(root, folder, target):
+        path, _, anchor = target.partition("#")
+        file = document.parent / path if path else document
+        if not file.exists():
+            yield path
+        elif anchor and anchor not in anchors(file.read_text("utf-8")):
             yield target
 
 
+def unreached(root: Path) -> Iterator[str]:
+    """Yield a line for every document of docs that no other document links to."""
+    reached = set()
+    for document in documents(root):
+        for target in links(document.read_text("utf-8")):
+            file = (document.parent / target.partition("#")[0]).resolve()
+            reached |= {file} - {document.resolve()}
+    for document in documents(root):
+        where = document.relative_to(root).as_posix()
+        if where.startswith("docs/") and document.resolve() not in reached:
+            yield f"{where}: no document links to it"
+
+
+def long_winded(root: Path) -> Iterator[str]:
+    """Yield a line for every document whose sentences are too long in the mean."""
+    for document in documents(root):
+        where = document.relative_to(root).as_posix()
+        mean = mean_words(document.read_text("utf-8"))
+        if mean > MEAN_WORDS and not where.startswith(RECORDS):
+            yield f"{where}: {mean:.1f} words per sentence in the mean; at most {MEAN_WORDS}"
+
+
+def _means(root: Path) -> Iterator[str]:
+    for document in documents(root):
+        mean = mean_words(document.read_text("utf-8"))
+        yield f"{mean:5.1f} {document.relative_to(root).as_posix()}"
+
+
 def main(arguments: list[str]) -> int:
-    """Print what is missing; return the exit code."""
-    root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
-    found = list(missing(root))
-    print("\n".join(found) or "docs: every path and module they name exists")
+    """Print what is wrong; return the exit code."""
+    folders = [one for one in arguments if one != "--sentences"]
+    root = Path(folders[0]) if folders else Path(__file__).parents[1]
+    if "--sentences" in arguments:
+        print("\n".join(_means(root)))
+        return 0
+    found = [*missing(root), *unreached(root), *long_winded(root)]
+    print("\n".join(found) or "docs: paths, modules and links exist, sentences are short enough")
     return 1 if found else 0
 
 

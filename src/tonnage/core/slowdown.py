@@ -6,7 +6,7 @@ from typing import Literal
 Cause = Literal["quota", "threads", "tenant", "page cache", "frequency", "memory"]
 
 # A stretch of steps is slow from so many times its forecast on: above the forecast's own worst
-# error, which was 1.26 at last (docs/log.md).
+# error, which was 1.26 then (docs/results/forecast.md).
 SLOW = 1.3
 # Without any counter to show for it, it could still be the forecast of an unusual machine.
 SLOW_ALONE = 1.5

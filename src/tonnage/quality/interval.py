@@ -33,7 +33,7 @@ def mean_interval(chunk_means: Sequence[float]) -> Estimate:
     For figures that are never negative; an interval ends at 0. Chunks of equal length count as
     independent draws; the tokens within one do not, since what makes one of them hard makes its
     neighbours hard too. Chunks that follow each other in one text are alike as well, and their
-    interval is then too short for the text as a whole (docs/log.md).
+    interval is then too short for the text as a whole (docs/decisions/0018).
     """
     count = len(chunk_means)
     mean = math.fsum(chunk_means) / count

@@ -5,7 +5,7 @@ all matrices of the squared relative error of the new format times how much that
 matters; each of L layers adds its share of the residual stream, and wider models average noise out.
 Any change at all rounds all activations anew, which costs something by itself.
 
-The constants are measured: `bench/quality_estimator.py`, figures in docs/log.md.
+The constants are measured: `bench/quality_estimator.py`, figures in docs/results/quality.md.
 """
 
 from collections.abc import Iterable
