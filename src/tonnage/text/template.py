@@ -1,11 +1,10 @@
 """Chat templates: messages to a prompt, through a sandbox with bounds on time, steps and sizes."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tonnage.core.errors import ChatTemplateError
+from tonnage.text.jinja_import import import_without_openssl
 from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ class ChatTemplate:
                 f"The chat template has {len(source)} characters; at most {MAX_TEMPLATE_CHARS} "
                 "are accepted."
             )
-        with _without_openssl():
-            from tonnage.text.sandbox import Sandbox
+        import_without_openssl()
+        from tonnage.text.sandbox import Sandbox
 
         self._sandbox = Sandbox(time_limit_s=time_limit_s)
         self._template = self._sandbox.compile(source)
@@ -72,25 +71,6 @@ class ChatTemplate:
                 "strftime_now": (now or datetime.now()).strftime,
             },
         )
-
-
-@contextmanager
-def _without_openssl() -> Iterator[None]:
-    """Keep OpenSSL (3.6 MiB) from being loaded for a cache of bytecode that is never used.
-
-    Jinja imports hashlib for it, which does with Python's own hashes where OpenSSL is missing; who
-    imports hashlib later gets the whole of it.
-    """
-    if "hashlib" in sys.modules or "_hashlib" in sys.modules:
-        yield
-        return
-    modules: dict[str, Any] = sys.modules
-    modules["_hashlib"] = None
-    try:
-        yield
-    finally:
-        for name in ("_hashlib", "hashlib"):
-            modules.pop(name, None)
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
