@@ -45,9 +45,7 @@ TABLE: dict[str, Package] = {
     # The native module scans strings of a header; numpy serves the reference codec alone.
     "formats": Package(_names("core _native"), third_party=_names("numpy")),
     "models": Package(_names("core formats")),
-    "store": Package(
-        _names("tonnage core formats _native"), third_party=_names("huggingface_hub tqdm")
-    ),
+    "store": Package(_names("tonnage core formats _native"), third_party=_names("huggingface_hub")),
     "machine": Package(_names("core _native")),
     "planner": Package(_names("core"), never=_OUTSIDE),
     "ops": Package(_names("core formats _native"), third_party=_names("numpy")),

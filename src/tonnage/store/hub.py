@@ -178,6 +178,6 @@ def _first_line(error: BaseException) -> str:
 def _cache_error(error: OSError) -> CacheError:
     place = f": {error.filename}" if error.filename else ""
     return CacheError(
-        f"The hub's cache cannot be written ({error.strerror}{place}). Free some room, or set "
-        "HF_HOME to a folder that can be written."
+        f"The hub's cache cannot be written ({error.strerror}{place}). Free some of the disk, or "
+        "set HF_HOME to a folder that can be written."
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from tonnage.cli.choosing import choice_here, own_budget
 from tonnage.cli.opening import on_load
-from tonnage.cli.render.terminal import LateProgress, StatusLine, printable
+from tonnage.cli.render.terminal import PullProgress, StatusLine, printable
 from tonnage.core.errors import CacheError, RequestError
 from tonnage.core.quality import AuditResult, Estimate
 from tonnage.engine.headers import read_spec
@@ -103,7 +103,7 @@ def _reference(args: Namespace, model: ModelSource) -> Subject | None:
 
 def _resolve(args: Namespace, name: str | None) -> ModelSource:
     catalogs = open_catalogs(args.catalog, os.environ)
-    progress = LateProgress(sys.stderr)
+    progress = PullProgress(sys.stderr)
     return resolve(name, catalogs=catalogs, offline=args.offline, progress=progress)
 
 

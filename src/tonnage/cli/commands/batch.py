@@ -20,10 +20,10 @@ from tonnage.batch.lines import (
 )
 from tonnage.cli.commands.run import sampling_options
 from tonnage.cli.opening import open_engine
+from tonnage.cli.render.terminal import CountProgress
 from tonnage.core.errors import BatchError, TonnageError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.generation import Generation
-from tonnage.store.progress import CountProgress, open_count
 
 if TYPE_CHECKING:
     from tonnage.engine.engine import Engine
@@ -42,7 +42,7 @@ def batch(args: Namespace) -> int:
     with ResultFile(args.output) as file, open_engine(args, args.concurrency) as engine:
         work = Batch(engine, file, defaults, raw=args.raw)
         done = file.keep(work.name(line) for line in read_lines(args.input))
-        progress = open_count(sys.stderr, "batch", total, done)
+        progress = CountProgress(sys.stderr, "batch", total, done)
         begin = time.perf_counter()
         try:
             work.run(islice(read_lines(args.input), done, None), progress)

@@ -13,7 +13,7 @@ from typing import Any
 from tonnage.benchmark.speed import FULL, QUICK, SEQUENCE_TOKENS, Bench, Effort, Figure
 from tonnage.cli.opening import on_load, tell_choice
 from tonnage.cli.render.bench_table import render
-from tonnage.cli.render.terminal import LateProgress, StatusLine
+from tonnage.cli.render.terminal import PullProgress, StatusLine
 from tonnage.core.errors import ProbeError, RequestError
 from tonnage.core.units import parse_bytes
 from tonnage.engine.engine import Engine
@@ -56,7 +56,7 @@ def measure(
     machine = read_machine()
     catalogs = open_catalogs(args.catalog, os.environ)
     source = resolve(
-        args.model, catalogs=catalogs, offline=args.offline, progress=LateProgress(sys.stderr)
+        args.model, catalogs=catalogs, offline=args.offline, progress=PullProgress(sys.stderr)
     )
     # First, before this process holds a model of its own.
     status.show("cold start")

@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from tonnage.cli.render.terminal import LateProgress
+from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.units import format_bytes
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.source import ModelListing, list_models, remove, resolve
@@ -14,7 +14,7 @@ from tonnage.store.source import ModelListing, list_models, remove, resolve
 def pull(args: Namespace) -> int:
     """Bring a model here and print its path."""
     catalogs = open_catalogs(args.catalog, os.environ)
-    print(resolve(args.model, catalogs=catalogs, progress=LateProgress(sys.stderr)).path)
+    print(resolve(args.model, catalogs=catalogs, progress=PullProgress(sys.stderr)).path)
     return 0
 
 

@@ -11,7 +11,7 @@ from tonnage.cli.choosing import choice_here, own_budget, wishes_of
 from tonnage.cli.render.choice_words import quality_lines, rejected_lines
 from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.render.plan_table import render_chart, render_plan
-from tonnage.cli.render.terminal import LateProgress
+from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
@@ -83,7 +83,7 @@ def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
     devices, catalog = _devices(args.machine)
     # Budgets first: a wrong one is said before anything is pulled.
     budgets = [device_budget(device, args.memory) for device in devices] or [own_budget(args)]
-    progress = LateProgress(sys.stderr)
+    progress = PullProgress(sys.stderr)
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
     if catalog is None:

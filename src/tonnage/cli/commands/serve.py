@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.render.model_set_table import placement_lines, render_roster, roster_json
-from tonnage.cli.render.terminal import LateProgress, StatusLine
+from tonnage.cli.render.terminal import PullProgress, StatusLine
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
 from tonnage.engine.build import ServingOptions
@@ -121,7 +121,7 @@ def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
     from tonnage.store.source import resolve
 
     wanted = [*([args.model] if args.model is not None else []), *args.models] or [None]
-    catalogs, progress = open_catalogs(args.catalog, os.environ), LateProgress(sys.stderr)
+    catalogs, progress = open_catalogs(args.catalog, os.environ), PullProgress(sys.stderr)
     sources = {}
     for one in wanted:
         source = resolve(one, catalogs=catalogs, offline=args.offline, progress=progress)

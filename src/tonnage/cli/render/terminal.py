@@ -3,7 +3,7 @@
 import time
 from typing import TextIO
 
-from tonnage.store.progress import Progress, SilentProgress
+from tonnage.core.units import format_bytes
 
 _CLEAR_LINE = "\r\x1b[K"
 _BETWEEN_S = 0.1
@@ -43,33 +43,53 @@ class StatusLine:
             self._stream.flush()
 
 
-class LateProgress(SilentProgress):
-    """The progress of a pull, made when a pull begins: most models are here already."""
+class PullProgress:
+    """The progress of a pull: one status line on a terminal, elsewhere a line per stage."""
 
     def __init__(self, stream: TextIO) -> None:
         """Show on `stream`."""
         self._stream = stream
-        self._real: Progress | None = None
+        self._status = StatusLine(stream, quiet_s=0.0)
+        self._title = self._stage = ""
+        self._total_bytes = 0
 
     def start(self, title: str, total_bytes: int, done_bytes: int) -> None:
-        """Begin."""
-        if self._real is None:
-            from tonnage.store.progress import open_progress
-
-            self._real = open_progress(self._stream)
-        self._real.start(title, total_bytes, done_bytes)
+        """Show the size, and what is already here."""
+        self._title, self._total_bytes = title, total_bytes
+        here = f", {format_bytes(done_bytes)} of it already here" if done_bytes else ""
+        self.stage(f"{format_bytes(total_bytes)}{here}")
 
     def stage(self, text: str) -> None:
         """Name what happens now."""
-        if self._real is not None:
-            self._real.stage(text)
+        self._stage = text
+        if self._stream.isatty():
+            self._status.show(f"{self._title}: {text}")
+        else:
+            print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def at(self, position_bytes: int) -> None:
-        """Move."""
-        if self._real is not None:
-            self._real.at(position_bytes)
+        """Show how far it is, on a terminal."""
+        done = f"{format_bytes(position_bytes)} of {format_bytes(self._total_bytes)}"
+        self._status.show(f"{self._title}: {self._stage}, {done}")
 
     def close(self) -> None:
-        """End."""
-        if self._real is not None:
-            self._real.close()
+        """Remove the status line."""
+        self._status.close()
+
+
+class CountProgress:
+    """How many of `total` things are done, on a status line."""
+
+    def __init__(self, stream: TextIO, title: str, total: int, done: int) -> None:
+        """Show on `stream`, if that is a terminal."""
+        self._status = StatusLine(stream)
+        self._title, self._total, self._done = title, total, done
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        self._status.show(f"{self._title}: {self._done:,} of {self._total:,}")
+
+    def close(self) -> None:
+        """Remove the line. May be called twice."""
+        self._status.close()
