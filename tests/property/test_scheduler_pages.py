@@ -1,6 +1,7 @@
 """The scheduler against a plain model of the pages, under random operations."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -25,12 +26,17 @@ LIMITS = Limits(
 
 @pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.parametrize("with_store", [False, True])
-def test_ten_thousand_operations_leave_no_page_behind(name: str, with_store: bool) -> None:
+@pytest.mark.parametrize("most_drafts", [0, 5])
+def test_ten_thousand_operations_leave_no_page_behind(
+    name: str, with_store: bool, most_drafts: int
+) -> None:
     rng = random.Random(f"{name} {with_store}")
     cap = None if with_store else 15_000
+    limits = replace(LIMITS, max_logit_rows=4 + 2 * most_drafts)
     world = World(
-        GROUPS[name], LIMITS, rng, with_store=with_store, max_cached_bytes=cap, thorough=False
-    )
+        GROUPS[name], limits, rng, with_store=with_store, max_cached_bytes=cap, thorough=False,
+        most_drafts=most_drafts,
+    )  # fmt: skip
     for number in range(10_000):
         world.operate()
         if number % 50 == 0:
@@ -45,6 +51,8 @@ def test_ten_thousand_operations_leave_no_page_behind(name: str, with_store: boo
     assert world.contents.num_released > 0
     if world.store is not None:
         assert world.store.num_hits > 20
+    if most_drafts:
+        assert min(world.num_accepted) > 20
 
 
 class Machine(RuleBasedStateMachine):
@@ -52,12 +60,18 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         name=st.sampled_from(sorted(GROUPS)), seed=st.integers(0, 1 << 32), store=st.booleans(),
-        cap=st.none() | st.integers(0, 20_000),
+        cap=st.none() | st.integers(0, 20_000), most_drafts=st.sampled_from((0, 1, 6)),
+        max_logit_rows=st.integers(4, 20),
     )  # fmt: skip
-    def begin(self, name: str, seed: int, store: bool, cap: int | None) -> None:
+    def begin(
+        self, name: str, seed: int, store: bool, cap: int | None, most_drafts: int,
+        max_logit_rows: int,
+    ) -> None:  # fmt: skip
+        limits = replace(LIMITS, max_logit_rows=max_logit_rows)
         self.world = World(
-            GROUPS[name], LIMITS, random.Random(seed), with_store=store, max_cached_bytes=cap
-        )
+            GROUPS[name], limits, random.Random(seed), with_store=store, max_cached_bytes=cap,
+            most_drafts=most_drafts,
+        )  # fmt: skip
 
     @rule()
     def submit(self) -> None:

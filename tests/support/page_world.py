@@ -2,7 +2,8 @@
 
 Each computed token writes what it stands for, the hash of all tokens up to it, into its place; each
 row checks that everything it may look at holds what a sequence alone would have written there.
-Tokens are drawn from that hash, so answers must not depend on anything else.
+Tokens are drawn from that hash, so answers must not depend on anything else. Drafts go on rightly
+for a random number of tokens and wrongly after that; what wrong ones wrote must never be seen.
 """
 
 import random
@@ -107,6 +108,7 @@ class World:
     def __init__(
         self, groups: Sequence[PageGroup], limits: Limits, rng: random.Random, *,
         with_store: bool = False, max_cached_bytes: int | None = None, thorough: bool = True,
+        most_drafts: int = 0,
     ) -> None:  # fmt: skip
         self.groups = groups
         self.rng = rng
@@ -128,6 +130,8 @@ class World:
         self.num_pooled = 0
         self.num_cached_tokens = 0
         self.thorough = thorough
+        self.most_drafts = most_drafts
+        self.num_accepted = [0] * (most_drafts + 1)  # steps by how many of their drafts were right
         self._next_id = 0
 
     def prompt(self) -> list[int]:
@@ -180,23 +184,25 @@ class World:
 
     def step(self) -> bool:
         """Run a step; return whether there was one."""
+        if self.most_drafts:
+            self._propose()
         parts = self.scheduler.next_step(self.now_ns)
         self._take_ended()
         drawn, rows = {}, 0
         for part in parts:
             rows += len(part.tokens)
-            value = self._compute(part)
+            values = self._compute(part)
             if part.draws:
-                drawn[part.request_id] = next_token(value)
+                drawn[part.request_id] = self._verify(part, values)
         limits = self.limits
         assert rows <= limits.max_rows
-        assert len(drawn) <= limits.max_logit_rows
+        assert sum(part.draws for part in parts) <= limits.max_logit_rows
         self.now_ns += max(1, rows) * 1000
         if not parts:
             return False
         self.scheduler.commit(parts, drawn, rows * 1000)
-        for request_id, token in drawn.items():
-            self._draw(request_id, token)
+        for request_id, tokens in drawn.items():
+            self._draw(request_id, tokens)
         for part in parts:
             if part.ends and part.sequence.is_pooled:
                 self._end_pooled(part)
@@ -226,6 +232,7 @@ class World:
             held = [set() for _ in self.groups]
             for sequence in self.scheduler._running:
                 for group, table in enumerate(sequence.tables):
+                    assert len(table) == -(-sequence.num_computed // PAGE_TOKENS)
                     held[group] |= {page for page in table if page >= 0}
             for pool, pages in zip(self.scheduler.cache.pools, held, strict=True):
                 assert pool.num_used == len(pages)
@@ -247,10 +254,43 @@ class World:
         assert self.scheduler.cache.tree.num_nodes == 0
         assert not self.scheduler.cache.tree._roots
 
-    def _compute(self, part: Part) -> int:
-        """Check what a part's rows look at, write what they compute; return the last hash."""
-        known = part.sequence.tokens[: part.position + len(part.tokens)]
-        assert part.tokens == known[part.position :]
+    def _propose(self) -> None:
+        """Propose the right continuation for a while and then wrong tokens, for some."""
+        rng, drafts = self.rng, self.scheduler.drafts
+        for sequence in self.scheduler.decoding():
+            if rng.random() < 0.2:
+                continue
+            tokens = list(sequence.tokens)
+            right = rng.randrange(self.most_drafts + 1)
+            for number in range(rng.randrange(self.most_drafts + 3)):
+                token = next_token(hashes(tokens)[-1])
+                tokens.append(token if number < right else (token + 1) % VOCABULARY)
+            drafts.propose(sequence, tokens[len(sequence.tokens) :])
+
+    def _verify(self, part: Part, values: list[int]) -> list[int]:
+        """Draw from row after row as long as the next one computed what was drawn."""
+        begin = len(values) - part.draws
+        request = self.requests[part.request_id]
+        left = min(request.max_tokens, self.limits.context_tokens - len(request.prompt)) - len(
+            self.answers[part.request_id]
+        )
+        drawn = [next_token(values[begin])]
+        for row in range(1, part.draws):
+            assert len(drawn) < left, "a draft behind the last token is of no use"
+            if drawn[-1] != part.tokens[len(part.tokens) - part.draws + row]:
+                break
+            if drawn[-1] == END_TOKEN:
+                break
+            drawn.append(next_token(values[begin + row]))
+        if part.draws > 1:
+            self.num_accepted[len(drawn) - 1] += 1
+        return drawn
+
+    def _compute(self, part: Part) -> list[int]:
+        """Check what a part's rows look at, write what they compute; return the hashes so far."""
+        num_known = len(part.tokens) - part.num_drafts
+        known = [*part.sequence.tokens[: part.position], *part.tokens]
+        assert part.tokens[:num_known] == part.sequence.tokens[part.position :][:num_known]
         values = hashes(known)
         for group, (spec, table) in enumerate(zip(self.groups, part.tables, strict=True)):
             cells = self.contents.cells[group]
@@ -265,7 +305,7 @@ class World:
                 assert cells[page][position % PAGE_TOKENS] == values[position]
         if part.sequence.is_pooled:
             self._pool(part, values)
-        return values[-1]
+        return values
 
     def _pool(self, part: Part, values: list[int]) -> None:
         slot = part.sequence.slot
@@ -283,13 +323,13 @@ class World:
         self.num_pooled += 1
         self._drop(request.id)
 
-    def _draw(self, request_id: int, token: int) -> None:
+    def _draw(self, request_id: int, tokens: Sequence[int]) -> None:
         request, answer = self.requests[request_id], self.answers[request_id]
         room = self.limits.context_tokens - len(request.prompt)
         limit = min(request.max_tokens, room)
         if limit > 0:
-            answer.append(token)
-        if len(answer) >= limit or token == END_TOKEN:
+            answer += tokens
+        if len(answer) >= limit or tokens[-1] == END_TOKEN:
             self.num_cached_tokens += self.scheduler.num_cached(request_id)
             self.scheduler.finish(request_id)
             assert answer == answer_alone(request.prompt, limit)

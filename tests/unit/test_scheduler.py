@@ -1,6 +1,7 @@
 """What the scheduler promises, one thing at a time."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_equal_prompts_are_computed_once() -> None:
     while one.requests:
         parts = one.scheduler.next_step(one.now_ns)
         computed += sum(len(part.tokens) for part in parts)
-        drawn = {p.request_id: 0 for p in parts if p.draws}
+        drawn = {p.request_id: [0] for p in parts if p.draws}
         for part in parts:
             one._compute(part)
         one.scheduler.commit(parts, drawn, 1)
@@ -359,3 +360,174 @@ def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
         scheduler.set_stalled(request_id, stalled=False)
     one.drain()
     assert scheduler.ladder.counts["refuse"] == 0
+
+
+def test_a_tenant_that_comes_starts_at_the_level_of_the_others() -> None:
+    """It has no claim to the rows that the others had before it came."""
+    one = world(max_running=1)
+    for number, prompt in enumerate(endless(4, 100)):
+        ask(one, number, prompt, 1, tenant="old")
+    while len(one.requests) > 1:
+        one.step()
+    prompts = endless(8, 60, salt=1)
+    for number in range(4):
+        ask(one, 10 + number, prompts[number], 1, tenant="old")
+        ask(one, 20 + number, prompts[4 + number], 1, tenant="new")
+    served: list[int] = []
+    while one.requests:
+        before = set(one.requests)
+        one.step()
+        served += sorted(before - set(one.requests))
+    # By turns; a credit of 300 rows would let all four of the new one go first.
+    assert served.index(10) < served.index(22)
+    assert served.index(20) < served.index(11)
+
+
+def unread_beside_two_that_are_read() -> World:
+    """Return a world where the oldest of three running answers has a reader that does not read."""
+    one = world((PageGroup(12, 1000),))
+    for number, prompt in enumerate(endless(3, 130, num_tokens=150)):
+        one.now_ns += 1
+        ask(one, number, prompt, 150)
+        while len(list(one.scheduler.decoding())) <= number:
+            one.step()
+    one.scheduler.set_stalled(0, stalled=True)
+    return one
+
+
+def test_unread_answers_are_preempted_before_all_others() -> None:
+    one = unread_beside_two_that_are_read()
+    while not any("preempted" in line for line in one.log):
+        assert one.step()
+    assert "Request 0 is preempted" in one.log[-1]
+    assert [s.request.id for s in one.scheduler._running] == [1, 2]
+    one.drain()
+
+
+def test_a_budget_takes_pages_of_unread_answers_first() -> None:
+    one = unread_beside_two_that_are_read()
+    one.set_budget(8 / 12)
+    assert "Request 0 is preempted" in one.log[-1]
+    assert one.scheduler.num_running == 2
+    one.drain()
+
+
+def decoding(one: World, count: int, size: int = 20) -> None:
+    """Let `count` requests come to where each step gives each of them a token."""
+    for number, prompt in enumerate(endless(count, size)):
+        ask(one, number, prompt, 60)
+    while len(list(one.scheduler.decoding())) < count:
+        one.step()
+
+
+def propose(one: World, count: int) -> None:
+    """Propose `count` wrong drafts for every request that decodes."""
+    for sequence in one.scheduler.decoding():
+        right = answer_alone(sequence.tokens, 1)[0]
+        one.scheduler.drafts.propose(sequence, [(right + 1) % 4] * count)
+
+
+def num_drafts(one: World) -> list[int]:
+    """Return how many drafts each part of the next step has, and let it be run."""
+    parts = one.scheduler.next_step(one.now_ns)
+    values = [one._compute(part) for part in parts]
+    drawn = {
+        part.request_id: one._verify(part, of_part)
+        for part, of_part in zip(parts, values, strict=True)
+        if part.draws
+    }
+    one.scheduler.commit(parts, drawn, 1)
+    for request_id, tokens in drawn.items():
+        one._draw(request_id, tokens)
+    return [part.num_drafts for part in parts]
+
+
+def test_drafts_take_the_logit_rows_and_rows_that_are_left() -> None:
+    one = world(max_logit_rows=8)
+    decoding(one, 3)
+    propose(one, 4)
+    assert num_drafts(one) == [4, 1, 0]
+    one = world(max_logit_rows=16, max_rows=16)
+    decoding(one, 1)
+    ask(one, 5, [3] * 100, 1, live=False)
+    propose(one, 4)
+    assert num_drafts(one) == [0, 0], "a prompt fills the step"
+    one.drain()
+
+
+def test_drafts_hold_for_one_step() -> None:
+    one = world()
+    decoding(one, 1)
+    propose(one, 3)
+    assert num_drafts(one) == [3]
+    assert num_drafts(one) == [0]
+    propose(one, 3)
+    propose(one, 2)
+    assert num_drafts(one) == [2]
+
+
+def test_drafts_keep_a_step_within_the_bound() -> None:
+    one = world(max_logit_rows=64)
+    decoding(one, 2)
+    propose(one, 30)
+    # A row takes 1 us and 70 % of 40 us are for the step.
+    assert sum(num_drafts(one)) == 28 - 2
+    one.drain()
+
+
+def test_drafts_evict_and_preempt_nothing() -> None:
+    one = world((PageGroup(4, 1000),))
+    ask(one, 9, [3] * 70, 1)
+    while one.requests:
+        one.step()
+    decoding(one, 1, size=60)
+    pool = one.scheduler.cache.pools[0]
+    assert (pool.num_used, pool.num_cached, pool.num_free) == (1, 1, 2)
+    (sequence,) = one.scheduler.decoding()
+    taken = [pool.take(), pool.take()]
+    while sequence.num_computed < 61:
+        one.step()
+    # Three positions are left in its page, and the next one is only there for what is known.
+    propose(one, 7)
+    assert num_drafts(one) == [2]
+    assert one.scheduler.cache.tree.num_evicted == 0
+    for page in taken:
+        pool.drop(page)
+    one.drain()
+
+
+def test_pages_of_rejected_drafts_are_free_again() -> None:
+    one = world()
+    decoding(one, 1, size=60)
+    pool = one.scheduler.cache.pools[0]
+    used = pool.num_used
+    propose(one, 7)
+    parts = one.scheduler.next_step(one.now_ns)
+    assert pool.num_used == used + 1
+    drawn = {part.request_id: one._verify(part, one._compute(part)) for part in parts}
+    one.scheduler.commit(parts, drawn, 1)
+    assert pool.num_used == used
+
+
+def test_tenants_are_not_charged_for_rejected_drafts() -> None:
+    """Both have had as many tokens computed, so the one whose request came first is next."""
+    one = world(max_running=2)
+    first, second, *more = endless(4, 40)
+    ask(one, 0, first, 60, tenant="drafts")
+    ask(one, 1, second, 60, tenant="plain")
+    while len(list(one.scheduler.decoding())) < 2:
+        one.step()
+    for _ in range(10):
+        (sequence, _) = one.scheduler.decoding()
+        assert sequence.request.id == 0
+        one.scheduler.drafts.propose(sequence, [4] * 6)
+        one.step()
+    ask(one, 2, more[0], 1, tenant="drafts")
+    ask(one, 3, more[1], 1, tenant="plain")
+    for request_id in (0, 1):
+        one.scheduler.cancel(request_id)
+        one._drop(request_id)
+    one.limits = replace(one.limits, max_running=1)
+    one.scheduler.limits = one.limits
+    one.step()
+    assert [s.request.id for s in one.scheduler._running] == [2] or 2 not in one.requests

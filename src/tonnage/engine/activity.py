@@ -1,7 +1,7 @@
 """What an engine is doing, for those who look on: the scheduler's view and the speed of steps."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ _MOST_STEPS = 512
 class Decoding:
     """The steps of the last 3 s, 512 at most, that wrote answers and read no prompt.
 
-    tokens_per_s: of all rows together, by the time the steps took. rows, position: their means;
-    position: tokens before the one a row computes.
+    tokens_per_s: of all answers together, by the time the steps took. rows: answers in a step.
+    position: tokens before those that an answer's step computes. Both are means.
     """
 
     tokens_per_s: float
@@ -40,18 +40,25 @@ class Tempo:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._steps: deque[tuple[int, int, int, int]] = deque(maxlen=_MOST_STEPS)
+        self._steps: deque[tuple[int, int, int, int, int]] = deque(maxlen=_MOST_STEPS)
 
-    def note(self, parts: Sequence[Part], begin_ns: int, end_ns: int) -> None:
-        """Take a step that was drawn and committed."""
-        if all(part.draws and len(part.tokens) == 1 for part in parts):
+    def note(
+        self,
+        parts: Sequence[Part],
+        drawn: Mapping[int, Sequence[int]],
+        begin_ns: int,
+        end_ns: int,
+    ) -> None:
+        """Take a step that was committed with what was drawn; drafts count where they were."""
+        if parts and all(part.draws == len(part.tokens) for part in parts):
             positions = sum(part.position for part in parts)
-            self._steps.append((end_ns, end_ns - begin_ns, len(parts), positions))
+            num_tokens = sum(map(len, drawn.values()))
+            self._steps.append((end_ns, end_ns - begin_ns, num_tokens, len(parts), positions))
 
     def decoding(self, now_ns: int) -> Decoding | None:
         """Return what the last seconds were like."""
         recent = [step for step in self._steps if now_ns - step[0] <= _RECENT_NS]
         if not recent:
             return None
-        _, times_ns, rows, positions = (sum(column) for column in zip(*recent, strict=True))
-        return Decoding(rows / max(1, times_ns) * 1e9, rows / len(recent), positions / rows)
+        _, times_ns, num_tokens, rows, positions = map(sum, zip(*recent, strict=True))
+        return Decoding(num_tokens / max(1, times_ns) * 1e9, rows / len(recent), positions / rows)

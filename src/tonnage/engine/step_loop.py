@@ -11,12 +11,18 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from tonnage._native import Sampled
-from tonnage.backends.cpu.runtime import PooledRows, Row, Runtime, Span
+from tonnage.backends.cpu.runtime import Row, Runtime
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import Tempo
+from tonnage.engine.drafts import DraftSource, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
+from tonnage.engine.run_parts import run_parts
 from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
+
+# Request id -> the tokens that a step gave it.
+Drawn = dict[int, tuple[int, ...]]
+Failed = list[tuple[Job, Exception]]
 
 _IDLE_S = 0.001
 _IDLE_LOOK_S = 2.0
@@ -40,6 +46,7 @@ class StepLoop:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.before_step: Callable[[int], None] | None = None
+        self.draft_source: DraftSource | None = None
         self._kv_bytes: int | None = None
 
     def submit(self, *jobs: AnyJob) -> None:
@@ -179,6 +186,8 @@ class StepLoop:
             self.scheduler.set_time(perf_counter_ns())
             self._read_inbox()
         begin = perf_counter_ns()
+        if self.draft_source is not None:
+            propose(self.draft_source, self.scheduler, self._runtime.plan.vocab_size)
         self._torn = True
         if self.before_step is not None:
             self.before_step(begin)
@@ -187,39 +196,34 @@ class StepLoop:
         self._torn = False
         if not parts:
             return False
-        tokens: list[int] = []
-        spans, logit_rows, pooled = [], [], []
-        for part in parts:
-            first_row = len(tokens)
-            tokens += part.tokens
-            spans.append(Span(part.tables, len(part.tokens), part.position))
-            if part.draws:
-                logit_rows.append(len(tokens) - 1)
-            pooled += _pooled_rows(part, first_row)
-        self._runtime.step(tokens, spans, logit_rows, pooled)
+        run_parts(self._runtime, parts)
         self._finish_step(parts, begin)
         return True
 
     def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
         """Draw, commit, and hand out; a step that is interrupted counts as far as it was drawn."""
-        drawn: dict[int, int] = {}
-        failed: list[tuple[Job, Exception]] = []
+        drawn: Drawn = {}
+        failed: Failed = []
+        interrupt: BaseException | None = None
         try:
             self._draw(parts, drawn, failed)
-        except BaseException:
+        except BaseException as error:
+            if self._torn:
+                raise
+            interrupt = error
             parts = [p for p in parts if not p.draws or p.request_id in drawn]
-            raise
-        finally:
-            self._torn = True
-            now = perf_counter_ns()
-            self.scheduler.commit(parts, drawn, now - begin_ns)
-            self.tempo.note(parts, begin_ns, now)
-            for job, error in failed:
-                self._fail(job, error)
-            for request_id, token in drawn.items():
-                self._accept(self._jobs[request_id], token, now)
-            self._end_pooled(parts)
-            self._torn = False
+        self._torn = True
+        now = perf_counter_ns()
+        self.scheduler.commit(parts, drawn, now - begin_ns)
+        self.tempo.note(parts, drawn, begin_ns, now)
+        for job, reason in failed:
+            self._fail(job, reason)
+        for request_id in drawn:
+            self._go_on(request_id)
+        self._end_pooled(parts)
+        self._torn = False
+        if interrupt is not None:
+            raise interrupt
         if len(parts) == 1 and len(parts[0].tokens) == 1:
             self._tell_step(parts[0], (now - begin_ns) * 1e-9)
 
@@ -232,30 +236,52 @@ class StepLoop:
         ):
             job.on_step(part.position, seconds)
 
-    def _draw(
-        self, parts: list[Part], drawn: dict[int, int], failed: list[tuple[Job, Exception]]
-    ) -> None:
-        """Draw for all answers; logits or a constraint that fail end their own answer alone."""
-        asked = (self._jobs[part.request_id] for part in parts if part.draws)
+    def _draw(self, parts: list[Part], drawn: Drawn, failed: Failed) -> None:
+        """Draw for all answers: their first rows at once, then the rows of drafts that were right.
+
+        Each request draws row after row, as it does without drafts, so its random numbers,
+        penalties, constraint and end are the same. Logits or a constraint that fail end their own
+        answer alone.
+        """
+        number, more = 0, True
+        while more:
+            more = self._draw_round(parts, number, drawn, failed)
+            number += 1
+
+    def _draw_round(self, parts: list[Part], number: int, drawn: Drawn, failed: Failed) -> bool:
+        """Draw from each part's row of that number; return whether any part has one more."""
         rows: list[Row] = []
         jobs: list[Job] = []
-        for index, job in enumerate(job for job in asked if isinstance(job, Job)):
-            try:
-                rows.append(job.answer.row(index))
-                jobs.append(job)
-            except Exception as error:
-                failed.append((job, error))
-        if not rows:
-            return
+        first_row, more = 0, False
+        for part in parts:
+            job = self._jobs.get(part.request_id) if part.draws > number else None
+            if isinstance(job, Job) and _continues(part, number, job, drawn):
+                more = more or part.draws > number + 1
+                try:
+                    rows.append(job.answer.row(first_row + number))
+                    jobs.append(job)
+                except Exception as error:
+                    failed.append((job, error))
+            first_row += part.draws
+        if rows:
+            self._draw_rows(rows, jobs, drawn, failed)
+        return more
+
+    def _draw_rows(self, rows: list[Row], jobs: list[Job], drawn: Drawn, failed: Failed) -> None:
         made: list[Sampled | str] = []
         try:
             self._runtime.draw(rows, made)
         finally:
+            self._torn = True
+            now = perf_counter_ns()
             for job, one in zip(jobs, made, strict=False):
                 try:
-                    drawn[job.id] = job.answer.take(one)
+                    token = job.answer.take(one)
+                    self._accept(job, token, now)
+                    drawn[job.id] = (*drawn.get(job.id, ()), token)
                 except Exception as error:
                     failed.append((job, error))
+            self._torn = False
 
     def _end_pooled(self, parts: list[Part]) -> None:
         """Hand out the sums of texts that are read to their ends."""
@@ -265,16 +291,23 @@ class StepLoop:
                 job.sums = self._runtime.pooled(part.sequence.slot)
                 self._finish(job, "")
 
-    def _accept(self, job: AnyJob, token: int, now_ns: int) -> None:
-        assert isinstance(job, Job)
+    def _accept(self, job: Job, token: int, now_ns: int) -> None:
         answer = job.answer
         if not answer.generation.tokens:
             admitted_ns = self.scheduler.admitted_ns(job.id)
             answer.started(self.scheduler.num_cached(job.id), admitted_ns)
+        if answer.max_tokens > 0:
+            job.deliver(token, answer.accept(token, now_ns))
+
+    def _go_on(self, request_id: int) -> None:
+        """End the answer that has got its last token, and let one wait whose reader is behind."""
+        job = self._jobs.get(request_id)
+        if not isinstance(job, Job):
+            return  # it has failed
+        answer = job.answer
         if answer.max_tokens == 0:
             self._finish(job, answer.end("length"))
             return
-        job.deliver(token, answer.accept(token, now_ns))
         if answer.generation.finish_reason is not None:
             self._finish(job, "")
         elif job.ahead is not None and len(job.out) >= job.ahead:
@@ -352,11 +385,10 @@ class StepLoop:
             self.scheduler.set_budget(self._kv_bytes)
 
 
-def _pooled_rows(part: Part, first_row: int) -> list[PooledRows]:
-    """Return which rows of a part are added up; first_row: of the part in the step."""
-    pooling, slot, count = part.sequence.request.pooling, part.sequence.slot, len(part.tokens)
-    if pooling == "mean":
-        return [PooledRows(first_row, count, slot, part.position == 0)]
-    if pooling == "last" and part.ends:
-        return [PooledRows(first_row + count - 1, 1, slot, begins=True)]
-    return []
+def _continues(part: Part, number: int, job: Job, drawn: Drawn) -> bool:
+    """Whether the row of that number is drawn from: all before it were, and gave its drafts."""
+    if number == 0:
+        return True
+    tokens = drawn.get(part.request_id, ())
+    ended = job.answer.generation.finish_reason is not None
+    return len(tokens) == number and part.draft(number) == tokens[-1] and not ended

@@ -11,19 +11,37 @@ from tonnage.scheduler.sequence import Sequence
 class Part:
     """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
 
-    ends: whether nothing of the sequence is left to compute after it. tables: the sequence's own,
-    valid until the step is committed.
+    ends: whether nothing of the sequence is left to compute after it. num_drafts: of the last
+    tokens, those that are only proposed: what the sequence may turn out to go on with. tables: the
+    sequence's own, valid until the step is committed.
     """
 
     sequence: Sequence
     tokens: "array[int]"
     position: int
     ends: bool
+    num_drafts: int = 0
 
     @property
-    def draws(self) -> bool:
-        """Whether the last row's logits are wanted; logit rows come in the order of the parts."""
-        return self.ends and not self.sequence.is_pooled
+    def draws(self) -> int:
+        """The number of its last rows whose logits are wanted; those of a step come in order.
+
+        0 before the end of a prompt and where hidden states are pooled; else a row for the last
+        known token and one for each draft.
+        """
+        return 1 + self.num_drafts if self.ends and not self.sequence.is_pooled else 0
+
+    def draft(self, number: int) -> int:
+        """Return the draft in the row of that number, the row of its last known token being 0."""
+        return self.tokens[len(self.tokens) - self.num_drafts + number - 1]
+
+    def num_kept(self, num_drawn: int) -> int:
+        """Return how many of its rows stay computed when `num_drawn` tokens were drawn from it.
+
+        A draft's row stays when the draft was drawn from the row before it, and another token from
+        its own.
+        """
+        return len(self.tokens) - self.num_drafts + max(0, num_drawn - 1)
 
     @property
     def request_id(self) -> int:

@@ -7,9 +7,11 @@ that keeps the step within the longest gap an answer may have.
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Items
 
 from tonnage.core.errors import DeadlineError, TonnageError
 from tonnage.kvcache.page_cache import PageCache
+from tonnage.scheduler.drafts import Drafts
 from tonnage.scheduler.events import Events
 from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.limits import Limits
@@ -47,6 +49,7 @@ class Scheduler:
         self.cache = cache
         self.limits = limits
         self.room = Room(cache, limits)
+        self.drafts = Drafts(cache, limits, self.room)
         self.pace = Pace()
         self._step_ns = step_ns or self.pace.step_ns
         self.events = Events(log)
@@ -115,6 +118,10 @@ class Scheduler:
             self.cache.tree.drop_root(sequence.request.salt)
         self._blocked = False
 
+    def decoding(self) -> Iterable[Sequence]:
+        """Return the requests that may have drafts: each draws a token with its next row."""
+        return (one for one in self._running if one.is_writing and not one.stalled)
+
     def set_stalled(self, request_id: int, *, stalled: bool) -> None:
         """Say that nobody reads an answer now, so that it gets no rows, or that somebody does."""
         sequence = self._all.get(request_id)
@@ -161,22 +168,29 @@ class Scheduler:
             self._add_writing(parts, writing)
         if not parts:
             return self._nothing_fits(now_ns)
+        if self.drafts:
+            self._add_drafts(parts)
         return list(parts.values())
 
-    def commit(self, step: list[Part], drawn: Mapping[int, int], elapsed_ns: int) -> None:
-        """Count the rows of a step that has run; drawn: request id -> its next token."""
+    def commit(self, step: list[Part], drawn: Mapping[int, Items[int]], elapsed_ns: int) -> None:
+        """Count the rows of a step that has run.
+
+        drawn: request id -> the tokens drawn from its part, in order: those of its drafts that were
+        drawn, and one more; none when it failed. Rows of other drafts count as never computed, and
+        pages with nothing else are free again. Tenants are charged for the rows that count.
+        """
         num_rows = 0
         self._num_steps += 1
         for part in step:
-            sequence, count = part.sequence, len(part.tokens)
-            num_rows += count
-            sequence.commit(self.cache, count)
+            sequence = part.sequence
+            tokens = drawn.get(sequence.request.id, ()) if part.draws else ()
+            num_rows += len(part.tokens)
+            num_kept = part.num_kept(len(tokens))
+            sequence.tokens.extend(tokens)
+            sequence.commit(self.cache, num_kept)
             sequence.last_served = self._num_steps
-            self._order.charge(sequence.request.tenant, count)
-            if part.draws:
-                token = drawn.get(sequence.request.id)
-                if token is not None:
-                    sequence.tokens.append(token)
+            self._order.charge(sequence.request.tenant, num_kept)
+        self.drafts.settle()
         self.pace.observe(num_rows, elapsed_ns)
         num_evicted = self.cache.tree.num_evicted
         if num_evicted != self._num_evicted:
@@ -268,14 +282,7 @@ class Scheduler:
             self._add(parts, sequence, 1)
 
     def _add_reading(self, parts: dict[int, Part], reading: list[Sequence]) -> None:
-        limits = self.limits
-        most = limits.max_rows
-        if any(part.sequence.awaited for part in parts.values()):
-            # The rest of the bound is left to what other processes do meanwhile.
-            bound = limits.max_stall_ns * AIMED_PERCENT // 100
-            low = min(most, len(parts) + MIN_CHUNK_ROWS)
-            most = most_rows(self._step_ns, bound, low, most)
-        left = most - len(parts)
+        left = self._most_rows(parts, len(parts) + MIN_CHUNK_ROWS) - len(parts)
         claimed = set()
         for sequence in sorted(reading, key=self._order.key):
             if not sequence.running:
@@ -290,6 +297,23 @@ class Scheduler:
             left -= added
             if added and page is not None:  # else the next one waits for what nobody computes
                 claimed.add(page)
+
+    def _most_rows(self, parts: dict[int, Part], low: int) -> int:
+        """Return the most rows of a step that has `parts` already; as many as `low` may be."""
+        limits = self.limits
+        if not any(part.sequence.awaited for part in parts.values()):
+            return limits.max_rows
+        # The rest of the bound is left to what other processes do meanwhile.
+        bound = limits.max_stall_ns * AIMED_PERCENT // 100
+        low = min(limits.max_rows, low)
+        return most_rows(self._step_ns, bound, low, limits.max_rows)
+
+    def _add_drafts(self, parts: dict[int, Part]) -> None:
+        """Add drafts to a step that is complete without them."""
+        num_rows = sum(len(part.tokens) for part in parts.values())
+        num_logits = sum(part.draws for part in parts.values())
+        left = self._most_rows(parts, num_rows) - num_rows
+        self.drafts.add(parts, min(left, self.limits.max_logit_rows - num_logits))
 
     def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""

@@ -122,6 +122,14 @@ class Sequence:
             while len(table) < needed:
                 table.append(cache.take(group))
 
+    def shrink(self, cache: PageCache) -> None:
+        """Leave the pages behind the last computed position."""
+        needed = -(-self.num_computed // PAGE_TOKENS)
+        for group, table in enumerate(self.tables):
+            for page in table[needed:]:
+                cache.pools[group].drop(page)
+            del table[needed:]
+
     def adopt(self, cache: PageCache) -> None:
         """Go on over pages that others have computed in the meantime."""
         limit = len(self.tokens) - 1

@@ -1,0 +1,78 @@
+"""Draft tokens: what sequences may turn out to go on with, computed where a step has rows left.
+
+After "Fast Inference from Transformers via Speculative Decoding" (Leviathan et al., 2023), but
+verified by drawing: a draft is right if it is what the request draws anyway. So nothing is changed
+but the number of steps.
+"""
+
+from array import array
+from collections.abc import Sequence as Items
+from dataclasses import replace
+
+from tonnage.core.layout import PAGE_TOKENS
+from tonnage.kvcache.page_cache import PageCache
+from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.parts import Part
+from tonnage.scheduler.room import Room
+from tonnage.scheduler.sequence import Sequence
+
+
+class Drafts:
+    """Drafts of one step. They take free pages alone, so they evict and preempt nothing."""
+
+    def __init__(self, cache: PageCache, limits: Limits, room: Room) -> None:
+        """Begin with none; room: tells what a request may come to."""
+        self._cache = cache
+        self._limits = limits
+        self._room = room
+        self._proposed: dict[int, array[int]] = {}
+        self._grown: list[Sequence] = []
+
+    def __bool__(self) -> bool:
+        """Whether there are any for the next step."""
+        return bool(self._proposed)
+
+    def most(self, sequence: Sequence) -> int:
+        """Return how many drafts are of use: no more than tokens can still be drawn but one."""
+        limits = self._limits
+        most = min(self._room.most_tokens(sequence.request), limits.context_tokens - 1)
+        left = most - len(sequence.tokens)
+        return max(0, min(left, limits.max_logit_rows - 1, limits.max_rows - 1))
+
+    def propose(self, sequence: Sequence, tokens: Items[int]) -> None:
+        """Take token ids that may follow the known ones of a sequence that decodes, at most `most`.
+
+        They hold for the next step alone and for what rows and free pages it has left.
+        """
+        self._proposed[sequence.request.id] = array("i", tokens[: self.most(sequence)])
+
+    def add(self, parts: dict[int, Part], most: int) -> None:
+        """Add up to `most` drafts to the parts that decode; each is at most what was proposed."""
+        for request_id, tokens in self._proposed.items():
+            part = parts.get(request_id)
+            if part is None or part.draws != 1 or len(part.tokens) != 1:
+                continue
+            count = min(most, len(tokens), self._num_that_fit(part.sequence))
+            if count < 1:
+                continue
+            most -= count
+            part.sequence.grow(self._cache, 1 + count)
+            self._grown.append(part.sequence)
+            parts[request_id] = replace(part, tokens=part.tokens + tokens[:count], num_drafts=count)
+
+    def settle(self) -> None:
+        """Forget all, and leave the pages that hold nothing but rejected ones."""
+        if self._proposed:
+            self._proposed.clear()
+        if self._grown:
+            for sequence in self._grown:
+                sequence.shrink(self._cache)
+            self._grown.clear()
+
+    def _num_that_fit(self, sequence: Sequence) -> int:
+        """Return how many rows behind the next one find a place on free pages."""
+        held = (
+            len(table) + pool.num_free
+            for table, pool in zip(sequence.tables, self._cache.pools, strict=True)
+        )
+        return min(held) * PAGE_TOKENS - sequence.num_computed - 1
