@@ -1,6 +1,6 @@
 """How far logits lie from a float64 evaluation of the same weights, ours and llama.cpp's.
 
-The reference is the naive twin of the tests (float64, no cache, no quantized activations) on the
+The reference is that of the tests (float64, no cache, no quantized activations) on the
 checkpoint's decoded weights. The peer's logits and tokens come from
 `bench/perplexity_llamacpp.py MODEL TEXT --chunks 1 --dump-logits L.npy --dump-tokens T.json`.
 
@@ -19,7 +19,7 @@ from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
 
-# The naive twin belongs to the tests; it alone shares no code with the kernels.
+# The reference transformer belongs to the tests; it shares no code with the product.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 LOGIT_ROWS = 64
@@ -27,7 +27,8 @@ LOGIT_ROWS = 64
 
 def reference_logits(path: Path, tokens: list[int]) -> np.ndarray:
     """Return float64 logits (len(tokens), vocab_size) of the decoded weights."""
-    from support.naive_model import forward
+    from oracles.transformer import forward
+    from support.described import described
 
     with GgufFile.open(str(path)) as file:
         spec = spec_from_gguf(file.metadata, file.catalog)
@@ -37,7 +38,7 @@ def reference_logits(path: Path, tokens: list[int]) -> np.ndarray:
             raw = file.tensor_buffer(entry.name)
             return dequantize(entry.format, raw, entry.shape).astype(np.float64)
 
-        return forward(spec, tensor, tokens)
+        return forward(described(spec), tensor, tokens)
 
 
 def our_logits(path: Path, tokens: list[int], kv_format: str) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Enforce which package of src/tonnage may import what, and that no modules form a circle.
 
+The oracles under tests, from which expected values come, may import numpy and each other alone.
+
 Imports inside functions and under TYPE_CHECKING count, and so do importlib.import_module and
 __import__ with a literal name. Exit code 1 and one line per violation.
 Run: python tools/check_imports.py [REPOSITORY]
@@ -86,6 +88,9 @@ LATE = _names(
     "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
     "tonnage.server tonnage.text.sandbox"
 )
+# Reference implementations: what they import, beside the standard library.
+ORACLES = Path("tests", "oracles")
+ORACLES_MAY_IMPORT = _names("numpy oracles")
 # Found by type checkers only.
 TYPING_PACKAGES = _names("typing_extensions")
 
@@ -236,6 +241,18 @@ def violations(root: Path) -> Iterator[str]:
             for wrong in complaints(package, module, use):
                 yield f"{where}:{use.line}: {wrong}"
     yield from circles(graph)
+    yield from dependent_oracles(root)
+
+
+def dependent_oracles(root: Path) -> Iterator[str]:
+    """Yield a line for every import by which an oracle of `root` depends on what it checks."""
+    for path in sorted((root / ORACLES).rglob("*.py")):
+        where = path.relative_to(root)
+        for use in uses_of(path.read_text("utf-8"), ["oracles"]):
+            top = use.name.partition(".")[0]
+            if use.imported and top not in sys.stdlib_module_names | ORACLES_MAY_IMPORT:
+                allowed = _listed(ORACLES_MAY_IMPORT)
+                yield f"{where.as_posix()}:{use.line}: an oracle imports {top}, beside {allowed}"
 
 
 def circles(graph: Mapping[str, set[str]]) -> Iterator[str]:

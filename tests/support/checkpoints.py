@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import save
 
-from support.rope_oracle import Llama3, inverse_frequencies
+from oracles.rope import Llama3, inverse_frequencies
 from support.tiny_tokenizer import NUM_BYTES, add_tokenizer, write_tokenizer_json
 
 Shape = tuple[int, ...]

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.transformer import forward
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf, write_hf
 from support.command import COMMAND, environment, refused, tonnage
-from support.naive_model import forward
+from support.containers import read_gguf, weights_of
+from support.described import described
 from tonnage.core.errors import AuditError
 from tonnage.core.quality import Estimate
 from tonnage.engine.engine import Engine, Span
 from tonnage.engine.headers import read_model
-from tonnage.formats.codec import dequantize
-from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
 from tonnage.quality.audit import AuditText, Subject, prepare
 from tonnage.store.source import ModelSource
@@ -110,17 +110,10 @@ def test_figures_are_those_of_whole_arrays(folder):
     assert 0 < found.top1_agreement < 1
 
 
-def test_perplexity_is_the_naive_models_within_twice_the_error_of_its_logits(folder):
+def test_perplexity_is_the_reference_models_within_twice_the_error_of_its_logits(folder):
     (chunk,) = text_chunks(folder / "f32.gguf", (folder / "text").read_text())[:1]
-    with GgufFile.open(str(folder / "f32.gguf")) as file:
-        spec = spec_from_gguf(file.metadata, file.catalog)
-
-        def tensor(name: str) -> np.ndarray:
-            entry = spec.weights[name]
-            raw = file.tensor_buffer(entry.name)
-            return dequantize(entry.format, raw, entry.shape).astype(np.float64)
-
-        exact = forward(spec, tensor, chunk)[FIRST:-1]
+    spec = spec_from_gguf(*read_gguf(folder / "f32.gguf"))
+    exact = forward(described(spec), weights_of(spec), chunk)[FIRST:-1]
     surprise = -log_softmax(exact)[np.arange(len(exact)), chunk[FIRST + 1 :]].mean()
     error = np.abs(all_logits(folder / "f32.gguf", chunk)[FIRST:-1] - exact).max()
     result = run(subject(folder / "f32.gguf"), None, (folder / "text").read_text(), 1)

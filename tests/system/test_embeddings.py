@@ -1,4 +1,4 @@
-"""Texts to vectors through an engine: those of the naive twin, whatever else runs."""
+"""Texts to vectors through an engine: those of the reference transformer, whatever else runs."""
 
 import asyncio
 import os
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.rounding import allowed_share, rms, rounded_forward, scatter
+from oracles.transformer import last_hidden_state
 from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf, weights_of
-from support.naive_model import last_hidden_state
-from support.rounding_twin import allowed_share, rms, rounded_forward, scatter
+from support.described import coded_matrices, described
 from tonnage.core.errors import (
     ContextLengthError,
     DeadlineError,
@@ -20,7 +21,6 @@ from tonnage.core.errors import (
     OverloadError,
     RequestError,
 )
-from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.pooling import POOLINGS
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import Engine
@@ -110,13 +110,13 @@ def assert_parity(path: Path) -> None:
         mean = engine.embed(tokens, pooling="mean", normalize=False)[0].vector
         unit = np.array(engine.embed(tokens, pooling="mean")[0].vector)
         cut = np.array(engine.embed(tokens, pooling="mean", dimensions=32)[0].vector)
-    tensor = weights_of(spec)
-    rounded = rounded_forward(spec, tensor, held, tokens, kv_format, last_hidden_state)
-    exact = last_hidden_state(spec, tensor, tokens)
-    has_codes = kv_format == "int8" or not FLOAT_FORMATS.issuperset(held.values())
+    model, coded, tensor = described(spec), coded_matrices(spec, held), weights_of(spec)
+    rounded = rounded_forward(model, tensor, coded, tokens, kv_format, last_hidden_state)
+    exact = last_hidden_state(model, tensor, tokens)
+    has_codes = kv_format == "int8" or bool(coded)
     deliberate = rms(rounded - exact)
     share = rms(ours - rounded) / deliberate
-    assert share < allowed_share(spec, NUM_TOKENS, has_codes)
+    assert share < allowed_share(model, NUM_TOKENS, has_codes)
     assert rms(ours - exact) < (1 + scatter(NUM_TOKENS)) * deliberate
     # The mean is that of the very same states, added in their order.
     total = np.zeros(spec.d_model)

@@ -1,4 +1,4 @@
-"""Real models through the naive twin: do they say what they were taught?
+"""Real models through the reference transformer: do they say what they were taught?
 
 TONNAGE_TEST_MODELS names a folder that holds the files `tonnage pull` makes (NAME.gguf).
 """
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from oracles.transformer import hidden_states, logits
 from support.containers import read_gguf, weights_of
-from support.naive_model import hidden_states, logits
+from support.described import described
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf
 
@@ -72,8 +73,9 @@ def test_the_likeliest_continuation(name: str, prompt: str, continuation: str) -
     metadata, spec = opened(name)
     tokenizer = LongestMatch(metadata)
     tensor = weights_of(spec, num_kept=1)
-    last = hidden_states(spec, tensor, tokenizer.encode(prompt))[-1][-1:]
-    assert tokenizer.decode(int(logits(spec, tensor, last).argmax())) == continuation
+    model = described(spec)
+    last = hidden_states(model, tensor, tokenizer.encode(prompt))[-1][-1:]
+    assert tokenizer.decode(int(logits(model, tensor, last).argmax())) == continuation
 
 
 @pytest.mark.parametrize(

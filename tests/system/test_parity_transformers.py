@@ -1,4 +1,4 @@
-"""The naive twin against Hugging Face transformers, on tiny random checkpoints of every family.
+"""The reference transformer against Hugging Face's, on tiny random checkpoints of every family.
 
 Transformers computes norms, ropes and softmaxes in float32 whatever the model's type, so here its
 float32 is float64: both sides then differ by float64 roundings only.
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.transformer import hidden_states, logits
 from support.checkpoints import FAMILIES, LLAMA3, TinyModel, tiny_config, tiny_model, write_hf
 from support.containers import read_hf, weights_of
-from support.naive_model import hidden_states, logits
+from support.described import described
 from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
 
 torch = pytest.importorskip("torch", reason="torch is not installed: parity not checked")
@@ -111,14 +112,15 @@ def num_roundings(model: TinyModel, num_tokens: int) -> int:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_naive_twin_equals_transformers(case: str, tmp_path: Path) -> None:
+def test_the_reference_equals_transformers(case: str, tmp_path: Path) -> None:
     model = tiny_model(CASES[case])
     folder = write_hf(tmp_path, model)
     ids = np.random.default_rng(1).integers(0, model["vocab_size"], 23).tolist()
     spec = spec_from_hf(*read_hf(folder))
     tensor = weights_of(spec)
-    states = hidden_states(spec, tensor, ids)
-    ours = [*states[:-1], logits(spec, tensor, states[-1])]
+    ours_of = described(spec)
+    states = hidden_states(ours_of, tensor, ids)
+    ours = [*states[:-1], logits(ours_of, tensor, states[-1])]
     theirs = reference(folder, model, ids)
     # Roundings of size eps, each relative to the largest value they met.
     tolerance = np.finfo(np.float64).eps * num_roundings(model, len(ids))

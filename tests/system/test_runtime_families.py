@@ -1,4 +1,4 @@
-"""The whole runtime on tiny random checkpoints of every family, against the naive twin."""
+"""The runtime on tiny random checkpoints of every family, against the reference transformer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.rounding import allowed_share, rms, rounded_forward, scatter
+from oracles.transformer import forward
 from support.checkpoints import (
     FAMILIES,
     TinyModel,
@@ -19,18 +21,16 @@ from support.checkpoints import (
     write_hf,
 )
 from support.containers import read_gguf, read_hf, weights_of
+from support.described import FLOAT_FORMATS, coded_matrices, described
 from support.driver import chunked_logits, open_runtime
-from support.naive_model import forward
-from support.rounding_twin import allowed_share, rms, rounded_forward, scatter
 from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
-from tonnage.core.layout import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
 from tonnage.engine.engine import Engine
-from tonnage.formats.codec import dequantize, random_blocks
+from tonnage.formats.codec import random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.ops import faces
 from tonnage.ops.bench import Matrix
@@ -52,7 +52,7 @@ def assert_parity(
     spec: ModelSpec, tensor: object = None, precision: str | None = None,
     kv_format: KvFormat = "f16", formats: tuple[tuple[str, str], ...] = (),
 ) -> None:  # fmt: skip
-    """Assert that the runtime differs from the rounding twin by float32 arithmetic alone."""
+    """Assert that the runtime differs from the rounded reference by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
     runtime = open_runtime(
         spec, best_isa(), 2, precision=precision, kv_format=kv_format, formats=formats
@@ -61,11 +61,12 @@ def assert_parity(
     tensor = tensor or weights_of(spec)
     ours = chunked_logits(runtime, tokens, CHUNKS)
     runtime.close()
-    rounded = rounded_forward(spec, tensor, held, tokens, kv_format)
-    exact = forward(spec, tensor, tokens)
-    has_codes = kv_format == "int8" or not FLOAT_FORMATS.issuperset(held.values())
+    model, coded = described(spec), coded_matrices(spec, held)
+    rounded = rounded_forward(model, tensor, coded, tokens, kv_format)
+    exact = forward(model, tensor, tokens)
+    has_codes = kv_format == "int8" or bool(coded)
     deliberate = rms(rounded - exact)
-    allowed = allowed_share(spec, NUM_TOKENS, has_codes)
+    allowed = allowed_share(model, NUM_TOKENS, has_codes)
     share = rms(ours - rounded) / deliberate
     assert share < allowed, f"{share:.3g} of the deliberate roundings, allowed are {allowed:.3g}"
     # Neither may the runtime lose more than those roundings cost.
@@ -222,13 +223,7 @@ def test_every_block_format_in_one_model(tmp_path: Path) -> None:
     model = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config))))
     spec = every_format(model, tmp_path / "blocks")
     assert {entry.format for entry in spec.weights.values()} == set(ALL_FORMATS)
-
-    def tensor(name: str) -> np.ndarray:
-        entry = spec.weights[name]
-        data = Path(entry.file).read_bytes()[entry.offset : entry.offset + entry.nbytes]
-        return dequantize(entry.format, data, entry.shape).astype(np.float64)
-
-    assert_parity(spec, tensor)
+    assert_parity(spec)
 
 
 REFUSED = {

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.transformer import Tensor, forward
 from support.checkpoints import FAMILIES, LLAMA3, matrices, tiny_config, tiny_model, write_gguf
 from support.checkpoints import write_hf as write_folder
 from support.containers import read_gguf, read_hf, weights_of
-from support.naive_model import Tensor, forward
+from support.described import described
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
@@ -32,7 +33,7 @@ CASES = {
 
 
 def logits_of(spec: ModelSpec) -> np.ndarray:
-    return forward(spec, weights_of(spec), IDS)
+    return forward(described(spec), weights_of(spec), IDS)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -81,7 +82,9 @@ def test_v_smaller_than_k_is_v_without_its_zeros(family: str, tmp_path: Path) ->
     assert (spec.layers[0].attention.k_dim, spec.layers[0].attention.v_dim) == (64, 40)
     wide = with_attention(spec, v_dim=64)
     padded = padded_rows(weights_of(spec), {"v": 2, "v_bias": 2, "o": 4}, 40, 64)
-    np.testing.assert_allclose(logits_of(spec), forward(wide, padded, IDS), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        logits_of(spec), forward(described(wide), padded, IDS), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("family", "style"), [("qwen2", "half"), ("llama", "interleaved")])
@@ -94,7 +97,9 @@ def test_k_smaller_than_v_is_k_without_its_zeros(family: str, style: str, tmp_pa
     wide = with_attention(spec, k_dim=80)
     roles = {"q": 4, "k": 2, "q_bias": 4, "k_bias": 2}
     padded = padded_rows(weights_of(spec), roles, 48, 80)
-    np.testing.assert_allclose(logits_of(spec), forward(wide, padded, IDS), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        logits_of(spec), forward(described(wide), padded, IDS), rtol=0, atol=1e-12
+    )
 
 
 def with_attention(spec: ModelSpec, **changes: int) -> ModelSpec:

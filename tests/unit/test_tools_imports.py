@@ -124,6 +124,33 @@ def test_circles_are_named(tmp_path: Path) -> None:
     assert all(name.split(".")[1] in TABLE for name in LATE)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from tonnage.core.model_spec import RopeSpec",
+        "def f():\n    import tonnage",
+        "from support.driver import open_runtime",
+        "import importlib\nimportlib.import_module('tonnage.core.layout')",
+        "from ..support import pages",
+    ],
+)
+def test_oracles_import_nothing_of_the_product(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "tests" / "oracles" / "model.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import math\nimport numpy as np\nfrom oracles.rope import x\n")
+    assert list(violations(tmp_path)) == []
+    path.write_text(source)
+    (found,) = violations(tmp_path)
+    assert found.startswith("tests/oracles/model.py:")
+    assert "an oracle imports" in found
+
+
+def test_there_are_oracles() -> None:
+    assert {path.stem for path in (ROOT / "tests" / "oracles").glob("*.py")} >= {
+        "rope", "rounding", "transformer",
+    }  # fmt: skip
+
+
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT)]) == 0
     assert "no violation" in capsys.readouterr().out

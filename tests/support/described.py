@@ -1,0 +1,61 @@
+"""A ModelSpec as the reference transformer takes it: numbers only, no method of the product."""
+
+from collections.abc import Mapping
+
+from oracles import rope, transformer
+from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec, RopeSpec
+
+# Formats whose matrices take float inputs; all others take int8 ones (docs/kernels.md).
+FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
+
+
+def described(spec: ModelSpec) -> transformer.Model:
+    """Return `spec` for the reference transformer."""
+    return transformer.Model(
+        d_model=spec.d_model,
+        layers=tuple(_layer(layer) for layer in spec.layers),
+        ropes=tuple(_rope(rope) for rope in spec.ropes),
+        norm_eps=spec.norm_eps,
+        embed_scale=spec.embed_scale,
+        final_softcap=spec.final_softcap,
+        norm_offset=spec.norm_offset,
+        tied_head="head" not in spec.weights,
+        has_rope_factors="rope_factors" in spec.weights,
+    )
+
+
+def coded_matrices(spec: ModelSpec, held: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of matrices whose inputs are int8; held: formats other than the file's."""
+    return frozenset(
+        name
+        for name, entry in spec.weights.items()
+        if len(entry.shape) > 1 and held.get(name, entry.format.name) not in FLOAT_FORMATS
+    )
+
+
+def _rope(spec: RopeSpec) -> transformer.Rope:
+    llama3 = None if spec.llama3 is None else rope.Llama3(*spec.llama3)
+    return transformer.Rope(spec.dim, spec.base, spec.style, spec.factor, llama3)
+
+
+def _layer(spec: LayerSpec) -> transformer.Layer:
+    mlp = spec.mlp
+    return transformer.Layer(
+        _attention(spec.attention), mlp.hidden, mlp.activation, post_norms=spec.post_norms
+    )
+
+
+def _attention(spec: AttentionSpec) -> transformer.Attention:
+    return transformer.Attention(
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        k_dim=spec.k_dim,
+        v_dim=spec.v_dim,
+        scale=spec.scale,
+        rope=spec.rope,
+        window=spec.window,
+        softcap=spec.softcap,
+        bias=spec.bias,
+        out_bias=spec.out_bias,
+        qk_norm="head" if spec.qk_norm else "none",
+    )
