@@ -17,7 +17,6 @@ from support.waiting import wait_until
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import Engine
 from tonnage.server.models.tenants import Tenant, Tenants, read_tenants
-from tonnage.server.observe.log import say
 
 HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -346,8 +345,3 @@ def test_an_error_is_answered_though_nobody_reads_the_log(engine, monkeypatch):
     with live(engine, ScriptedEngine(error=ValueError("inside"))) as server:
         monkeypatch.setattr("sys.stderr", Gone())
         assert answer(server, request(chat()))[0] == 500
-
-
-def test_the_log_moves_no_cursor(capsys):
-    say("a\x1b[2J was\nnot loaded\x07")
-    assert capsys.readouterr().err == "tonnage: a[2J was not loaded\n"

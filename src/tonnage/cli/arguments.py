@@ -14,6 +14,7 @@ COMMANDS = (
     "run", "serve", "plan", "batch", "embed", "pull", "list", "rm", "doctor", "bench", "audit",
 )  # fmt: skip
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
     "hf:owner/name[/file]"
@@ -226,6 +227,8 @@ def _add_serve(parser: ArgumentParser) -> None:
     many("--alias", metavar="NAME[=MODEL]", help="one more name of a model")
     add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
     add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
+    add("--log-level", choices=LOG_LEVELS, default="info", help="lowest to log (info)")
+    add("--log-format", choices=("text", "json"), default="text", help="of log lines (text)")
     many("--cors", metavar="ORIGIN", help="an origin whose pages may use the server; none usually")
     add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
     add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")

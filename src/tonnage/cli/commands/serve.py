@@ -1,14 +1,14 @@
 """`tonnage serve`: models behind OpenAI's and Anthropic's interfaces."""
 
+import logging
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from tonnage.cli.opening import on_load, open_options
 from tonnage.cli.render.model_set_table import placement_lines, render_roster, roster_json
@@ -33,6 +33,7 @@ _COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACE
 def serve(args: Namespace) -> int:
     """Serve until a signal ends it, or say with --plan what would be; return the exit code."""
     _check(args)
+    log_bytes = _start_log(args)
     with_traces = _wants_traces(args.traces)
     roster = _roster(args, with_traces=with_traces)
     if args.plan:
@@ -51,7 +52,7 @@ def serve(args: Namespace) -> int:
             f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
         ) from None
     tracer = _tracer(args.traces) if with_traces else None
-    server_now_bytes = anonymous_bytes() - before
+    server_now_bytes = log_bytes + anonymous_bytes() - before
     tenants = read_tenants(args.keys, os.environ.get(_KEY_VARIABLE))
     require_origins(args.cors, need_keys=tenants.need_keys)
     allow_connections(args.connections)
@@ -70,25 +71,40 @@ def serve(args: Namespace) -> int:
 
 
 class PressureLog:
-    """Prints what gives way when pages are short, at most a line a second; it may be hundreds."""
+    """Logs what gives way when pages are short, at most a line a second; it may be hundreds."""
 
-    def __init__(self, stream: TextIO) -> None:
-        """stream: where to."""
-        self._stream = stream
+    def __init__(self, emit: Callable[[str], None]) -> None:
+        """emit: takes a line."""
+        self._emit = emit
         self._next_s = 0.0
         self._num_left_out = 0
 
     def __call__(self, sentence: str) -> None:
-        """Print `sentence`, or count it."""
+        """Log `sentence`, or count it."""
         now = monotonic()
         if now < self._next_s:
             self._num_left_out += 1
             return
         more = f" ({self._num_left_out:,} more before)" if self._num_left_out else ""
         self._next_s, self._num_left_out = now + 1, 0
-        # Who reads the log may have ended; the answers go on.
-        with suppress(OSError):
-            print(f"tonnage: {sentence}{more}", file=self._stream, flush=True)
+        self._emit(f"{sentence}{more}")
+
+
+def _start_log(args: Namespace) -> int:
+    """Have log lines written as the options say; return the bytes that this takes."""
+    before = anonymous_bytes()
+    from tonnage.server.observe.log import configure
+
+    configure("debug" if args.debug else args.log_level, args.log_format)
+    return anonymous_bytes() - before
+
+
+def _inform(line: str) -> None:
+    logging.getLogger("tonnage.serve").info("%s", line)
+
+
+def _warn(line: str) -> None:
+    logging.getLogger("tonnage.serve").warning("%s", line)
 
 
 def _check(args: Namespace) -> None:
@@ -136,25 +152,26 @@ def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
         server_bytes=num_bytes,
         with_forms=args.forms,
         share_pages=True,
-        log=PressureLog(sys.stderr),
+        log=PressureLog(_warn),
     )
     roster = make_roster(
         sources, args.memory, open_options(args, args.concurrency, options),
         pinned=[_name(name) for name in args.pin], on_choice=_teller(several=len(sources) > 1),
     )  # fmt: skip
     if len(sources) > 1 and not args.plan:
-        print("tonnage:", "\n".join(placement_lines(roster)), file=sys.stderr)
+        for line in placement_lines(roster):
+            _inform(line)
     return roster
 
 
 def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
-    """Return what says on stderr when something usual that was not stated had to give way."""
+    """Return what logs when something usual that was not stated had to give way."""
     from tonnage.cli.render.choice_words import given_up
 
     def tell(name: str, choice: "Choice") -> None:
         words = given_up(choice)
         if words:
-            print(f"tonnage: {f'{name}: ' if several else ''}{words}", file=sys.stderr)
+            _warn(f"{f'{name}: ' if several else ''}{words}")
         if not several:
             _tell_pages(choice.plan)
 
@@ -233,7 +250,7 @@ def _wants_traces(url: str | None) -> bool:
     if url is not None:
         raise RequestError(f"--traces needs opentelemetry; {way_out}")
     # Set for everything on this machine, perhaps: no reason not to serve.
-    print(f"tonnage: {named} is set, but traces need opentelemetry; {way_out}", file=sys.stderr)
+    _warn(f"{named} is set, but traces need opentelemetry; {way_out}")
     return False
 
 
@@ -252,10 +269,9 @@ def _tell_pages(plan: "Plan") -> None:
     """Say that answers share pages where not all of them could have a full context at once."""
     tokens = plan.kv.groups[0].num_pages * plan.kv.page_tokens
     if tokens < plan.concurrency * plan.context_tokens:
-        print(
-            f"tonnage: {plan.concurrency} answers at once share pages of {tokens:,} tokens; each "
-            f"may take {plan.context_tokens:,} of them.",
-            file=sys.stderr,
+        _inform(
+            f"{plan.concurrency} answers at once share pages of {tokens:,} tokens; each may take "
+            f"{plan.context_tokens:,} of them."
         )
 
 

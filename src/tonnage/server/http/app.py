@@ -1,8 +1,11 @@
 """The ASGI application: routes, who may use them, and one place where errors become answers."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
+from traceback import walk_tb
 
 from tonnage import __version__
 from tonnage.server.anthropic import messages
@@ -17,12 +20,12 @@ from tonnage.server.http.exchange import (
     Scope,
     Send,
 )
-from tonnage.server.http.failures import HttpError, failure_of
+from tonnage.server.http.failures import INTERNAL_ERROR, HttpError, failure_of
 from tonnage.server.models.pool import ModelPool, draining
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant, Tenants
 from tonnage.server.observe import overview
-from tonnage.server.observe.log import say
+from tonnage.server.observe.log import REQUEST, RequestContext, frames_of, log
 from tonnage.server.observe.trace import Tracer
 from tonnage.server.openai import chat, completions, embeddings, responses
 from tonnage.server.openai.schema import ModelRequest, OptionalModel
@@ -116,6 +119,9 @@ class App:
         exchange = Exchange(scope, receive, send, self._limits, self._intake)
         exchange.trace.is_told = self._tracer is not None
         path = route_of(exchange.path)
+        begin_s = perf_counter()
+        # Each request has a task of its own, and so a context of its own.
+        REQUEST.set(RequestContext(exchange.request_id))
         failure = None
         try:
             await self._answer(exchange, path)
@@ -123,15 +129,16 @@ class App:
             pass  # nobody is there to be answered
         except Exception as error:
             # What failed, and all that it held, is gone before the answer is sent.
-            failure = failure_of(error)
+            failure = failure_of(error, exchange.request_id)
             if failure.status >= 500:
-                _report(exchange, error)
+                _report(exchange, error, failure)
         finally:
             exchange.release()
         if failure is not None:
             await self._fail(exchange, failure)
         route = path if path in ROUTES else "other"
         self.pool.requests.answered(route, exchange.status)
+        _log_end(exchange, route, perf_counter() - begin_s)
         if self._tracer is not None and exchange.method == "POST":
             self._tracer.tell(exchange.trace, route, exchange.status)
 
@@ -141,6 +148,7 @@ class App:
         if self.draining and path != "/health":
             raise draining()
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
+        REQUEST.set(RequestContext(exchange.request_id, tenant.name))
         if exchange.method in ("GET", "HEAD"):
             await route.handler(self.pool, exchange, tenant, b"")
             return
@@ -207,11 +215,24 @@ def _route(path: str, method: str) -> Route:
     return route
 
 
-def _report(exchange: Exchange, error: Exception) -> None:
+def _report(exchange: Exchange, error: Exception, failure: HttpError) -> None:
     """Tell the operator where it failed; neither the message nor the request is shown."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code if trace is not None else None
-    where = f"{code.co_filename}:{trace.tb_lineno}" if trace is not None and code else "unknown"
-    say(f"{exchange.path}: {type(error).__name__} at {where}")
+    *_, innermost = [None, *walk_tb(error.__traceback__)]
+    where = "unknown" if innermost is None else f"{innermost[0].f_code.co_filename}:{innermost[1]}"
+    is_bug = failure.code == INTERNAL_ERROR
+    log(
+        logging.ERROR if is_bug else logging.WARNING,
+        f"{exchange.path}: {type(error).__name__} at {where}",
+        traceback=frames_of(error) if is_bug else "",
+        status=failure.status,
+    )
+
+
+def _log_end(exchange: Exchange, route: str, seconds: float) -> None:
+    """Log what came of a request; status 0: the client was gone."""
+    log(
+        logging.DEBUG,
+        f"{exchange.method} {route} has ended.",
+        status=exchange.status,
+        duration_s=seconds,
+    )

@@ -18,7 +18,7 @@ _PREFLIGHT: Headers = [
     (b"access-control-allow-headers", b"authorization, content-type, x-api-key, traceparent"),
     (b"access-control-max-age", b"600"),
 ]
-_EXPOSED = b"retry-after, x-tonnage-dropped-tokens"
+_EXPOSED = b"retry-after, x-request-id, x-tonnage-dropped-tokens"
 
 
 def require_origins(origins: Collection[str], *, need_keys: bool) -> None:

@@ -4,6 +4,8 @@ Specification: asgi.readthedocs.io (HTTP), html.spec.whatwg.org (server-sent eve
 """
 
 import asyncio
+import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ JSON = "application/json"
 PART_BYTES = 16 << 10
 # A list or object of a body takes 80 bytes to 400, and is copied once or twice for a template.
 _BYTES_PER_VALUE = 64
+# What a client may call its request: nothing that a log could be forged with.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -65,6 +69,7 @@ class Intake:
 class Exchange:
     """A request; `body` reads it, then `json` or `begin_events` and `event` answer it.
 
+    request_id: the client's own (x-request-id), else a fresh one; log lines and the answer have it.
     `release` when it is over.
     """
 
@@ -79,6 +84,8 @@ class Exchange:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        given = self.headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(8).hex()}"
         self.trace = Trace(self.method, self.headers)
         self.started = False
         self.in_events = False
@@ -285,6 +292,7 @@ class Exchange:
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()
         ]
         pairs.append((b"x-content-type-options", b"nosniff"))
+        pairs.append((b"x-request-id", self.request_id.encode()))
         if self.method == "POST" and not self.has_body:
             # What is left of the body is not worth reading.
             pairs.append((b"connection", b"close"))

@@ -13,6 +13,8 @@ from tonnage.core.errors import (
     TonnageError,
 )
 
+# `code` of what is a bug of the server.
+INTERNAL_ERROR = "internal_error"
 # What Anthropic's clients expect as the type of an error, by status.
 _ANTHROPIC_KINDS = {
     400: "invalid_request_error",
@@ -65,8 +67,11 @@ class HttpError(Exception):
         return {"type": "error", "error": {"type": kind, "message": self.sentence}}
 
 
-def failure_of(error: BaseException) -> HttpError:
-    """Return the answer for `error`; what is not the client's fault tells nothing of the inside."""
+def failure_of(error: BaseException, request_id: str) -> HttpError:
+    """Return the answer for `error`; what is not the client's fault tells nothing of the inside.
+
+    request_id: with which the operator finds in the log what the client is not told.
+    """
     match error:
         case HttpError():
             return error
@@ -84,7 +89,8 @@ def failure_of(error: BaseException) -> HttpError:
             return HttpError(500, str(error), code="engine_error")
         case _:
             name = type(error).__name__
-            return HttpError(500, f"The server failed ({name}).", code="internal_error")
+            sentence = f"The server failed ({name}); its log says more about request {request_id}."
+            return HttpError(500, sentence, code=INTERNAL_ERROR)
 
 
 def too_many(sentence: str, retry_after_s: float) -> HttpError:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import resource
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from tonnage.server.http.cross_origin import CrossOrigin
 from tonnage.server.http.exchange import PART_BYTES, Limits
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.tenants import Tenants
+from tonnage.server.observe.log import log
 from tonnage.server.observe.trace import Tracer
 
 # Files that are open anyway, and connections that are being refused or have just been cut off.
@@ -101,7 +102,7 @@ class _Server(uvicorn.Server):
             host, port = one.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             names = ", ".join(model.name for model in self.app.pool.models)
-            print(f"{names} at http://{shown}:{port} (Ctrl-C ends)", file=sys.stderr, flush=True)
+            log(logging.INFO, f"{names} at http://{shown}:{port} (Ctrl-C ends)", port=port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

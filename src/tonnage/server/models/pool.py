@@ -5,6 +5,7 @@ Everything but the loading itself happens in the event loop.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tonnage.server.http.failures import HttpError, too_many
 from tonnage.server.models.residency import Admit, Load, Residency, Size, State
 from tonnage.server.models.service import Service
 from tonnage.server.observe.activity import Fresh
-from tonnage.server.observe.log import say
+from tonnage.server.observe.log import frames_of, log
 from tonnage.server.observe.metrics import Metrics, Requests
 
 OnLoad = Callable[[int, int], None]
@@ -352,6 +353,7 @@ class ModelPool:
             if self._draining:
                 raise _ClosingError
 
+        frames = ""
         try:
             model.service = model.open(model.metrics, on_load)
             return None
@@ -360,13 +362,13 @@ class ModelPool:
         except TonnageError as error:
             problem = str(error)
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem, frames = f"{type(error).__name__}: {error}", frames_of(error)
         finally:
             model.placed_bytes = 0
         # Behind the handlers, so that no traceback holds what was loaded.
         self._release()
         if not self._draining:
-            say(f"{model.name} was not loaded: {problem}")
+            log(logging.ERROR, f"{model.name} was not loaded: {problem}", traceback=frames)
         return problem
 
     async def _unload(self, model: ServedModel) -> None:

@@ -1,0 +1,94 @@
+"""The log of a running server: whose request a line is about, and what a bug leaves."""
+
+import http.client
+import json
+import logging
+
+import pytest
+
+from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
+from support.waiting import wait_until
+from tonnage.core.errors import LogitsError
+from tonnage.engine.engine import Engine
+from tonnage.server.observe.log import configure
+
+HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    folder = write_chat_model(tmp_path_factory.mktemp("model") / "hf")
+    with Engine.open(str(folder), context=1000, threads=1) as engine:
+        yield engine
+
+
+def asked(server: Live, **headers: str) -> tuple[int, str, str]:
+    """Return status, request id and body of an answer to HI."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    fields = {"Content-Type": "application/json", **headers}
+    connection.request("POST", "/v1/chat/completions", json.dumps(HI), fields)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, response.headers["x-request-id"], body
+
+
+@pytest.fixture
+def log_lines(capsys, monkeypatch):
+    """Return what reads the lines of the server's log since the last call, as JSON."""
+    logger = logging.getLogger("tonnage")
+    monkeypatch.setattr(logger, "handlers", logger.handlers)
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    level = logger.level
+    configure("debug", "json")
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    logger.setLevel(level)
+
+
+def test_a_bug_is_logged_with_its_frames_under_the_id_that_the_client_gets(engine, log_lines):
+    with live(engine, ScriptedEngine(error=ValueError("the secret prompt"))) as server:
+        status, request_id, body = asked(server)
+    (error,) = [one for one in log_lines() if one["level"] == "error"]
+    assert status == 500
+    assert request_id in json.loads(body)["error"]["message"]
+    assert error["request_id"] == request_id
+    assert error["status"] == 500
+    assert error["message"].startswith("/v1/chat/completions: ValueError at ")
+    assert "live_server.py" in error["message"]
+    assert error["traceback"].startswith("ValueError\n")
+    assert "http/app.py" in error["traceback"]
+    assert "secret" not in json.dumps(error) + body
+
+
+def test_what_is_no_bug_is_logged_without_frames(engine, log_lines):
+    with live(engine, ScriptedEngine(error=LogitsError("Not finite."))) as server:
+        assert asked(server)[0] == 500
+    (line,) = [one for one in log_lines() if one["level"] == "warning"]
+    assert line["status"] == 500
+    assert "traceback" not in line
+
+
+@pytest.mark.parametrize(
+    ("given", "is_kept"),
+    [("a-1.B:c_2", True), ("a b", False), ("x" * 65, False), ("a\xe9", False), ("", False)],
+)
+def test_a_client_may_name_its_request_but_forge_no_line(engine, log_lines, given, is_kept):
+    with live(engine, ScriptedEngine()) as server:
+        status, used, _ = asked(server, **{"x-request-id": given})
+        found: list[dict[str, object]] = []
+
+        def has_ended() -> bool:
+            found.extend(one for one in log_lines() if "has ended" in one["message"])
+            return bool(found)
+
+        wait_until(has_ended)
+    assert status == 200
+    assert (used == given) is is_kept
+    (line,) = found
+    assert (line["request_id"], line["level"], line["status"]) == (used, "debug", 200)
+    assert line["duration_s"] >= 0
+
+
+def test_two_requests_have_two_ids(engine):
+    with live(engine, ScriptedEngine()) as server:
+        assert asked(server)[1] != asked(server)[1]
