@@ -180,8 +180,9 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
 
 def _pool(args: Namespace, roster: "Roster", server_now_bytes: int, rooms: "Rooms") -> "ModelPool":
     from tonnage.engine.model_set import Offer, release
-    from tonnage.server.models.pool import ModelPool, OnLoad, Place, ServedModel, Waits
+    from tonnage.server.models.pool import ModelPool
     from tonnage.server.models.residency import Size
+    from tonnage.server.models.served_model import OnLoad, Place, ServedModel, Waits
     from tonnage.server.models.service import Service
     from tonnage.server.observe.metrics import Metrics
 

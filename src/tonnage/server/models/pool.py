@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from time import perf_counter_ns, time
 from typing import Any
 
@@ -19,60 +18,14 @@ from tonnage.core.ledger import Ledger
 from tonnage.engine.engine import Engine
 from tonnage.server.http.failures import HttpError, too_many
 from tonnage.server.models.residency import Admit, Load, Residency, Size, State
+from tonnage.server.models.served_model import OnLoad, ServedModel, Waits
 from tonnage.server.models.service import Service
 from tonnage.server.observe.activity import Fresh
 from tonnage.server.observe.log import frames_of, log
-from tonnage.server.observe.metrics import Metrics, Requests
+from tonnage.server.observe.metrics import Requests
 
-OnLoad = Callable[[int, int], None]
 Measure = Callable[[Mapping[str, Engine], Mapping[str, int]], Ledger]
 _USUAL_LOAD_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Whom a model has beside itself.
-
-    together: all others of which that is true. Else it is loaded in place of in_place_of of them.
-    """
-
-    together: bool = True
-    in_place_of: int = 0
-
-
-@dataclass(eq=False)
-class ServedModel:
-    """A model that can be asked for. names: what it is called, the first in answers.
-
-    open: loads it, in a thread, and tells the bytes of weights placed and of all. metrics outlive
-    the model. service: None while it is not in memory. placed_bytes: while it is being loaded.
-    """
-
-    names: tuple[str, ...]
-    size: Size
-    context_tokens: int
-    open: Callable[[Metrics, OnLoad], Service]
-    pinned: bool = False
-    place: Place = Place()
-    metrics: Metrics = field(default_factory=Metrics)
-    service: Service | None = None
-    placed_bytes: int = 0
-    failed: bool = False
-    num_onlookers: int = 0
-    unseen: asyncio.Event | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called in answers."""
-        return self.names[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """How many requests may wait for models to be loaded, and for how long each."""
-
-    requests: int = 64
-    seconds: float = 60.0
 
 
 class _ClosingError(Exception):
@@ -88,7 +41,7 @@ class ModelPool:
         capacity_bytes: int,
         measure: Measure,
         *,
-        waits: Waits = Waits(),
+        waits: Waits | None = None,
         release: Callable[[], None] = lambda: None,
         all_together_bytes: int | None = None,
     ) -> None:
@@ -109,7 +62,7 @@ class ModelPool:
         )
         self._by_name = {name: model for model in models for name in model.names}
         self._measure = measure
-        self._waits = waits
+        self._waits = waits or Waits()
         self._release = release
         self._tickets: dict[int, asyncio.Future[HttpError | None]] = {}
         self._leaving: dict[str, asyncio.Event] = {}

@@ -4,7 +4,8 @@ from typing import Any
 
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import Exchange
-from tonnage.server.models.pool import ModelPool, ServedModel
+from tonnage.server.models.pool import ModelPool
+from tonnage.server.models.served_model import ServedModel
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.observe.activity import gauges, shown, tell_rungs
