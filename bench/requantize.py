@@ -23,7 +23,7 @@ from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.ops import faces
 from tonnage.ops.bench import Bench, Matrix
-from tonnage.planner.quality.precision import PLAIN_LADDER, TARGETS
+from tonnage.planner.quality.precision import PLAIN_FORMATS, TARGETS
 
 SAMPLES = ("attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down", "token_embd")
 
@@ -99,7 +99,7 @@ def main() -> None:
     library = ctypes.CDLL(str(args.ggml)) if args.ggml else None
     for name, own, values in matrices(args.models, args.rows):
         whole = Matrix(F32, values.tobytes(), values.shape)
-        for target in TARGETS if values.shape[1] % 256 == 0 else PLAIN_LADDER:
+        for target in TARGETS if values.shape[1] % 256 == 0 else PLAIN_FORMATS:
             if bits_of(BY_NAME[target]) >= bits_of(own):
                 continue  # loading never goes up
             held = faces.packed_rows(team, whole, BY_NAME[target])

@@ -22,8 +22,8 @@ from tonnage.core.plan import Plan
 from tonnage.models.registry import spec_from_hf
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, choose
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.constraints import Constraints
 
 FOLDER = Path(__file__).parent / "plans"
 CHOICES = Path(__file__).parent / "choices"
@@ -67,8 +67,10 @@ def choices() -> dict[str, list[dict[str, Any]]]:
 
 
 def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
+    question = Question(spec, MACHINE, Constraints(), plain_speed())
+
     def under(num_bytes: int) -> Choice:
-        return choose(spec, MACHINE, Wishes(), Budget(num_bytes, "were allowed"), plain_speed())
+        return choose(question, Budget(num_bytes, "were allowed"))
 
     choice = under(int(share * under(1 << 35).plan.total_bytes))
     return {
@@ -87,7 +89,7 @@ def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
             f"{one.change}: {one.total_bytes} bytes, {one.quality.mean_kld:.3g} nats, {one.reason}"
             for one in choice.rejected
         ],
-        "concessions": [asdict(one) for one in choice.concessions],
+        "relaxations": [asdict(one) for one in choice.relaxations],
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.planner.models.fair_share import Need, Share, divide, peak_bytes
+from tonnage.planner.models.fair_share import ModelBytes, Share, divide, peak_bytes
 from tonnage.server.models.residency import Admit, Load, Residency, Size, Unload
 
 
@@ -26,11 +26,11 @@ class Made:
     pinned: bool = False
     huge_bytes: int = 8
 
-    def need(self, tokens: int) -> Need:
+    def need(self, tokens: int) -> ModelBytes:
         assert self.least_tokens <= tokens <= self.most_tokens
         pages = -(-tokens // PAGE_TOKENS) * self.page_bytes
         huge = -(-pages // self.huge_bytes) * self.huge_bytes
-        return Need(self.weight_bytes + huge, self.load_bytes)
+        return ModelBytes(self.weight_bytes + huge, self.load_bytes)
 
     @property
     def smallest_bytes(self) -> int:
@@ -45,7 +45,7 @@ class Made:
         return (self.least_tokens + self.most_tokens) // 2
 
     @property
-    def least(self) -> Need:
+    def least(self) -> ModelBytes:
         return self.need(self.least_tokens)
 
 
@@ -70,24 +70,24 @@ def made_models(draw: st.DrawFn) -> dict[str, Made]:
 CAPACITY = st.integers(1, 900)
 
 
-def needs(models: dict[str, Made], shares: dict[str, Share]) -> dict[str, Need]:
+def needs(models: dict[str, Made], shares: dict[str, Share]) -> dict[str, ModelBytes]:
     """Return what each takes; whoever gets no tokens is made to take all of its room."""
     return {
-        name: Need(shares[name].room_bytes, 0)
+        name: ModelBytes(shares[name].available_bytes, 0)
         if (tokens := shares[name].tokens) is None
         else one.need(tokens)
         for name, one in models.items()
     }
 
 
-def taken(models: dict[str, Made], took: dict[str, Need]) -> int:
+def taken(models: dict[str, Made], took: dict[str, ModelBytes]) -> int:
     """Return what those in `took` come to, in memory together."""
     kept = [one for name, one in took.items() if models[name].pinned]
     return peak_bytes((one for name, one in took.items() if not models[name].pinned), kept)
 
 
 def count(shares: dict[str, Share] | None) -> int:
-    return 0 if shares is None else sum(share.together for share in shares.values())
+    return 0 if shares is None else sum(share.co_resident for share in shares.values())
 
 
 @settings(max_examples=400, deadline=None)
@@ -98,19 +98,19 @@ def test_nothing_ever_takes_more_than_there_is(models, capacity):
         return
     assert list(shares) == list(models)
     took = needs(models, shares)
-    assert taken(models, {n: took[n] for n in models if shares[n].together}) <= capacity
+    assert taken(models, {n: took[n] for n in models if shares[n].co_resident}) <= capacity
     kept = [name for name, one in models.items() if one.pinned]
-    assert all(shares[name].together for name in kept)
+    assert all(shares[name].co_resident for name in kept)
     pinned_bytes = sum(took[name].resident_bytes for name in kept)
     loose = sorted(
         took[name].resident_bytes
         for name, share in shares.items()
-        if share.together and name not in kept
+        if share.co_resident and name not in kept
     )
     beside_bytes = pinned_bytes + sum(loose)
     for name, share in shares.items():
-        assert took[name].loading_bytes <= share.room_bytes or share.together
-        if not share.together:
+        assert took[name].loading_bytes <= share.available_bytes or share.co_resident
+        if not share.co_resident:
             # Whichever of them go, the smallest are the worst case.
             gone = sum(loose[: share.in_place_of])
             assert beside_bytes - gone + took[name].loading_bytes <= capacity
@@ -161,8 +161,8 @@ def test_nobody_gets_more_while_somebody_with_less_could_use_it(models, capacity
     shares = divide(models, capacity)
     if shares is None:
         return
-    tokens = {n: s.tokens for n, s in shares.items() if s.together and s.tokens is not None}
-    turns = {n: one for n, one in models.items() if not shares[n].together}
+    tokens = {n: s.tokens for n, s in shares.items() if s.co_resident and s.tokens is not None}
+    turns = {n: one for n, one in models.items() if not shares[n].co_resident}
     # One that is the only one that comes and goes stays with what pinned ones leave.
     turns |= {n: models[n] for n, s in shares.items() if s.tokens is None}
     kept = sum(one.least.resident_bytes for one in models.values() if one.pinned)
@@ -232,7 +232,7 @@ def test_in_use_those_together_stay_and_no_pinned_one_ever_goes(models, capacity
 
     for name in pinned:
         ask(name)
-    beside = [name for name, share in shares.items() if share.together]
+    beside = [name for name, share in shares.items() if share.co_resident]
     for name in [*beside, *beside, *(one for one in asked if one in beside)]:
         ask(name)
     assert sorted(loads) == sorted(beside)
@@ -247,19 +247,19 @@ def test_two_equals_rise_together(capacity, expected):
     one = Made(100, 1, 0, 2 * PAGE_TOKENS, 20 * PAGE_TOKENS, 1.0, huge_bytes=1)
     shares = divide({"a": one, "b": one}, capacity)
     assert {share.tokens for share in shares.values()} == {expected * PAGE_TOKENS}
-    assert all(share.together for share in shares.values())
+    assert all(share.co_resident for share in shares.values())
 
 
 def test_who_does_not_fit_is_loaded_in_place_of_the_fewest():
     one = Made(100, 1, 0, 2 * PAGE_TOKENS, 20 * PAGE_TOKENS, 1.0, huge_bytes=1)
     models = {"a": one, "b": one, "large": replace(one, weight_bytes=150)}
     shares = divide(models, 300)
-    assert shares["large"] == Share(20 * PAGE_TOKENS, 180, 1, together=False)
+    assert shares["large"] == Share(20 * PAGE_TOKENS, 180, 1, co_resident=False)
     assert shares["a"].tokens == 20 * PAGE_TOKENS
     shares = divide(models, 210)
-    assert shares["large"] == Share(20 * PAGE_TOKENS, 210, 2, together=False)
+    assert shares["large"] == Share(20 * PAGE_TOKENS, 210, 2, co_resident=False)
     pinned = divide({**models, "a": replace(one, pinned=True)}, 255)
-    assert [share.together for share in pinned.values()] == [True, True, False]
+    assert [share.co_resident for share in pinned.values()] == [True, True, False]
     # The pinned one leaves it its least tokens.
     assert pinned["a"].tokens == 3 * PAGE_TOKENS
     assert pinned["large"].in_place_of == 1

@@ -97,7 +97,7 @@ def test_the_items_add_up_and_the_weights_are_named(model, tmp_path):
     assert (plan["kv_format"], plan["context_tokens"], plan["concurrency"]) == ("f16", 512, 3)
     assert plan["forecast"] is None, "this home has no measurement of the machine"
     assert (plan["quality"]["mean_kld"], plan["quality"]["basis"]) == (0.0, "exact")
-    assert "concessions" not in plan
+    assert "relaxations" not in plan
     assert all(one["reason"] and one["total_bytes"] > 0 for one in plan["rejected"])
 
 
@@ -132,7 +132,7 @@ def test_a_refused_plan_names_the_shortfall_and_what_would_fit(model, tmp_path):
     plan = planned(tmp_path, model, *words(memory=budget))
     assert (plan["accepted"], plan["shortfall_bytes"]) == (False, 1)
     assert plan["binding_item"] in {item["name"] for item in plan["items"]}
-    first = plan["concessions"][0]
+    first = plan["relaxations"][0]
     done = tonnage(tmp_path, "plan", model, *words(memory=budget))
     assert done.returncode == 2
     assert "short" in done.stdout

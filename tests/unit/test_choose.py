@@ -1,4 +1,4 @@
-"""The choice under bytes and quality: fixed wishes, the front, the policy's order, refusals."""
+"""The choice under bytes and quality: what is fixed, the Pareto front, the order, refusals."""
 
 import dataclasses
 import time
@@ -19,9 +19,16 @@ from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, Comparison, Estimate, quality_bound
 from tonnage.machine.host import read_machine
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.candidate import Judge, Option, front
-from tonnage.planner.search.choose import MAX_PAGES_KLD, Choice, choose, require_fit, thread_counts
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.candidate import Candidate, Evaluator, pareto_front
+from tonnage.planner.search.choose import (
+    MAX_PAGES_KLD,
+    Choice,
+    Question,
+    choose,
+    require_fit,
+    thread_counts,
+)
+from tonnage.planner.search.constraints import Constraints
 from tonnage.planner.search.relaxations import rounded_up
 
 MIB = 1 << 20
@@ -43,8 +50,11 @@ def unmeasured(_: Plan) -> None:
 MEASURED = plain_speed()
 
 
-def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **wishes) -> Choice:
-    return choose(spec, MACHINE, Wishes(**wishes), Budget(num_bytes, "were allowed"), predict)
+def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **constraints) -> Choice:
+    return choose(
+        Question(spec, MACHINE, Constraints(**constraints), predict),
+        Budget(num_bytes, "were allowed"),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,10 +72,14 @@ def test_with_room_for_all_weights_stay_and_pages_are_int8(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wishes", [{"max_kld": 0.0}, {"max_kld": 0.001}, {"kv_format": "f16"}, {"context": 64}], ids=str
+    "constraints",
+    [{"max_kld": 0.0}, {"max_kld": 0.001}, {"kv_format": "f16"}, {"context": 64}],
+    ids=str,
 )
-def test_pages_stay_f16_where_the_bound_or_the_user_says_so_or_int8_saves_nothing(wishes) -> None:
-    choice = chosen(SMALL, 10**10, **wishes)
+def test_pages_stay_f16_where_the_bound_or_the_user_says_so_or_int8_saves_nothing(
+    constraints,
+) -> None:
+    choice = chosen(SMALL, 10**10, **constraints)
     assert (choice.workload.formats, choice.workload.kv_format) == ((), "f16")
     assert (choice.quality.mean_kld, choice.quality.basis) == (0.0, "exact")
     assert given_up(choice) == ""
@@ -131,21 +145,23 @@ def test_the_choice_fits_is_on_the_front_and_can_be_made_again(
 ) -> None:
     spec = SPECS[name]
     bound = quality_bound(quality)
-    wishes = Wishes(context=context, kv_format=kv_format, max_kld=bound)
+    constraints = Constraints(context=context, kv_format=kv_format, max_kld=bound)
     predict = plain_speed() if measured else unmeasured
-    whole = choose(spec, MACHINE, wishes, Budget(10**11, "were allowed"), predict, compare=False)
+    whole = choose(
+        Question(spec, MACHINE, constraints, predict), Budget(10**11, "were allowed"), compare=False
+    )
     budget = Budget(int(share * whole.plan.total_bytes), "were allowed")
-    choice = choose(spec, MACHINE, wishes, budget, predict)
-    assert choice == choose(spec, MACHINE, wishes, budget, predict)
+    choice = choose(Question(spec, MACHINE, constraints, predict), budget)
+    assert choice == choose(Question(spec, MACHINE, constraints, predict), budget)
     if not choice.accepted:
         assert choice.plan.total_bytes > budget.num_bytes
-        check_concessions(spec, wishes, budget, predict, choice)
+        check_relaxations(spec, constraints, budget, predict, choice)
         return
     assert choice.plan.total_bytes <= budget.num_bytes
-    judge = Judge(spec, predict)
-    mine = judge.option(choice.workload)
+    evaluator = Evaluator(spec, predict)
+    mine = evaluator.candidate(choice.workload)
     # Pages that were stated are not held against the bound.
-    stated = judge.quality(dataclasses.replace(choice.workload, formats=()))
+    stated = evaluator.quality(dataclasses.replace(choice.workload, formats=()))
     assert choice.quality.mean_kld <= max(bound, stated.mean_kld if kv_format else 0.0)
     for one in choice.rejected:
         assert one.reason
@@ -161,14 +177,14 @@ def test_the_choice_fits_is_on_the_front_and_can_be_made_again(
             assert not better, one
 
 
-def check_concessions(spec, wishes, budget, predict, refused: Choice) -> None:
-    ways = refused.concessions
+def check_relaxations(spec, constraints, budget, predict, refused: Choice) -> None:
+    ways = refused.relaxations
     assert len(ways) <= 3
     assert [way.saved_bytes for way in ways] == sorted(way.saved_bytes for way in ways)
     for way in ways:
         assert way.total_bytes <= budget.num_bytes
-        changed = dataclasses.replace(wishes, **{FIELDS[way.option]: way.value})
-        again = choose(spec, MACHINE, changed, budget, predict, compare=False)
+        changed = dataclasses.replace(constraints, **{FIELDS[way.option]: way.value})
+        again = choose(Question(spec, MACHINE, changed, predict), budget, compare=False)
         assert again.accepted, way
     with pytest.raises(BudgetError, match="short") as caught:
         require_fit(refused, budget)
@@ -180,7 +196,7 @@ def check_concessions(spec, wishes, budget, predict, refused: Choice) -> None:
 def test_a_refusal_says_what_each_way_out_costs() -> None:
     choice = chosen(LARGE, 800 * MIB)
     assert not choice.accepted
-    (way,) = [way for way in choice.concessions if way.option == "--quality"]
+    (way,) = [way for way in choice.relaxations if way.option == "--quality"]
     assert way.added_kld > 0
     assert way.slower is not None
     assert way.slower < 0
@@ -188,14 +204,14 @@ def test_a_refusal_says_what_each_way_out_costs() -> None:
         require_fit(choice, Budget(800 * MIB, "were allowed"))
 
 
-def test_a_stated_context_and_format_are_offered_as_concessions() -> None:
+def test_a_stated_context_and_format_are_offered_as_relaxations() -> None:
     spec = SPECS["qwen2.5-coder-0.5b"]
     choice = chosen(spec, 520 * MIB, context=32768, kv_format="f16", max_kld=0.0)
-    options = {way.option: way for way in choice.concessions}
+    options = {way.option: way for way in choice.relaxations}
     assert options.keys() >= {"--context"}
     assert options["--context"].added_kld == 0
     tight = chosen(spec, 640 * MIB, context=20000, kv_format="f16", max_kld=0.0)
-    assert "--kv" in {way.option for way in tight.concessions}
+    assert "--kv" in {way.option for way in tight.relaxations}
 
 
 def test_threads_stop_where_more_bring_less_than_two_percent() -> None:
@@ -211,20 +227,25 @@ def test_without_a_forecast_threads_stay_on_one_memory_node() -> None:
     nodes = (NumaNode(0, (0, 1, 2), 1 << 30), NumaNode(1, (3,), 1 << 30))
     machine = dataclasses.replace(MACHINE, numa_nodes=nodes)
     budget = Budget(10**10, "were allowed")
-    assert choose(SMALL, machine, Wishes(), budget, unmeasured).workload.threads == 3
-    assert choose(SMALL, machine, Wishes(), budget, plain_speed(knee=4)).workload.threads == 4
+    assert choose(Question(SMALL, machine, Constraints(), unmeasured), budget).workload.threads == 3
+    assert (
+        choose(
+            Question(SMALL, machine, Constraints(), plain_speed(knee=4)), budget
+        ).workload.threads
+        == 4
+    )
 
 
 def test_the_front_keeps_what_nothing_beats() -> None:
-    judge = Judge(SMALL, plain_speed())
+    evaluator = Evaluator(SMALL, plain_speed())
     base = chosen(SMALL, 10**10).workload
-    options = [judge.option(base, max_rows=rows) for rows in (512, 256)]
-    slow = judge.option(base, threads=1, kv_format="int8", max_rows=512)
+    options = [evaluator.candidate(base, max_rows=rows) for rows in (512, 256)]
+    slow = evaluator.candidate(base, threads=1, kv_format="int8", max_rows=512)
     same = dataclasses.replace(options[0])
-    assert front([*options, same]) == [*options, same]
+    assert pareto_front([*options, same]) == [*options, same]
     total, weights = options[0].total_bytes, options[0].weight_bytes
-    worse = Option(slow.workload, total, weights, slow.forecast, slow.quality)
-    assert front([options[0], worse]) == [options[0]]
+    worse = Candidate(slow.workload, total, weights, slow.forecast, slow.quality)
+    assert pareto_front([options[0], worse]) == [options[0]]
 
 
 def audit(precision: str | None, kv_format: str, reference: str, kld: float) -> AuditResult:
@@ -238,21 +259,45 @@ def audit(precision: str | None, kv_format: str, reference: str, kld: float) -> 
 def test_a_measured_quality_takes_the_place_of_its_estimate() -> None:
     audits = [audit(None, "int8", "other", 0.5), audit(None, "int8", "m", 0.007)]
     budget = Budget(10**10, "were allowed")
-    wishes = Wishes(kv_format="int8")
-    choice = choose(SMALL, MACHINE, wishes, budget, unmeasured, audits)
+    constraints = Constraints(kv_format="int8")
+    choice = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits), budget)
     assert (choice.quality.mean_kld, choice.quality.basis) == (0.007, "measured")
-    estimated = choose(SMALL, MACHINE, wishes, budget, unmeasured, audits[:1])
+    estimated = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits[:1]), budget)
     assert estimated.quality.basis == "estimate"
     assert estimated.quality.factor > 1
 
 
 @pytest.mark.parametrize(("kld", "expected"), [(0.004, "int8"), (0.006, "f16")])
-def test_an_audit_decides_which_pages_are_usual(kld: float, expected: str) -> None:
+def test_an_audit_decides_which_pages_are_usual_where_that_is_asked(kld, expected) -> None:
     budget = Budget(10**10, "were allowed")
     audits = [audit(None, "int8", "m", kld)]
-    choice = choose(SMALL, MACHINE, Wishes(), budget, unmeasured, audits)
+    constraints = Constraints(use_audits=True)
+    choice = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits), budget)
     assert choice.workload.kv_format == choice.usual_kv_format == expected
     assert choice.quality.basis == ("measured" if expected == "int8" else "exact")
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    name=st.sampled_from(NAMES),
+    share=st.floats(0.4, 1.2),
+    quality=st.sampled_from(["lossless", "high", "balanced", "small"]),
+    kv_format=st.sampled_from([None, "f16", "int8"]),
+    klds=st.lists(st.tuples(st.sampled_from(["f16", "int8"]), st.floats(0, 1)), max_size=3),
+)
+def test_audits_that_lie_around_change_no_byte_of_a_plan(
+    name, share, quality, kv_format, klds
+) -> None:
+    """What a cache folder holds is shown; the same command computes the same with and without."""
+    spec, bound = SPECS[name], quality_bound(quality)
+    constraints = Constraints(kv_format=kv_format, max_kld=bound)
+    alone = Question(spec, MACHINE, constraints, MEASURED)
+    known = dataclasses.replace(alone, audits=[audit(None, kv, "m", kld) for kv, kld in klds])
+    whole = choose(alone, Budget(10**11, "were allowed"), compare=False)
+    budget = Budget(int(share * whole.plan.total_bytes), "were allowed")
+    first, second = choose(alone, budget), choose(known, budget)
+    assert first.plan.to_json() == second.plan.to_json()
+    assert first == dataclasses.replace(second, quality=first.quality)
 
 
 def least_s(work: Callable[[], object]) -> float:
@@ -296,6 +341,6 @@ def test_a_bound_is_rounded_up_to_two_digits(value: float) -> None:
 @pytest.mark.parametrize("mib", range(860, 1160, 37))
 def test_smaller_weights_are_found_wherever_the_huge_pages_end(mib: int) -> None:
     workload = chosen(LARGE, 10**10).workload
-    filled = Judge(LARGE, unmeasured).fill(workload, mib * MIB)
+    filled = Evaluator(LARGE, unmeasured).fill(workload, mib * MIB)
     assert filled is not None
     assert mib * MIB - 16 * MIB < filled.total_bytes <= mib * MIB

@@ -11,8 +11,8 @@ from tonnage.planner.layout.plan import Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import allocate, menus, mix_id
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, choose
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.constraints import Constraints
 
 SPEC = load("smollm2-135m")
 OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC).values())
@@ -67,7 +67,8 @@ def test_a_mix_is_told_by_what_differs_from_the_file():
 
 def choose_under(num_bytes: int, audits: list[AuditResult]) -> Choice:
     budget = Budget(num_bytes, "were allowed")
-    return choose(SPEC, read_machine(), Wishes(threads=2), budget, lambda _: None, audits)
+    question = Question(SPEC, read_machine(), Constraints(threads=2), lambda _: None, audits)
+    return choose(question, budget)
 
 
 @pytest.mark.parametrize("kld", [1e-6, 50.0])

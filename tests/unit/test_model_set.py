@@ -5,10 +5,10 @@ import pytest
 from support.live_server import write_chat_model
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.machine import Limits
-from tonnage.engine import model_set as roster
+from tonnage.engine import model_set
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
-from tonnage.engine.model_set import make_roster
+from tonnage.engine.model_set import make_model_set
 from tonnage.engine.opening import OpenOptions
 from tonnage.server.models.residency import Residency, Size
 from tonnage.store.source import ModelSource
@@ -30,19 +30,19 @@ def sources(tmp_path_factory) -> dict[str, ModelSource]:
 @pytest.fixture(autouse=True)
 def same_process(monkeypatch) -> None:
     """Let what the tests themselves leave in memory be no part of any plan."""
-    begin = roster.Start.of(THIS_PROCESS)
-    monkeypatch.setattr(roster.Start, "of", lambda process: begin)
+    begin = model_set.Start.of(THIS_PROCESS)
+    monkeypatch.setattr(model_set.Start, "of", lambda process: begin)
 
 
 def ample_bytes() -> int:
     """Return a budget beside what the tests before have left in this process."""
-    return roster.Start.of(THIS_PROCESS).resident_bytes + 280 * MIB
+    return model_set.Start.of(THIS_PROCESS).resident_bytes + 280 * MIB
 
 
 def least_bytes(sources, pinned=()) -> int:
     """Return what the refusal of a tiny budget says is needed."""
     with pytest.raises(BudgetError, match="allow --memory") as caught:
-        make_roster(sources, MIB, OPTIONS, pinned=pinned)
+        make_model_set(sources, MIB, OPTIONS, pinned=pinned)
     return int(str(caught.value).rpartition(" ")[2].removesuffix("MiB.")) * MIB
 
 
@@ -51,27 +51,27 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
     pinned = pinned.split()
     least = least_bytes(sources, pinned)
     for budget in (least, least + 3 * MIB, least + 40 * MIB):
-        made = make_roster(sources, budget, OPTIONS, pinned=pinned)
-        assert [offer.name for offer in made.offers] == list(sources)
+        made = make_model_set(sources, budget, OPTIONS, pinned=pinned)
+        assert [model.name for model in made.models] == list(sources)
         assert made.process_bytes + made.capacity_bytes == budget
-        sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in made.offers}
+        sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in made.models}
         # It refuses sizes that could never be loaded.
         Residency(sizes, made.capacity_bytes, pinned=pinned)
-        kept = sum(one.resident_bytes for one in made.offers if one.pinned)
+        kept = sum(one.resident_bytes for one in made.models if one.pinned)
         assert kept <= made.capacity_bytes
 
 
 def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
     least = least_bytes(sources, ("large",))
-    narrow = make_roster(sources, least, OPTIONS, pinned=("large",)).offers[2]
-    wide = make_roster(sources, least + 200 * MIB, OPTIONS, pinned=("large",)).offers[2]
+    narrow = make_model_set(sources, least, OPTIONS, pinned=("large",)).models[2]
+    wide = make_model_set(sources, least + 200 * MIB, OPTIONS, pinned=("large",)).models[2]
     assert narrow.context_tokens <= wide.context_tokens
     assert narrow.resident_bytes < wide.resident_bytes
 
 
 def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
-    made = make_roster(sources, ample_bytes(), OPTIONS)
-    small, _, large = made.offers
+    made = make_model_set(sources, ample_bytes(), OPTIONS)
+    small, _, large = made.models
     with small.open() as alone:
         expected = (alone.plan.items, alone.plan.steps)
         assert alone.plan.own_bytes == small.resident_bytes
@@ -90,22 +90,22 @@ def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_ther
 
 def test_a_file_that_has_grown_is_refused_instead_of_taking_more(sources, tmp_path):
     folder = write_chat_model(tmp_path / "grows")
-    (offer,) = make_roster(
+    (model,) = make_model_set(
         {"grows": ModelSource("grows", folder, "folder")}, ample_bytes(), OPTIONS
-    ).offers
+    ).models
     write_chat_model(folder, num_hidden_layers=40)
     with pytest.raises(BudgetError, match="short"):
-        offer.open()
+        model.open()
 
 
 def test_a_name_to_pin_that_is_unknown_is_refused(sources):
     with pytest.raises(RequestError, match="did you mean small"):
-        make_roster(sources, ample_bytes(), OPTIONS, pinned=["smal"])
+        make_model_set(sources, ample_bytes(), OPTIONS, pinned=["smal"])
 
 
 def test_a_changed_limit_counts_what_all_engines_take(sources):
-    made = make_roster(sources, ample_bytes(), OPTIONS)
-    small, _, large = made.offers
+    made = make_model_set(sources, ample_bytes(), OPTIONS)
+    small, _, large = made.models
 
     def left(engine: Engine, process_bytes: int) -> int:
         return engine._pages.bounds(Limits({}, 1 << 40, process_bytes)).planned_bytes

@@ -15,8 +15,8 @@ from tonnage.machine.host import read_machine
 from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, choose, require_fit
-from tonnage.planner.search.constraints import Wishes, choose_workload
+from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.constraints import Constraints, choose_workload
 from tonnage.planner.search.relaxations import binding_item
 
 MACHINE = dataclasses.replace(read_machine(), affinity=(0, 1, 2), num_cores=3, cpu_quota=1.5)
@@ -30,30 +30,31 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def test_open_choices_follow_model_and_machine(spec: ModelSpec) -> None:
-    workload = choose_workload(spec, MACHINE, Wishes())
+    workload = choose_workload(spec, MACHINE, Constraints())
     assert workload.context_tokens == min(4096, spec.context_length)
     assert workload.threads == 2
-    assert choose_workload(spec, MACHINE, Wishes(context=2, threads=7)).threads == 7
+    assert choose_workload(spec, MACHINE, Constraints(context=2, threads=7)).threads == 7
 
 
 @pytest.mark.parametrize(
-    "wishes",
-    [Wishes(context=1), Wishes(context=10**9), Wishes(threads=0), Wishes(threads=257),
-     Wishes(precision="5bit"), Wishes(kv_format="int4"),
-     Wishes(concurrency=0), Wishes(max_batch_tokens=0), Wishes(max_batch_tokens=513)],
+    "constraints",
+    [Constraints(context=1), Constraints(context=10**9), Constraints(threads=0),
+     Constraints(threads=257), Constraints(precision="5bit"), Constraints(kv_format="int4"),
+     Constraints(concurrency=0), Constraints(max_batch_tokens=0),
+     Constraints(max_batch_tokens=513)],
     ids=str,
 )  # fmt: skip
-def test_wishes_out_of_range_are_refused(spec: ModelSpec, wishes: Wishes) -> None:
+def test_wishes_out_of_range_are_refused(spec: ModelSpec, constraints: Constraints) -> None:
     with pytest.raises(RequestError, match=r"\d"):
-        choose_workload(spec, MACHINE, wishes)
+        choose_workload(spec, MACHINE, constraints)
 
 
 def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
-    wishes = Wishes(context=64, max_batch_tokens=16, precision="8bit", kv_format="f16")
+    constraints = Constraints(context=64, max_batch_tokens=16, precision="8bit", kv_format="f16")
 
     def choice(num_bytes: int) -> Choice:
         budget = Budget(num_bytes, "were allowed")
-        return choose(spec, MACHINE, wishes, budget, lambda plan: None)
+        return choose(Question(spec, MACHINE, constraints, lambda plan: None), budget)
 
     needed = choice(10**9).plan.total_bytes
     assert choice(needed).accepted
@@ -67,7 +68,9 @@ def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
 
 def test_a_process_that_holds_more_pays_for_it(spec: ModelSpec) -> None:
     def total(resident_bytes: int) -> int:
-        return make_plan(spec, choose_workload(spec, MACHINE, Wishes(), resident_bytes)).total_bytes
+        return make_plan(
+            spec, choose_workload(spec, MACHINE, Constraints(), resident_bytes)
+        ).total_bytes
 
     assert total(0) == total(INTERPRETER_BYTES - LATE_LIBRARY_BYTES)
     assert total(INTERPRETER_BYTES) == total(0) + LATE_LIBRARY_BYTES

@@ -11,8 +11,8 @@ from tonnage.core.plan import Plan
 from tonnage.machine.host import read_machine
 from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, choose
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.constraints import Constraints
 
 MIB = 1 << 20
 MACHINE = dataclasses.replace(
@@ -21,10 +21,12 @@ MACHINE = dataclasses.replace(
 SERVER = SERVER_BYTES + 256 * CONNECTION_BYTES
 
 
-def chosen(name: str, num_bytes: int, **wishes: object) -> Choice:
-    wished = Wishes(**{"concurrency": 4, "max_logit_rows": 4, "share_pages": True, **wishes})
+def chosen(name: str, num_bytes: int, **constraints: object) -> Choice:
+    stated = Constraints(
+        **{"concurrency": 4, "max_logit_rows": 4, "share_pages": True, **constraints}
+    )
     budget = Budget(num_bytes, "were allowed")
-    return choose(load(name), MACHINE, wished, budget, plain_speed(), compare=False)
+    return choose(Question(load(name), MACHINE, stated, plain_speed()), budget, compare=False)
 
 
 def context_pages(plan: Plan) -> int:

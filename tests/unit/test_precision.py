@@ -17,16 +17,16 @@ from tonnage.planner.layout.place import HUGE_PAGE_BYTES
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.estimate import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
 from tonnage.planner.quality.precision import (
-    PLAIN_LADDER,
-    SUPER_LADDER,
+    PLAIN_FORMATS,
+    SUPER_FORMATS,
     TARGETS,
     Formats,
     allocate,
-    ladder,
+    lower_formats,
     menus,
     precision_formats,
 )
-from tonnage.planner.search.constraints import Wishes, choose_workload
+from tonnage.planner.search.constraints import Constraints, choose_workload
 
 
 def model(
@@ -75,9 +75,9 @@ def smallest(spec: ModelSpec) -> Formats:
 
 @pytest.mark.parametrize("cols", [32, 576, 896, 256, 1536])
 def test_every_ladder_goes_down_in_formats_that_fit(cols: int) -> None:
-    bytes_of = [BY_NAME[fmt].nbytes((32 * 256 // 32, cols)) for fmt in ladder(cols)]
+    bytes_of = [BY_NAME[fmt].nbytes((32 * 256 // 32, cols)) for fmt in lower_formats(cols)]
     assert bytes_of == sorted(set(bytes_of), reverse=True)
-    assert ladder(cols) == (PLAIN_LADDER if cols % 256 else SUPER_LADDER)
+    assert lower_formats(cols) == (PLAIN_FORMATS if cols % 256 else SUPER_FORMATS)
 
 
 @settings(deadline=None, max_examples=30)
@@ -137,14 +137,14 @@ def test_near_the_best_of_all_mixes(share: float) -> None:
             for n in unit
         )
         for unit in names
-        for fmt in SUPER_LADDER
+        for fmt in SUPER_FORMATS
     }
     losses = {key: sum(loss_of(spec, n, key[1]) for n in key[0]) for key in sizes}
     vectors = weights_item(spec, ()) - sum(sizes[unit, "Q8_0"] for unit in names)
     vectors %= HUGE_PAGE_BYTES
     best = min(
         sum(losses[key] for key in zip(names, mix, strict=True))
-        for mix in product(SUPER_LADDER, repeat=len(names))
+        for mix in product(SUPER_FORMATS, repeat=len(names))
         if sum(sizes[key] for key in zip(names, mix, strict=True)) <= room - 16_384
     )
     ours = allocate(spec, room)
@@ -168,8 +168,8 @@ def test_a_precision_is_a_wish_for_float_matrices() -> None:
 
 def test_single_formats_come_before_a_precision() -> None:
     spec = tiny_spec("llama")
-    wishes = Wishes(precision="4bit", formats=(("layers.0.down", "Q8_0"),))
-    workload = choose_workload(spec, read_machine(), wishes)
+    constraints = Constraints(precision="4bit", formats=(("layers.0.down", "Q8_0"),))
+    workload = choose_workload(spec, read_machine(), constraints)
     formats = {m.name: m.format for m in make_plan(spec, workload).matrices}
     assert formats["layers.0.down"] == "Q8_0"
     assert formats["layers.1.down"] == "Q4_1"

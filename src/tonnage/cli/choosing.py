@@ -9,8 +9,8 @@ from tonnage.core.quality import AuditResult, quality_bound
 from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.machine.host import read_machine
 from tonnage.planner.search.budget import Budget, choose_budget
-from tonnage.planner.search.choose import Choice, choose
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.constraints import Constraints
 
 
 def own_budget(args: Namespace) -> Budget:
@@ -27,15 +27,16 @@ def choice_here(
     *,
     compare: bool = True,
 ) -> Choice:
-    """Return the choice for this machine; compare: with its neighbours. Raises RequestError."""
+    """Return the choice for this machine; compare: with its alternatives. Raises RequestError."""
     machine = read_machine()
     predict = predictor(measured_rates(machine))
-    return choose(spec, machine, wishes_of(args), budget, predict, audits, compare=compare)
+    question = Question(spec, machine, constraints_of(args), predict, audits)
+    return choose(question, budget, compare=compare)
 
 
-def wishes_of(args: Namespace) -> Wishes:
+def constraints_of(args: Namespace) -> Constraints:
     """Return what `args` state, of `tonnage plan` and of `tonnage audit`. Raises RequestError."""
-    return Wishes(
+    return Constraints(
         args.context,
         args.threads,
         args.precision,

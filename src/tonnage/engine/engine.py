@@ -37,7 +37,7 @@ from tonnage.machine.memory_use import (
 )
 from tonnage.machine.resident import resident_bytes
 from tonnage.planner.search.budget import choose_budget
-from tonnage.planner.search.choose import Choice, choose, require_fit
+from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.store.audits import known_audits
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.progress import Progress
@@ -150,11 +150,11 @@ class Engine:
         noted = note_model(options.serving.disk, source.path)
         spec, tokenizer = read_model(source)
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
-        choice = choose(
-            spec, machine, options.wishes(spec), budget, predictor(rates),
-            known_audits(source.path),
-            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes, compare=False,
+        question = Question(
+            spec, machine, options.constraints(spec), predictor(rates), known_audits(source.path),
+            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes,
         )  # fmt: skip
+        choice = choose(question, budget, compare=False)
         require_fit(choice, budget)
         expectation = Expectation(choice.plan, machine, rates)
         on_place = _with_total(on_load, choice.plan.weight_bytes)

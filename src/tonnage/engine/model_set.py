@@ -21,7 +21,7 @@ from tonnage.engine.opening import OpenOptions
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.machine.release import return_free_memory
-from tonnage.planner.models.placement import Joint, Member, plan_several
+from tonnage.planner.models.placement import ModelInput, ModelSetPlan, plan_model_set
 from tonnage.planner.search.budget import choose_budget
 from tonnage.planner.search.choose import Choice
 from tonnage.store.audits import known_audits
@@ -31,12 +31,12 @@ _INTERPRETER = "interpreter and libraries"
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PlacedModel:
     """A model that can be loaded.
 
     context_tokens, pages_tokens: of one answer, and of all at once. resident_bytes, loading_bytes:
     what it takes of its own once it is loaded, and while it is, which is the sum of items.
-    memory_bytes: of the whole process, as its plan sees it. together: beside all others of which
+    memory_bytes: of the whole process, as its plan sees it. co_resident: beside all others of which
     that is true; else it is loaded in place of in_place_of of them. options: all that its plan
     chose.
     """
@@ -51,7 +51,7 @@ class Offer:
     memory_bytes: int
     items: tuple[Item, ...]
     quality: PlanQuality
-    together: bool
+    co_resident: bool
     in_place_of: int
     start: Start
     options: OpenOptions
@@ -67,17 +67,17 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class ModelSet:
     """All models of a process. process_bytes: of it without models, server_bytes of that.
 
-    all_together_bytes: the least of the whole process with which all models are side by side.
+    all_resident_bytes: the least of the whole process with which all models are side by side.
     """
 
-    offers: tuple[Offer, ...]
+    models: tuple[PlacedModel, ...]
     budget_bytes: int
     process_bytes: int
     server_bytes: int
-    all_together_bytes: int
+    all_resident_bytes: int
     start: Start
 
     @property
@@ -88,15 +88,15 @@ class Roster:
     @property
     def most_bytes(self) -> int:
         """What the process may come to, whichever models are asked for."""
-        if not all(offer.together for offer in self.offers):
-            return self.budget_bytes  # who takes turns meets whoever bytes allow
+        if not all(model.co_resident for model in self.models):
+            return self.budget_bytes  # a swapped model meets whichever bytes allow
         held = most = 0
         # Pinned ones are loaded first, and then stay.
-        for offer in (one for one in self.offers if one.pinned):
-            most = max(most, held + offer.loading_bytes)
-            held += offer.resident_bytes
-        loose = [offer for offer in self.offers if not offer.pinned]
-        held += sum(offer.resident_bytes for offer in loose)
+        for model in (one for one in self.models if one.pinned):
+            most = max(most, held + model.loading_bytes)
+            held += model.resident_bytes
+        loose = [model for model in self.models if not model.pinned]
+        held += sum(model.resident_bytes for model in loose)
         buffers = max((one.loading_bytes - one.resident_bytes for one in loose), default=0)
         return self.process_bytes + max(most, held + buffers)
 
@@ -114,11 +114,11 @@ class Roster:
         if self.server_bytes:
             entries.append(_entry("", "server", self.server_bytes, server_now_bytes, "growth"))
         # One of several loads at a time, so their buffers are never there together.
-        alone = len(self.offers) == 1
+        alone = len(self.models) == 1
         for name, engine in engines.items():
             own = (entry for entry in engine.own_entries() if alone or entry.kind != "load")
             entries += [replace(entry, model=name) for entry in own]
-        by_name = {offer.name: offer for offer in self.offers}
+        by_name = {model.name: model for model in self.models}
         for name, num_bytes in placed.items():
             entries.append(_entry(name, "loading", by_name[name].loading_bytes, num_bytes, "owner"))
         return Ledger(tuple(entries), self.budget_bytes, rss_bytes(), peak_rss_bytes())
@@ -134,7 +134,7 @@ def _entry(model: str, name: str, planned: int, now: int, how: Measure) -> Entry
     return Entry(name, "load" if model else "host", planned, now, now, how, model)
 
 
-def make_roster(
+def make_model_set(
     models: Mapping[str, ModelSource],
     memory: str | int | None,
     options: OpenOptions,
@@ -142,7 +142,7 @@ def make_roster(
     pinned: Collection[str] = (),
     on_choice: Callable[[str, Choice], None] | None = None,
     process: ProcessLedger = THIS_PROCESS,
-) -> Roster:
+) -> ModelSet:
     """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
 
     options: of every model. pinned: names of those that stay in memory. on_choice is told what was
@@ -156,42 +156,42 @@ def make_roster(
     machine = read_machine()
     budget = choose_budget(machine, memory, rss_bytes())
     start = Start.of(process)
-    members = {
-        name: _member(source, options, pinned=name in pinned) for name, source in models.items()
+    inputs = {
+        name: _input(source, options, pinned=name in pinned) for name, source in models.items()
     }
-    joint = plan_several(
-        members, machine, budget, predictor(measured_rates(machine)),
+    planned = plan_model_set(
+        inputs, machine, budget, predictor(measured_rates(machine)),
         resident_bytes=start.resident_bytes,
     )  # fmt: skip
     if on_choice is not None:
-        for name, placed in joint.placed.items():
-            on_choice(name, placed.choice)
-    offers = (
-        _offer(name, source, joint, options, start, pinned=name in pinned)
+        for name, placement in planned.placements.items():
+            on_choice(name, placement.choice)
+    placed = (
+        _placed_model(name, source, planned, options, start, pinned=name in pinned)
         for name, source in models.items()
     )
-    return Roster(
-        tuple(offers), budget.num_bytes, joint.process_bytes, options.serving.server_bytes,
-        joint.all_together_bytes, start,
+    return ModelSet(
+        tuple(placed), budget.num_bytes, planned.process_bytes, options.serving.server_bytes,
+        planned.all_resident_bytes, start,
     )  # fmt: skip
 
 
-def _member(source: ModelSource, options: OpenOptions, *, pinned: bool) -> Member:
+def _input(source: ModelSource, options: OpenOptions, *, pinned: bool) -> ModelInput:
     spec = read_spec(source)
-    return Member(spec, options.wishes(spec), known_audits(source.path), pinned)
+    return ModelInput(spec, options.constraints(spec), known_audits(source.path), pinned)
 
 
-def _offer(
+def _placed_model(
     name: str,
     source: ModelSource,
-    joint: Joint,
+    planned: ModelSetPlan,
     options: OpenOptions,
     start: Start,
     *,
     pinned: bool,
-) -> Offer:
-    placed = joint.placed[name]
-    chosen, plan, need = placed.choice.workload, placed.choice.plan, placed.need
+) -> PlacedModel:
+    placement = planned.placements[name]
+    chosen, plan, need = placement.choice.workload, placement.choice.plan, placement.need
     stated = replace(
         options,
         threads=chosen.threads,
@@ -201,7 +201,7 @@ def _offer(
         kv_format=chosen.kv_format,
         max_batch_tokens=chosen.max_rows,
     )
-    return Offer(
+    return PlacedModel(
         name=name,
         source=source,
         pinned=pinned,
@@ -209,11 +209,11 @@ def _offer(
         pages_tokens=plan.kv.groups[0].num_pages * plan.kv.page_tokens,
         resident_bytes=need.resident_bytes,
         loading_bytes=need.loading_bytes,
-        memory_bytes=placed.memory_bytes,
+        memory_bytes=placement.memory_bytes,
         items=tuple(item for item in plan.items if item.name not in SHARED_ITEMS),
-        quality=placed.choice.quality,
-        together=placed.together,
-        in_place_of=placed.in_place_of,
+        quality=placement.choice.quality,
+        co_resident=placement.co_resident,
+        in_place_of=placement.in_place_of,
         start=replace(start, beside_bytes=0),  # the budget is shared by plans, not by engines
         options=stated,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import quality_bound
 from tonnage.engine.build import ServingOptions
-from tonnage.planner.search.constraints import Wishes
+from tonnage.planner.search.constraints import Constraints
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class OpenOptions:
     max_batch_tokens: int | None = None
     serving: ServingOptions = field(default_factory=ServingOptions)
 
-    def wishes(self, spec: ModelSpec) -> Wishes:
+    def constraints(self, spec: ModelSpec) -> Constraints:
         """Return what the planner is asked for. Raises RequestError for an unknown quality."""
         serving = self.serving
-        return Wishes(
+        return Constraints(
             self.context, self.threads, self.precision, self.concurrency,
             max(self.max_logit_rows, self.concurrency), self.max_batch_tokens,
             tuple(sorted((self.formats or {}).items())), self.kv_format,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tonnage.cli.choosing import choice_here, own_budget, wishes_of
+from tonnage.cli.choosing import choice_here, constraints_of, own_budget
 from tonnage.cli.render.choice_words import quality_lines, rejected_lines
 from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.render.plan_table import render_chart, render_plan
@@ -17,10 +17,10 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
 from tonnage.planner.cost.forecast import Forecast
 from tonnage.planner.quality.measured import audit_of
-from tonnage.planner.search.alternatives import Neighbour
+from tonnage.planner.search.alternatives import Alternative
 from tonnage.planner.search.budget import Budget, device_budget
 from tonnage.planner.search.candidate import Speed
-from tonnage.planner.search.choose import Choice, choose, require_fit
+from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.planner.search.relaxations import binding_item
 from tonnage.store.source import ModelSource
 
@@ -126,10 +126,11 @@ def _there(
     prior = catalog.prior
     assert prior is not None
     # One thread: how many this machine has says nothing about another.
-    wishes = replace(wishes_of(args), threads=args.threads or 1)
-    choice = choose(
-        spec, read_machine(), wishes, budget, lambda made: speed_on(made, device, prior)
+    constraints = replace(constraints_of(args), threads=args.threads or 1)
+    question = Question(
+        spec, read_machine(), constraints, lambda made: speed_on(made, device, prior)
     )
+    choice = choose(question, budget)
     return Answer(source.name, choice, budget, device=device)
 
 
@@ -185,14 +186,14 @@ def result(answer: Answer) -> dict[str, Any]:
         "threads": made.threads,
         "max_batch_tokens": made.max_rows,
         "forecast": _forecast(choice.forecast),
-        "quality": {**asdict(choice.quality), "max_kld": choice.wishes.max_kld},
+        "quality": {**asdict(choice.quality), "max_kld": choice.constraints.max_kld},
         "audits": [asdict(audit) for audit in answer.audits],
-        "rejected": [_neighbour(one) for one in choice.rejected],
+        "rejected": [_alternative(one) for one in choice.rejected],
     }
     if not choice.accepted:
         values["shortfall_bytes"] = made.total_bytes - answer.budget.num_bytes
         values["binding_item"] = binding_item(made).name
-        values["concessions"] = [asdict(one) for one in choice.concessions]
+        values["relaxations"] = [asdict(one) for one in choice.relaxations]
     return values
 
 
@@ -207,7 +208,7 @@ def _forecast(forecast: Speed | None) -> dict[str, Any] | None:
     }
 
 
-def _neighbour(one: Neighbour) -> dict[str, Any]:
+def _alternative(one: Alternative) -> dict[str, Any]:
     return {
         "change": one.change,
         "reason": one.reason,

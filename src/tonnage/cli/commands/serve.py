@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from tonnage.cli.opening import on_load, open_options
-from tonnage.cli.render.model_set_table import placement_lines, render_roster, roster_json
+from tonnage.cli.render.model_set_table import model_set_json, placement_lines, render_model_set
 from tonnage.cli.render.terminal import PullProgress, StatusLine
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
@@ -20,7 +20,7 @@ from tonnage.machine.memory_use import anonymous_bytes
 
 if TYPE_CHECKING:
     from tonnage.core.plan import Plan
-    from tonnage.engine.model_set import Roster
+    from tonnage.engine.model_set import ModelSet
     from tonnage.planner.search.choose import Choice
     from tonnage.server.models.pool import ModelPool
     from tonnage.server.models.room import Rooms
@@ -35,9 +35,9 @@ def serve(args: Namespace) -> int:
     _check(args)
     log_bytes = _start_log(args)
     with_traces = _wants_traces(args.traces)
-    roster = _roster(args, with_traces=with_traces)
+    model_set = _model_set(args, with_traces=with_traces)
     if args.plan:
-        print(roster_json(roster) if args.json else render_roster(roster))
+        print(model_set_json(model_set) if args.json else render_model_set(model_set))
         return 0
     before = anonymous_bytes()
     try:
@@ -61,9 +61,9 @@ def serve(args: Namespace) -> int:
         body_bytes=args.max_body << 10, connections=args.connections, drain_s=args.drain
     )
     rooms = Rooms(answers_bytes(limits.body_bytes))
-    pool = _pool(args, roster, server_now_bytes, rooms)
+    pool = _pool(args, model_set, server_now_bytes, rooms)
     try:
-        _load_first(pool, roster)
+        _load_first(pool, model_set)
     except BaseException:
         pool.close()
         raise
@@ -130,9 +130,9 @@ def _check(args: Namespace) -> None:
             raise RequestError(f"{name} is {value}; it takes {low:,} to {high:,}.")
 
 
-def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
+def _model_set(args: Namespace, *, with_traces: bool) -> "ModelSet":
     """Plan every model that is to be served; those that are not here are pulled first."""
-    from tonnage.engine.model_set import make_roster
+    from tonnage.engine.model_set import make_model_set
     from tonnage.store.catalog import open_catalogs
     from tonnage.store.source import resolve
 
@@ -154,14 +154,14 @@ def _roster(args: Namespace, *, with_traces: bool) -> "Roster":
         share_pages=True,
         log=PressureLog(_warn),
     )
-    roster = make_roster(
+    model_set = make_model_set(
         sources, args.memory, open_options(args, args.concurrency, options),
         pinned=[_name(name) for name in args.pin], on_choice=_teller(several=len(sources) > 1),
     )  # fmt: skip
     if len(sources) > 1 and not args.plan:
-        for line in placement_lines(roster):
+        for line in placement_lines(model_set):
             _inform(line)
-    return roster
+    return model_set
 
 
 def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
@@ -178,35 +178,37 @@ def _teller(*, several: bool) -> "Callable[[str, Choice], None]":
     return tell
 
 
-def _pool(args: Namespace, roster: "Roster", server_now_bytes: int, rooms: "Rooms") -> "ModelPool":
-    from tonnage.engine.model_set import Offer, release
+def _pool(
+    args: Namespace, model_set: "ModelSet", server_now_bytes: int, rooms: "Rooms"
+) -> "ModelPool":
+    from tonnage.engine.model_set import PlacedModel, release
     from tonnage.server.models.pool import ModelPool
     from tonnage.server.models.residency import Size
     from tonnage.server.models.served_model import OnLoad, Place, ServedModel, Waits
     from tonnage.server.models.service import Service
     from tonnage.server.observe.metrics import Metrics
 
-    aliases = aliases_of(args.alias, [offer.name for offer in roster.offers])
+    aliases = aliases_of(args.alias, [model.name for model in model_set.models])
 
-    def served(offer: Offer) -> ServedModel:
-        names = (offer.name, *aliases[offer.name])
+    def served(model: PlacedModel) -> ServedModel:
+        names = (model.name, *aliases[model.name])
 
         def open_(metrics: Metrics, told: OnLoad) -> Service:
-            engine = offer.open(told)
+            engine = model.open(told)
             forms = args.forms
             return Service(engine, engine, names, with_forms=forms, metrics=metrics, rooms=rooms)
 
-        size = Size(offer.resident_bytes, offer.loading_bytes)
-        place = Place(offer.together, offer.in_place_of)
-        return ServedModel(names, size, offer.context_tokens, open_, offer.pinned, place)
+        size = Size(model.resident_bytes, model.loading_bytes)
+        place = Place(model.co_resident, model.in_place_of)
+        return ServedModel(names, size, model.context_tokens, open_, model.pinned, place)
 
     return ModelPool(
-        [served(offer) for offer in roster.offers],
-        roster.capacity_bytes,
-        lambda engines, placed: roster.ledger(engines, placed, server_now_bytes),
+        [served(model) for model in model_set.models],
+        model_set.capacity_bytes,
+        lambda engines, placed: model_set.ledger(engines, placed, server_now_bytes),
         waits=Waits(args.max_waiting, args.load_wait),
         release=release,
-        all_together_bytes=roster.all_together_bytes,
+        all_together_bytes=model_set.all_resident_bytes,
     )
 
 
@@ -229,13 +231,13 @@ def aliases_of(given: list[str], names: list[str]) -> Mapping[str, list[str]]:
     return found
 
 
-def _load_first(pool: "ModelPool", roster: "Roster") -> None:
+def _load_first(pool: "ModelPool", model_set: "ModelSet") -> None:
     """Load what is pinned, and a model that is the only one."""
     status = StatusLine(sys.stderr)
     try:
-        for offer in roster.offers:
-            if offer.pinned or len(roster.offers) == 1:
-                pool.load_now(offer.name, on_load(status))
+        for model in model_set.models:
+            if model.pinned or len(model_set.models) == 1:
+                pool.load_now(model.name, on_load(status))
     finally:
         status.close()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
-from tonnage.planner.search.alternatives import Neighbour, weights_words
+from tonnage.planner.search.alternatives import Alternative, weights_words
 from tonnage.planner.search.choose import Choice
 
 _CHANGE = 26
@@ -12,15 +12,15 @@ _CHANGE = 26
 
 def given_up(choice: Choice) -> str:
     """Return what was not stated and is less than usual, as a sentence; empty when nothing is."""
-    wishes, workload, parts = choice.wishes, choice.workload, []
-    if wishes.weights_open and workload.formats:
+    constraints, workload, parts = choice.constraints, choice.workload, []
+    if constraints.weights_open and workload.formats:
         parts.append(f"weights at {weights_words(choice.plan)}")
     if workload.kv_format != choice.usual_kv_format:
         parts.append(f"KV pages in {workload.kv_format}")
     if parts:
         parts[-1] += f", {quality_words(choice.quality)}"
     usual = choice.usual_context_tokens
-    if wishes.context is None and workload.context_tokens < usual:
+    if constraints.context is None and workload.context_tokens < usual:
         parts.append(f"a context of {workload.context_tokens:,} tokens instead of {usual:,}")
     return f"To fit the budget: {'; '.join(parts)}." if parts else ""
 
@@ -50,10 +50,10 @@ def quality_lines(
             yield f"  {_audited(audit)}"
     if quality.basis == "measured" and measured is not None:
         yield f"  {_interval(measured)}"
-        if quality.mean_kld > choice.wishes.max_kld:
+        if quality.mean_kld > choice.constraints.max_kld:
             yield (
-                f"  beyond the bound of {choice.wishes.max_kld:g}, which is kept by estimates; "
-                "state a lower --quality or more --memory"
+                f"  beyond the bound of {choice.constraints.max_kld:g}, which is kept by "
+                "estimates; state a lower --quality or more --memory"
             )
 
 
@@ -62,7 +62,7 @@ def rejected_lines(choice: Choice) -> Iterator[str]:
     if choice.rejected:
         yield ""
         yield f"{'rejected':{_CHANGE}} {'bytes':>10} {'tokens/s':>8} {'nats':>8}  why"
-        yield from (_neighbour(one) for one in choice.rejected)
+        yield from (_alternative(one) for one in choice.rejected)
 
 
 def _audited(audit: AuditResult) -> str:
@@ -83,7 +83,7 @@ def _interval(audit: AuditResult) -> str:
     return f"{spread}{same}, in {chunks} of {audit.text[-30:]}"
 
 
-def _neighbour(one: Neighbour) -> str:
+def _alternative(one: Alternative) -> str:
     speed = "" if one.forecast is None else _rate(one.forecast.decode_tokens_per_s)
     return (
         f"{one.change:{_CHANGE}} {format_bytes(one.total_bytes):>10} {speed:>8} "

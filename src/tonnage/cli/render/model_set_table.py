@@ -9,71 +9,72 @@ from tonnage.cli.render.bench_table import bar
 from tonnage.core.units import format_bytes
 
 if TYPE_CHECKING:
-    from tonnage.engine.model_set import Offer, Roster
+    from tonnage.engine.model_set import ModelSet, PlacedModel
 
 _NAME = 26
 
 
-def placement_lines(roster: "Roster") -> Iterator[str]:
+def placement_lines(model_set: "ModelSet") -> Iterator[str]:
     """Yield who is in memory beside whom, who takes turns, and what would change that."""
-    offers = roster.offers
-    beside = sum(offer.together for offer in offers)
-    how = f"{beside} of {len(offers)} models side by side" if beside > 1 else "One model at a time"
+    models = model_set.models
+    beside = sum(model.co_resident for model in models)
+    how = f"{beside} of {len(models)} models side by side" if beside > 1 else "One model at a time"
     if beside == 1:
         how = "One model at a time beside the pinned one"
     yield (
-        f"{how} within {format_bytes(roster.budget_bytes)}, of which the process takes "
-        f"{format_bytes(roster.process_bytes)}:"
+        f"{how} within {format_bytes(model_set.budget_bytes)}, of which the process takes "
+        f"{format_bytes(model_set.process_bytes)}:"
     )
-    for offer in offers:
-        size = format_bytes(offer.resident_bytes)
-        tokens = f"a context of {offer.context_tokens:,} tokens, pages for {offer.pages_tokens:,}"
-        yield f"  {offer.name:{_NAME}} {size:>10}  {tokens}; {_place(offer, roster)}"
-    if beside < len(offers):
-        needed = roster.all_together_bytes
+    for model in models:
+        size = format_bytes(model.resident_bytes)
+        tokens = f"a context of {model.context_tokens:,} tokens, pages for {model.pages_tokens:,}"
+        yield f"  {model.name:{_NAME}} {size:>10}  {tokens}; {_place(model, model_set)}"
+    if beside < len(models):
+        needed = model_set.all_resident_bytes
+        more = format_bytes(needed - model_set.budget_bytes)
         yield (
             f"  All of them side by side would take {format_bytes(needed)} at least "
-            f"(--memory {-(-needed >> 20)}MiB, {format_bytes(needed - roster.budget_bytes)} more)."
+            f"(--memory {-(-needed >> 20)}MiB, {more} more)."
         )
 
 
-def _place(offer: "Offer", roster: "Roster") -> str:
-    if offer.together:
-        return "pinned" if offer.pinned else "side by side"
-    loose = sum(other.together and not other.pinned for other in roster.offers)
+def _place(model: "PlacedModel", model_set: "ModelSet") -> str:
+    if model.co_resident:
+        return "pinned" if model.pinned else "side by side"
+    loose = sum(other.co_resident and not other.pinned for other in model_set.models)
     if not loose:
         return "in turns"
-    if offer.in_place_of < loose:
-        return f"in place of {offer.in_place_of} of the others"
+    if model.in_place_of < loose:
+        return f"in place of {model.in_place_of} of the others"
     return "in place of the others"
 
 
-def render_roster(roster: "Roster") -> str:
+def render_model_set(model_set: "ModelSet") -> str:
     """Return every item of the process and of its models, with their shares of the budget."""
-    return "\n".join(_lines(roster))
+    return "\n".join(_lines(model_set))
 
 
-def _lines(roster: "Roster") -> Iterator[str]:
-    budget = roster.budget_bytes
-    rest = roster.process_bytes - roster.server_bytes
+def _lines(model_set: "ModelSet") -> Iterator[str]:
+    budget = model_set.budget_bytes
+    rest = model_set.process_bytes - model_set.server_bytes
     yield _row("interpreter and libraries", "host", rest, budget)
-    yield _row("server", "host", roster.server_bytes, budget)
-    for offer in roster.offers:
+    yield _row("server", "host", model_set.server_bytes, budget)
+    for model in model_set.models:
         yield ""
-        if len(roster.offers) > 1:
-            yield f"{offer.name}: {_place(offer, roster)}"
-        yield from (_row(item.name, item.kind, item.planned_bytes, budget) for item in offer.items)
-        yield f"{offer.name:{_NAME}} {'sum':8} {format_bytes(offer.loading_bytes):>11}"
+        if len(model_set.models) > 1:
+            yield f"{model.name}: {_place(model, model_set)}"
+        yield from (_row(item.name, item.kind, item.planned_bytes, budget) for item in model.items)
+        yield f"{model.name:{_NAME}} {'sum':8} {format_bytes(model.loading_bytes):>11}"
         yield (
-            f"context {offer.context_tokens:,} tokens, pages for {offer.pages_tokens:,} in "
-            f"{offer.options.kv_format}, {offer.options.concurrency} answers at once"
+            f"context {model.context_tokens:,} tokens, pages for {model.pages_tokens:,} in "
+            f"{model.options.kv_format}, {model.options.concurrency} answers at once"
         )
     yield ""
-    if len(roster.offers) > 1:
-        yield from placement_lines(roster)
+    if len(model_set.models) > 1:
+        yield from placement_lines(model_set)
     yield (
-        f"{format_bytes(roster.most_bytes)} at most, "
-        f"{format_bytes(budget - roster.most_bytes)} below the budget of {format_bytes(budget)}"
+        f"{format_bytes(model_set.most_bytes)} at most, "
+        f"{format_bytes(budget - model_set.most_bytes)} below the budget of {format_bytes(budget)}"
     )
 
 
@@ -82,36 +83,36 @@ def _row(name: str, kind: str, num_bytes: int, budget_bytes: int) -> str:
     return f"{name:{_NAME}} {kind:8} {format_bytes(num_bytes):>11}  {bar(share)} {share:5.1%}"
 
 
-def roster_json(roster: "Roster") -> str:
+def model_set_json(model_set: "ModelSet") -> str:
     """Return one JSON object: the process, every model with its items, and who is beside whom."""
     return json.dumps(
         {
-            "budget_bytes": roster.budget_bytes,
-            "process_bytes": roster.process_bytes,
-            "server_bytes": roster.server_bytes,
-            "most_bytes": roster.most_bytes,
-            "all_side_by_side_bytes": roster.all_together_bytes,
-            "models": [_values(offer) for offer in roster.offers],
+            "budget_bytes": model_set.budget_bytes,
+            "process_bytes": model_set.process_bytes,
+            "server_bytes": model_set.server_bytes,
+            "most_bytes": model_set.most_bytes,
+            "all_side_by_side_bytes": model_set.all_resident_bytes,
+            "models": [_values(model) for model in model_set.models],
         }
     )
 
 
-def _values(offer: "Offer") -> dict[str, Any]:
-    options = offer.options
+def _values(model: "PlacedModel") -> dict[str, Any]:
+    options = model.options
     return {
-        "id": offer.name,
-        "pinned": offer.pinned,
-        "side_by_side": offer.together,
-        "in_place_of": offer.in_place_of,
-        "planned_bytes": offer.resident_bytes,
-        "loading_bytes": offer.loading_bytes,
-        "items": [asdict(item) for item in offer.items],
-        "context_tokens": offer.context_tokens,
-        "pages_tokens": offer.pages_tokens,
+        "id": model.name,
+        "pinned": model.pinned,
+        "side_by_side": model.co_resident,
+        "in_place_of": model.in_place_of,
+        "planned_bytes": model.resident_bytes,
+        "loading_bytes": model.loading_bytes,
+        "items": [asdict(item) for item in model.items],
+        "context_tokens": model.context_tokens,
+        "pages_tokens": model.pages_tokens,
         "concurrency": options.concurrency,
         "kv_format": options.kv_format,
         "max_batch_tokens": options.max_batch_tokens,
         "threads": options.threads,
         "formats": options.formats,
-        "quality": asdict(offer.quality),
+        "quality": asdict(model.quality),
     }

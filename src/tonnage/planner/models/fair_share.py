@@ -1,8 +1,8 @@
-"""Several models under one number of bytes: which of them are in memory together, and how wide.
+"""Several models under one number of bytes: which are co-resident, and how many tokens each holds.
 
-A pure division of bytes; what a model takes is asked of a `Contender`. Models that are in memory
-together share by max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) in tokens of
-context and pages: the level rises for all until the bytes end, and who has all it can use stops.
+A pure division of bytes; what a model takes is asked of a `SharingModel`. Co-resident models share
+by max-min fairness (Bertsekas and Gallager, Data Networks, 6.5.2) in tokens of context and pages:
+the level rises for all until the bytes end, and a model that has all it can use stops.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from tonnage.core.layout import PAGE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class ModelBytes:
     """What a model takes of its own: resident_bytes, and load_bytes more while it is loaded."""
 
     resident_bytes: int
@@ -25,16 +25,16 @@ class Need:
         return self.resident_bytes + self.load_bytes
 
 
-class Contender(Protocol):
+class SharingModel(Protocol):
     """A model that wants bytes; more tokens never take fewer."""
 
     @property
     def pinned(self) -> bool:
-        """Whether it stays in memory, whoever else is asked for."""
+        """Whether it stays in memory, whichever other model is asked for."""
 
     @property
     def least_tokens(self) -> int:
-        """Below it, it had rather have the place of others than one beside them."""
+        """With fewer it is swapped in for others, not co-resident with them."""
 
     @property
     def most_tokens(self) -> int:
@@ -42,7 +42,7 @@ class Contender(Protocol):
 
     @property
     def usual_tokens(self) -> int:
-        """The context that one answer has where there is room; what is above serves several."""
+        """The context of one completion where bytes allow; what is above serves several."""
 
     @property
     def smallest_bytes(self) -> int:
@@ -52,7 +52,7 @@ class Contender(Protocol):
     def cut_bytes(self) -> int:
         """The same of the smallest plan with `least_tokens`, whatever it gives up for them."""
 
-    def need(self, tokens: int) -> Need:
+    def need(self, tokens: int) -> ModelBytes:
         """Return what it takes where it may hold so many tokens, `least_tokens` or more."""
 
 
@@ -60,29 +60,29 @@ class Contender(Protocol):
 class Share:
     """What a model gets.
 
-    together: in memory beside all others of which that is true. Else it is loaded in place of
-    in_place_of of those that are not pinned, whichever they are, and of all that are not together.
-    tokens: that it may hold, None where its least do not fit into room_bytes, which is what it may
-    take while it is loaded.
+    co_resident: in memory beside all others of which that is true. Else it is swapped: loaded in
+    place of in_place_of co-resident models that are not pinned, whichever they are, and of every
+    other swapped one. available_bytes: what it may take while it is loaded. tokens: that it may
+    hold, None where its least do not fit into those bytes.
     """
 
     tokens: int | None
-    room_bytes: int
+    available_bytes: int
     in_place_of: int = 0
-    together: bool = True
+    co_resident: bool = True
 
 
-def divide(contenders: Mapping[str, Contender], capacity_bytes: int) -> dict[str, Share] | None:
-    """Return the share of each, None when the pinned ones leave no room for the smallest of others.
+def divide(models: Mapping[str, SharingModel], capacity_bytes: int) -> dict[str, Share] | None:
+    """Return the share of each, None when pinned models leave too little for any smallest plan.
 
-    Together are all pinned models and the most others that fit with their least tokens, of equally
-    many those of fewest bytes; nobody, where it is but one. They share what is left; whatever none
-    of them can use at once goes to one after the other, pinned ones first. The others take turns
-    with them, with as many tokens as fit in place of the fewest.
+    Co-resident are all pinned models and the most others that fit with their least tokens, of
+    equally many those of fewest bytes; none of the others where it would be a single one. They
+    share what is left; what not all of them can use goes to one after the other, pinned ones first.
+    The rest are swapped, with as many tokens as fit in place of the fewest models.
     """
-    least = {name: one.need(one.least_tokens) for name, one in contenders.items()}
-    kept = [least[name] for name, one in contenders.items() if one.pinned]
-    others = {name: one for name, one in contenders.items() if not one.pinned}
+    least = {name: one.need(one.least_tokens) for name, one in models.items()}
+    kept = [least[name] for name, one in models.items() if one.pinned]
+    others = {name: one for name, one in models.items() if not one.pinned}
     free_bytes = capacity_bytes - sum(one.resident_bytes for one in kept)
     smallest_bytes = max((one.smallest_bytes for one in others.values()), default=0)
     if peak_bytes((), kept) > capacity_bytes or smallest_bytes > free_bytes:
@@ -91,25 +91,25 @@ def divide(contenders: Mapping[str, Contender], capacity_bytes: int) -> dict[str
     beside = _most(able, free_bytes)
     if not kept and len(beside) == 1 < len(others):
         beside = []
-    turns = {name: name in able for name in others if name not in beside}
-    members = {name: one for name, one in contenders.items() if name not in turns}
-    # Pinned ones do not take the room of who comes and goes beside them, and more pages for
-    # themselves not before its weights.
-    cut = [one for name, one in others.items() if not turns.get(name, True)]
-    reserves = [least[name].loading_bytes for name, is_able in turns.items() if is_able]
+    swapped = {name: name in able for name in others if name not in beside}
+    residents = {name: one for name, one in models.items() if name not in swapped}
+    # Pinned models leave what a swapped one needs. They get more pages for themselves only after
+    # its weights have theirs.
+    cut = [one for name, one in others.items() if not swapped.get(name, True)]
+    reserves = [least[name].loading_bytes for name, is_able in swapped.items() if is_able]
     reserves += [min(max(one.smallest_bytes, one.cut_bytes), free_bytes) for one in cut]
-    tokens = _fill(members, capacity_bytes, max(reserves, default=0), cut_any=bool(cut))
-    books = _Books(members, tokens, capacity_bytes)
+    tokens = _fill(residents, capacity_bytes, max(reserves, default=0), cut_any=bool(cut))
+    balance = _Balance(residents, tokens, capacity_bytes)
     return {
-        name: books.turn(one if turns[name] else None, is_only=len(turns) == 1)
-        if name in turns
-        else Share(tokens[name], books.room_bytes(name))
-        for name, one in contenders.items()
+        name: balance.swapped_share(one if swapped[name] else None, is_only=len(swapped) == 1)
+        if name in swapped
+        else Share(tokens[name], balance.available_bytes(name))
+        for name, one in models.items()
     }
 
 
-def peak_bytes(loose: Iterable[Need], pinned: Iterable[Need] = ()) -> int:
-    """Return what models take at most that are in memory together.
+def peak_bytes(loose: Iterable[ModelBytes], pinned: Iterable[ModelBytes] = ()) -> int:
+    """Return the most that co-resident models take.
 
     Pinned ones are loaded first, and once; each of the others while all the rest are there.
     """
@@ -120,7 +120,7 @@ def peak_bytes(loose: Iterable[Need], pinned: Iterable[Need] = ()) -> int:
     return max(first, both + max((one.load_bytes for one in every), default=0))
 
 
-def _most(able: Mapping[str, Need], free_bytes: int) -> list[str]:
+def _most(able: Mapping[str, ModelBytes], free_bytes: int) -> list[str]:
     """Return the most of `able` that fit, of equally many the smallest."""
     most: list[str] = []
     # With the buffers of one of them as the largest, the smallest are the most that fit.
@@ -137,7 +137,7 @@ def _most(able: Mapping[str, Need], free_bytes: int) -> list[str]:
 
 
 def _fill(
-    members: Mapping[str, Contender], capacity_bytes: int, reserve_bytes: int, *, cut_any: bool
+    residents: Mapping[str, SharingModel], capacity_bytes: int, reserve_bytes: int, *, cut_any: bool
 ) -> dict[str, int]:
     """Return the tokens of each.
 
@@ -145,23 +145,23 @@ def _fill(
     """
     limits = {
         name: one.usual_tokens if cut_any and one.pinned else one.most_tokens
-        for name, one in members.items()
+        for name, one in residents.items()
     }
 
     def at(level: int) -> dict[str, int]:
         return {
-            name: min(max(level, one.least_tokens), limits[name]) for name, one in members.items()
+            name: min(max(level, one.least_tokens), limits[name]) for name, one in residents.items()
         }
 
     def fits(tokens: Mapping[str, int]) -> bool:
-        needs = {name: one.need(tokens[name]) for name, one in members.items()}
-        kept = [needs[name] for name, one in members.items() if one.pinned]
-        loose = [needs[name] for name, one in members.items() if not one.pinned]
+        needs = {name: one.need(tokens[name]) for name, one in residents.items()}
+        kept = [needs[name] for name, one in residents.items() if one.pinned]
+        loose = [needs[name] for name, one in residents.items() if not one.pinned]
         whole = peak_bytes(loose, kept) <= capacity_bytes
         return whole and sum(one.resident_bytes for one in kept) + reserve_bytes <= capacity_bytes
 
     tokens = at(_highest(0, max(limits.values(), default=0), lambda level: fits(at(level))))
-    for name in sorted(members, key=lambda name: not members[name].pinned):
+    for name in sorted(residents, key=lambda name: not residents[name].pinned):
         with_one = {**tokens}
 
         def fits_with(own: int, name: str = name, with_one: dict[str, int] = with_one) -> bool:
@@ -185,39 +185,39 @@ def _highest(low: int, high: int, fits: Callable[[int], bool]) -> int:
     return low + steps * PAGE_TOKENS
 
 
-class _Books:
-    """What models that are in memory together leave to each other and to those that come."""
+class _Balance:
+    """What co-resident models leave to each other and to swapped ones."""
 
     def __init__(
-        self, members: Mapping[str, Contender], tokens: Mapping[str, int], capacity_bytes: int
+        self, residents: Mapping[str, SharingModel], tokens: Mapping[str, int], capacity_bytes: int
     ) -> None:
-        self._needs = {name: one.need(tokens[name]) for name, one in members.items()}
-        loose = (name for name, one in members.items() if not one.pinned)
+        self._needs = {name: one.need(tokens[name]) for name, one in residents.items()}
+        loose = (name for name, one in residents.items() if not one.pinned)
         self._loose_bytes = sorted(self._needs[name].resident_bytes for name in loose)
         taken = sum(one.resident_bytes for one in self._needs.values())
         self._free_bytes = capacity_bytes - taken
 
-    def room_bytes(self, name: str) -> int:
+    def available_bytes(self, name: str) -> int:
         return self._free_bytes + self._needs[name].resident_bytes
 
-    def turn(self, one: Contender | None, *, is_only: bool) -> Share:
-        """Return the share of who is loaded in place of others; None: its least do not fit.
+    def swapped_share(self, one: SharingModel | None, *, is_only: bool) -> Share:
+        """Return the share of a model that is swapped in; None: its least tokens do not fit.
 
-        is_only: nobody else comes and goes, so that it stays where nobody has to go for it.
+        is_only: no other model is swapped, so that it stays where none has to go for it.
         """
-        room = self._free_bytes
+        available = self._free_bytes
         for count, num_bytes in enumerate(self._loose_bytes, start=1):
-            room += num_bytes  # the smallest, so that it does not matter which of them go
-            if one is not None and one.need(one.least_tokens).loading_bytes <= room:
-                return Share(_widest(one, room), room, count, together=False)
-        tokens = None if one is None else _widest(one, room)
+            available += num_bytes  # the smallest, so that it does not matter which of them go
+            if one is not None and one.need(one.least_tokens).loading_bytes <= available:
+                return Share(_widest(one, available), available, count, co_resident=False)
+        tokens = None if one is None else _widest(one, available)
         count = len(self._loose_bytes)
-        return Share(tokens, room, count, together=is_only and not count)
+        return Share(tokens, available, count, co_resident=is_only and not count)
 
 
-def _widest(one: Contender, room_bytes: int) -> int:
+def _widest(one: SharingModel, available_bytes: int) -> int:
     return _highest(
         one.least_tokens,
         one.most_tokens,
-        lambda tokens: one.need(tokens).loading_bytes <= room_bytes,
+        lambda tokens: one.need(tokens).loading_bytes <= available_bytes,
     )

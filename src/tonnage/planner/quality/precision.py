@@ -1,6 +1,6 @@
 """Which format each matrix takes: what it may become, and the mix that loses least under a budget.
 
-A matrix only ever goes down a ladder of formats that loading can quantize to. Loss is that of
+A matrix only ever goes down to formats that loading can quantize to. Loss is that of
 `tonnage.planner.quality.estimate`, a sum over matrices, so the best mix under a byte budget follows
 from the convex hulls of its units (Everett 1963, generalized Lagrange multipliers).
 """
@@ -26,35 +26,35 @@ Formats = tuple[tuple[str, str], ...]
 
 # What loading can quantize to, from the most bits down; the second for columns that are no multiple
 # of 256, where no format below 4.5 bits exists.
-SUPER_LADDER = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
-PLAIN_LADDER = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "IQ4_NL")
-TARGETS = tuple(dict.fromkeys(SUPER_LADDER + PLAIN_LADDER))
+SUPER_FORMATS = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
+PLAIN_FORMATS = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "IQ4_NL")
+TARGETS = tuple(dict.fromkeys(SUPER_FORMATS + PLAIN_FORMATS))
 PRECISIONS = {"8bit": "Q8_0", "4bit": "Q4_1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class FormatCandidate:
     """A format that a matrix may take, and its bytes in the arena then."""
 
     format: str
     nbytes: int
 
 
-def ladder(cols: int) -> tuple[str, ...]:
+def lower_formats(cols: int) -> tuple[str, ...]:
     """Return the formats that rows of `cols` elements can be quantized to, most bits first."""
-    return SUPER_LADDER if cols % 256 == 0 else PLAIN_LADDER
+    return SUPER_FORMATS if cols % 256 == 0 else PLAIN_FORMATS
 
 
-def menus(spec: ModelSpec) -> dict[str, tuple[Rung, ...]]:
+def menus(spec: ModelSpec) -> dict[str, tuple[FormatCandidate, ...]]:
     """Return for every matrix what it may be: its own format first, then all smaller ones."""
     found = {}
     for name, entry in spec.weights.items():
         if len(entry.shape) != 2:
             continue
         rows, cols = entry.shape
-        own = Rung(entry.format.name, _nbytes(entry.format.name, rows, cols))
-        lower = (Rung(fmt, _nbytes(fmt, rows, cols)) for fmt in ladder(cols))
-        found[name] = (own, *(rung for rung in lower if rung.nbytes < own.nbytes))
+        own = FormatCandidate(entry.format.name, _nbytes(entry.format.name, rows, cols))
+        lower = (FormatCandidate(fmt, _nbytes(fmt, rows, cols)) for fmt in lower_formats(cols))
+        found[name] = (own, *(candidate for candidate in lower if candidate.nbytes < own.nbytes))
     return found
 
 
@@ -113,7 +113,7 @@ def _elems(fmt: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _UnitFormats:
     """What a unit may be: a format per matrix, their bytes, the loss that follows."""
 
     formats: tuple[tuple[str, str], ...]
@@ -127,9 +127,9 @@ def allocate(spec: ModelSpec, weight_budget_bytes: int) -> Formats | None:
     The budget is for the plan's item `weights`, which ends on a huge page. Matrices that keep their
     own format are left out, so () is the file as it stands. None: not even the smallest fit.
     """
-    hulls = [_hull(choices) for choices in _units(spec)]
-    room = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES - _other_bytes(spec)
-    picks = _descend(hulls, room)
+    hulls = [_hull(ways) for ways in _units(spec)]
+    limit_bytes = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES - _other_bytes(spec)
+    picks = _descend(hulls, limit_bytes)
     if picks is None:
         return None
     chosen = (pair for hull, pick in zip(hulls, picks, strict=True) for pair in hull[pick].formats)
@@ -145,12 +145,14 @@ def _other_bytes(spec: ModelSpec) -> int:
     return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
 
 
-def _units(spec: ModelSpec) -> Iterator[list[_Choice]]:
-    """Yield the choices of every unit: matrices that go down the ladder together."""
-    rungs = menus(spec)
+def _units(spec: ModelSpec) -> Iterator[list[_UnitFormats]]:
+    """Yield the ways of every unit: matrices that change format together."""
+    menu_of = menus(spec)
     for names in _unit_names(spec):
-        limits = sorted({rung.nbytes / _size(spec, n) for n in names for rung in rungs[n]})
-        yield [_choice(spec, rungs, names, limit) for limit in limits]
+        limits = sorted(
+            {candidate.nbytes / _size(spec, n) for n in names for candidate in menu_of[n]}
+        )
+        yield [_unit_formats(spec, menu_of, names, limit) for limit in limits]
 
 
 def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
@@ -165,37 +167,40 @@ def _size(spec: ModelSpec, name: str) -> int:
     return round_up(rows, PANEL_ROWS) * cols
 
 
-def _choice(
-    spec: ModelSpec, rungs: dict[str, tuple[Rung, ...]], names: tuple[str, ...], limit: float
-) -> _Choice:
+def _unit_formats(
+    spec: ModelSpec,
+    menu_of: dict[str, tuple[FormatCandidate, ...]],
+    names: tuple[str, ...],
+    limit: float,
+) -> _UnitFormats:
     """Return the unit with at most `limit` bytes an element, or each matrix's least above it."""
     picked = {}
     for name in names:
-        below = [r for r in rungs[name] if r.nbytes <= limit * _size(spec, name) * (1 + 1e-9)]
-        picked[name] = below[0] if below else rungs[name][-1]
-    formats = tuple((name, rung.format) for name, rung in picked.items())
+        below = [r for r in menu_of[name] if r.nbytes <= limit * _size(spec, name) * (1 + 1e-9)]
+        picked[name] = below[0] if below else menu_of[name][-1]
+    formats = tuple((name, candidate.format) for name, candidate in picked.items())
     loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
-    return _Choice(formats, sum(rung.nbytes for rung in picked.values()), loss)
+    return _UnitFormats(formats, sum(candidate.nbytes for candidate in picked.values()), loss)
 
 
-def _hull(choices: list[_Choice]) -> list[_Choice]:
+def _hull(ways: list[_UnitFormats]) -> list[_UnitFormats]:
     """Return the lower convex hull, most bytes first: each step down costs more loss per byte."""
-    hull: list[_Choice] = []
-    for choice in sorted(choices, key=lambda c: (-c.nbytes, c.loss)):
-        if hull and choice.nbytes == hull[-1].nbytes:
+    hull: list[_UnitFormats] = []
+    for way in sorted(ways, key=lambda c: (-c.nbytes, c.loss)):
+        if hull and way.nbytes == hull[-1].nbytes:
             continue
-        while len(hull) > 1 and _slope(hull[-1], choice) <= _slope(hull[-2], hull[-1]):
+        while len(hull) > 1 and _slope(hull[-1], way) <= _slope(hull[-2], hull[-1]):
             hull.pop()
-        hull.append(choice)
+        hull.append(way)
     return hull
 
 
-def _slope(upper: _Choice, lower: _Choice) -> float:
+def _slope(upper: _UnitFormats, lower: _UnitFormats) -> float:
     return (lower.loss - upper.loss) / (upper.nbytes - lower.nbytes)
 
 
-def _descend(hulls: list[list[_Choice]], room: int) -> list[int] | None:
-    """Return for every hull which choice it takes, or None when even the last ones exceed room."""
+def _descend(hulls: list[list[_UnitFormats]], limit_bytes: int) -> list[int] | None:
+    """Return the index that each hull takes, or None when even the last ones exceed the limit."""
     picks = [0] * len(hulls)
     total = sum(hull[0].nbytes for hull in hulls)
     steps = sorted(
@@ -204,17 +209,17 @@ def _descend(hulls: list[list[_Choice]], room: int) -> list[int] | None:
         for i in range(len(hull) - 1)
     )
     taken = 0
-    while total > room and taken < len(steps):
+    while total > limit_bytes and taken < len(steps):
         _, unit, i = steps[taken]
         total -= hulls[unit][i].nbytes - hulls[unit][i + 1].nbytes
         picks[unit] = i + 1
         taken += 1
-    if total > room:
+    if total > limit_bytes:
         return None
     # The last step may have freed more than was missing: take back what fits, the dearest first.
     for _, unit, i in reversed(steps[:taken]):
         back = hulls[unit][i].nbytes - hulls[unit][i + 1].nbytes
-        if picks[unit] == i + 1 and total + back <= room:
+        if picks[unit] == i + 1 and total + back <= limit_bytes:
             picks[unit] = i
             total += back
     return picks

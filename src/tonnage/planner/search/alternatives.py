@@ -8,14 +8,14 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.quality import PlanQuality
 from tonnage.core.units import format_bytes
-from tonnage.planner.search.candidate import Judge, Option, Speed
-from tonnage.planner.search.constraints import MIN_STEP_ROWS, Wishes
+from tonnage.planner.search.candidate import Candidate, Evaluator, Speed
+from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
 
-_SMALLER_WEIGHTS = 0.85  # about one rung of the ladder
+_SMALLER_WEIGHTS = 0.85  # about one format further down
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bounds:
     """What a plan must keep to: bytes of the process, mean divergence in nats."""
 
     num_bytes: int
@@ -23,7 +23,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class Alternative:
     """A plan that was not chosen. change: how it differs; reason: what speaks against it."""
 
     change: str
@@ -38,24 +38,24 @@ class Neighbour:
     threads: int
 
 
-def neighbours_of(
-    judge: Judge, chosen: Option, wishes: Wishes, limits: Limits
-) -> tuple[Neighbour, ...]:
-    """Return the neighbours of `chosen`, one for each change of something that was left open."""
+def alternatives_of(
+    evaluator: Evaluator, chosen: Candidate, constraints: Constraints, bounds: Bounds
+) -> tuple[Alternative, ...]:
+    """Return the alternatives of `chosen`, one for each change of something that was left open."""
     return tuple(
-        Neighbour(
+        Alternative(
             change=change,
-            reason=_reason(chosen, other, limits),
+            reason=_reason(chosen, other, bounds),
             total_bytes=other.total_bytes,
             forecast=other.forecast,
             quality=other.quality,
-            weights=weights_words(judge.plan(other.workload)),
+            weights=weights_words(evaluator.plan(other.workload)),
             context_tokens=other.workload.context_tokens,
             kv_format=other.workload.kv_format,
             max_batch_tokens=other.workload.max_rows,
             threads=other.workload.threads,
         )
-        for change, other in _changes(judge, chosen, wishes)
+        for change, other in _changes(evaluator, chosen, constraints)
     )
 
 
@@ -75,54 +75,56 @@ def weights_words(plan: Plan) -> str:
     return f"{weight_bits(plan):.2f} bits ({', '.join(names[:3])}{more})"
 
 
-def _changes(judge: Judge, chosen: Option, wishes: Wishes) -> Iterator[tuple[str, Option]]:
+def _changes(
+    evaluator: Evaluator, chosen: Candidate, constraints: Constraints
+) -> Iterator[tuple[str, Candidate]]:
     workload = chosen.workload
-    if wishes.weights_open:
+    if constraints.weights_open:
         if workload.formats:
-            yield "weights of the file", judge.option(workload, formats=())
+            yield "weights of the file", evaluator.candidate(workload, formats=())
         less = chosen.weight_bytes - int(_SMALLER_WEIGHTS * chosen.weight_bytes)
-        smaller = judge.fill(workload, chosen.total_bytes - less)
+        smaller = evaluator.fill(workload, chosen.total_bytes - less)
         if smaller is not None:
-            bits = weight_bits(judge.plan(smaller.workload))
+            bits = weight_bits(evaluator.plan(smaller.workload))
             yield f"weights of {bits:.2f} bits", smaller
-    if wishes.kv_format is None:
+    if constraints.kv_format is None:
         other = next(kv for kv in KV_FORMATS if kv != workload.kv_format)
-        yield f"KV pages in {other}", judge.option(workload, kv_format=other)
-    if wishes.context is None:
+        yield f"KV pages in {other}", evaluator.candidate(workload, kv_format=other)
+    if constraints.context is None:
         for context in (2 * workload.context_tokens, workload.context_tokens // 2):
-            if 2 <= context <= judge.spec.context_length:
-                option = judge.option(workload, context_tokens=context)
-                yield f"context of {context:,} tokens", option
-    if wishes.max_batch_tokens is None:
-        yield from _other_rows(judge, chosen)
-    if wishes.threads is None and chosen.forecast is not None:
+            if 2 <= context <= evaluator.spec.context_length:
+                candidate = evaluator.candidate(workload, context_tokens=context)
+                yield f"context of {context:,} tokens", candidate
+    if constraints.max_batch_tokens is None:
+        yield from _other_rows(evaluator, chosen)
+    if constraints.threads is None and chosen.forecast is not None:
         for threads in (workload.threads - 1, workload.threads + 1):
             if threads >= 1:
                 yield (
                     f"{threads} thread{'s' * (threads > 1)}",
-                    _with_threads(judge, chosen, threads),
+                    _with_threads(evaluator, chosen, threads),
                 )
 
 
-def _other_rows(judge: Judge, chosen: Option) -> Iterator[tuple[str, Option]]:
+def _other_rows(evaluator: Evaluator, chosen: Candidate) -> Iterator[tuple[str, Candidate]]:
     workload = chosen.workload
     least = max(MIN_STEP_ROWS, workload.max_logit_rows, workload.concurrency)
     for rows in (2 * workload.max_rows, workload.max_rows // 2):
         if least <= rows <= 512:
-            yield f"{rows} rows per step", judge.option(workload, max_rows=rows)
+            yield f"{rows} rows per step", evaluator.candidate(workload, max_rows=rows)
 
 
-def _with_threads(judge: Judge, chosen: Option, threads: int) -> Option:
-    return judge.option(replace(chosen.workload, threads=threads))
+def _with_threads(evaluator: Evaluator, chosen: Candidate, threads: int) -> Candidate:
+    return evaluator.candidate(replace(chosen.workload, threads=threads))
 
 
-def _reason(chosen: Option, other: Option, limits: Limits) -> str:
+def _reason(chosen: Candidate, other: Candidate, bounds: Bounds) -> str:
     """Return the first thing that speaks against `other`, in the order of the policy."""
     before, context = chosen.workload.context_tokens, other.workload.context_tokens
-    if other.total_bytes > limits.num_bytes:
-        return f"{format_bytes(other.total_bytes - limits.num_bytes)} over the budget"
-    if other.quality.mean_kld > limits.max_kld:
-        return f"beyond the bound of {limits.max_kld:g} nats"
+    if other.total_bytes > bounds.num_bytes:
+        return f"{format_bytes(other.total_bytes - bounds.num_bytes)} over the budget"
+    if other.quality.mean_kld > bounds.max_kld:
+        return f"beyond the bound of {bounds.max_kld:g} nats"
     if context == before and chosen.dominates(other):
         return "better in nothing"
     gained = chosen.quality.mean_kld - other.quality.mean_kld

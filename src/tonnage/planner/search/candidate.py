@@ -40,7 +40,7 @@ Predict = Callable[[Plan], Speed | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class Candidate:
     """A workload and what its plan comes to; forecast: None where nothing was measured.
 
     The plan itself is not kept: dozens of them would weigh megabytes of the process that is
@@ -57,7 +57,7 @@ class Option:
     def request_s(self) -> float:
         """Predicted seconds for 512 tokens of prompt and 128 of answer.
 
-        What is not known is replaced by a number that orders options alone: more threads, then
+        What is not known is replaced by a number that orders candidates alone: more threads, then
         more rows per step are taken to be faster.
         """
         if self.forecast is None:
@@ -66,7 +66,7 @@ class Option:
         unknown = self.forecast.prefill_tokens_per_s is None
         return seconds + (_ROW_ORDER_S / self.workload.max_rows if unknown else 0.0)
 
-    def dominates(self, other: "Option") -> bool:
+    def dominates(self, other: "Candidate") -> bool:
         """Whether it is no worse in bytes, speed and quality, and better in one of them."""
         mine = (self.total_bytes, self.request_s, self.quality.mean_kld)
         others = (other.total_bytes, other.request_s, other.quality.mean_kld)
@@ -80,15 +80,15 @@ def request_seconds(forecast: Speed) -> float:
     return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
 
 
-def front(options: Iterable[Option]) -> list[Option]:
+def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return those that none of the others dominates, in their order."""
-    every = list(options)
+    every = list(candidates)
     return [one for one in every if not any(other.dominates(one) for other in every)]
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Makes options of one model.
+class Evaluator:
+    """Makes candidates of one model.
 
     audits: of its weights. stated_formats: what the user stated about them.
     """
@@ -102,27 +102,32 @@ class Judge:
         """Return the plan of `workload`."""
         return make_plan(self.spec, workload)
 
-    def option(self, workload: Workload, **changes: Any) -> Option:
-        """Return the option of `workload` with `changes`."""
+    def candidate(self, workload: Workload, **changes: Any) -> Candidate:
+        """Return the candidate of `workload` with `changes`."""
         changed = replace(workload, **changes)
         plan = self.plan(changed)
         weights = sum(item.planned_bytes for item in plan.items if item.kind == "weight")
-        return Option(changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed))
+        return Candidate(
+            changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed)
+        )
 
-    def fill(self, workload: Workload, budget_bytes: int) -> Option | None:
-        """Return the option of the best weights that fit beside the rest of `workload`, or None."""
-        base = self.option(workload)
+    def fill(self, workload: Workload, budget_bytes: int) -> Candidate | None:
+        """Return the candidate of the best weights that fit beside what else `workload` takes.
+
+        None: not even the smallest fit.
+        """
+        base = self.candidate(workload)
         # What loading takes depends on the formats, too, so that it may need a second look; the
         # weights end on a huge page, so each look has at least one less.
-        room = budget_bytes - (base.total_bytes - base.weight_bytes)
+        weight_bytes = budget_bytes - (base.total_bytes - base.weight_bytes)
         while True:
-            formats = allocate(self.spec, room)
+            formats = allocate(self.spec, weight_bytes)
             if formats is None:
                 return None
-            found = self.option(workload, formats=formats)
+            found = self.candidate(workload, formats=formats)
             if found.total_bytes <= budget_bytes:
                 return found
-            room = found.weight_bytes - (found.total_bytes - budget_bytes)
+            weight_bytes = found.weight_bytes - (found.total_bytes - budget_bytes)
 
     def quality(self, workload: Workload) -> PlanQuality:
         """Return how far `workload` lies from the file as it stands."""

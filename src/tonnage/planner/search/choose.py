@@ -22,13 +22,20 @@ from tonnage.planner.layout.plan import Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import allocate, menus
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.candidate import Judge, Option, Predict, Speed, front, request_seconds
-from tonnage.planner.search.constraints import MIN_STEP_ROWS, Wishes, choose_workload
+from tonnage.planner.search.candidate import (
+    Candidate,
+    Evaluator,
+    Predict,
+    Speed,
+    pareto_front,
+    request_seconds,
+)
+from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints, choose_workload
 from tonnage.planner.search.page_pool import widened
 
 if TYPE_CHECKING:
-    from tonnage.planner.search.alternatives import Neighbour
-    from tonnage.planner.search.relaxations import Concession
+    from tonnage.planner.search.alternatives import Alternative
+    from tonnage.planner.search.relaxations import Relaxation
 
 SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
 USUAL_STEP_ROWS = (512, 256, 128)
@@ -39,16 +46,35 @@ MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f1
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked for one model on `machine`.
+
+    What `constraints` state is fixed, what they leave open is chosen. predict: the forecast of a
+    plan, or None. audits: of the same weights; they are part of the choice where the constraints
+    say so, and else only shown. resident_bytes, beside_bytes: what the process holds already, see
+    Workload.
+    """
+
+    spec: ModelSpec
+    machine: Machine
+    constraints: Constraints
+    predict: Predict
+    audits: Sequence[AuditResult] = ()
+    resident_bytes: int = 0
+    beside_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen of `wishes`; when nothing fits, what takes the fewest bytes of all.
+    """What was chosen within `constraints`; when nothing fits, what takes the fewest bytes of all.
 
     usual_context_tokens, usual_kv_format: what is reserved where it fits. quality: what was
     measured of it, if that was; its choice among other weights went by estimates. forecast: None
     where this machine was not measured. rejected: plans beside an accepted one, and why not.
-    concessions: what would make a refused one fit.
+    relaxations: what would make a refused one fit.
     """
 
-    wishes: Wishes
+    constraints: Constraints
     workload: Workload
     plan: Plan
     forecast: Speed | None
@@ -56,14 +82,14 @@ class Choice:
     usual_context_tokens: int
     usual_kv_format: KvFormat
     accepted: bool
-    rejected: "tuple[Neighbour, ...]" = ()
-    concessions: "tuple[Concession, ...]" = ()
+    rejected: "tuple[Alternative, ...]" = ()
+    relaxations: "tuple[Relaxation, ...]" = ()
 
 
 def require_fit(choice: Choice, budget: Budget) -> None:
     """Raise BudgetError when nothing fits.
 
-    Its sentence names every item, the largest of them, the shortfall and the concessions.
+    Its sentence names every item, the largest of them, the shortfall and the relaxations.
     """
     if choice.accepted:
         return
@@ -75,107 +101,80 @@ def require_fit(choice: Choice, budget: Budget) -> None:
         f"The process needs {format_bytes(plan.total_bytes)} ({lines}) and "
         f"{format_bytes(budget.num_bytes)} {budget.origin}, "
         f"{format_bytes(plan.total_bytes - budget.num_bytes)} short, {binding_item(plan).name} "
-        f"being the largest item; {way_out(choice.concessions)}."
+        f"being the largest item; {way_out(choice.relaxations)}."
     )
 
 
-def choose(
-    spec: ModelSpec,
-    machine: Machine,
-    wishes: Wishes,
-    budget: Budget,
-    predict: Predict,
-    audits: Sequence[AuditResult] = (),
-    *,
-    resident_bytes: int = 0,
-    beside_bytes: int = 0,
-    compare: bool = True,
-) -> Choice:
-    """Return the plan on the front of bytes, predicted speed and quality that the policy prefers.
+def choose(question: Question, budget: Budget, *, compare: bool = True) -> Choice:
+    """Return the plan on the Pareto front of bytes, predicted speed and quality that is preferred.
 
-    What `wishes` state is fixed, what they leave open is chosen. predict: the forecast of a plan,
-    or None. audits: of the same weights. resident_bytes, beside_bytes: what the process holds
-    already, see Workload. compare: whether to look at the neighbours.
-    Raises RequestError for a wish that model and kernels do not take.
+    compare: whether to look at alternatives. Raises RequestError for a constraint that model and
+    kernels do not take.
     """
-    search = _search(
-        spec, machine, wishes, budget.num_bytes, predict, audits, resident_bytes, beside_bytes
-    )
-    judge, max_kld = search.judge, search.max_kld
+    search = _search(question, budget.num_bytes)
     found = search.best()
-    if found is not None and wishes.share_pages:
-        found = widened(judge, found, budget.num_bytes)
+    if found is not None and question.constraints.share_pages:
+        found = widened(search.evaluator, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
-    plan = judge.plan(chosen.workload)
-    usual = (search.asked.context_tokens, search.asked.kv_format)
-    quality = known_quality(chosen.quality, audit_of(spec, chosen.workload, audits))
-    values = (wishes, chosen.workload, plan, chosen.forecast, quality, *usual)
+    choice = _choice(search, chosen, accepted=found is not None)
     # Both only where they are asked for: a run carries neither.
     if found is None:
-        from tonnage.planner.search.relaxations import concessions
+        from tonnage.planner.search.relaxations import relaxations
 
-        ways = concessions(judge, chosen, wishes, budget.num_bytes)
-        return Choice(*values, accepted=False, concessions=ways)
+        ways = relaxations(search.evaluator, chosen, question.constraints, budget.num_bytes)
+        return replace(choice, relaxations=ways)
     if not compare:
-        return Choice(*values, accepted=True)
-    from tonnage.planner.search.alternatives import Limits, neighbours_of
+        return choice
+    from tonnage.planner.search.alternatives import Bounds, alternatives_of
 
-    limits = Limits(budget.num_bytes, max_kld)
-    beside = neighbours_of(judge, found, wishes, limits)
-    return Choice(*values, accepted=True, rejected=beside)
-
-
-def smallest_plan(
-    spec: ModelSpec,
-    machine: Machine,
-    wishes: Wishes,
-    predict: Predict,
-    audits: Sequence[AuditResult] = (),
-    *,
-    resident_bytes: int = 0,
-) -> Plan:
-    """Return the plan of fewest bytes within the bound; arguments and errors as of `choose`."""
-    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
-    return search.judge.plan(search.smallest.workload)
+    bounds = Bounds(budget.num_bytes, search.max_kld)
+    beside = alternatives_of(search.evaluator, found, question.constraints, bounds)
+    return replace(choice, rejected=beside)
 
 
-def usual_workload(
-    spec: ModelSpec,
-    machine: Machine,
-    wishes: Wishes,
-    predict: Predict,
-    audits: Sequence[AuditResult] = (),
-    *,
-    resident_bytes: int = 0,
-) -> tuple[Workload, tuple[int, ...]]:
+def _choice(search: "_Search", chosen: Candidate, *, accepted: bool) -> Choice:
+    question = search.question
+    measured = audit_of(question.spec, chosen.workload, question.audits)
+    return Choice(
+        question.constraints,
+        chosen.workload,
+        search.evaluator.plan(chosen.workload),
+        chosen.forecast,
+        known_quality(chosen.quality, measured),
+        search.asked.context_tokens,
+        search.asked.kv_format,
+        accepted,
+    )
+
+
+def smallest_plan(question: Question) -> Plan:
+    """Return the plan of fewest bytes within the bound. Raises RequestError as `choose` does."""
+    search = _search(question, 0)
+    return search.evaluator.plan(search.smallest.workload)
+
+
+def usual_workload(question: Question) -> tuple[Workload, tuple[int, ...]]:
     """Return what is chosen where it fits, and the rows per step that cost no more than time.
 
-    The rows come most first. Arguments and errors as of `choose`.
+    The rows come most first. Raises RequestError as `choose` does.
     """
-    search = _search(spec, machine, wishes, 0, predict, audits, resident_bytes, 0)
+    search = _search(question, 0)
     return search.asked, search.row_tiers()[0]
 
 
-def _search(
-    spec: ModelSpec,
-    machine: Machine,
-    wishes: Wishes,
-    budget_bytes: int,
-    predict: Predict,
-    audits: Sequence[AuditResult],
-    resident_bytes: int,
-    beside_bytes: int,
-) -> "_Search":
+def _search(question: Question, budget_bytes: int) -> "_Search":
     """Return the search for what is open."""
-    asked = choose_workload(spec, machine, wishes, resident_bytes)
-    asked = replace(asked, beside_bytes=beside_bytes)
-    judge = Judge(spec, predict, audits, asked.formats)
+    constraints = question.constraints
+    asked = choose_workload(question.spec, question.machine, constraints, question.resident_bytes)
+    asked = replace(asked, beside_bytes=question.beside_bytes)
+    audits = question.audits if constraints.use_audits else ()
+    evaluator = Evaluator(question.spec, question.predict, audits, asked.formats)
     # What the user stated is not held against the bound.
-    max_kld = max(wishes.max_kld, judge.quality(asked).mean_kld)
-    kv_formats = _kv_formats(judge, wishes, asked, max_kld)
+    max_kld = max(constraints.max_kld, evaluator.quality(asked).mean_kld)
+    kv_formats = _kv_formats(evaluator, constraints, asked, max_kld)
     asked = replace(asked, kv_format=kv_formats[0])
-    asked = replace(asked, threads=_threads(judge, machine, wishes, asked))
-    return _Search(judge, wishes, asked, kv_formats, budget_bytes, max_kld)
+    asked = replace(asked, threads=_threads(evaluator, question, asked))
+    return _Search(question, evaluator, asked, kv_formats, budget_bytes, max_kld)
 
 
 def thread_counts(machine: Machine) -> tuple[int, ...]:
@@ -185,35 +184,36 @@ def thread_counts(machine: Machine) -> tuple[int, ...]:
 
 
 def _kv_formats(
-    judge: Judge, wishes: Wishes, asked: Workload, max_kld: float
+    evaluator: Evaluator, constraints: Constraints, asked: Workload, max_kld: float
 ) -> tuple[KvFormat, ...]:
     """Return the formats of pages that are open, the usual one first.
 
     That is int8 where it alone costs at most MAX_PAGES_KLD, all together stays within the bound,
     and fewer bytes are planned (short contexts take the same huge pages in either).
     """
-    if wishes.kv_format is not None:
+    if constraints.kv_format is not None:
         return (asked.kv_format,)
     plain, small = KV_FORMATS
-    alone = judge.quality(replace(asked, formats=(), kv_format=small))
+    alone = evaluator.quality(replace(asked, formats=(), kv_format=small))
     lossy = replace(asked, kv_format=small)
-    if alone.mean_kld > MAX_PAGES_KLD or judge.quality(lossy).mean_kld > max_kld:
+    if alone.mean_kld > MAX_PAGES_KLD or evaluator.quality(lossy).mean_kld > max_kld:
         return KV_FORMATS
-    saves = judge.plan(lossy).total_bytes < judge.plan(asked).total_bytes
+    saves = evaluator.plan(lossy).total_bytes < evaluator.plan(asked).total_bytes
     return (small, plain) if saves else KV_FORMATS
 
 
-def _threads(judge: Judge, machine: Machine, wishes: Wishes, asked: Workload) -> int:
+def _threads(evaluator: Evaluator, question: Question, asked: Workload) -> int:
     """Return the fewest threads within 2 % of the best forecast.
 
     Without one: those of the cores next to one memory node, since the arena is not spread.
     """
-    if wishes.threads is not None:
+    machine = question.machine
+    if question.constraints.threads is not None:
         return asked.threads
-    plan = judge.plan(asked)
+    plan = evaluator.plan(asked)
     seconds = {}
     for count in thread_counts(machine):
-        forecast = judge.predict(replace(plan, threads=count))
+        forecast = evaluator.predict(replace(plan, threads=count))
         if forecast is None:
             return min(asked.threads, machine.node_cores)
         seconds[count] = request_seconds(forecast)
@@ -225,15 +225,15 @@ def _threads(judge: Judge, machine: Machine, wishes: Wishes, asked: Workload) ->
 class _Search:
     """Goes through what is open, the preferred first."""
 
-    judge: Judge
-    wishes: Wishes
+    question: Question
+    evaluator: Evaluator
     asked: Workload
     kv_formats: tuple[KvFormat, ...]
     budget_bytes: int
     max_kld: float
 
-    def best(self) -> Option | None:
-        """Return the preferred option that fits, or None."""
+    def best(self) -> Candidate | None:
+        """Return the preferred candidate that fits, or None."""
         for number, context in enumerate(self._contexts()):
             # What is found by bisection may be a step and a huge page above the least there is.
             least = self.smallest.total_bytes - 2 * _BISECTION_BYTES if number == 1 else 0
@@ -241,80 +241,84 @@ class _Search:
                 return None
             for rows in self.row_tiers():
                 workload = replace(self.asked, context_tokens=context)
-                found = front(self._fitting(workload, rows))
+                found = pareto_front(self._fitting(workload, rows))
                 if found:
                     return min(found, key=_preference)
         return None
 
     @cached_property
-    def smallest(self) -> Option:
-        """The option of fewest bytes within the bound."""
+    def smallest(self) -> Candidate:
+        """The candidate of fewest bytes within the bound."""
         workload = replace(
             self.asked,
             context_tokens=self._contexts()[-1],
             max_rows=self.row_tiers()[-1][-1],
         )
-        options = [self.judge.option(workload, kv_format=kv) for kv in self.kv_formats]
-        allowed = [one for one in options if self._within_bound(one)] or options[:1]
-        if not self.wishes.weights_open:
+        candidates = [self.evaluator.candidate(workload, kv_format=kv) for kv in self.kv_formats]
+        allowed = [one for one in candidates if self._within_bound(one)] or candidates[:1]
+        if not self.question.constraints.weights_open:
             return min(allowed, key=lambda one: one.total_bytes)
         return min((self._least_weights(one) for one in allowed), key=lambda one: one.total_bytes)
 
-    def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Option]:
+    def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Candidate]:
         """Yield what fits within the bound; nothing else is tried once usual pages do."""
         for kv_format in self.kv_formats:
             stated = (
-                self.judge.option(workload, max_rows=count, kv_format=kv_format) for count in rows
+                self.evaluator.candidate(workload, max_rows=count, kv_format=kv_format)
+                for count in rows
             )
             fitting = [one for one in stated if self._allowed(one)]
             yield from fitting
             if fitting and kv_format == self.kv_formats[0]:
                 return
-        for kv_format in self.kv_formats if self.wishes.weights_open else ():
+        for kv_format in self.kv_formats if self.question.constraints.weights_open else ():
             least = replace(workload, max_rows=rows[-1], kv_format=kv_format)
-            filled = self.judge.fill(least, self.budget_bytes)
+            filled = self.evaluator.fill(least, self.budget_bytes)
             if filled is not None and self._allowed(filled):
                 yield filled
 
-    def _least_weights(self, option: Option) -> Option:
-        """Return `option` with the fewest bytes of weights within the bound, by bisection."""
-        spec, workload = self.judge.spec, option.workload
+    def _least_weights(self, candidate: Candidate) -> Candidate:
+        """Return `candidate` with the fewest bytes of weights within the bound, by bisection."""
+        spec, workload = self.evaluator.spec, candidate.workload
         low = sum(rungs[-1].nbytes for rungs in menus(spec).values())
-        high = option.weight_bytes
+        high = candidate.weight_bytes
         while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2
             formats = allocate(spec, middle)
             tried = None if formats is None else replace(workload, formats=formats)
-            if tried is not None and self.judge.quality(tried).mean_kld <= self.max_kld:
+            if tried is not None and self.evaluator.quality(tried).mean_kld <= self.max_kld:
                 workload, high = tried, middle
             else:
                 low = middle
-        return self.judge.option(workload)
+        return self.evaluator.candidate(workload)
 
-    def _allowed(self, option: Option) -> bool:
-        return option.total_bytes <= self.budget_bytes and self._within_bound(option)
+    def _allowed(self, candidate: Candidate) -> bool:
+        return candidate.total_bytes <= self.budget_bytes and self._within_bound(candidate)
 
-    def _within_bound(self, option: Option) -> bool:
-        return option.quality.mean_kld <= self.max_kld
+    def _within_bound(self, candidate: Candidate) -> bool:
+        return candidate.quality.mean_kld <= self.max_kld
 
     def _contexts(self) -> list[int]:
         contexts = [self.asked.context_tokens]
-        while self.wishes.context is None and contexts[-1] >= 2 * SHORTEST_CONTEXT_TOKENS:
+        while (
+            self.question.constraints.context is None
+            and contexts[-1] >= 2 * SHORTEST_CONTEXT_TOKENS
+        ):
             contexts.append(contexts[-1] // 2)
         return contexts
 
     def row_tiers(self) -> list[tuple[int, ...]]:
         """Return rows per step, tier after tier; a later one only where the ones before fail."""
         asked = self.asked.max_rows
-        if self.wishes.max_batch_tokens is not None or asked < MAX_STEP_ROWS:
+        if self.question.constraints.max_batch_tokens is not None or asked < MAX_STEP_ROWS:
             return [(asked,)]
         least = max(MIN_STEP_ROWS, self.asked.max_logit_rows, self.asked.concurrency)
         tiers = [tuple(n for n in tier if n >= least) for tier in (USUAL_STEP_ROWS, FEW_STEP_ROWS)]
         return [tier for tier in tiers if tier] or [(asked,)]
 
 
-def _preference(option: Option) -> tuple[float, bool, int, int]:
-    """Order options of one context: least loss, pages as they are, most rows, fewest bytes."""
-    workload = option.workload
+def _preference(candidate: Candidate) -> tuple[float, bool, int, int]:
+    """Order candidates of one context: least loss, pages as they are, most rows, fewest bytes."""
+    workload = candidate.workload
     lossy_kv = workload.kv_format != KV_FORMATS[0]
-    return (option.quality.mean_kld, lossy_kv, -workload.max_rows, option.total_bytes)
+    return (candidate.quality.mean_kld, lossy_kv, -workload.max_rows, candidate.total_bytes)

@@ -1,4 +1,4 @@
-"""What a user asked for, checked, with usual values for what he left open."""
+"""What a user asked for, checked, with usual values for what was left open."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,15 @@ MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Constraints:
     """What the user asked for; None leaves the choice to the planner.
 
     precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
     divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
-    this process may come to. with_forms: answers may be bound to a form. with_store: prefixes are
-    kept on disk. share_pages: sequences share what pages there are, at least a full context; else
-    each has one.
+    this process may come to. with_forms: completions may be bound to a form. with_store: prefixes
+    are kept on disk. share_pages: sequences share what pages there are, at least a full context;
+    else each has one. use_audits: what was measured of the model counts in the choice; else
+    estimates.
     """
 
     context: int | None = None
@@ -41,6 +42,7 @@ class Wishes:
     with_forms: bool = False
     share_pages: bool = False
     with_store: bool = False
+    use_audits: bool = False
 
     @property
     def weights_open(self) -> bool:
@@ -49,31 +51,31 @@ class Wishes:
 
 
 def choose_workload(
-    spec: ModelSpec, machine: Machine, wishes: Wishes, resident_bytes: int = 0
+    spec: ModelSpec, machine: Machine, constraints: Constraints, resident_bytes: int = 0
 ) -> Workload:
     """Return the workload of a process that holds `resident_bytes` already.
 
-    Raises RequestError for a wish outside what model and kernels take.
+    Raises RequestError for a value outside what model and kernels take.
     """
-    check_formats(spec, wishes.formats)
-    stated = {**dict(precision_formats(spec, wishes.precision)), **dict(wishes.formats)}
-    if not 1 <= wishes.concurrency <= MAX_CONCURRENCY:
+    check_formats(spec, constraints.formats)
+    stated = {**dict(precision_formats(spec, constraints.precision)), **dict(constraints.formats)}
+    if not 1 <= constraints.concurrency <= MAX_CONCURRENCY:
         raise RequestError(
-            f"{wishes.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
+            f"{constraints.concurrency} sequences were asked for; it takes 1 to {MAX_CONCURRENCY}."
         )
     return Workload(
-        context_tokens=_context(spec, wishes.context),
-        threads=_threads(machine, wishes.threads),
-        concurrency=wishes.concurrency,
-        max_rows=_rows(wishes.max_batch_tokens, wishes.max_logit_rows),
-        max_logit_rows=wishes.max_logit_rows,
+        context_tokens=_context(spec, constraints.context),
+        threads=_threads(machine, constraints.threads),
+        concurrency=constraints.concurrency,
+        max_rows=_rows(constraints.max_batch_tokens, constraints.max_logit_rows),
+        max_logit_rows=constraints.max_logit_rows,
         formats=tuple(sorted(stated.items())),
-        kv_format=_kv_format(wishes.kv_format),
+        kv_format=_kv_format(constraints.kv_format),
         resident_bytes=resident_bytes,
-        server_bytes=wishes.server_bytes,
-        with_forms=wishes.with_forms,
-        with_store=wishes.with_store,
-        shared_pages=0 if wishes.share_pages else None,
+        server_bytes=constraints.server_bytes,
+        with_forms=constraints.with_forms,
+        with_store=constraints.with_store,
+        shared_pages=0 if constraints.share_pages else None,
     )
 
 

@@ -6,24 +6,24 @@ from dataclasses import replace
 from tonnage.core.model_spec import ModelSpec
 from tonnage.planner.layout.place import HUGE_PAGE_BYTES, Cursor, KvNeed, place_kv
 from tonnage.planner.layout.plan import kv_need
-from tonnage.planner.search.candidate import Judge, Option
+from tonnage.planner.search.candidate import Candidate, Evaluator
 
 
-def widened(judge: Judge, option: Option, budget_bytes: int) -> Option:
-    """Return `option`, whose pages are shared, with as many more as fit the budget.
+def widened(evaluator: Evaluator, candidate: Candidate, budget_bytes: int) -> Candidate:
+    """Return `candidate`, whose pages are shared, with as many more as fit the budget.
 
     At most as many as a full context of every sequence takes.
     """
-    need = kv_need(option.workload)
+    need = kv_need(candidate.workload)
     most = (need.concurrency - 1) * need.sequence_pages(0)
-    allowed = _bytes(judge.spec, need) + budget_bytes - option.total_bytes
+    allowed = _bytes(evaluator.spec, need) + budget_bytes - candidate.total_bytes
     # Other items do not depend on the number of pages, and all of them begin on a huge page.
     pages = bisect_right(
         range(most + 1),
         allowed,
-        key=lambda count: _bytes(judge.spec, replace(need, shared_pages=count)),
+        key=lambda count: _bytes(evaluator.spec, replace(need, shared_pages=count)),
     )
-    return judge.option(option.workload, shared_pages=pages - 1)
+    return evaluator.candidate(candidate.workload, shared_pages=pages - 1)
 
 
 def _bytes(spec: ModelSpec, need: KvNeed) -> int:

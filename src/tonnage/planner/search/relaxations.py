@@ -9,14 +9,14 @@ from typing import Any
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.plan import KV_FORMATS, Item, Plan
 from tonnage.core.units import format_bytes
-from tonnage.planner.search.candidate import Judge, Option
-from tonnage.planner.search.constraints import MIN_STEP_ROWS, Wishes
+from tonnage.planner.search.candidate import Candidate, Evaluator
+from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
 
 NUM_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Concession:
+class Relaxation:
     """One change that alone makes a plan fit: `option` set to `value`, and the plan then.
 
     added_kld: mean divergence that it adds, in nats. slower: by what share a request of 512 tokens
@@ -31,21 +31,21 @@ class Concession:
     slower: float | None
 
 
-def concessions(
-    judge: Judge, refused: Option, wishes: Wishes, budget_bytes: int
-) -> tuple[Concession, ...]:
+def relaxations(
+    evaluator: Evaluator, refused: Candidate, constraints: Constraints, budget_bytes: int
+) -> tuple[Relaxation, ...]:
     """Return the at most three changes of `refused` that each make it fit, the cheapest first.
 
     Each is the least change of its kind: the largest context, the most sequences or rows, the
     weights of least loss; made anew with it, the plan fits.
     """
     found = []
-    for option, value, fitting in _fitting(judge, refused, wishes, budget_bytes):
+    for option, value, fitting in _fitting(evaluator, refused, constraints, budget_bytes):
         slower = None
         if fitting.forecast is not None and refused.forecast is not None:
             slower = fitting.request_s / refused.request_s - 1
         found.append(
-            Concession(
+            Relaxation(
                 option,
                 value,
                 fitting.total_bytes,
@@ -58,28 +58,32 @@ def concessions(
 
 
 def _fitting(
-    judge: Judge, refused: Option, wishes: Wishes, budget_bytes: int
-) -> Iterator[tuple[str, int | float | str, Option]]:
+    evaluator: Evaluator, refused: Candidate, constraints: Constraints, budget_bytes: int
+) -> Iterator[tuple[str, int | float | str, Candidate]]:
     """Yield (option of the command line, value, what fits with it)."""
     for option, field, values in _smaller(refused):
-        found = _largest(judge, refused, field, values, budget_bytes)
+        found = _largest(evaluator, refused, field, values, budget_bytes)
         if found is not None:
-            yield option, values[found], judge.option(refused.workload, **{field: values[found]})
-    if wishes.kv_format == KV_FORMATS[0]:
-        small = judge.option(refused.workload, kv_format=KV_FORMATS[-1])
+            yield (
+                option,
+                values[found],
+                evaluator.candidate(refused.workload, **{field: values[found]}),
+            )
+    if constraints.kv_format == KV_FORMATS[0]:
+        small = evaluator.candidate(refused.workload, kv_format=KV_FORMATS[-1])
         if small.total_bytes <= budget_bytes:
             yield "--kv", KV_FORMATS[-1], small
-    if wishes.weights_open:
+    if constraints.weights_open:
         own = refused.workload.kv_format
-        for kv_format in KV_FORMATS if wishes.kv_format is None else (own,):
+        for kv_format in KV_FORMATS if constraints.kv_format is None else (own,):
             workload = replace(refused.workload, kv_format=kv_format)
-            filled = judge.fill(workload, budget_bytes)
+            filled = evaluator.fill(workload, budget_bytes)
             if filled is not None:
                 yield "--quality", rounded_up(filled.quality.mean_kld), filled
                 break
 
 
-def _smaller(refused: Option) -> Iterator[tuple[str, str, Sequence[int]]]:
+def _smaller(refused: Candidate) -> Iterator[tuple[str, str, Sequence[int]]]:
     """Yield (option, field of Workload, values below the present one ascending)."""
     workload = refused.workload
     yield "--context", "context_tokens", range(PAGE_TOKENS, workload.context_tokens, PAGE_TOKENS)
@@ -89,13 +93,13 @@ def _smaller(refused: Option) -> Iterator[tuple[str, str, Sequence[int]]]:
 
 
 def _largest(
-    judge: Judge, refused: Option, field: str, values: Sequence[int], budget_bytes: int
+    evaluator: Evaluator, refused: Candidate, field: str, values: Sequence[int], budget_bytes: int
 ) -> int | None:
     """Return the index of the largest of `values` whose plan fits; bytes grow with it."""
 
     def total(value: int) -> int:
         changes: dict[str, Any] = {field: value}
-        return judge.plan(replace(refused.workload, **changes)).total_bytes
+        return evaluator.plan(replace(refused.workload, **changes)).total_bytes
 
     count = bisect_right(values, budget_bytes, key=total)
     return count - 1 if count else None
@@ -116,8 +120,8 @@ def binding_item(plan: Plan) -> Item:
     return max(plan.items, key=lambda item: item.planned_bytes)
 
 
-def way_out(ways: Sequence[Concession]) -> str:
-    """Return the concessions as half a sentence."""
+def way_out(ways: Sequence[Relaxation]) -> str:
+    """Return the relaxations as half a sentence."""
     if not ways:
         return (
             "no other --context, --concurrency, --max-batch-tokens, --kv or --quality alone fits, "
@@ -126,7 +130,7 @@ def way_out(ways: Sequence[Concession]) -> str:
     return "what fits is " + " or ".join(_words(way) for way in ways)
 
 
-def _words(way: Concession) -> str:
+def _words(way: Relaxation) -> str:
     costs = []
     if way.added_kld:
         costs.append(f"{way.added_kld:.2g} nats more from the file")
