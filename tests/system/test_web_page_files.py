@@ -15,7 +15,9 @@ from support.rates import made_up_rates
 from tonnage.engine.engine import Engine
 from tonnage.engine.expectation import Expectation
 from tonnage.machine.probe import read_machine
+from tonnage.server.observe.metric_names import OLD_NAMES
 
+STATES = ("free", "cached", "used")
 STATIC = Path(tonnage.__file__).parent / "server" / "static"
 
 
@@ -146,14 +148,21 @@ def test_metrics_tell_the_same_numbers(server):
     pairs = [line.rpartition(" ") for line in lines if line[0] != "#"]
     known = {name.replace('{model="tiny"}', ""): float(value) for name, _, value in pairs}
     assert known["tonnage_requests_waiting"] == 0
-    total = known["tonnage_pages_total"]
-    assert known["tonnage_pages_free"] + known["tonnage_pages_cached"] == total
+    by_state = {s: known[f'tonnage_kv_pages{{model="tiny",state="{s}"}}'] for s in STATES}
+    assert by_state["used"] == 0
+    assert sum(by_state.values()) == known["tonnage_kv_pages_capacity"]
     measured, expected = (
-        known["tonnage_decode_tokens_per_s"],
-        known["tonnage_forecast_tokens_per_s"],
+        known["tonnage_decode_tokens_per_second"],
+        known["tonnage_forecast_tokens_per_second"],
     )
-    assert known["tonnage_forecast_error"] == pytest.approx(measured / expected - 1, abs=1e-3)
-    assert known["tonnage_bandwidth_share"] > 0
+    assert known["tonnage_forecast_error_ratio"] == pytest.approx(measured / expected - 1, abs=1e-3)
+    assert known["tonnage_memory_bandwidth_ratio"] > 0
+    assert known['tonnage_memory_pressure_total{model="tiny",level="refuse"}'] == 0
+    for old, (new, labels) in OLD_NAMES.items():
+        inside = "".join(f',{name}="{value}"' for name, value in labels.items())
+        named = f'{new}{{model="tiny"{inside}}}' if inside else new
+        if old != "tonnage_pressure_total":
+            assert known[old] == known[named]
     assert known['tonnage_pressure_total{model="tiny",rung="refuse"}'] == 0
     assert known["tonnage_cached_prompt_tokens_total"] >= 0
 

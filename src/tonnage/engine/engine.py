@@ -11,6 +11,7 @@ from tonnage.backends.cpu.runtime import Runtime, Span
 from tonnage.core.errors import ContextLengthError, RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.page_counts import PageCounts
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import parse_bytes
@@ -63,8 +64,13 @@ class Engine:
         choice: Choice,
         serving: Serving,
         expectation: Expectation,
+        page_counts: PageCounts | None = None,
     ) -> None:
-        """Take what `load` built; start: how the process stood before."""
+        """Take what `load` built; start: how the process stood before.
+
+        page_counts: of the pages on disk, None where none are kept.
+        """
+        self.page_counts = page_counts
         self.plan = choice.plan
         self.choice = choice
         self.expectation = expectation
@@ -166,7 +172,8 @@ class Engine:
             start, budget_bytes=budget.num_bytes, store_bytes=anonymous_bytes() - before
         )
         served = build_serving(runtime, tokenizer, options.serving, store=store)
-        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation)
+        counts = None if store is None else store.store.counts
+        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation, counts)
 
     def generate(
         self,

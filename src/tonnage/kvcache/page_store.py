@@ -18,11 +18,11 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.page_counts import PageCounts
 
 HEADER_BYTES = 512
 IDENTITY_BYTES = 32
@@ -39,18 +39,6 @@ _TOKENS = struct.Struct(f"<{PAGE_TOKENS}I")
 _OLDER_PER_PAGE_NS = 10_000_000
 _ABANDONED_NS = 3600 * 10**9
 _KEEP_FREE_BYTES = 256 << 20
-
-
-@dataclass(slots=True)
-class PageCounts:
-    """What a store has done since it was opened; damaged files count as misses too."""
-
-    hits: int = 0
-    misses: int = 0
-    damaged: int = 0
-    written: int = 0
-    not_written: int = 0
-    evicted: int = 0
 
 
 class PageStore:

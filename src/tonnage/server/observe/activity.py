@@ -1,7 +1,7 @@
 """What the engine is doing, as the page and Prometheus are told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tonnage.engine.activity import Activity
@@ -91,25 +91,37 @@ def shown(activity: Activity) -> dict[str, Any]:
     }
 
 
-def gauges(activity: Activity, speed: Mapping[str, float | None]) -> dict[str, float]:
-    """Return what Prometheus is told; what is unknown now is left out."""
+def tell_activity(
+    samples: Samples, activity: Activity, speed: Mapping[str, float | None], model: str
+) -> None:
+    """Add what the engine is doing; what is unknown now is left out."""
     view = activity.view
-    known: dict[str, float] = {
-        "requests_waiting": view.num_waiting,
-        "requests_running": view.num_running,
-        "pages_total": view.num_total,
-        "pages_free": view.num_free,
-        "pages_cached": view.num_cached,
-        "pages_used": view.num_used,
-    }
-    known |= {name: value for name, value in speed.items() if value is not None}
+    samples.add("tonnage_requests_waiting", view.num_waiting, model=model)
+    samples.add("tonnage_requests_running", view.num_running, model=model)
+    for state, count in (
+        ("free", view.num_free), ("cached", view.num_cached), ("used", view.num_used),
+    ):  # fmt: skip
+        samples.add("tonnage_kv_pages", count, model=model, state=state)
+        samples.add(f"tonnage_pages_{state}", count, model=model)
+    for name in ("tonnage_kv_pages_capacity", "tonnage_pages_total"):
+        samples.add(name, view.num_total, model=model)
+    for names, value in _rates(speed):
+        for name in names:
+            samples.add(f"tonnage_{name}", value, model=model)
+    for level, count in view.rungs.items():
+        samples.add("tonnage_memory_pressure_total", count, model=model, level=level)
+        samples.add("tonnage_pressure_total", count, model=model, rung=level)
+
+
+def _rates(speed: Mapping[str, float | None]) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield ((name, old name), value) of what is known of the speed."""
     measured, expected = speed["decode_tokens_per_s"], speed["forecast_tokens_per_s"]
-    if measured is not None and expected:
-        known["forecast_error"] = measured / expected - 1
-    return known
-
-
-def tell_rungs(samples: Samples, activity: Activity, model: str) -> None:
-    """Add how often each rung of the pressure ladder was used since the model was loaded."""
-    for rung, count in activity.view.rungs.items():
-        samples.add("tonnage_pressure_total", "counter", count, model=model, rung=rung)
+    error = None if measured is None or not expected else measured / expected - 1
+    for name, old_name, value in (
+        ("decode_tokens_per_second", "decode_tokens_per_s", measured),
+        ("forecast_tokens_per_second", "forecast_tokens_per_s", expected),
+        ("memory_bandwidth_ratio", "bandwidth_share", speed["bandwidth_share"]),
+        ("forecast_error_ratio", "forecast_error", error),
+    ):
+        if value is not None:
+            yield (name, old_name), value

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tonnage.core.ledger import Ledger
+from tonnage.core.page_counts import PageCounts
+from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -15,32 +17,38 @@ _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 class Samples:
-    """Samples by metric: all of one name stand together, behind its type, as the format wants."""
+    """Samples by metric: all of one name stand together behind its meaning and its type."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._kinds: dict[str, str] = {}
         self._lines: dict[str, list[str]] = {}
 
-    def add(
-        self, name: str, kind: str, value: float, /, *, suffix: str = "", **labels: str
-    ) -> None:
-        """Take a sample of `name`, which is a counter, gauge or histogram; suffix: of its series.
+    def add(self, name: str, value: float, /, *, suffix: str = "", **labels: str) -> None:
+        """Take a sample of `name`, one of METRICS or OLD_NAMES; suffix: of a histogram's series.
 
         Labels that are empty are left out.
         """
         told = [f'{key}="{one.translate(_ESCAPED)}"' for key, one in labels.items() if one]
         shown = f"{{{','.join(told)}}}" if told else ""
         number = f"{value}" if isinstance(value, int) else f"{value:.6g}"
-        self._kinds[name] = kind
         self._lines.setdefault(name, []).append(f"{name}{suffix}{shown} {number}")
 
     def text(self) -> str:
         """Return all of them."""
         lines: list[str] = []
         for name, samples in self._lines.items():
-            lines += [f"# TYPE {name} {self._kinds[name]}", *samples]
+            lines += [f"# HELP {name} {_help(name)}", f"# TYPE {name} {_kind(name)}", *samples]
         return "\n".join([*lines, ""])
+
+
+def _help(name: str) -> str:
+    if name in OLD_NAMES:
+        return f"Goes with the next version; use {OLD_NAMES[name][0]}."
+    return METRICS[name].help
+
+
+def _kind(name: str) -> str:
+    return METRICS[OLD_NAMES[name][0] if name in OLD_NAMES else name].kind
 
 
 class Histogram:
@@ -62,9 +70,9 @@ class Histogram:
         total = 0
         for bound, count in zip((*_BUCKETS_S, "+Inf"), self.counts, strict=True):
             total += count
-            samples.add(name, "histogram", total, suffix="_bucket", model=model, le=f"{bound}")
-        samples.add(name, "histogram", self.sum_s, suffix="_sum", model=model)
-        samples.add(name, "histogram", total, suffix="_count", model=model)
+            samples.add(name, total, suffix="_bucket", model=model, le=f"{bound}")
+        samples.add(name, self.sum_s, suffix="_sum", model=model)
+        samples.add(name, total, suffix="_count", model=model)
 
 
 class Requests:
@@ -82,7 +90,7 @@ class Requests:
         """Add the samples."""
         for (path, status), count in sorted(self._counts.items()):
             name = "tonnage_requests_total"
-            samples.add(name, "counter", count, path=path, status=f"{status}")
+            samples.add(name, count, path=path, status=f"{status}")
 
 
 class Metrics:
@@ -118,8 +126,8 @@ class Metrics:
             "embedded_tokens": self.embedded_tokens,
         }
         for name, value in counters.items():
-            samples.add(f"tonnage_{name}_total", "counter", value, model=model)
-        samples.add("tonnage_requests_in_progress", "gauge", self.in_progress, model=model)
+            samples.add(f"tonnage_{name}_total", value, model=model)
+        samples.add("tonnage_requests_in_progress", self.in_progress, model=model)
         for name, histogram in (
             ("time_to_first_token", self.first_token),
             ("time_per_output_token", self.per_token),
@@ -128,16 +136,31 @@ class Metrics:
             histogram.tell(samples, f"tonnage_{name}_seconds", model)
 
 
+def tell_page_store(samples: Samples, counts: PageCounts | None, model: str) -> None:
+    """Add what the pages on disk were asked; nothing for a model that keeps none there."""
+    if counts is None:
+        return
+    for name, value in (
+        ("hits", counts.hits),
+        ("misses", counts.misses),
+        ("damaged_pages", counts.damaged),
+        ("written_pages", counts.written),
+        ("unwritten_pages", counts.not_written),
+        ("evicted_pages", counts.evicted),
+    ):
+        samples.add(f"tonnage_page_store_{name}_total", value, model=model)
+
+
 def tell_memory(samples: Samples, ledger: Ledger) -> None:
     """Add every item of the ledger, and the whole process."""
     for which in ("planned", "now", "peak"):
         for item in ledger.items:
             samples.add(
-                f"tonnage_memory_{which}_bytes", "gauge", getattr(item, f"{which}_bytes"),
+                f"tonnage_memory_{which}_bytes", getattr(item, f"{which}_bytes"),
                 item=item.name, kind=item.kind, model=item.model,
             )  # fmt: skip
     for name, value in _whole(ledger):
-        samples.add(f"tonnage_process_{name}_bytes", "gauge", value)
+        samples.add(f"tonnage_process_{name}_bytes", value)
 
 
 def _whole(ledger: Ledger) -> Iterator[tuple[str, int]]:

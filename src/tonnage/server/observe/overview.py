@@ -1,5 +1,6 @@
 """What the server tells of itself, models, health, metrics, memory; and loading by call."""
 
+from dataclasses import asdict
 from typing import Any
 
 from tonnage.server.http.decoding import decode
@@ -8,8 +9,8 @@ from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.served_model import ServedModel
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant
-from tonnage.server.observe.activity import gauges, shown, tell_rungs
-from tonnage.server.observe.metrics import KIND, Samples, tell_memory
+from tonnage.server.observe.activity import shown, tell_activity
+from tonnage.server.observe.metrics import KIND, Samples, tell_memory, tell_page_store
 from tonnage.server.openai.schema import ModelRequest
 
 STATES = ("unloaded", "loading", "loaded", "unloading")
@@ -64,29 +65,28 @@ async def metrics(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: byt
     """Tell counters and bytes to Prometheus."""
     samples = Samples()
     pool.requests.tell(samples)
-    samples.add("tonnage_connections", "gauge", pool.num_connections())
+    samples.add("tonnage_connections", pool.num_connections())
     with pool.looking() as services:
         for model in pool.models:
             _tell_model(samples, pool, model)
         for name, service in services.items():
             activity = await service.onlooker.look()
-            for gauge, value in gauges(activity, service.onlooker.speed(activity)).items():
-                samples.add(f"tonnage_{gauge}", "gauge", value, model=name)
-            tell_rungs(samples, activity, name)
+            tell_activity(samples, activity, service.onlooker.speed(activity), name)
+            tell_page_store(samples, service.engine.page_counts, name)
         tell_memory(samples, await pool.ledger())
     await exchange.whole(samples.text().encode(), KIND)
 
 
 def _tell_model(samples: Samples, pool: ModelPool, model: ServedModel) -> None:
     model.metrics.tell(samples, model.name)
-    samples.add("tonnage_context_tokens", "gauge", model.context_tokens, model=model.name)
+    samples.add("tonnage_context_tokens", model.context_tokens, model=model.name)
     size = model.size.resident_bytes
-    samples.add("tonnage_model_planned_bytes", "gauge", size, model=model.name)
+    samples.add("tonnage_model_planned_bytes", size, model=model.name)
     waiting = pool.residency.waiting(model.name)
-    samples.add("tonnage_model_requests_waiting", "gauge", waiting, model=model.name)
+    samples.add("tonnage_model_requests_waiting", waiting, model=model.name)
     for state in STATES:
         is_so = int(pool.state(model) == state)
-        samples.add("tonnage_model_state", "gauge", is_so, model=model.name, state=state)
+        samples.add("tonnage_model_state", is_so, model=model.name, state=state)
 
 
 async def memory(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
@@ -111,7 +111,9 @@ async def _going_on(service: Service | None) -> dict[str, Any]:
     if service is None:
         return {}
     activity = await service.onlooker.look()
-    return {"speed": service.onlooker.speed(activity), **shown(activity)}
+    counts = service.engine.page_counts
+    stored = {} if counts is None else {"page_store": asdict(counts)}
+    return {"speed": service.onlooker.speed(activity), **shown(activity), **stored}
 
 
 def _in_brief(pool: ModelPool, model: ServedModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-// The live memory view: budget, items, pages, prefix tree, speed over time, what the pressure ladder did.
+// The live memory view: budget, items, pages, prefix tree, speed over time, what was given up under memory pressure.
 import { html, useEffect, useState } from "/static/vendor/htm-preact.js";
 import { getJson } from "./api.js";
 import { bytes, nameOf, number, percent, seconds } from "./format.js";
@@ -54,13 +54,20 @@ function useMemory(apiKey, model, onModels) {
   return [state, history, problem];
 }
 
-function Ladder({ events }) {
+function Pressure({ events }) {
   if (!events.length) return html`<p class="empty">Memory was never short.</p>`;
   return html`<ol class="ladder" reversed>
     ${[...events].reverse().map(
       (event) => html`<li><span class="when">${seconds(event.age_s)} ago</span> ${event.text}</li>`,
     )}
   </ol>`;
+}
+
+function PageStore({ counts }) {
+  return html`<p class="figures">
+    <b>${number(counts.hits)}</b> found, <b>${number(counts.misses)}</b> not found (${number(counts.damaged)} of them damaged),
+    ${` ${number(counts.written)} written, ${number(counts.evicted)} evicted`}
+  </p>`;
 }
 
 function Items({ state }) {
@@ -103,8 +110,9 @@ export function Memory({ apiKey, model, onModels }) {
         <//>
         ${state.pages?.total > 0 && html`<${Panel} title="Pages"><${Pages} pages=${state.pages} /><//>`}
         ${state.prefix && html`<${Panel} title="Shared prefixes"><${PrefixTree} prefix=${state.prefix} /><//>`}
+        ${state.page_store && html`<${Panel} title="Pages on disk"><${PageStore} counts=${state.page_store} /><//>`}
         <${Panel} title="Items"><${Items} state=${state} /><//>
-        ${state.ladder && html`<${Panel} title="When memory ran short"><${Ladder} events=${state.ladder} /><//>`}
+        ${state.ladder && html`<${Panel} title="When memory ran short"><${Pressure} events=${state.ladder} /><//>`}
       `}
     </section>
   `;
