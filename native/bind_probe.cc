@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "probe.h"
+#include "tonnage/isa.h"
 
 namespace nb = nanobind;
 
@@ -29,19 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-const tonnage::ProbeKernels& kernels_of(const std::string& isa) {
-  if (isa == "scalar") return tonnage::scalar::probe_kernels;
-#if defined(TONNAGE_WITH_avx2)
-  if (isa == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return tonnage::avx2::probe_kernels;
-#endif
-#if defined(TONNAGE_WITH_avx512)
-  if (isa == "avx512" && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
-    return tonnage::avx512::probe_kernels;
-#endif
-  throw std::invalid_argument("the instruction set '" + isa + "' is unknown or not one this CPU has");
 }
 
 // Anonymous memory in huge pages where the kernel gives them; unmapped at the end of its scope.
@@ -130,7 +117,7 @@ void check(unsigned num_threads, double seconds) {
 std::atomic<uint64_t> sink;
 
 std::vector<double> probe_read(const std::string& isa, unsigned num_threads, size_t num_bytes, double seconds) {
-  const auto& kernels = kernels_of(isa);
+  const auto& kernels = tonnage::require_isa(isa).probes;
   check(num_threads, seconds);
   constexpr size_t kPage = 4096;
   const size_t slice = num_bytes / num_threads / kPage * kPage;
@@ -161,12 +148,12 @@ std::vector<double> probe_peak(tonnage::Burn burn, uint64_t ops_per_round, unsig
 }
 
 std::vector<double> probe_int8(const std::string& isa, unsigned num_threads, double seconds) {
-  const auto& kernels = kernels_of(isa);
+  const auto& kernels = tonnage::require_isa(isa).probes;
   return probe_peak(kernels.burn_int8, kernels.int8_ops_per_round, num_threads, seconds);
 }
 
 std::vector<double> probe_f32(const std::string& isa, unsigned num_threads, double seconds) {
-  const auto& kernels = kernels_of(isa);
+  const auto& kernels = tonnage::require_isa(isa).probes;
   return probe_peak(kernels.burn_f32, kernels.f32_ops_per_round, num_threads, seconds);
 }
 

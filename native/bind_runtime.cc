@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "tonnage/isa.h"
 #include "tonnage/program.h"
 #include "tonnage/requantize.h"
 
@@ -286,7 +287,7 @@ void load_matrix(Executor& executor, const Program& program, int fd, int64_t fil
 int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
   const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
   if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
-  return kPanelRows * source_row_bytes(from, cols) + Requantizer(scalar::kKernels, from, to, cols).nbytes();
+  return kPanelRows * source_row_bytes(from, cols) + Requantizer(instruction_sets().front().kernels, from, to, cols).nbytes();
 }
 
 void bind_program(nb::module_& m) {
@@ -342,8 +343,6 @@ void bind_executor(nb::module_& m) {
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
   m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
         "Bytes that each thread holds while it loads rows of so many columns.");
-  m.def("best_isa", &best_isa, "The best instruction set of this CPU that kernels are built for.");
-  m.def("has_isa", &has_isa, nb::arg("isa"));
 }
 
 }  // namespace

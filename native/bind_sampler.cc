@@ -9,6 +9,7 @@
 
 #include <set>
 
+#include "tonnage/isa.h"
 #include "tonnage/program.h"
 #include "tonnage/sampler.h"
 
@@ -71,7 +72,7 @@ void bind_sampler(nb::module_& m) {
       .def_ro("top", &Sampled::top);
   nb::class_<Sampler>(m, "Sampler")
       .def("__init__", [](Sampler* s, int32_t vocab_size, SamplingParams params, const std::string& isa) {
-        new (s) Sampler(vocab_size, std::move(params), kernels_of(isa.empty() ? best_isa() : isa));
+        new (s) Sampler(vocab_size, std::move(params), (isa.empty() ? best_isa(cpu_features()) : require_isa(isa)).kernels);
       }, nb::arg("vocab_size"), nb::arg("params"), nb::arg("isa") = "", "isa: the best of this CPU unless said.")
       .def("observe", &Sampler::observe, nb::arg("token"))
       .def(

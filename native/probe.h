@@ -1,4 +1,4 @@
-// Faces of the measuring kernels, which probe.cc defines once per instruction set.
+// The measuring kernels, which kernels/probe.cc defines once per instruction set.
 #pragma once
 
 #include <cstddef>
@@ -20,15 +20,5 @@ struct ProbeKernels {
   uint64_t int8_ops_per_round;  // one multiply-accumulate is two operations
   uint64_t f32_ops_per_round;
 };
-
-namespace scalar {
-extern const ProbeKernels probe_kernels;
-}
-namespace avx2 {
-extern const ProbeKernels probe_kernels;
-}
-namespace avx512 {
-extern const ProbeKernels probe_kernels;
-}
 
 }  // namespace tonnage

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <new>
 
+#include "tonnage/isa.h"
 #include "tonnage/narrow.h"
 
 namespace tonnage {
@@ -14,24 +15,6 @@ namespace tonnage {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
-
-const Kernels* find_kernels(const std::string& isa) {
-  if (isa == "scalar") return &scalar::kKernels;
-#if defined(TONNAGE_WITH_avx2)
-  if (isa == "avx2") return &avx2::kKernels;
-#endif
-#if defined(TONNAGE_WITH_avx512)
-  if (isa == "avx512") return &avx512::kKernels;
-#endif
-  return nullptr;
-}
-
-const Kernels* require_kernels(const std::string& isa) {
-  const Kernels* kernels = find_kernels(isa);
-  if (!kernels) throw InputError("no kernels are built for the instruction set '" + isa + "'");
-  if (!has_isa(isa)) throw InputError("this CPU lacks the instruction set '" + isa + "'");
-  return kernels;
-}
 
 }  // namespace
 
@@ -57,30 +40,6 @@ uint8_t* Arena::at(int64_t offset, int64_t num_bytes) const {
   return base_ + offset;
 }
 
-bool has_isa(const std::string& isa) {
-  if (!find_kernels(isa)) return false;
-  if (isa == "scalar") return true;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool v2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
-                  __builtin_cpu_supports("f16c");
-  if (isa == "avx2") return v2;
-  if (isa == "avx512")
-    return v2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
-#endif
-  return false;
-}
-
-std::string best_isa() {
-  for (const char* isa : {"avx512", "avx2"})
-    if (has_isa(isa)) return isa;
-  return "scalar";
-}
-
-const Kernels& kernels_of(const std::string& isa) { return *require_kernels(isa); }
-
 namespace {
 
 [[noreturn]] void reject(const std::string& what, int64_t value, int64_t limit) {
@@ -101,7 +60,7 @@ int require_threads(int threads) {
 }  // namespace
 
 Executor::Executor(const std::string& isa, int threads)
-    : kernels_(require_kernels(isa)),
+    : kernels_(&require_isa(isa).kernels),
       pool_(require_threads(threads)),
       scratch_(static_cast<size_t>(threads) * kWorkerScratchBytes + 64) {}
 

@@ -5,7 +5,7 @@
 
 namespace tonnage::TONNAGE_ISA {
 
-#if defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx512)
 
 // Lane i of the result is the sixteen lanes of v[i], joined by `join`, which must not round, as the order differs
 // from that of other instruction sets. Each level joins halves of two vectors; the lanes end bit-reversed.

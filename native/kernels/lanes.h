@@ -5,7 +5,7 @@
 
 namespace tonnage::TONNAGE_ISA {
 
-#if defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx512)
 
 // x where a < b, else y.
 inline F32 select_less(F32 a, F32 b, F32 x, F32 y) {
@@ -14,7 +14,7 @@ inline F32 select_less(F32 a, F32 b, F32 x, F32 y) {
 // Lane r holds bytes 4r to 4r + 3.
 inline I32 words(U8 a) { return a; }
 
-#elif defined(TONNAGE_ISA_avx2)
+#elif defined(TONNAGE_VECTORS_avx2)
 
 inline F32 select_less(F32 a, F32 b, F32 x, F32 y) {
   return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),

@@ -1,7 +1,7 @@
 // What this machine can do at best: bytes read per second, and multiply-adds per second in registers.
 #include "probe.h"
 
-#if defined(TONNAGE_ISA_avx2) || defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx2) || defined(TONNAGE_VECTORS_avx512)
 #include <immintrin.h>
 #endif
 #include <cstring>
@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kStreams = 4;
 constexpr size_t kLine = 64;
 
-#if defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx512)
 
 // Independent chains hide the latency of a multiply-add (4 to 5 cycles, 2 started per cycle).
 constexpr size_t kChains = 14;
@@ -42,7 +42,7 @@ struct F32 {
   static Acc step(Acc acc, Acc a, Acc b) { return _mm512_fmadd_ps(a, b, acc); }
 };
 
-#elif defined(TONNAGE_ISA_avx2)
+#elif defined(TONNAGE_VECTORS_avx2)
 
 constexpr size_t kChains = 10;  // what 16 registers hold beside the operands
 
@@ -93,7 +93,7 @@ inline Line fold(Line sum, const uint8_t* p) {
 
 #endif
 
-#if defined(TONNAGE_ISA_avx512) || defined(TONNAGE_ISA_avx2)
+#if defined(TONNAGE_VECTORS_avx512) || defined(TONNAGE_VECTORS_avx2)
 
 // Constant indices let the compiler keep each chain in its own register.
 template <typename Kind, size_t... I>
@@ -184,7 +184,7 @@ uint64_t read_stream(const uint8_t* data, size_t bytes) {
 
 }  // namespace
 
-extern const ProbeKernels probe_kernels;
-const ProbeKernels probe_kernels{read_stream, burn_int8, burn_f32, kInt8Ops, kF32Ops};
+extern const ProbeKernels kProbeKernels;
+const ProbeKernels kProbeKernels{read_stream, burn_int8, burn_f32, kInt8Ops, kF32Ops};
 
 }  // namespace tonnage::TONNAGE_ISA

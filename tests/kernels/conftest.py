@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tonnage._native import Executor, has_isa
-from tonnage.core.machine import ISAS
+from tonnage.machine.isa import ISAS
 
 Team = Callable[[int], Executor]
 

@@ -22,7 +22,7 @@ from tonnage._native import (
     probe_read,
     scan_strings,
 )
-from tonnage.core.machine import ISAS
+from tonnage.machine.isa import ISAS
 
 
 def resident_bytes() -> int:

@@ -31,10 +31,10 @@ from support.checkpoints import (
 )
 from support.driver import chunked_logits, open_runtime
 from tonnage._native import has_isa
-from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
+from tonnage.machine.isa import ISAS
 from tonnage.models.registry import spec_from_gguf
 
 STORED = Path(__file__).parents[1] / "golden" / "logit_hashes.json"

@@ -18,10 +18,10 @@ from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from tonnage._native import best_isa, has_isa
 from tonnage.backends.cpu.runtime import PooledRows, Runtime, Span
-from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
+from tonnage.machine.isa import ISAS
 from tonnage.models.registry import spec_from_gguf
 
 KINDS = (

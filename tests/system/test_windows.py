@@ -15,8 +15,8 @@ from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from support.page_tables import BEHIND
 from tonnage._native import InputError, best_isa, has_isa
 from tonnage.backends.cpu.runtime import Runtime, Span
-from tonnage.core.machine import ISAS
 from tonnage.core.model_spec import ModelSpec
+from tonnage.machine.isa import ISAS
 from tonnage.models.registry import spec_from_gguf
 
 NUM_TOKENS = 420

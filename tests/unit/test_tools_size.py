@@ -91,4 +91,4 @@ def test_this_repository_and_that_its_functions_are_seen(
     assert main([str(ROOT)]) == 0
     assert "functions: " in capsys.readouterr().out
     names = {name for name, _, _ in cpp_functions((ROOT / "native/program.cc").read_text())}
-    assert {"find_kernels", "has_isa", "best_isa", "check_step", "run", "at"} <= names
+    assert {"reject", "check_span", "check_step", "run", "share", "at"} <= names

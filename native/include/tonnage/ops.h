@@ -248,8 +248,4 @@ struct Kernels {
   double (*block_weight)(const float* logits, int64_t n, float peak, float temperature);
 };
 
-namespace scalar { extern const Kernels kKernels; }
-namespace avx2 { extern const Kernels kKernels; }
-namespace avx512 { extern const Kernels kKernels; }
-
 }  // namespace tonnage

@@ -70,7 +70,8 @@ struct SpanInput {
 
 class Executor {
  public:
-  // isa: scalar, avx2 or avx512; threads: 1 to kMaxThreads. Throws InputError when this CPU lacks the isa.
+  // isa: a name of native/isa.table; threads: 1 to kMaxThreads. Throws InputError when it is not built or this
+  // CPU lacks it.
   Executor(const std::string& isa, int threads);
 
   const Kernels& kernels() const { return *kernels_; }
@@ -105,12 +106,5 @@ class Executor {
   bool timed_ = false;
   std::vector<int64_t> op_ns_;
 };
-
-// The best of scalar, avx2 and avx512 on this CPU.
-std::string best_isa();
-// Returns the kernels of scalar, avx2 or avx512. Throws InputError when they are not built or this CPU lacks it.
-const Kernels& kernels_of(const std::string& isa);
-// Whether kernels for it are built and this CPU can run them.
-bool has_isa(const std::string& isa);
 
 }  // namespace tonnage

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(TONNAGE_ISA_avx512) || defined(TONNAGE_ISA_avx2)
+#if defined(TONNAGE_VECTORS_avx512) || defined(TONNAGE_VECTORS_avx2)
 #include <immintrin.h>
 #endif
 
@@ -16,7 +16,7 @@
 
 namespace tonnage::TONNAGE_ISA {
 
-#if defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx512)
 
 constexpr bool kManyRegisters = true;
 using F32 = __m512;
@@ -107,7 +107,7 @@ inline I32 dot4(I32 acc, U8 u, I32 s) { return _mm512_dpbusd_epi32(acc, u, s); }
 // The same for signed bytes of -64 to 64, which is quicker where products saturate at 16 bits.
 inline I32 dot4_small(I32 acc, U8 u, I32 s) { return dot4(acc, u, s); }
 
-#elif defined(TONNAGE_ISA_avx2)
+#elif defined(TONNAGE_VECTORS_avx2)
 
 constexpr bool kManyRegisters = false;
 struct F32 { __m256 lo, hi; };
@@ -371,9 +371,9 @@ inline F32 exp(F32 x) {
   p = fma(p, r, set(1.0f));
   const F32 scale = bits_to_f32(shift_left(add(n, set(int32_t{127})), 23));
   const F32 y = mul(p, scale);
-#if defined(TONNAGE_ISA_avx512)
+#if defined(TONNAGE_VECTORS_avx512)
   return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, set(-87.3f), _CMP_LT_OQ), y, zero_f());
-#elif defined(TONNAGE_ISA_avx2)
+#elif defined(TONNAGE_VECTORS_avx2)
   const F32 low = set(-87.3f);
   return {_mm256_andnot_ps(_mm256_cmp_ps(x.lo, low.lo, _CMP_LT_OQ), y.lo),
           _mm256_andnot_ps(_mm256_cmp_ps(x.hi, low.hi, _CMP_LT_OQ), y.hi)};

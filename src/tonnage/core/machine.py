@@ -8,9 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from tonnage.core.errors import MachineError
 
-Isa = Literal["scalar", "avx2", "avx512"]
 HugePages = Literal["always", "madvise", "never", "unknown"]
-ISAS: tuple[Isa, ...] = get_args(Isa)
 HUGE_PAGE_SETTINGS: tuple[HugePages, ...] = get_args(HugePages)
 
 _T = TypeVar("_T")
@@ -80,8 +78,8 @@ class Machine:
     """
 
     cpu_model: str
-    isa: Isa
-    cpu_isa: Isa
+    isa: str
+    cpu_isa: str
     num_cpus: int
     affinity: tuple[int, ...]
     num_cores: int

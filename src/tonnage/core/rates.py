@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tonnage.core.errors import MachineError
-from tonnage.core.machine import ISAS, Isa
 from tonnage.core.plan import KV_FORMATS
 
 Curve = tuple[tuple[int, float], ...]
@@ -161,7 +160,7 @@ class Rates:
     """
 
     key: str
-    isa: Isa
+    isa: str
     clock_ops_per_s: float
     logit_s: float
     teams: tuple[TeamRates, ...]
@@ -195,18 +194,17 @@ def _rates(raw: Mapping[str, Any]) -> Rates:
         raise ValueError("teams are missing or out of order")
     return Rates(
         str(raw["key"]),
-        _isa(raw["isa"]),
+        _word(raw["isa"]),
         _positive(raw["clock_ops_per_s"]),
         _positive(raw["logit_s"]),
         teams,
     )
 
 
-def _isa(value: Any) -> Isa:
-    for isa in ISAS:
-        if isa == value:
-            return isa
-    raise ValueError(f"{value!r} is not an instruction set")
+def _word(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"{value!r} is not a word")
 
 
 def _team(raw: Mapping[str, Any]) -> TeamRates:

@@ -1,7 +1,6 @@
 """Whether the CPU's clock is what it was when the machine was measured."""
 
 from tonnage import _native
-from tonnage.core.machine import ISAS, Isa
 from tonnage.core.rates import Rates
 
 _PROBE_S = 0.01
@@ -9,7 +8,7 @@ _TRIES = 3
 _SAME = 0.97
 
 
-def clock_ops_per_s(isa: Isa, seconds: float = _PROBE_S) -> float:
+def clock_ops_per_s(isa: str, seconds: float = _PROBE_S) -> float:
     """Return the int8 operations per second of one thread that works in registers alone."""
     return max(_native.probe_int8(isa, 1, seconds))
 
@@ -21,11 +20,7 @@ def clock_share(rates: Rates) -> float:
     """
     best = 0.0
     for _ in range(_TRIES):
-        best = max(best, clock_ops_per_s(_isa(rates)) / rates.clock_ops_per_s)
+        best = max(best, clock_ops_per_s(rates.isa) / rates.clock_ops_per_s)
         if best >= _SAME:
             break
     return best
-
-
-def _isa(rates: Rates) -> Isa:
-    return next(isa for isa in ISAS if isa == rates.isa)

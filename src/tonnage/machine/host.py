@@ -4,9 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
+from tonnage import _native
 from tonnage.core.machine import HUGE_PAGE_SETTINGS, Cache, HugePages, Machine, NumaNode
 from tonnage.machine.host_files import HostFiles, cpu_list, kibibytes
-from tonnage.machine.isa import ISA_VARIABLE, best_isa, select_isa
+from tonnage.machine.isa import ISA_VARIABLE, select_isa
 from tonnage.machine.limits import cpu_quota, memory_limits
 
 _CPU = "/sys/devices/system/cpu"
@@ -31,7 +32,7 @@ def read_machine(root: str = "/", environ: Mapping[str, str] | None = None) -> M
     return Machine(
         cpu_model=cpuinfo.get("model name") or cpuinfo.get("Hardware") or "unknown",
         isa=select_isa(features, forced),
-        cpu_isa=best_isa(features),
+        cpu_isa=_native.best_isa(features),
         num_cpus=len(cpu_list(files.line(f"{_CPU}/online"))) or len(affinity),
         affinity=affinity,
         num_cores=_num_cores(files, affinity),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tonnage import _native
 from tonnage.core.errors import ProbeError
-from tonnage.core.machine import Isa, Machine
+from tonnage.core.machine import Machine
 from tonnage.core.units import format_bytes
 from tonnage.machine.host import read_machine
 
@@ -87,7 +87,7 @@ def read_bandwidth(machine: Machine, threads: int, seconds: float) -> Rate:
     return Rate.of([num_bytes / spent for spent in passes])
 
 
-def int8_peak(isa: Isa, threads: int, seconds: float) -> Rate:
+def int8_peak(isa: str, threads: int, seconds: float) -> Rate:
     """Return int8 GOPS in registers; a multiply-accumulate counts as two. Raises ProbeError."""
     _check(threads, seconds)
     try:
@@ -96,7 +96,7 @@ def int8_peak(isa: Isa, threads: int, seconds: float) -> Rate:
         raise _too_many(threads) from None
 
 
-def f32_peak(isa: Isa, threads: int, seconds: float) -> Rate:
+def f32_peak(isa: str, threads: int, seconds: float) -> Rate:
     """Return float32 GFLOPS in registers; a multiply-add counts as two. Raises ProbeError."""
     _check(threads, seconds)
     try:

@@ -51,7 +51,7 @@ def load_rates(folder: Path, machine: Machine) -> Rates | None:
             rates = Rates.from_json(stream.read(_LIMIT_BYTES).decode())
     except (OSError, UnicodeDecodeError, MachineError):
         return None
-    return rates if rates.key == key else None
+    return rates if (rates.key, rates.isa) == (key, machine.isa) else None
 
 
 def store_rates(folder: Path, rates: Rates) -> None:
