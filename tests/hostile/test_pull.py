@@ -195,10 +195,19 @@ JSON = st.recursive(
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(value=JSON, field=st.sampled_from(["name", "packages", "inside", "bytes", "sha256"]))
+@given(
+    value=JSON,
+    field=st.sampled_from(
+        ["name", "owner", "kind", "packages", "inside", "bytes", "sha256", "hub"]
+    ),
+)
 def test_any_catalog_value_is_right_or_explained(tmp_path, value, field):
     fields = {
         "name": "m",
+        "owner": "o",
+        "publisher": "p",
+        "licence": "MIT",
+        "kind": "base",
         "packages": ["p"],
         "inside": "*.gguf",
         "bytes": 5,

@@ -1,17 +1,18 @@
 """Tiny wheels that carry a file in parts, and the catalog entry that names them."""
 
+import dataclasses
 import hashlib
 import random
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tonnage.store.catalog import CatalogEntry
+from tonnage.store.catalog import HubModel, PackagedModel
 
 
 @dataclass(frozen=True)
 class TinyModel:
-    entry: CatalogEntry
+    entry: PackagedModel
     content: bytes
     wheels: tuple[Path, ...]
 
@@ -47,8 +48,12 @@ def tiny_model(
         inner = f"{package.replace('-', '_')}/data/model.gguf.part{number:02}"
         files = {inner: piece, f"{package.replace('-', '_')}/__init__.py": b"raise SystemExit(9)\n"}
         wheels.append(write_wheel(folder, package, files))
-    entry = CatalogEntry(
+    entry = PackagedModel(
         name=name,
+        owner="Maker",
+        publisher="Packer",
+        licence="MIT",
+        kind="base",
         packages=tuple(f"{name}-part{n + 1}==1.0" for n in range(num_parts)),
         inside="*/data/*.gguf.part[0-9][0-9]",
         num_bytes=len(content),
@@ -58,11 +63,14 @@ def tiny_model(
     return TinyModel(entry, content, tuple(wheels))
 
 
-def write_catalog(file: Path, *entries: CatalogEntry) -> Path:
-    tables = [
-        f'[[model]]\nname = "{e.name}"\npackages = {list(e.packages)!r}\ninside = "{e.inside}"\n'
-        f'bytes = {e.num_bytes}\nsha256 = "{e.sha256}"\nstore_as = "{e.store_as}"\n'
-        for e in entries
-    ]
-    file.write_text("\n".join(tables))
+def write_catalog(file: Path, *entries: PackagedModel | HubModel) -> Path:
+    file.write_text("\n".join(map(_table, entries)))
     return file
+
+
+def _table(entry: PackagedModel | HubModel) -> str:
+    fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
+    if "num_bytes" in fields:
+        fields["bytes"] = fields.pop("num_bytes")
+        fields["packages"] = list(fields["packages"])
+    return "[[model]]\n" + "".join(f"{key} = {value!r}\n" for key, value in fields.items())

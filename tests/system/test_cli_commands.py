@@ -1,6 +1,7 @@
 """The commands around `run`: help, names, models, doctor, bench."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,17 @@ def test_list_shows_names_sizes_and_states(tmp_path):
     (row,) = (row for row in rows if row["name"] == "smollm2-135m")
     assert row["state"] == "not pulled"
     assert (row["num_bytes"], row["have_bytes"]) == (98_362_432, 0)
-    table = tonnage(tmp_path, "list").stdout
-    assert "smollm2-135m   93.8 MiB  not pulled" in table
+    assert (row["kind"], row["licence"]) == ("instruct", "Apache-2.0")
+    assert (row["owner"], row["publisher"]) == ("HuggingFaceTB", "Simon Willison")
+    (row,) = (row for row in rows if row["name"] == "qwen3-0.6b")
+    assert (row["num_bytes"], row["path"], row["owner"]) == (None, None, "Qwen")
+    assert row["source"].startswith("hf:Qwen/Qwen3-0.6B-GGUF/")
+    lines = tonnage(tmp_path, "list").stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("smollm2-135m "))
+    assert re.split("  +", line) == [
+        "smollm2-135m", "instruct", "93.8 MiB", "HuggingFaceTB (Simon Willison)", "Apache-2.0",
+        "not pulled",
+    ]  # fmt: skip
 
 
 def test_rm_frees_what_was_there(tmp_path):

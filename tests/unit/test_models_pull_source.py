@@ -148,17 +148,22 @@ def test_list_shows_every_state(model, catalogs, environ, fetch, tmp_path):
     have_bytes = wheel.stat().st_size
     assert list_models(catalogs, environ=environ) == [
         ModelListing(
-            "other-model", 8993, have_bytes, root / "other-model" / "other-model.gguf", "partial"
+            "other-model",
+            8993,
+            have_bytes,
+            root / "other-model" / "other-model.gguf",
+            "partial",
+            catalogs.find("other-model"),
         ),
-        ModelListing("tiny", 8993, 8993, root / "tiny" / "tiny.gguf", "pulled"),
+        ModelListing("tiny", 8993, 8993, root / "tiny" / "tiny.gguf", "pulled", model.entry),
     ]
 
 
 def test_model_of_another_catalog_is_listed_and_its_path_is_told(model, environ, fetch):
     file = ensure_pulled(model.entry, environ=environ)
     shipped = open_catalogs(None, {})
-    rows = [row for row in list_models(shipped, environ=environ) if not row.listed]
-    assert rows == [ModelListing("tiny", 8993, 8993, file, "pulled", listed=False)]
+    rows = [row for row in list_models(shipped, environ=environ) if row.entry is None]
+    assert rows == [ModelListing("tiny", 8993, 8993, file, "pulled", None)]
     with pytest.raises(ModelNotFoundError, match=f"pulled before.*{file}"):
         resolve("tiny", catalogs=shipped, environ=environ)
 
@@ -171,7 +176,9 @@ def test_remove_frees_the_bytes_and_names_what_is_there(model, catalogs, environ
     freed = remove("tiny", environ=environ)
     assert freed == 8993 + 64 + len("  tiny.gguf\n")
     assert not place.folder.exists()
-    with pytest.raises(ModelNotFoundError, match="No model 'tiny' is pulled; none is known"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"No model 'tiny' is pulled; none is known.*hf cache"
+    ):
         remove("tiny", environ=environ)
 
 

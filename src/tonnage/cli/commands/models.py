@@ -38,24 +38,43 @@ def remove_models(args: Namespace) -> int:
 
 
 def _as_json(row: ModelListing) -> dict[str, object]:
+    about = row.entry
     return {
         "name": row.name,
+        "kind": about and about.kind,
+        "owner": about and about.owner,
+        "publisher": about and about.publisher,
+        "licence": about and about.licence,
+        "source": about and about.source,
         "state": row.state,
         "num_bytes": row.num_bytes,
         "have_bytes": row.have_bytes,
-        "path": str(row.path),
-        "listed": row.listed,
+        "path": row.path and str(row.path),
+        "listed": about is not None,
     }
 
 
 def _table(rows: Sequence[ModelListing]) -> str:
-    lines = [("NAME", "SIZE", "STATE")]
-    for row in rows:
-        state = str(row.state)
-        if row.state == "partial":
-            state = f"{format_bytes(row.have_bytes)} of it here"
-        elif row.state == "pulled":
-            state = f"{row.path}" if row.listed else f"{row.path} (of another catalog)"
-        lines.append((row.name, format_bytes(row.num_bytes), state))
-    names, sizes = (max(len(line[i]) for line in lines) for i in (0, 1))
-    return "".join(f"{n:<{names}}  {s:>{sizes}}  {state}\n" for n, s, state in lines)
+    lines = [("NAME", "KIND", "SIZE", "OWNER (PUBLISHER)", "LICENCE", "STATE"), *map(_cells, rows)]
+    name, kind, size, owner, licence, _ = (
+        max(map(len, cells)) for cells in zip(*lines, strict=True)
+    )
+    return "".join(
+        f"{n:<{name}}  {k:<{kind}}  {s:>{size}}  {o:<{owner}}  {terms:<{licence}}  {state}\n"
+        for n, k, s, o, terms, state in lines
+    )
+
+
+def _cells(row: ModelListing) -> tuple[str, ...]:
+    about = row.entry
+    size = "" if row.num_bytes is None else format_bytes(row.num_bytes)
+    if about is None:
+        return (row.name, "", size, "", "", f"{row.path} (of another catalog)")
+    others = "" if about.publisher == about.owner else f" ({about.publisher})"
+    return (row.name, about.kind, size, about.owner + others, about.licence, _state(row))
+
+
+def _state(row: ModelListing) -> str:
+    if row.state == "partial":
+        return f"{format_bytes(row.have_bytes)} of it here"
+    return str(row.path) if row.state == "pulled" else row.state
