@@ -52,7 +52,35 @@ def test_ten_thousand_operations_leave_no_page_behind(
     if world.store is not None:
         assert world.store.num_hits > 20
     if most_drafts:
-        assert min(world.num_accepted) > 20
+        assert min(world.num_accepted[count] for count in range(most_drafts + 1)) > 20
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("with_store", [False, True])
+@pytest.mark.parametrize("most_drafts", [0, 5])
+def test_states_are_those_of_all_tokens_before(
+    name: str, with_store: bool, most_drafts: int
+) -> None:
+    rng = random.Random(f"{name} {with_store}")
+    limits = replace(LIMITS, max_logit_rows=4 + 2 * most_drafts)
+    world = World(
+        GROUPS[name], limits, rng, with_store=with_store, thorough=False, most_drafts=most_drafts,
+        num_snapshots=8,
+    )  # fmt: skip
+    for number in range(5000):
+        world.operate()
+        if number % 50 == 0:
+            world.scheduler.cache.check()
+    world.set_budget(1)
+    world.drain()
+    assert world.num_completed > 50
+    assert world.num_pooled > 50
+    assert world.num_cached_tokens > 1000
+    assert world.scheduler.ladder.counts["preempt"] > 0
+    if world.store is not None:
+        assert world.store.num_state_hits > 5
+    if most_drafts:
+        assert min(world.num_accepted[count] for count in range(most_drafts + 1)) > 10
 
 
 class Machine(RuleBasedStateMachine):
@@ -61,16 +89,16 @@ class Machine(RuleBasedStateMachine):
     @initialize(
         name=st.sampled_from(sorted(GROUPS)), seed=st.integers(0, 1 << 32), store=st.booleans(),
         cap=st.none() | st.integers(0, 20_000), most_drafts=st.sampled_from((0, 1, 6)),
-        max_logit_rows=st.integers(4, 20),
+        max_logit_rows=st.integers(4, 20), num_snapshots=st.sampled_from((None, None, 0, 1, 5, 30)),
     )  # fmt: skip
     def begin(
         self, name: str, seed: int, store: bool, cap: int | None, most_drafts: int,
-        max_logit_rows: int,
+        max_logit_rows: int, num_snapshots: int | None,
     ) -> None:  # fmt: skip
         limits = replace(LIMITS, max_logit_rows=max_logit_rows)
         self.world = World(
             GROUPS[name], limits, random.Random(seed), with_store=store, max_cached_bytes=cap,
-            most_drafts=most_drafts,
+            most_drafts=most_drafts, num_snapshots=num_snapshots,
         )  # fmt: skip
 
     @rule()

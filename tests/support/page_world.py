@@ -4,15 +4,18 @@ Each computed token writes what it stands for, the hash of all tokens up to it, 
 row checks that everything it may look at holds what a sequence alone would have written there.
 Tokens are drawn from that hash, so answers must not depend on anything else. Drafts go on rightly
 for a random number of tokens and wrongly after that; what wrong ones wrote must never be seen.
+A state of a sequence is that hash too: a step must find that of all tokens before it in its slot.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from tonnage.core.errors import DeadlineError, OverloadError
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
-from tonnage.kvcache.pages import PageGroup
+from tonnage.kvcache.pages import LOST, PageGroup
+from tonnage.kvcache.states import StatePool
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.scheduler import Part, Scheduler
 from tonnage.scheduler.sequence import Request
@@ -54,6 +57,10 @@ class Contents:
         self.cells = [[[0] * PAGE_TOKENS for _ in range(g.num_pages)] for g in groups]
         self.num_released = 0
         self.sums: dict[int, list[int]] = {}  # slot -> hashes of the positions that were pooled
+        self.states: dict[int, int] = {}  # place -> hash of the tokens that it stands behind
+
+    def copy_state(self, source: int, target: int) -> None:
+        self.states[target] = self.states[source]
 
     def copy(self, group: int, source: int, target: int) -> None:
         self.cells[group][target][:] = self.cells[group][source]
@@ -71,7 +78,8 @@ class Store:
         self._contents = contents
         self._rng = rng
         self._pages: dict[bytes, list[list[int] | None]] = {}
-        self.num_hits = 0
+        self._states: dict[bytes, int] = {}
+        self.num_hits = self.num_state_hits = 0
 
     def root_key(self, salt: str) -> bytes:
         return salt.encode()
@@ -82,14 +90,23 @@ class Store:
     def has(self, key: bytes) -> bool:
         return key in self._pages
 
-    def put(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> None:
+    def has_state(self, key: bytes) -> bool:
+        return key in self._states
+
+    def put(
+        self, key: bytes, tokens: tuple[int, ...], pages: list[int], snapshot: int = LOST
+    ) -> None:
         assert key.endswith(bytes(tokens))
         cells = self._contents.cells
+        if snapshot != LOST:
+            self._states[key] = self._contents.states[snapshot]
         self._pages[key] = [
             None if page < 0 else list(cells[group][page]) for group, page in enumerate(pages)
         ]
 
-    def get(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> bool:
+    def get(
+        self, key: bytes, tokens: tuple[int, ...], pages: list[int], snapshot: int = LOST
+    ) -> bool:
         kept = self._pages[key]
         if self._rng.random() < 0.05:
             return False
@@ -98,6 +115,9 @@ class Store:
         for group, page in enumerate(pages):
             if page >= 0:
                 self._contents.cells[group][page][:] = kept[group]
+        if snapshot != LOST:
+            self._contents.states[snapshot] = self._states[key]
+            self.num_state_hits += 1
         self.num_hits += 1
         return True
 
@@ -108,16 +128,21 @@ class World:
     def __init__(
         self, groups: Sequence[PageGroup], limits: Limits, rng: random.Random, *,
         with_store: bool = False, max_cached_bytes: int | None = None, thorough: bool = True,
-        most_drafts: int = 0,
+        most_drafts: int = 0, num_snapshots: int | None = None,
     ) -> None:  # fmt: skip
+        """num_snapshots: None for a model whose sequences have no state."""
         self.groups = groups
         self.rng = rng
         self.now_ns = 0
         self.contents = Contents(groups)
         self.store = Store(self.contents, rng) if with_store else None
+        states = None
+        if num_snapshots is not None:
+            states = StatePool(limits.max_running, num_snapshots, self.contents)
         cache = PageCache(
-            groups, self.contents, max_cached_bytes=max_cached_bytes, store=self.store
-        )
+            groups, self.contents, max_cached_bytes=max_cached_bytes, store=self.store,
+            states=states,
+        )  # fmt: skip
         self.log: list[str] = []
         self.scheduler = Scheduler(
             cache, limits, step_ns=lambda rows: rows * 1000, log=self.log.append
@@ -131,7 +156,7 @@ class World:
         self.num_cached_tokens = 0
         self.thorough = thorough
         self.most_drafts = most_drafts
-        self.num_accepted = [0] * (most_drafts + 1)  # steps by how many of their drafts were right
+        self.num_accepted: Counter[int] = Counter()  # steps by how many of their drafts were right
         self._next_id = 0
 
     def prompt(self) -> list[int]:
@@ -303,9 +328,20 @@ class World:
                 page = table[position // PAGE_TOKENS]
                 assert page >= 0, f"group {group}: position {position} is lost"
                 assert cells[page][position % PAGE_TOKENS] == values[position]
+        if self.scheduler.cache.states is not None:
+            self._advance_state(part, values)
         if part.sequence.is_pooled:
             self._pool(part, values)
         return values
+
+    def _advance_state(self, part: Part, values: list[int]) -> None:
+        """Check that the slot has the state of all tokens before the part; leave that after it."""
+        slot = part.sequence.slot
+        assert 0 <= slot < self.limits.max_running
+        assert slot not in [s.slot for s in self.scheduler._running if s is not part.sequence]
+        if part.position:
+            assert self.contents.states[slot] == values[part.position - 1]
+        self.contents.states[slot] = values[-1]
 
     def _pool(self, part: Part, values: list[int]) -> None:
         slot = part.sequence.slot

@@ -10,7 +10,8 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.engine.headers import read_spec
 from tonnage.kvcache.page_identity import page_identity
-from tonnage.kvcache.page_tier import LOST, PageTier
+from tonnage.kvcache.page_tier import PageTier
+from tonnage.kvcache.pages import LOST
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.store.source import ModelSource
 

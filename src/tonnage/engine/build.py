@@ -10,7 +10,7 @@ from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import PageGroup
-from tonnage.kvcache.prefix_tree import PageStore
+from tonnage.kvcache.prefix_store import PrefixStore
 from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.text.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ def build_serving(
     tokenizer: Tokenizer,
     options: ServingOptions,
     *,
-    store: PageStore | None = None,
+    store: PrefixStore | None = None,
 ) -> Serving:
     """Return the serving of a loaded model, with nothing in its pages."""
     plan = runtime.plan

@@ -163,8 +163,10 @@ class StepLoop:
                 self._fail(job, error)
             return False
         except BaseException:
-            # Rows that were pooled and not committed must not be added a second time.
-            if self._torn or any(isinstance(job, PoolJob) for job in self._jobs.values()):
+            # Rows that were pooled and not committed must not be added a second time, and states
+            # are those behind rows that were not committed.
+            pools = any(isinstance(job, PoolJob) for job in self._jobs.values())
+            if self._torn or pools or self.scheduler.cache.states is not None:
                 self._rebuild()
             raise
         finally:

@@ -5,7 +5,9 @@ from typing import Protocol
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.kvcache.pages import PageGroup, PagePool
-from tonnage.kvcache.prefix_tree import PageStore, PrefixTree
+from tonnage.kvcache.prefix_store import PrefixStore
+from tonnage.kvcache.prefix_tree import PrefixTree
+from tonnage.kvcache.states import StatePool
 
 
 class PageBytes(Protocol):
@@ -27,12 +29,17 @@ class PageCache:
         page_bytes: PageBytes,
         *,
         max_cached_bytes: int | None = None,
-        store: PageStore | None = None,
+        store: PrefixStore | None = None,
+        states: StatePool | None = None,
     ) -> None:
-        """Take the groups of the plan; max_cached_bytes: of prefixes that nobody uses."""
+        """Take the groups of the plan; max_cached_bytes: of prefixes that nobody uses.
+
+        states: of a model whose sequences have a state beside their pages.
+        """
         self.groups = tuple(groups)
         self.pools = tuple(PagePool(group.num_pages) for group in groups)
-        self.tree = PrefixTree(self.groups, self.pools, max_cached_bytes, store)
+        self.tree = PrefixTree(self.groups, self.pools, max_cached_bytes, store, states)
+        self.states = states
         self._bytes = page_bytes
 
     @property
@@ -97,6 +104,8 @@ class PageCache:
         for pool in self.pools:
             pool.check()
         self.tree.check()
+        if self.states is not None:
+            self.states.check()
 
 
 def first_seen(window_tokens: int, position: int) -> int:

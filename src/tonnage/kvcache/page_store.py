@@ -71,6 +71,11 @@ class PageStore:
         self._known_bytes = 0
         self._unseen_bytes = 0
 
+    @property
+    def num_groups(self) -> int:
+        """Kinds of pages for each key."""
+        return len(self._page_bytes)
+
     def root_key(self, salt: str) -> bytes:
         """Return the key that first pages follow. salt: keeps tenants apart."""
         return _key(sha256(self._identity + salt.encode("utf-8", "surrogatepass")).digest(), 0)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# Stands for a page or a snapshot that is not there.
+LOST = -1
+
 
 @dataclass(frozen=True, slots=True)
 class PageGroup:

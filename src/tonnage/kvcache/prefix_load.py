@@ -1,10 +1,13 @@
 """A prefix on its way from the page store into the tree, a few pages at a time."""
 
+from collections import deque
 from collections.abc import Sequence
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache, first_seen
-from tonnage.kvcache.prefix_tree import LOST, Match, PageStore
+from tonnage.kvcache.pages import LOST
+from tonnage.kvcache.prefix_node import Match
+from tonnage.kvcache.prefix_store import PrefixStore
 
 StoredPage = tuple[bytes, tuple[int, ...]]
 
@@ -23,7 +26,7 @@ class PrefixLoad:
         self._parent = match.nodes[-1] if match.nodes else cache.tree.root(salt)
         self._index = len(match.nodes)
         store = cache.tree.store
-        self._found = [] if store is None else self._stored(store, tokens)
+        self._found = deque([] if store is None else self._stored(store, tokens))
         end = (self._index + len(self._found)) * PAGE_TOKENS
         self._firsts = [first_seen(group.window_tokens, end) for group in cache.groups]
 
@@ -37,36 +40,44 @@ class PrefixLoad:
             return False
         if self._parent.parent is None:
             self._parent = tree.root(self._salt)  # Roots come and go with what hangs on them.
-        count = len(self._found) if most_pages is None else most_pages
-        now, self._found = self._found[:count], self._found[count:]
+        count = len(self._found)
         tree.enter(self._parent)
-        for stored in now:
-            if not self._load_page(store, stored):
-                self._found = []
+        for _ in range(count if most_pages is None else min(count, most_pages)):
+            if not self._load_page(store, self._found.popleft()):
+                self._found.clear()
                 break
         tree.leave(self._parent)
         return bool(self._found)
 
-    def _load_page(self, store: PageStore, stored: StoredPage) -> bool:
-        """Enter the next page below the parent, which is entered, and become its child."""
-        cache, tree = self._cache, self._cache.tree
+    def _load_page(self, store: PrefixStore, stored: StoredPage) -> bool:
+        """Enter the next page below the parent, which is entered, and become its child.
+
+        The last one brings the state that its snapshot holds.
+        """
+        cache, tree, states = self._cache, self._cache.tree, self._cache.states
         key, tokens = stored
         wanted = [self._index >= first for first in self._firsts]
         if any(want and not cache.num_available(group) for group, want in enumerate(wanted)):
             return False
+        place = None if states is None or self._found else states.take()
         pages = [cache.take(group) if want else LOST for group, want in enumerate(wanted)]
-        loaded = store.get(key, tokens, pages)
+        loaded = store.get(key, tokens, pages, LOST if place is None else place)
         if loaded:
             above, self._parent = self._parent, tree.attach(self._parent, tokens, pages)
             self._index += 1
             tree.enter(self._parent)
             tree.leave(above)
+        if states is not None and place is not None:
+            if loaded and self._parent.snapshot == LOST:
+                states.enter(self._parent, place)
+            else:
+                states.drop(place)
         for group, page in enumerate(pages):
             if page != LOST:
                 cache.pools[group].drop(page)
         return loaded
 
-    def _stored(self, store: PageStore, tokens: Sequence[int]) -> list[StoredPage]:
+    def _stored(self, store: PrefixStore, tokens: Sequence[int]) -> list[StoredPage]:
         """Return keys and tokens of the pages that the store has."""
         found = []
         key = self._cache.tree.key_of(self._parent)
@@ -76,4 +87,7 @@ class PrefixLoad:
             if not store.has(key):
                 break
             found.append((key, page))
+        if self._cache.states is not None:
+            while found and not store.has_state(found[-1][0]):
+                found.pop()
         return found

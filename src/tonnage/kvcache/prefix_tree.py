@@ -6,73 +6,21 @@ node may have lost its pages of a windowed group: a hit then ends where the wind
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Protocol
 
 from tonnage.core.layout import PAGE_TOKENS
-from tonnage.kvcache.pages import PageGroup, PagePool
-
-LOST = -1
-# A copy of a page takes about as long as computing two tokens, so fewer are not worth one.
-MIN_COPY_TOKENS = 8
-# Children that are looked through for a page that agrees in part.
-MAX_LOOKED_AT = 32
-
-
-class Node:
-    """One page of tokens after its parent's; `pages` has an id or LOST for each group.
-
-    users: sequences that lie on the node. stamp, rested_ns: when it was used last, by the count of
-    uses and by the clock. key: what the page store calls it, made when needed.
-    """
-
-    __slots__ = (
-        "alive", "children", "key", "pages", "parent", "partials", "rested_ns", "salt", "stamp",
-        "tokens", "users",
-    )  # fmt: skip
-
-    def __init__(self, parent: "Node | None", tokens: tuple[int, ...], pages: list[int]) -> None:
-        """Hang a page below `parent`; it is not entered there yet."""
-        self.parent = parent
-        self.tokens = tokens
-        self.pages = pages
-        self.children: dict[tuple[int, ...], Node] = {}
-        self.partials: dict[tuple[int, ...], Node] = {}
-        self.salt = ""
-        self.users = 0
-        self.stamp = 0
-        self.rested_ns = 0
-        self.key: bytes | None = None
-        self.alive = True
-
-
-class PageStore(Protocol):
-    """A tier behind memory, such as a disk. No call may raise; what fails is a miss."""
-
-    def root_key(self, salt: str) -> bytes:
-        """Return the key that the first page of prompts with `salt` follows."""
-
-    def page_key(self, parent: bytes, tokens: tuple[int, ...]) -> bytes:
-        """Return the key of a full page of `tokens` after the page `parent`."""
-
-    def has(self, key: bytes) -> bool:
-        """Whether there is likely a page of that key."""
-
-    def put(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> None:
-        """Keep the bytes of `pages` (an id or LOST per group) before they are overwritten."""
-
-    def get(self, key: bytes, tokens: tuple[int, ...], pages: list[int]) -> bool:
-        """Fill `pages` (an id, or LOST where none is wanted); False when any is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What of a prompt is cached: whole pages, and `num_tokens` with the part of one more."""
-
-    nodes: tuple[Node, ...]
-    partial: Node | None
-    num_tokens: int
+from tonnage.kvcache.pages import LOST, PageGroup, PagePool
+from tonnage.kvcache.prefix_node import (
+    MIN_COPY_TOKENS,
+    Match,
+    Node,
+    best_partial,
+    best_snapshot,
+    is_free_leaf,
+    latest,
+)
+from tonnage.kvcache.prefix_store import PrefixStore
+from tonnage.kvcache.states import StatePool
 
 
 class PrefixTree:
@@ -83,13 +31,20 @@ class PrefixTree:
         groups: Sequence[PageGroup],
         pools: Sequence[PagePool],
         max_bytes: int | None = None,
-        store: PageStore | None = None,
+        store: PrefixStore | None = None,
+        states: StatePool | None = None,
     ) -> None:
-        """Take the groups with their pools; max_bytes: None for as much as there are pages."""
+        """Take the groups with their pools; max_bytes: None for as much as there are pages.
+
+        states: of a model whose sequences have a state; prefixes then end at snapshots.
+        """
         self._groups = groups
         self._pools = pools
         self._max_bytes = max_bytes
         self.store = store
+        self._states = states
+        if states is not None and store is not None:
+            states.before_eviction = self._save
         self._roots: dict[str, Node] = {}
         self._clock = 0
         self.now_ns = 0  # of the step; for onlookers alone
@@ -133,13 +88,29 @@ class PrefixTree:
                 break
             nodes.append(child)
             node = child
+        if self._states is not None:
+            return self._match_snapshot(nodes, tokens[:limit], salt)
         begin = len(nodes) * PAGE_TOKENS
-        partial, shared = _best_partial(node, tokens[begin : min(limit, begin + PAGE_TOKENS)])
+        partial, shared = best_partial(node, tokens[begin : min(limit, begin + PAGE_TOKENS)])
         if partial is not None and self._complete([*nodes, partial], begin + shared):
             return Match(tuple(nodes), partial, begin + shared)
         while nodes and not self._complete(nodes, len(nodes) * PAGE_TOKENS):
             nodes.pop()
         return Match(tuple(nodes), None, len(nodes) * PAGE_TOKENS)
+
+    def _match_snapshot(self, nodes: list[Node], tokens: Sequence[int], salt: str) -> Match:
+        """Return the longest prefix within `nodes` and one page more that ends at a snapshot."""
+        while True:
+            begin = len(nodes) * PAGE_TOKENS
+            node = nodes[-1] if nodes else self._roots[salt]
+            partial = best_snapshot(node, tokens[begin : begin + PAGE_TOKENS])
+            if partial is not None:
+                end = begin + len(partial.tokens)
+                if self._complete([*nodes, partial], end):
+                    return Match(tuple(nodes), partial, end)
+            if not nodes or (node.snapshot != LOST and self._complete(nodes, begin)):
+                return Match(tuple(nodes), None, begin)
+            nodes.pop()
 
     def child(self, parent: Node, tokens: tuple[int, ...]) -> Node | None:
         """Return the full page `tokens` below `parent` if all groups still have it."""
@@ -154,7 +125,7 @@ class PrefixTree:
         node = parent.children.get(tokens)
         if node is None:
             node = parent.children[tokens] = self._new(parent, tokens, pages)
-            for old in [o for o in parent.partials.values() if tokens[: len(o.tokens)] == o.tokens]:
+            for old in _within(parent, tokens):
                 self._remove(old)
         for group, page in enumerate(pages):
             if page != LOST and node.pages[group] in (LOST, page):
@@ -168,19 +139,20 @@ class PrefixTree:
     ) -> Node | None:
         """Enter the last page of a sequence, which is not full; its pages are in use.
 
-        Returns its node, None when it is not worth one or is there already.
+        Returns its node, None when it is not worth one or is there already. Where sequences have a
+        state each end is worth one, and the one that is there is returned.
         """
-        size = len(tokens)
-        if size < MIN_COPY_TOKENS or LOST in pages:
+        if LOST in pages:
             return None
-        siblings = [*parent.partials.values(), *_last(parent.children)]
-        if any(other.tokens[:size] == tokens for other in siblings):
+        if self._states is not None and tokens in parent.partials:
+            return parent.partials[tokens]
+        if self._states is None and not _is_worth_a_node(parent, tokens):
             return None
-        subsumed = [o for o in parent.partials.values() if tokens[: len(o.tokens)] == o.tokens]
+        within = _within(parent, tokens)
         node = parent.partials[tokens] = self._new(parent, tokens, pages)
         for group, page in enumerate(pages):
             self._pools[group].keep(page)
-        for old in subsumed:
+        for old in within:
             self._remove(old)
         return node
 
@@ -204,7 +176,7 @@ class PrefixTree:
         """Note that `node` was used just now, and may be evicted when nobody uses it."""
         self._clock += 1
         node.stamp, node.rested_ns = self._clock, self.now_ns
-        if _is_free_leaf(node):
+        if is_free_leaf(node):
             self._push(self._leaves, node)
         for group, page in enumerate(node.pages):
             if page != LOST and self._groups[group].window_tokens:
@@ -285,7 +257,7 @@ class PrefixTree:
     def _evict_leaf(self) -> bool:
         while self._leaves:
             stamp, _, node = heappop(self._leaves)
-            if node.alive and stamp == node.stamp and _is_free_leaf(node):
+            if node.alive and stamp == node.stamp and is_free_leaf(node):
                 self._save(node)
                 self._remove(node)
                 self.num_evicted += 1
@@ -305,7 +277,7 @@ class PrefixTree:
             self._save(node)
             node.pages[group] = LOST
             pool.forget(page)
-            if _is_free_leaf(node) and all(page == LOST for page in node.pages):
+            if is_free_leaf(node) and all(page == LOST for page in node.pages):
                 self._remove(node)
             return True
         return False
@@ -315,7 +287,7 @@ class PrefixTree:
             return
         if all(page == LOST for page in node.pages):
             return
-        self.store.put(self.key_of(node), node.tokens, node.pages)
+        self.store.put(self.key_of(node), node.tokens, node.pages, node.snapshot)
 
     def key_of(self, node: Node) -> bytes:
         """Return the store's key of a node; only with a store."""
@@ -336,13 +308,15 @@ class PrefixTree:
             if page != LOST:
                 self._pools[group].forget(page)
                 node.pages[group] = LOST
+        if self._states is not None and node.snapshot != LOST:
+            self._states.leave(node)
         node.alive = False
         self.num_nodes -= 1
         parent = node.parent
         assert parent is not None
         where = parent.children if len(node.tokens) == PAGE_TOKENS else parent.partials
         del where[node.tokens]
-        if not _is_free_leaf(parent):
+        if not is_free_leaf(parent):
             return
         if parent.parent is None:
             del self._roots[parent.salt]
@@ -352,35 +326,16 @@ class PrefixTree:
             self._push(self._leaves, parent)
 
 
-def _is_free_leaf(node: Node) -> bool:
-    return node.users == 0 and not node.children and not node.partials
+def _within(parent: Node, tokens: tuple[int, ...]) -> list[Node]:
+    """Return the pages below `parent` that `tokens` say more than, which have no snapshot."""
+    return [
+        old for old in parent.partials.values()
+        if old.snapshot == LOST and old.tokens == tokens[: len(old.tokens)]
+    ]  # fmt: skip
 
 
-def _last(children: dict[tuple[int, ...], Node]) -> list[Node]:
-    """Return the children that came last, not all of what may be thousands."""
-    found = []
-    for child in reversed(children.values()):
-        found.append(child)
-        if len(found) == MAX_LOOKED_AT:
-            break
-    return found
-
-
-def _best_partial(node: Node, tokens: Sequence[int]) -> tuple[Node | None, int]:
-    """Return the page below `node` that agrees longest with `tokens`, and in how many."""
-    best, best_shared = None, MIN_COPY_TOKENS - 1
-    for candidate in (*_last(node.partials), *_last(node.children)):
-        shared = num_shared(candidate.tokens, tokens)
-        if shared > best_shared:
-            best, best_shared = candidate, shared
-    return best, best_shared if best is not None else 0
-
-
-def num_shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many leading tokens agree."""
-    count = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def _is_worth_a_node(parent: Node, tokens: tuple[int, ...]) -> bool:
+    """Whether the tokens of a page that is not full are many enough and not there already."""
+    size = len(tokens)
+    siblings = [*parent.partials.values(), *latest(parent.children)]
+    return size >= MIN_COPY_TOKENS and not any(one.tokens[:size] == tokens for one in siblings)

@@ -27,6 +27,7 @@ class Drafts:
         self._room = room
         self._proposed: dict[int, array[int]] = {}
         self._grown: list[Sequence] = []
+        self._held: dict[int, int] = {}  # request id -> place of the state of before the step
 
     def __bool__(self) -> bool:
         """Whether there are any for the next step."""
@@ -53,12 +54,39 @@ class Drafts:
             if part is None or part.draws != 1 or len(part.tokens) != 1:
                 continue
             count = min(most, len(tokens), self._num_that_fit(part.sequence))
-            if count < 1:
+            if count < 1 or not self._hold_state(part.sequence):
                 continue
             most -= count
             part.sequence.grow(self._cache, 1 + count)
             self._grown.append(part.sequence)
             parts[request_id] = replace(part, tokens=part.tokens + tokens[:count], num_drafts=count)
+
+    def num_kept(self, part: Part, num_drawn: int) -> int:
+        """Return how many rows of a part stay computed; see `Part.num_kept`.
+
+        A state cannot be cut: if any draft was wrong, that of before the step comes back, and the
+        tokens that were drawn are computed again.
+        """
+        num_kept = part.num_kept(num_drawn)
+        states = self._cache.states
+        if states is None or not part.num_drafts:
+            return num_kept
+        place = self._held.pop(part.request_id)
+        if num_kept < len(part.tokens):
+            states.roll_back(place, part.sequence.slot)
+            num_kept = 0
+        states.drop(place)
+        return num_kept
+
+    def _hold_state(self, sequence: Sequence) -> bool:
+        """Copy the state that a sequence goes back to, if it has one; return whether drafts may."""
+        states = self._cache.states
+        if states is None:
+            return True
+        place = states.hold(sequence.slot)
+        if place is not None:
+            self._held[sequence.request.id] = place
+        return place is not None
 
     def settle(self) -> None:
         """Forget all, and leave the pages that hold nothing but rejected ones."""

@@ -177,7 +177,8 @@ class Scheduler:
 
         drawn: request id -> the tokens drawn from its part, in order: those of its drafts that were
         drawn, and one more; none when it failed. Rows of other drafts count as never computed, and
-        pages with nothing else are free again. Tenants are charged for the rows that count.
+        pages with nothing else are free again. Where sequences have a state, all rows of such a
+        step count as never computed. Tenants are charged for the rows that count.
         """
         num_rows = 0
         self._num_steps += 1
@@ -185,7 +186,7 @@ class Scheduler:
             sequence = part.sequence
             tokens = drawn.get(sequence.request.id, ()) if part.draws else ()
             num_rows += len(part.tokens)
-            num_kept = part.num_kept(len(tokens))
+            num_kept = self.drafts.num_kept(part, len(tokens))
             sequence.tokens.extend(tokens)
             sequence.commit(self.cache, num_kept)
             sequence.last_served = self._num_steps
@@ -222,11 +223,11 @@ class Scheduler:
                     self._blocked = True
                     return
                 self.ladder.preempt(victim)
-            if sequence.is_pooled:
-                sequence.slot = self._free_slot()
-            elif load_more(self.cache, sequence, self._most_loaded()):
+            if not sequence.is_pooled and load_more(self.cache, sequence, self._most_loaded()):
                 return
             self._waiting.remove(sequence)
+            if sequence.is_pooled or self.cache.states is not None:
+                sequence.slot = self._free_slot()
             sequence.admit(self.cache, sequence.match(self.cache))
             sequence.admitted_ns = sequence.admitted_ns or self.events.now_ns
             self._running.append(sequence)
@@ -332,6 +333,7 @@ class Scheduler:
                 del parts[request_id]
         if num_rows == 0:
             return 0
+        num_rows = sequence.num_to_border(self.cache, num_rows)
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
         ends = end == len(sequence.tokens)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
 from tonnage.kvcache.page_cache import PageCache, first_seen
-from tonnage.kvcache.prefix_tree import LOST, Match, Node
+from tonnage.kvcache.pages import LOST
+from tonnage.kvcache.prefix_node import Match, Node
+from tonnage.kvcache.states import StatePool
 
 if TYPE_CHECKING:
     from tonnage.kvcache.prefix_load import PrefixLoad
@@ -43,10 +45,10 @@ class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
     tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
-    admitted_ns: when it had pages for the first time, 0 before. slot: where its hidden states are
-    summed up while it holds pages, -1 where they are not wanted. Such a sequence neither finds nor
-    leaves a prefix: a mean needs every row, and texts that are read once must not evict the
-    conversations that go on.
+    admitted_ns: when it had pages for the first time, 0 before. slot: its place among those that
+    run, for the sum of its hidden states and for its state; -1 where it has neither, or no pages.
+    One that is pooled neither finds nor leaves a prefix: a mean needs every row, and texts that are
+    read once must not evict the conversations that go on.
     """
 
     request: Request
@@ -63,6 +65,7 @@ class Sequence:
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     _first: list[int] = field(default_factory=list)
+    _moving: Node | None = None
 
     @property
     def num_pending(self) -> int:
@@ -95,6 +98,8 @@ class Sequence:
         self.running = True
         self.tables = [[] for _ in cache.groups]
         self._first = [0] * len(cache.groups)
+        if cache.states is not None and match.last is not None:
+            cache.states.restore(match.last, self.slot)
         for node in match.nodes:
             self._share(cache, node, match.num_tokens)
         self.num_computed = len(match.nodes) * PAGE_TOKENS
@@ -107,6 +112,8 @@ class Sequence:
                 self.tables[group].append(page)
             self.num_computed = match.num_tokens
         self.num_cached = max(self.num_cached, self.num_computed)
+        if cache.states is not None:
+            assert self.num_computed == match.num_tokens, "a state cannot be cut"
 
     def rows_that_fit(self, cache: PageCache, num_rows: int) -> int:
         """Return how many of `num_rows` the pages suffice for that are there or can be taken."""
@@ -132,6 +139,9 @@ class Sequence:
 
     def adopt(self, cache: PageCache) -> None:
         """Go on over pages that others have computed in the meantime."""
+        if cache.states is not None:
+            self._adopt_snapshot(cache)
+            return
         limit = len(self.tokens) - 1
         while (
             self.num_computed % PAGE_TOKENS == 0
@@ -146,6 +156,33 @@ class Sequence:
             self.num_computed += PAGE_TOKENS
             self._pass_window(cache)
 
+    def _adopt_snapshot(self, cache: PageCache) -> None:
+        """Go on from a snapshot that others have left further on."""
+        assert cache.states is not None
+        num_own = len(self.path)
+        if self.num_computed != num_own * PAGE_TOKENS or len(self.tables[0]) != num_own:
+            return
+        match = self.match(cache)
+        if match.partial is not None or len(match.nodes) <= num_own:
+            return
+        cache.states.restore(match.nodes[-1], self.slot)
+        for node in match.nodes[num_own:]:
+            self._share(cache, node, match.num_tokens)
+        self.num_computed = match.num_tokens
+        self._pass_window(cache)
+
+    def num_to_border(self, cache: PageCache, num_rows: int) -> int:
+        """Return how many of `num_rows` to compute in a step.
+
+        Where there is a state, a step ends at the last border of a page that it comes to, since a
+        snapshot can be taken at its end alone.
+        """
+        end = self.num_computed + num_rows
+        border = end // PAGE_TOKENS * PAGE_TOKENS
+        if cache.states is None or self.is_pooled or border <= self.num_computed:
+            return num_rows
+        return border - self.num_computed
+
     def commit(self, cache: PageCache, num_rows: int) -> None:
         """Count rows as computed: full pages go into the tree, those behind a window are left."""
         self.num_computed += num_rows
@@ -157,6 +194,17 @@ class Sequence:
             for index in range(len(self.path), full):
                 self._attach(cache, index)
             self._pass_window(cache)
+            if cache.states is not None and self.num_computed % PAGE_TOKENS == 0:
+                self._keep_state(cache.states)
+
+    def _keep_state(self, states: StatePool) -> None:
+        """Keep a snapshot at the last page; one behind the prompt takes the place of another."""
+        if self._moving is not None and self._moving.snapshot != LOST:
+            states.leave(self._moving)
+        node = self.path[-1]
+        is_behind = self.num_computed > len(self.request.prompt) and node.snapshot == LOST
+        self._moving = node if is_behind else None
+        states.keep(node, self.slot)
 
     def release(self, cache: PageCache) -> None:
         """Leave all pages; what they hold stays in the tree until it is evicted."""
@@ -172,12 +220,17 @@ class Sequence:
         if rest:
             pages = [table[len(self.path)] for table in self.tables]
             last = tree.attach_partial(self._parent(cache), tuple(rest), pages)
+        if cache.states is not None and self.num_computed:
+            end = last if rest else self.path[-1]
+            if end is not None:
+                cache.states.keep(end, self.slot)
         self._drop_pages(cache)
         for node in self.path:
             tree.leave(node)
         if last is not None:
             tree.rest(last)
-        self.tables, self.path, self.num_computed = [], [], 0
+        self.tables, self.path, self.num_computed, self.slot = [], [], 0, -1
+        self._moving = None
         tree.drop_root(self.request.salt)
         tree.trim()
 

@@ -8,7 +8,9 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal
 
-from tonnage.kvcache.prefix_tree import LOST, Node, PrefixTree
+from tonnage.kvcache.pages import LOST
+from tonnage.kvcache.prefix_node import Node
+from tonnage.kvcache.prefix_tree import PrefixTree
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.scheduler.sequence import Sequence
 
