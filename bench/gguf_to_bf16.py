@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from support.layers import attention_of, mlp_of
 from tonnage.core.model_spec import ModelSpec
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
@@ -21,7 +22,7 @@ from tonnage.models.tensor_names import HF_NAMES
 
 def config_of(spec: ModelSpec) -> dict[str, object]:
     """Return the config.json of a Qwen2 model."""
-    attention, mlp = spec.layers[0].attention, spec.layers[0].mlp
+    attention, mlp = attention_of(spec.layers[0]), mlp_of(spec.layers[0])
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

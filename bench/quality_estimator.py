@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from tonnage._native import Executor, best_isa
+from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.blocks.head import SENSITIVITY as HEAD
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
 from tonnage.engine.engine import Engine, Span
@@ -33,9 +36,7 @@ from tonnage.ops.bench import Matrix
 from tonnage.planner.quality.estimate import (
     ANY_CHANGE,
     REFERENCE_WIDTH,
-    SENSITIVITY,
     SQUARED_ERROR_FROM,
-    kind_of,
     squared_error,
     width_factor,
 )
@@ -47,12 +48,19 @@ from tonnage.store.source import ModelSource
 LOGIT_ROWS = 64
 # Bits per weight that a rung of a mix allows: 256-column formats and their 32-column neighbours.
 RUNGS = {"Q6": 6.6, "Q5": 5.5, "Q4": 4.5, "IQ4": 4.25, "Q3": 3.5, "Q2": 2.7}
+# Divergence per squared relative error of each kind of matrix, as its block states it.
+SENSITIVITY = {**HEAD, **Attention.sensitivity, **GatedMlp.sensitivity}
 GROUPS = {
     "table": ("embed", "head"), "qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"),
     "down": ("down",),
 }  # fmt: skip
 KINDS = tuple(kind for group in GROUPS.values() for kind in group)
 SAMPLE_ROWS = 512
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a matrix: `down` of `layers.3.down`."""
+    return name.rsplit(".", 1)[-1]
 
 
 def mixes(spec: ModelSpec) -> Iterator[tuple[str, dict[str, str]]]:

@@ -46,10 +46,11 @@ TABLE: dict[str, Package] = {
     "core": Package(never=_CLOCK | _names("os.environ os.getenv logging")),
     # The native module scans strings of a header; numpy serves the reference codec alone.
     "formats": Package(_names("core _native"), third_party=_names("numpy")),
-    "models": Package(_names("core formats")),
+    "blocks": Package(_names("core"), never=_OUTSIDE),
+    "models": Package(_names("blocks core formats")),
     "store": Package(_names("tonnage core formats _native"), third_party=_names("huggingface_hub")),
     "machine": Package(_names("core _native")),
-    "planner": Package(_names("core"), never=_OUTSIDE),
+    "planner": Package(_names("blocks core"), never=_OUTSIDE),
     "ops": Package(_names("core formats _native"), third_party=_names("numpy")),
     "backends": Package(_names("core")),
     "backends.cpu": Package(_names("backends core machine _native")),

@@ -12,6 +12,10 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from support.layers import attention_of, has_post_norms, layer_of, mlp_of
+from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.core.block import Layer
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.model_spec import ModelSpec
@@ -24,7 +28,7 @@ def to_json(spec: ModelSpec) -> str:
     """Return a specification as JSON: layers that are equal once, weights one to a line."""
     raw = dataclasses.asdict(spec)
     distinct = list(dict.fromkeys(spec.layers))
-    raw["layers"] = [dataclasses.asdict(layer) for layer in distinct]
+    raw["layers"] = [_layer_to_json(layer) for layer in distinct]
     raw["layer_order"] = "".join(chr(ord("a") + distinct.index(layer)) for layer in spec.layers)
     raw["weights"] = [
         f"{name} {entry.format.name} {'x'.join(map(str, entry.shape))} {entry.offset}"
@@ -37,15 +41,31 @@ def from_json(text: str) -> ModelSpec:
     """Return the specification that `to_json` wrote."""
     raw = json.loads(text)
     order = raw.pop("layer_order")
-    raw["layers"] = [raw["layers"][ord(letter) - ord("a")] for letter in order]
+    distinct = [_layer_from_json(layer) for layer in raw.pop("layers")]
     entries = {}
     for line in raw.pop("weights"):
         name, fmt, dims, offset = line.split()
         shape = tuple(map(int, dims.split("x")))
         block = BY_NAME[fmt]
         entries[name] = TensorEntry(name, block, shape, "model", int(offset), block.nbytes(shape))
-    spec = _build(ModelSpec, {**raw, "weights": {}})
-    return dataclasses.replace(spec, weights=entries)
+    spec = _build(ModelSpec, {**raw, "layers": [], "weights": {}})
+    layers = tuple(distinct[ord(letter) - ord("a")] for letter in order)
+    return dataclasses.replace(spec, layers=layers, weights=entries)
+
+
+def _layer_to_json(layer: Layer) -> dict[str, Any]:
+    blocks = {branch.name: branch.block for branch in layer.branches}
+    assert layer == layer_of(blocks["attn"], blocks["mlp"], post_norms=has_post_norms(layer))
+    parts = {"attention": attention_of(layer), "mlp": mlp_of(layer)}
+    return {
+        **{name: dataclasses.asdict(block) for name, block in parts.items()},
+        "post_norms": has_post_norms(layer),
+    }
+
+
+def _layer_from_json(raw: dict[str, Any]) -> Layer:
+    attention, mlp = _build(Attention, raw["attention"]), _build(GatedMlp, raw["mlp"])
+    return layer_of(attention, mlp, post_norms=raw["post_norms"])
 
 
 def load(name: str) -> ModelSpec:

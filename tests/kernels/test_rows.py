@@ -7,7 +7,7 @@ import pytest
 from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered, turned_bound
 
 from tonnage._native import Executor
-from tonnage.core.model_spec import RopeSpec
+from tonnage.core.rope import RopeSpec
 from tonnage.ops import attention, faces, reference
 from tonnage.ops.attention import Heads, Rotation
 from tonnage.ops.bench import Span

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 
 from oracles import rope, transformer
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec, RopeSpec
+from support.layers import attention_of, has_post_norms, mlp_of
+from tonnage.blocks.attention import Attention
+from tonnage.core.block import Layer
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.rope import RopeSpec
 
 # Formats whose matrices take float inputs; all others take int8 ones (docs/kernels.md).
 FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
@@ -38,14 +42,14 @@ def _rope(spec: RopeSpec) -> transformer.Rope:
     return transformer.Rope(spec.dim, spec.base, spec.style, spec.factor, llama3)
 
 
-def _layer(spec: LayerSpec) -> transformer.Layer:
-    mlp = spec.mlp
+def _layer(spec: Layer) -> transformer.Layer:
+    mlp = mlp_of(spec)
     return transformer.Layer(
-        _attention(spec.attention), mlp.hidden, mlp.activation, post_norms=spec.post_norms
+        _attention(attention_of(spec)), mlp.hidden, mlp.activation, post_norms=has_post_norms(spec)
     )
 
 
-def _attention(spec: AttentionSpec) -> transformer.Attention:
+def _attention(spec: Attention) -> transformer.Attention:
     return transformer.Attention(
         num_heads=spec.num_heads,
         num_kv_heads=spec.num_kv_heads,

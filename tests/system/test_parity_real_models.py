@@ -12,6 +12,7 @@ import pytest
 from oracles.transformer import hidden_states, logits
 from support.containers import read_gguf, weights_of
 from support.described import described
+from support.layers import attention_of, mlp_of
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf
 
@@ -90,10 +91,10 @@ def test_the_likeliest_continuation(name: str, prompt: str, continuation: str) -
 )
 def test_the_numbers_of_real_models(name: str, shape: tuple[int | bool, ...]) -> None:
     spec = opened(name)[1]
-    attention, mlp = spec.layers[0].attention, spec.layers[0].mlp
+    attention, mlp = attention_of(spec.layers[0]), mlp_of(spec.layers[0])
     heads = (attention.num_heads, attention.num_kv_heads, attention.k_dim)
     sizes = (mlp.hidden, spec.vocab_size, spec.context_length, spec.tied_head)
     assert (len(spec.layers), spec.d_model, *heads, *sizes) == shape
     if name == "gemma3-270m":
-        windows = [layer.attention.window for layer in spec.layers]
+        windows = [attention_of(layer).window for layer in spec.layers]
         assert windows == ([512] * 5 + [0]) * 3

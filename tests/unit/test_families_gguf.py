@@ -12,6 +12,7 @@ from support.checkpoints import FAMILIES, LLAMA3, matrices, tiny_config, tiny_mo
 from support.checkpoints import write_hf as write_folder
 from support.containers import read_gguf, read_hf, weights_of
 from support.described import described
+from support.layers import attention_of, has_post_norms, layer_of, mlp_of
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
@@ -48,8 +49,8 @@ def test_both_containers_hold_the_same_model(case: str, tmp_path: Path) -> None:
     assert np.abs(mine - other).max() < tolerance * np.abs(other).max()
     assert from_gguf.tied_head == from_hf.tied_head
     assert from_gguf.context_length == from_hf.context_length
-    assert [layer.attention.window for layer in from_gguf.layers] == [
-        layer.attention.window for layer in from_hf.layers
+    assert [attention_of(layer).window for layer in from_gguf.layers] == [
+        attention_of(layer).window for layer in from_hf.layers
     ]
 
 
@@ -79,7 +80,7 @@ def test_matrices_may_have_any_block_format(kind: str, tmp_path: Path) -> None:
 def test_v_smaller_than_k_is_v_without_its_zeros(family: str, tmp_path: Path) -> None:
     model = tiny_model(tiny_config(family, head_dim=64), v_dim=40)
     spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
-    assert (spec.layers[0].attention.k_dim, spec.layers[0].attention.v_dim) == (64, 40)
+    assert (attention_of(spec.layers[0]).k_dim, attention_of(spec.layers[0]).v_dim) == (64, 40)
     wide = with_attention(spec, v_dim=64)
     padded = padded_rows(weights_of(spec), {"v": 2, "v_bias": 2, "o": 4}, 40, 64)
     np.testing.assert_allclose(
@@ -91,7 +92,7 @@ def test_v_smaller_than_k_is_v_without_its_zeros(family: str, tmp_path: Path) ->
 def test_k_smaller_than_v_is_k_without_its_zeros(family: str, style: str, tmp_path: Path) -> None:
     model = tiny_model(tiny_config(family, head_dim=48), v_dim=80)
     spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
-    assert (spec.layers[0].attention.k_dim, spec.layers[0].attention.v_dim) == (48, 80)
+    assert (attention_of(spec.layers[0]).k_dim, attention_of(spec.layers[0]).v_dim) == (48, 80)
     assert spec.ropes[0].style == style
     # The wider twin keeps the scale, and rotates 48 of its 80 elements.
     wide = with_attention(spec, k_dim=80)
@@ -103,7 +104,10 @@ def test_k_smaller_than_v_is_k_without_its_zeros(family: str, style: str, tmp_pa
 
 
 def with_attention(spec: ModelSpec, **changes: int) -> ModelSpec:
-    layers = [replace(x, attention=replace(x.attention, **changes)) for x in spec.layers]
+    layers = [
+        layer_of(replace(attention_of(x), **changes), mlp_of(x), post_norms=has_post_norms(x))
+        for x in spec.layers
+    ]
     return replace(spec, layers=tuple(layers))
 
 
@@ -154,10 +158,10 @@ def test_settings_may_be_lists_by_layer(opened: dict[str, tuple[dict, Catalog]])
         "gemma3.attention.sliding_window_pattern": LazyArray([True, False, True]),
     }
     spec = spec_from_gguf(metadata | by_layer, catalog)
-    assert [layer.attention.window for layer in plain.layers] == [5, 5, 5]
-    assert [layer.attention.window for layer in spec.layers] == [5, 0, 5]
-    assert [layer.attention.rope for layer in spec.layers] == [1, 0, 1]
-    assert [layer.mlp for layer in spec.layers] == [layer.mlp for layer in plain.layers]
+    assert [attention_of(layer).window for layer in plain.layers] == [5, 5, 5]
+    assert [attention_of(layer).window for layer in spec.layers] == [5, 0, 5]
+    assert [attention_of(layer).rope for layer in spec.layers] == [1, 0, 1]
+    assert [mlp_of(layer) for layer in spec.layers] == [mlp_of(layer) for layer in plain.layers]
     with pytest.raises(UnsupportedModelError, match=r"head_count is \[4, 4\].* 3 layers"):
         spec_from_gguf(metadata | {"gemma3.attention.head_count": [4, 4]}, catalog)
 
@@ -171,7 +175,7 @@ def test_window_pattern_counts_to_the_global_layer(
     metadata, catalog = opened["gemma3_text"]
     changed = {**metadata, "gemma3.attention.sliding_window_pattern": pattern}
     layers = spec_from_gguf(changed, catalog).layers
-    assert [layer.attention.window for layer in layers] == windows
+    assert [attention_of(layer).window for layer in layers] == windows
 
 
 def test_gemma2_defaults(opened: dict[str, tuple[dict, Catalog]]) -> None:
@@ -182,10 +186,10 @@ def test_gemma2_defaults(opened: dict[str, tuple[dict, Catalog]]) -> None:
     )  # fmt: skip
     bare = {k: v for k, v in metadata.items() if k.removeprefix("gemma2.") not in optional}
     spec = spec_from_gguf(bare, catalog)
-    assert [layer.attention.window for layer in spec.layers] == [4096, 0, 4096]
-    assert spec.layers[0].attention.softcap == 50
+    assert [attention_of(layer).window for layer in spec.layers] == [4096, 0, 4096]
+    assert attention_of(spec.layers[0]).softcap == 50
     assert spec.final_softcap == 30
-    assert spec.layers[0].attention.scale == 64**-0.5
+    assert attention_of(spec.layers[0]).scale == 64**-0.5
     assert spec.ropes[0].base == 10000
     assert spec.embed_scale == math.sqrt(96)
     assert spec.norm_offset == 0
@@ -196,7 +200,7 @@ def test_the_27b_gemmas_scale_by_model_width(family: str, num_layers: int, tmp_p
     config = tiny_config(family, num_hidden_layers=num_layers, vocab_size=33, intermediate_size=32)
     metadata, catalog = read_gguf(write_gguf(tmp_path / "m.gguf", tiny_model(config)))
     bare = {key: value for key, value in metadata.items() if not key.endswith("attention.scale")}
-    assert spec_from_gguf(bare, catalog).layers[0].attention.scale == (96 / 4) ** -0.5
+    assert attention_of(spec_from_gguf(bare, catalog).layers[0]).scale == (96 / 4) ** -0.5
 
 
 def test_keys_that_are_no_settings_are_passed_over(opened: dict[str, tuple[dict, Catalog]]) -> None:

@@ -9,6 +9,7 @@ import tokenizers
 
 from support.checkpoints import FAMILIES, LLAMA3, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf, read_tensor
+from support.layers import attention_of, has_post_norms, mlp_of
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
@@ -29,15 +30,15 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
 def test_every_family_is_described(opened: Opened, family: str) -> None:
     spec = spec_from_hf(*opened[family])
     is_gemma = family.startswith("gemma")
-    attention = spec.layers[0].attention
+    attention = attention_of(spec.layers[0])
     assert spec.family == family.removesuffix("_text")
     assert (spec.vocab_size, spec.d_model, len(spec.layers)) == (307, 96, 3)
     assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
     assert spec.tied_head == (is_gemma or family == "qwen2")
     assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)
     assert spec.norm_offset == (1 if is_gemma else 0)
-    assert spec.layers[0].post_norms == is_gemma
-    assert spec.layers[0].mlp.activation == ("gelu_tanh" if is_gemma else "silu")
+    assert has_post_norms(spec.layers[0]) == is_gemma
+    assert mlp_of(spec.layers[0]).activation == ("gelu_tanh" if is_gemma else "silu")
     assert attention.qk_norm == (family in ("qwen3", "gemma3_text"))
     assert attention.bias == (family == "qwen2")
     assert len(spec.ropes) == (2 if family == "gemma3_text" else 1)
@@ -80,20 +81,20 @@ def test_shards_and_half_floats_hold_the_same(dtype: str, tmp_path: Path) -> Non
 def test_windows(opened: Opened, family: str, change: dict, windows: list[int]) -> None:
     config, catalog = opened[family]
     layers = spec_from_hf(config | change, catalog).layers
-    assert [layer.attention.window for layer in layers] == windows
+    assert [attention_of(layer).window for layer in layers] == windows
 
 
 def test_absent_settings_have_the_family_default(opened: Opened) -> None:
     config, catalog = opened["mistral"]
     del (bare := dict(config))["sliding_window"]
-    assert spec_from_hf(bare, catalog).layers[0].attention.window == 4096
+    assert attention_of(spec_from_hf(bare, catalog).layers[0]).window == 4096
     config, catalog = opened["gemma2"]
     bare = {key: value for key, value in config.items() if "softcapping" not in key}
     spec = spec_from_hf(bare, catalog)
-    assert (spec.layers[0].attention.softcap, spec.final_softcap) == (50, 30)
+    assert (attention_of(spec.layers[0]).softcap, spec.final_softcap) == (50, 30)
     none = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
     spec = spec_from_hf(config | none, catalog)
-    assert (spec.layers[0].attention.softcap, spec.final_softcap) == (0, 0)
+    assert (attention_of(spec.layers[0]).softcap, spec.final_softcap) == (0, 0)
 
 
 def test_old_and_new_rope_forms_mean_the_same(opened: Opened) -> None:

@@ -9,15 +9,15 @@ from tonnage.core.quality import AuditResult, Comparison, Estimate, PlanQuality
 from tonnage.machine.host import read_machine
 from tonnage.planner.layout.plan import Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import allocate, menus, mix_id
+from tonnage.planner.quality.precision import Allocator, menus, mix_id
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 SPEC = load("smollm2-135m")
 OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC).values())
-MIX = allocate(SPEC, int(0.8 * OWN_BYTES))
-OTHER = allocate(SPEC, int(0.9 * OWN_BYTES))
+MIX = Allocator(SPEC).formats(int(0.8 * OWN_BYTES))
+OTHER = Allocator(SPEC).formats(int(0.9 * OWN_BYTES))
 WORKLOAD = Workload(context_tokens=512, threads=1, formats=MIX, kv_format="int8")
 ESTIMATED = PlanQuality(0.02, "estimate", 2.4)
 AUDIT = AuditResult(

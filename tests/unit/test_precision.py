@@ -7,11 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden.regenerate import tiny_spec
+from support.layers import layer_of
+from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import RequestError
 from tonnage.core.layout import FLOAT_FORMATS, round_up
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.rope import RopeSpec
 from tonnage.machine.host import read_machine
 from tonnage.planner.layout.place import HUGE_PAGE_BYTES
 from tonnage.planner.layout.plan import Workload, make_plan
@@ -20,8 +24,8 @@ from tonnage.planner.quality.precision import (
     PLAIN_FORMATS,
     SUPER_FORMATS,
     TARGETS,
+    Allocator,
     Formats,
-    allocate,
     lower_formats,
     menus,
     precision_formats,
@@ -34,7 +38,7 @@ def model(
     vocab_size: int = 8000, tied: bool = True,
 ) -> ModelSpec:  # fmt: skip
     """Return a model whose matrices take `formats` in turn, where these divide their rows."""
-    layer = LayerSpec(AttentionSpec(8, 2, 64, 64, 1.0), MlpSpec(hidden))
+    layer = layer_of(Attention(8, 2, 64, 64, 1.0), GatedMlp(hidden))
     spec = ModelSpec(
         "any", vocab_size, width, (layer,) * num_layers, (RopeSpec(64, 1e4),), 512, 1e-6
     )
@@ -100,8 +104,8 @@ def test_what_is_allocated_fits_and_nothing_fits_where_it_says_so(
     spec: ModelSpec, share: float
 ) -> None:
     budget = int(weights_item(spec, ()) * share)
-    formats = allocate(spec, budget)
-    assert formats == allocate(spec, budget)
+    formats = Allocator(spec).formats(budget)
+    assert formats == Allocator(spec).formats(budget)
     if formats is None:
         assert weights_item(spec, smallest(spec)) > budget
         return
@@ -118,7 +122,7 @@ def test_more_bytes_never_cost_quality(spec: ModelSpec) -> None:
     losses = [
         loss(spec, formats)
         for budget in range(0, full + 1, max(1, full // 40))
-        if (formats := allocate(spec, budget)) is not None
+        if (formats := Allocator(spec).formats(budget)) is not None
     ]
     for before, after in pairwise(losses):
         assert after <= before * (1 + 1e-9)
@@ -147,7 +151,7 @@ def test_near_the_best_of_all_mixes(share: float) -> None:
         for mix in product(SUPER_FORMATS, repeat=len(names))
         if sum(sizes[key] for key in zip(names, mix, strict=True)) <= room - 16_384
     )
-    ours = allocate(spec, room)
+    ours = Allocator(spec).formats(room)
     assert ours is not None
     largest_step = max(losses[unit, "Q2_K"] for unit in names)
     assert loss(spec, ours) <= best + largest_step

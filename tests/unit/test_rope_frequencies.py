@@ -5,7 +5,7 @@ import math
 import pytest
 
 from oracles import rope
-from tonnage.core.model_spec import RopeSpec
+from tonnage.core.rope import RopeSpec
 
 FLOAT32 = 2.0**-23
 

@@ -127,7 +127,7 @@ def test_circles_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from tonnage.core.model_spec import RopeSpec",
+        "from tonnage.core.rope import RopeSpec",
         "def f():\n    import tonnage",
         "from support.driver import open_runtime",
         "import importlib\nimportlib.import_module('tonnage.core.layout')",

@@ -1,6 +1,7 @@
 """Sizes of weights in panels of 32 rows; native/include/tonnage/layout.h describes the layout."""
 
 from tonnage.core.block_format import BlockFormat
+from tonnage.core.kv_format import BY_NAME
 
 PANEL_ROWS = 32
 BLOCK_COLS = 32
@@ -40,9 +41,6 @@ def acts_bytes(rows: int, cols: int) -> int:
 
 
 def kv_head_bytes(k_dim: int, v_dim: int, kv_format: str) -> int:
-    """Return the bytes of K and V of one key head in one page.
-
-    int8: a byte per element, and per position a scale in f16 for K and one for V.
-    """
+    """Return the bytes of K and V of one key head in one page."""
     elements = PAGE_TOKENS * (k_dim + round_up(v_dim, 16))
-    return elements + 2 * 2 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
+    return BY_NAME[kv_format].page_bytes(elements, PAGE_TOKENS)

@@ -1,6 +1,19 @@
 """What steps work on: activations in scratch, parts of a product, heads of keys and values."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["float32", "float64", "codes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Rows of `cols` elements in a scratch buffer; rows: None for as many as a step has."""
+
+    buffer: str
+    cols: int
+    form: Form = "float32"
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +29,16 @@ class Activations:
     values: bool
 
     @property
+    def areas(self) -> tuple[Area, ...]:
+        """Where they lie."""
+        codes = (Area(self.buffer + "_codes", self.cols, "codes"),) if self.codes else ()
+        return (*codes, Area(self.buffer + "_values", self.cols)) if self.values else codes
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The buffers that hold them."""
-        forms = (("_codes", self.codes), ("_values", self.values))
-        return tuple(self.buffer + suffix for suffix, there in forms if there)
+        codes = (self.buffer + "_codes",) if self.codes else ()
+        return (*codes, self.buffer + "_values") if self.values else codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from typing import Literal
 
 from tonnage.core.errors import PlanFileError
 from tonnage.core.from_json import decode
+from tonnage.core.kv_format import PAGE_FORMATS
 from tonnage.core.steps import Embed, GatherLast, Step
 
-Kind = Literal["weight", "kv", "scratch", "host", "load"]
-KvFormat = Literal["f16", "int8"]
-KV_FORMATS: tuple[KvFormat, ...] = ("f16", "int8")
+Kind = Literal["weight", "kv", "state", "scratch", "host", "load"]
+KvFormat = str
+KV_FORMATS: tuple[KvFormat, ...] = tuple(one.name for one in PAGE_FORMATS)
 OTHER_ENGINES = "other engines"
 # Items that belong to the process, not to one engine.
 SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES, "server")
@@ -28,10 +29,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class MatrixPlan:
-    """A weight matrix (rows, cols): panels of 32 rows in the arena, `panel_stride` bytes apart."""
+    """A weight matrix (rows, cols): panels of 32 rows in the arena, `panel_stride` bytes apart.
+
+    count: of matrices in a stack, as the experts of a layer are, one behind the other.
+    """
 
     name: str
     format: str
+    count: int
     rows: int
     cols: int
     offset: int
@@ -110,6 +115,34 @@ class KvPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotBlockPlan:
+    """One block's part of every slot: `elements` float32 from `offset` of the slot on."""
+
+    offset: int
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlan:
+    """State per sequence, such as that of recurrent blocks.
+
+    Slot s lies at offset + s * stride: 0..num_slots-1 are of running sequences, those behind them
+    snapshots. blocks: in the model's order; without any there are no slots.
+    """
+
+    num_slots: int
+    num_snapshots: int
+    stride: int
+    offset: int
+    blocks: tuple[SlotBlockPlan, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots and snapshots."""
+        return (self.num_slots + self.num_snapshots) * self.stride
+
+
+@dataclass(frozen=True, slots=True)
 class Buffer:
     """Scratch in the arena; it may share bytes with buffers that live in other steps of a layer."""
 
@@ -120,7 +153,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of the ledger; those of kind `weight`, `kv` and `scratch` tile the arena."""
+    """A line of the ledger; those of kind `weight`, `kv`, `state` and `scratch` tile the arena."""
 
     name: str
     kind: Kind
@@ -147,6 +180,7 @@ class Plan:
     vectors: tuple[VectorPlan, ...]
     ropes: tuple[RopePlan, ...]
     kv: KvPlan
+    slots: SlotPlan
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     arena_bytes: int
@@ -183,13 +217,13 @@ class Plan:
     def macs_per_row(self) -> int:
         """Multiply-adds of the weight matrices that every row of a prompt runs through."""
         skipped = self._multiplied(self._late_steps) | self._tables
-        return sum(m.rows * m.cols for m in self.matrices if m.name not in skipped)
+        return sum(m.count * m.rows * m.cols for m in self.matrices if m.name not in skipped)
 
     @property
     def late_macs_per_row(self) -> int:
         """Multiply-adds behind `GatherLast`, of rows with logits: most of a layer, the head."""
         late = self._multiplied(self._late_steps)
-        return sum(m.rows * m.cols for m in self.matrices if m.name in late)
+        return sum(m.count * m.rows * m.cols for m in self.matrices if m.name in late)
 
     @property
     def _tables(self) -> set[str]:

@@ -7,52 +7,17 @@ writes and multiplies with, so that lifetimes, cost and page identity need no li
 does not pass mypy while it forgets one.
 """
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from tonnage.core.operands import Activations, Heads, ProductPart
+from tonnage.core.operands import Activations, Area, Heads, ProductPart
+from tonnage.core.operation import Operation, named
 
 Activation = Literal["silu", "gelu_tanh"]
 
 
-class _Operation(ABC):
-    """What every step tells of itself."""
-
-    __slots__ = ()
-    op: ClassVar[str]
-    # Fields that say for how many rows there is room; results do not depend on them.
-    room: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    @abstractmethod
-    def reads(self) -> tuple[str, ...]:
-        """Scratch buffers whose bytes it needs; what it changes in place is here and in writes."""
-
-    @property
-    @abstractmethod
-    def writes(self) -> tuple[str, ...]:
-        """Scratch buffers that it fills or changes."""
-
-    @property
-    @abstractmethod
-    def elements(self) -> int:
-        """Elements of a row that it goes over; 0 for products and attention, which count apart."""
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """Matrices that it multiplies with, in the order in which a row reads them."""
-        return ()
-
-    @property
-    def arithmetic(self) -> tuple[str, ...]:
-        """All that changes results, as words: the operation and every field outside `room`."""
-        named = (one.name for one in fields(self) if one.name not in self.room)  # type: ignore[arg-type]
-        return (self.op, *(f"{name}={getattr(self, name)!r}" for name in named))
-
-
 @dataclass(frozen=True, slots=True)
-class Embed(_Operation):
+class Embed(Operation):
     """x = row of `table` by token id, times `scale`; `cols` elements."""
 
     op: ClassVar[str] = "embed"
@@ -67,9 +32,9 @@ class Embed(_Operation):
         return ()
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The residual stream."""
-        return (self.x,)
+        return (Area(self.x, self.cols),)
 
     @property
     def elements(self) -> int:
@@ -78,7 +43,7 @@ class Embed(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class RopeTable(_Operation):
+class RopeTable(Operation):
     """Cosines and sines of `pairs` angles at each row's position, by rotary embedding `rope`."""
 
     op: ClassVar[str] = "rope_table"
@@ -92,9 +57,9 @@ class RopeTable(_Operation):
         return ()
 
     @property
-    def writes(self) -> tuple[str, ...]:
-        """The table."""
-        return (self.table,)
+    def writes(self) -> tuple[Area, ...]:
+        """The table: a cosine and a sine per pair."""
+        return (Area(self.table, 2 * self.pairs),)
 
     @property
     def elements(self) -> int:
@@ -103,7 +68,7 @@ class RopeTable(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Norm(_Operation):
+class Norm(Operation):
     """out = RMS norm of x with `weight` (Zhang & Sennrich 2019).
 
     With `added`, x += RMS norm of that buffer with `added_weight` comes before. gather: of rows
@@ -125,9 +90,15 @@ class Norm(_Operation):
         return (self.x,) if self.added is None else (self.x, self.added)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The output, and the residual stream where something is added."""
-        return self.out.names if self.added is None else (*self.out.names, self.x)
+        x = () if self.added is None else (Area(self.x, self.out.cols),)
+        return (*self.out.areas, *x)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The weights of both norms."""
+        return named(self.added_weight, self.weight)
 
     @property
     def elements(self) -> int:
@@ -136,7 +107,7 @@ class Norm(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Matmul(_Operation):
+class Matmul(Operation):
     """out = input times the transposed matrices of `parts`, side by side in rows of `out_cols`.
 
     cap: cap * tanh(y / cap) of the result, 0 for none. accumulate: added to what is there. gather:
@@ -160,9 +131,14 @@ class Matmul(_Operation):
         return (*self.input.names, self.out) if self.accumulate else self.input.names
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The output."""
-        return (self.out,)
+        return (Area(self.out, self.out_cols, rows=self.out_rows),)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The biases."""
+        return named(*(part.bias for part in self.parts))
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -176,7 +152,7 @@ class Matmul(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Gated(_Operation):
+class Gated(Operation):
     """out = activation(gate * input) times (up * input), element by element (Shazeer 2020)."""
 
     op: ClassVar[str] = "gated"
@@ -192,9 +168,9 @@ class Gated(_Operation):
         return self.input.names
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The output."""
-        return self.out.names
+        return self.out.areas
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -208,7 +184,7 @@ class Gated(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class RopeKvWrite(_Operation):
+class RopeKvWrite(Operation):
     """Norm and rotate queries and keys in place, and store keys and values in the row's page.
 
     qkv: rows of num_heads queries, keys and values side by side. q_norm, k_norm: RMS norm per head.
@@ -237,9 +213,14 @@ class RopeKvWrite(_Operation):
         return (self.qkv, self.table)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The same in place."""
-        return (self.qkv,)
+        return (Area(self.qkv, self.kv.cols(self.num_heads)),)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The norms' weights; the bias is one of the product's."""
+        return named(self.q_norm, self.k_norm)
 
     @property
     def elements(self) -> int:
@@ -248,7 +229,7 @@ class RopeKvWrite(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class GatherLast(_Operation):
+class GatherLast(Operation):
     """Keep only rows with logits from here on: rows of each buffer move up to the front.
 
     Behind the last keys and values nobody reads the hidden state of other rows. buffers: (name,
@@ -264,9 +245,9 @@ class GatherLast(_Operation):
         return tuple(name for name, _ in self.buffers)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The same in place."""
-        return self.reads
+        return tuple(Area(name, cols) for name, cols in self.buffers)
 
     @property
     def elements(self) -> int:
@@ -275,7 +256,7 @@ class GatherLast(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Attend(_Operation):
+class Attend(Operation):
     """out = softmax(q k) v over the sequence's pages (Dao et al. 2022), per query head.
 
     window: how many last positions are seen, own one included, 0 for all. softcap: cap * tanh(score
@@ -296,9 +277,9 @@ class Attend(_Operation):
         return (self.qkv,)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The heads' outputs side by side."""
-        return (self.out,)
+        return (Area(self.out, self.num_heads * self.kv.v_dim),)
 
     @property
     def elements(self) -> int:
@@ -307,7 +288,7 @@ class Attend(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Quantize(_Operation):
+class Quantize(Operation):
     """out = codes of x."""
 
     op: ClassVar[str] = "quantize"
@@ -320,9 +301,9 @@ class Quantize(_Operation):
         return (self.x,)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The codes."""
-        return self.out.names
+        return self.out.areas
 
     @property
     def elements(self) -> int:
@@ -331,7 +312,7 @@ class Quantize(_Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class PoolHidden(_Operation):
+class PoolHidden(Operation):
     """Add the normed hidden states of rows to sums per slot, in float64: for embeddings alone.
 
     weight, added, added_weight, eps: as of the last `Norm`, done again for rows without logits.
@@ -354,9 +335,14 @@ class PoolHidden(_Operation):
         return (self.x, self.sums) if self.added is None else (self.x, self.added, self.sums)
 
     @property
-    def writes(self) -> tuple[str, ...]:
+    def writes(self) -> tuple[Area, ...]:
         """The sums."""
-        return (self.sums,)
+        return (Area(self.sums, self.cols, "float64", self.slots),)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The weights of both norms."""
+        return named(self.added_weight, self.weight)
 
     @property
     def elements(self) -> int:

@@ -6,7 +6,7 @@ from tonnage.core.ledger import Entry, Measure
 from tonnage.core.plan import Item, Plan
 from tonnage.machine.resident import resident_bytes
 
-ARENA_KINDS = ("weight", "kv", "scratch")
+ARENA_KINDS = ("weight", "kv", "state", "scratch")
 
 
 def measure_items(

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, MlpSpec, ModelSpec, RopeSpec
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.rope import RopeSpec
 
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -68,14 +72,14 @@ class Hyperparameters:
     attention_softcap: float = 0.0
     final_softcap: float = 0.0
 
-    def layers(self, family: Family) -> tuple[LayerSpec, ...]:
+    def layers(self, family: Family) -> tuple[Layer, ...]:
         """Return the layers; those with a window use the last rope."""
         return tuple(self._layer(family, index) for index in range(len(self.windows)))
 
     def model(
         self,
         family: Family,
-        layers: tuple[LayerSpec, ...],
+        layers: tuple[Layer, ...],
         vocab_size: int,
         weights: dict[str, TensorEntry],
     ) -> ModelSpec:
@@ -93,9 +97,9 @@ class Hyperparameters:
             weights=weights,
         )
 
-    def _layer(self, family: Family, index: int) -> LayerSpec:
+    def _layer(self, family: Family, index: int) -> Layer:
         window = self.windows[index]
-        attention = AttentionSpec(
+        attention = Attention(
             num_heads=self.num_heads[index],
             num_kv_heads=self.num_kv_heads[index],
             k_dim=self.k_dim,
@@ -108,8 +112,14 @@ class Hyperparameters:
             out_bias=self.out_bias,
             qk_norm=family.qk_norm,
         )
-        mlp = MlpSpec(self.hidden[index], self.activation)
-        return LayerSpec(attention, mlp, family.post_norms)
+        mlp = GatedMlp(self.hidden[index], self.activation)
+        post_norm = family.post_norms
+        return Layer(
+            (
+                Branch("attn", attention, post_norm=post_norm),
+                Branch("mlp", mlp, post_norm=post_norm),
+            )
+        )
 
 
 def periodic_windows(window: int, period: int, num_layers: int) -> tuple[int, ...]:

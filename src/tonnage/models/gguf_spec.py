@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog
-from tonnage.core.model_spec import ModelSpec, RopeSpec
+from tonnage.core.model_spec import ModelSpec
 from tonnage.core.pooling import Pooling
+from tonnage.core.rope import RopeSpec
 from tonnage.models.family import Family, Hyperparameters, periodic_windows
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (

@@ -6,7 +6,7 @@ Old: `rope_theta` and `rope_scaling` (and `rope_local_base_freq` of Gemma 3). Ne
 
 from collections.abc import Mapping
 
-from tonnage.core.model_spec import RopeSpec
+from tonnage.core.rope import RopeSpec
 from tonnage.models.family import Family
 from tonnage.models.settings import Settings
 

@@ -6,11 +6,9 @@ modules of transformers.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tonnage.core.block import Layer, Shape
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
-from tonnage.core.model_spec import LayerSpec
-
-Shape = tuple[int, ...]
 
 GGUF_NAMES = {
     "embed": "token_embd.weight",
@@ -77,38 +75,12 @@ def hf_name(canonical: str, names: Mapping[str, str]) -> str:
     return layer + "." * bool(layer) + names[role]
 
 
-def expected_shapes(vocab_size: int, d_model: int, layers: Sequence[LayerSpec]) -> dict[str, Shape]:
+def expected_shapes(vocab_size: int, d_model: int, layers: Sequence[Layer]) -> dict[str, Shape]:
     """Return canonical name -> shape of every tensor but `head` and `rope_factors`."""
     shapes: dict[str, Shape] = {"embed": (vocab_size, d_model), "final_norm": (d_model,)}
     for index, layer in enumerate(layers):
-        for role, shape in _layer_shapes(d_model, layer).items():
+        for role, shape in layer.tensors(d_model).items():
             shapes[f"layers.{index}.{role}"] = shape
-    return shapes
-
-
-def _layer_shapes(d_model: int, layer: LayerSpec) -> dict[str, Shape]:
-    attn, hidden = layer.attention, layer.mlp.hidden
-    q_rows = attn.num_heads * attn.k_dim
-    k_rows, v_rows = attn.num_kv_heads * attn.k_dim, attn.num_kv_heads * attn.v_dim
-    shapes: dict[str, Shape] = {
-        "attn_norm": (d_model,),
-        "q": (q_rows, d_model),
-        "k": (k_rows, d_model),
-        "v": (v_rows, d_model),
-        "o": (d_model, attn.num_heads * attn.v_dim),
-        "mlp_norm": (d_model,),
-        "gate": (hidden, d_model),
-        "up": (hidden, d_model),
-        "down": (d_model, hidden),
-    }
-    if attn.bias:
-        shapes |= {"q_bias": (q_rows,), "k_bias": (k_rows,), "v_bias": (v_rows,)}
-    if attn.out_bias:
-        shapes["o_bias"] = (d_model,)
-    if attn.qk_norm:
-        shapes |= {"q_norm": (attn.k_dim,), "k_norm": (attn.k_dim,)}
-    if layer.post_norms:
-        shapes |= {"post_attn_norm": (d_model,), "post_mlp_norm": (d_model,)}
     return shapes
 
 

@@ -5,6 +5,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 
 from tonnage._native import Arena, Executor, InputError, Program
@@ -51,10 +52,21 @@ def load_weights(
         _write_ropes(plan, arena, vectors)
         done = 0
         for matrix in plan.matrices:
-            _load_matrix(matrix, files[matrix.source.file], program, executor)
+            for one in _stack(matrix):
+                _load_matrix(one, files[matrix.source.file], program, executor)
             done += matrix.nbytes
             if progress is not None:
                 progress(done)
+
+
+def _stack(matrix: MatrixPlan) -> Iterator[MatrixPlan]:
+    """Yield the matrices of a stack, each with its own place in the file and in the arena."""
+    nbytes = matrix.nbytes // matrix.count
+    file_bytes = BY_NAME[matrix.source.format].nbytes((matrix.rows, matrix.cols))
+    for i in range(matrix.count):
+        source = replace(matrix.source, offset=matrix.source.offset + i * file_bytes)
+        offset = matrix.offset + i * nbytes
+        yield replace(matrix, count=1, offset=offset, nbytes=nbytes, source=source)
 
 
 def _load_matrix(matrix: MatrixPlan, fd: int, program: Program, executor: Executor) -> None:

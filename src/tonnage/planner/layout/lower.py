@@ -1,189 +1,129 @@
-"""Lowering a model to fused steps over named weights and buffers."""
+"""Lowering a model: its blocks' steps, one after another, with the norms between them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from tonnage.blocks.embedding import embedding_steps
+from tonnage.blocks.head import head_name, head_steps
+from tonnage.core.block import Branch
 from tonnage.core.layout import FLOAT_FORMATS
-from tonnage.core.model_spec import AttentionSpec, LayerSpec, ModelSpec
-from tonnage.core.operands import Activations, Heads, ProductPart
-from tonnage.core.plan import KvPlan, RopePlan
-from tonnage.core.steps import (
-    Attend,
-    Embed,
-    Gated,
-    GatherLast,
-    Matmul,
-    Norm,
-    PoolHidden,
-    Quantize,
-    RopeKvWrite,
-    RopeTable,
-    Step,
-)
-from tonnage.planner.layout.place import WeightPlacer
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.operands import Activations, ProductPart
+from tonnage.core.rope import RopeSpec
+from tonnage.core.steps import GatherLast, Matmul, Norm, Step
 
-# Radians per position; pairs below it turn by less than one in 4,096.
-LOW_FREQUENCY = 1 / 4096
+FormatOf = Callable[[str], str]
 
 
-@dataclass
-class Lowering:
-    """What the steps of one model refer to: formats of weights, KV pages, rotary embeddings."""
+def lowered(
+    spec: ModelSpec, format_of: FormatOf, kv_format: str, max_logit_rows: int, concurrency: int
+) -> tuple[Step, ...]:
+    """Return the whole forward pass of `spec`.
+
+    format_of: canonical name of a matrix -> its format when loaded. max_logit_rows, concurrency:
+    rows of logits, and of sums of hidden states, to have room for.
+    """
+    chain = _Chain(spec, format_of)
+    steps: list[Step] = embedding_steps(spec)
+    places = _places(spec, chain, kv_format)
+    for place, following in zip(places, [*places[1:], None], strict=True):
+        if place is places[0]:
+            steps += chain.into(place.prefix, place.branch, None)
+        steps += place.branch.block.lower(place)
+        steps += chain.after(place, following)
+    last = places[-1]
+    return (
+        *steps,
+        *head_steps(spec, chain.head_input, last.post_norm, max_logit_rows, concurrency),
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A branch where it stands; see `tonnage.core.block.BlockContext`."""
 
     spec: ModelSpec
-    placed: WeightPlacer
-    kv: KvPlan
-    ropes: tuple[RopePlan, ...]
-    max_logit_rows: int
-    concurrency: int
+    chain: "_Chain"
+    prefix: str
+    branch: Branch
+    kv_format: str
+    state_index: int
+    is_last_state: bool
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the whole forward pass."""
-        spec = self.spec
-        steps: list[Step] = [Embed("embed", spec.embed_scale, "x", spec.d_model)]
-        for i, rope in enumerate(self.ropes):
-            steps.append(RopeTable(i, len(rope.frequencies), f"rope{i}"))
-        steps.append(self._norm("layers.0.attn_norm", self._qkv_names(0)))
-        for i, layer in enumerate(spec.layers):
-            steps += self._attention(i, layer)
-            steps += self._mlp(i, layer)
-        return (*steps, self._pool(), self._head())
+    @property
+    def d_model(self) -> int:
+        return self.spec.d_model
 
-    def _qkv_names(self, i: int) -> list[str]:
-        return [f"layers.{i}.{part}" for part in ("q", "k", "v")]
+    @property
+    def norm_eps(self) -> float:
+        return self.spec.norm_eps
 
-    def _acts(self, buffer: str, cols: int, consumers: list[str]) -> Activations:
+    @property
+    def post_norm(self) -> str | None:
+        """The norm of the block's result, if it has one."""
+        return self.name(f"post_{self.branch.name}_norm") if self.branch.post_norm else None
+
+    def name(self, role: str) -> str:
+        return self.prefix + role
+
+    def activations(self, buffer: str, cols: int, consumers: tuple[str, ...]) -> Activations:
+        return self.chain.activations(buffer, cols, tuple(map(self.name, consumers)))
+
+    def rope(self, index: int) -> RopeSpec:
+        return self.spec.ropes[index]
+
+    def output(self, part: ProductPart, source: Activations) -> Matmul:
+        target = "branch" if self.branch.post_norm else "x"
+        return Matmul((part,), source, target, self.d_model, accumulate=not self.branch.post_norm)
+
+    def gather_last(self, *buffers: tuple[str, int]) -> list[Step]:
+        return [GatherLast((("x", self.d_model), *buffers))] if self.is_last_state else []
+
+
+def _places(spec: ModelSpec, chain: "_Chain", kv_format: str) -> list[_Place]:
+    branches = spec.branches
+    states = [branch.block.state for _, branch in branches]
+    last = max((i for i, state in enumerate(states) if state is not None), default=-1)
+    places = []
+    for i, (prefix, branch) in enumerate(branches):
+        kind = type(states[i])
+        index = sum(isinstance(state, kind) for state in states[:i]) if states[i] else -1
+        places.append(_Place(spec, chain, prefix, branch, kv_format, index, i == last))
+    return places
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The norms between branches: each adds what the branch before gave, and norms for the next."""
+
+    spec: ModelSpec
+    format_of: FormatOf
+
+    def activations(self, buffer: str, cols: int, consumers: tuple[str, ...]) -> Activations:
         """Return activations in the forms that their consumers read."""
-        formats = {self.placed.format_of(name) for name in consumers}
-        return Activations(
-            buffer, cols, bool(formats - FLOAT_FORMATS), bool(formats & FLOAT_FORMATS)
-        )
+        formats = {self.format_of(name) for name in consumers}
+        codes, values = bool(formats - FLOAT_FORMATS), bool(formats & FLOAT_FORMATS)
+        return Activations(buffer, cols, codes, values)
+
+    @property
+    def head_input(self) -> Activations:
+        """What the head reads."""
+        return self.activations("normed", self.spec.d_model, (head_name(self.spec),))
+
+    def into(self, prefix: str, branch: Branch, added: str | None) -> list[Step]:
+        """Return what makes the input of `branch`; added: the post norm of the branch before."""
+        consumers = tuple(prefix + role for role in branch.block.inputs)
+        out = self.activations("normed", self.spec.d_model, consumers)
+        return [self._norm(f"{prefix}{branch.name}_norm", added, out)]
+
+    def after(self, place: _Place, following: _Place | None) -> list[Step]:
+        """Return what stands between a branch and the next one, or the head."""
+        if following is not None:
+            return self.into(following.prefix, following.branch, place.post_norm)
+        return [self._norm("final_norm", place.post_norm, self.head_input, gather=True)]
 
     def _norm(
-        self, weight: str, consumers: list[str], added: str = "", *, gather: bool = False
+        self, weight: str, added: str | None, out: Activations, *, gather: bool = False
     ) -> Norm:
-        return Norm(
-            x="x",
-            weight=weight,
-            added="branch" if added else None,
-            added_weight=added or None,
-            eps=self.spec.norm_eps,
-            out=self._acts("normed", self.spec.d_model, consumers),
-            gather=gather,
-        )
-
-    def _attention(self, i: int, layer: LayerSpec) -> list[Step]:
-        a = layer.attention
-        prefix = f"layers.{i}."
-        heads = Heads(i, a.num_kv_heads, a.k_dim, a.v_dim)
-        qkv_cols = heads.cols(a.num_heads)
-        normed = self._acts("normed", self.spec.d_model, self._qkv_names(i))
-        steps: list[Step] = [
-            Matmul(self._qkv_parts(i, a), normed, "qkv", qkv_cols),
-            self._rope_kv_write(prefix, a, heads),
-            *self._gather_last(i, qkv_cols),
-            Attend("qkv", a.num_heads, heads, a.window, a.softcap, "attended_values"),
-        ]
-        out_dim = a.num_heads * a.v_dim
-        source = self._acts("attended", out_dim, [prefix + "o"])
-        if source.codes:
-            steps.append(Quantize("attended_values", replace(source, values=False)))
-        part = ProductPart(prefix + "o", prefix + "o_bias" if a.out_bias else None, 0)
-        mlp_inputs = [prefix + "gate", prefix + "up"]
-        post = prefix + "post_attn_norm" if layer.post_norms else ""
-        return steps + self._branch(part, source, prefix + "mlp_norm", mlp_inputs, post)
-
-    def _qkv_parts(self, i: int, a: AttentionSpec) -> tuple[ProductPart, ...]:
-        q_cols, k_cols = a.num_heads * a.k_dim, a.num_kv_heads * a.k_dim
-        columns = (0, q_cols, q_cols + k_cols)
-        return tuple(
-            ProductPart(name, name + "_bias" if a.bias else None, column)
-            for name, column in zip(self._qkv_names(i), columns, strict=True)
-        )
-
-    def _rope_kv_write(self, prefix: str, a: AttentionSpec, heads: Heads) -> RopeKvWrite:
-        k_bias, low_from = self._low_frequency_bias(prefix, a)
-        return RopeKvWrite(
-            qkv="qkv",
-            num_heads=a.num_heads,
-            kv=heads,
-            q_norm=prefix + "q_norm" if a.qk_norm else None,
-            k_norm=prefix + "k_norm" if a.qk_norm else None,
-            eps=self.spec.norm_eps,
-            scale=a.scale,
-            table=f"rope{a.rope}",
-            pairs=len(self.ropes[a.rope].frequencies),
-            interleaved=self.spec.ropes[a.rope].style == "interleaved",
-            k_bias=k_bias,
-            low_from=low_from,
-        )
-
-    def _gather_last(self, i: int, qkv_cols: int) -> list[Step]:
-        """Behind the last keys and values, rows whose hidden state nobody reads are done."""
-        if i + 1 < len(self.spec.layers):
-            return []
-        return [GatherLast((("x", self.spec.d_model), ("qkv", qkv_cols)))]
-
-    def _low_frequency_bias(self, prefix: str, a: AttentionSpec) -> tuple[str | None, int]:
-        """Return which bias int8 keys leave out, and from which pair on.
-
-        Softmax must see it as it is, without norm or cap. The border is the same for every
-        workload, as logits depend on tokens alone.
-        """
-        if self.kv.format != "int8" or not a.bias or a.qk_norm or a.softcap:
-            return None, 0
-        frequencies = self.ropes[a.rope].frequencies
-        return prefix + "k_bias", sum(frequency >= LOW_FREQUENCY for frequency in frequencies)
-
-    def _mlp(self, i: int, layer: LayerSpec) -> list[Step]:
-        prefix = f"layers.{i}."
-        inner = self._acts("inner", layer.mlp.hidden, [prefix + "down"])
-        gate, up = prefix + "gate", prefix + "up"
-        normed = self._acts("normed", self.spec.d_model, [gate, up])
-        last = i + 1 == len(self.spec.layers)
-        following = "final_norm" if last else f"layers.{i + 1}.attn_norm"
-        consumers = [self._head_name()] if last else self._qkv_names(i + 1)
-        post = prefix + "post_mlp_norm" if layer.post_norms else ""
-        part = ProductPart(prefix + "down", None, 0)
-        return [
-            Gated(gate, up, normed, inner, layer.mlp.activation),
-            *self._branch(part, inner, following, consumers, post, gather=last),
-        ]
-
-    def _branch(
-        self, part: ProductPart, source: Activations, following: str, consumers: list[str],
-        post: str, *, gather: bool = False,
-    ) -> list[Step]:  # fmt: skip
-        """Return the product that ends a branch, its way back into x, and the norm that follows."""
-        target = "branch" if post else "x"
-        product = Matmul((part,), source, target, self.spec.d_model, accumulate=not post)
-        return [product, self._norm(following, consumers, post, gather=gather)]
-
-    def _pool(self) -> PoolHidden:
-        """Return what adds up hidden states; it does again, for other rows, the norm before it."""
-        last = len(self.spec.layers) - 1
-        post = f"layers.{last}.post_mlp_norm" if self.spec.layers[last].post_norms else None
-        return PoolHidden(
-            x="x",
-            weight="final_norm",
-            added="branch" if post else None,
-            added_weight=post,
-            eps=self.spec.norm_eps,
-            cols=self.spec.d_model,
-            sums="pooled",
-            slots=self.concurrency,
-        )
-
-    def _head_name(self) -> str:
-        return "embed" if self.spec.tied_head else "head"
-
-    def _head(self) -> Matmul:
-        name = self._head_name()
-        return Matmul(
-            parts=(ProductPart(name, None, 0),),
-            input=self._acts("normed", self.spec.d_model, [name]),
-            out="logits",
-            out_cols=self.spec.vocab_size,
-            cap=self.spec.final_softcap,
-            gather=True,
-            out_rows=self.max_logit_rows,
-        )
+        buffer = None if added is None else "branch"
+        return Norm("x", weight, buffer, added, self.spec.norm_eps, out, gather)

@@ -1,11 +1,14 @@
 """Placing weights in execution order, KV pages after them, scratch last."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 
+from tonnage.core.block import PagedState, SlotState
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, kv_head_bytes, panel_bytes, round_up
-from tonnage.core.model_spec import LayerSpec, ModelSpec
+from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import (
     KvFormat,
     KvGroupPlan,
@@ -13,12 +16,16 @@ from tonnage.core.plan import (
     KvPlan,
     MatrixPlan,
     RopePlan,
+    SlotBlockPlan,
+    SlotPlan,
     Source,
     VectorPlan,
 )
+from tonnage.core.steps import Embed, Gated, Matmul, Step
 
 LINE_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
+ROPE_FACTORS = "rope_factors"
 
 
 def source_of(entry: TensorEntry) -> Source:
@@ -54,7 +61,7 @@ class WeightPlacer:
         return self.formats.get(name, self.spec.weights[name].format.name)
 
     def matrix(self, name: str) -> None:
-        """Place one matrix, panel after panel."""
+        """Place one matrix, or a stack of them, panel after panel."""
         panel = self._panel_bytes(name)
         panels = self._panels(name)
         self._add(name, self.cursor.take(panel * panels), panel, panel * panels)
@@ -68,7 +75,9 @@ class WeightPlacer:
         self._add(second, base + a, a + b, b * panels)
 
     def vector(self, name: str, add: float = 0.0) -> None:
-        """Place a vector as float32, padded to whole panels."""
+        """Place a vector as float32, padded to whole panels; one that is there already stays."""
+        if name in self.vectors:
+            return
         entry = self.spec.weights[name]
         count = entry.shape[0]
         nbytes = 4 * round_up(count, PANEL_ROWS)
@@ -76,52 +85,52 @@ class WeightPlacer:
         self.vectors[name] = VectorPlan(name, count, offset, nbytes, add, source_of(entry))
 
     def _panel_bytes(self, name: str) -> int:
-        return panel_bytes(BY_NAME[self.format_of(name)], self.spec.weights[name].shape[1])
+        return panel_bytes(BY_NAME[self.format_of(name)], self.spec.weights[name].shape[-1])
 
     def _panels(self, name: str) -> int:
-        return round_up(self.spec.weights[name].shape[0], PANEL_ROWS) // PANEL_ROWS
+        *stack, rows, _ = self.spec.weights[name].shape
+        return prod(stack) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
 
     def _add(self, name: str, offset: int, stride: int, nbytes: int) -> None:
         entry = self.spec.weights[name]
-        rows, cols = entry.shape
+        *stack, rows, cols = entry.shape
         self.matrices[name] = MatrixPlan(
-            name, self.format_of(name), rows, cols, offset, stride, nbytes, source_of(entry)
+            name=name,
+            format=self.format_of(name),
+            count=prod(stack),
+            rows=rows,
+            cols=cols,
+            offset=offset,
+            panel_stride=stride,
+            nbytes=nbytes,
+            source=source_of(entry),
         )
 
 
-def place_weights(placer: WeightPlacer) -> None:
-    """Place every weight in the order in which a token reads it."""
-    spec = placer.spec
-    if not spec.tied_head:
-        placer.matrix("embed")
-    if "rope_factors" in spec.weights:
-        placer.vector("rope_factors")
-    for i, layer in enumerate(spec.layers):
-        _place_layer(placer, f"layers.{i}.", layer)
-    placer.vector("final_norm", spec.norm_offset)
-    placer.matrix("embed" if spec.tied_head else "head")
+def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:
+    """Place every weight in the order in which `steps` read it.
 
-
-def _place_layer(placer: WeightPlacer, prefix: str, layer: LayerSpec) -> None:
-    add = placer.spec.norm_offset
-    placer.vector(prefix + "attn_norm", add)
-    for part in ("q", "k", "v"):
-        placer.matrix(prefix + part)
-        if layer.attention.bias:
-            placer.vector(f"{prefix}{part}_bias")
-    if layer.attention.qk_norm:
-        placer.vector(prefix + "q_norm", add)
-        placer.vector(prefix + "k_norm", add)
-    placer.matrix(prefix + "o")
-    if layer.attention.out_bias:
-        placer.vector(prefix + "o_bias")
-    if layer.post_norms:
-        placer.vector(prefix + "post_attn_norm", add)
-    placer.vector(prefix + "mlp_norm", add)
-    placer.interleaved(prefix + "gate", prefix + "up")
-    placer.matrix(prefix + "down")
-    if layer.post_norms:
-        placer.vector(prefix + "post_mlp_norm", add)
+    A table that is looked up and multiplied with lies where it is multiplied with.
+    """
+    steps = tuple(steps)
+    multiplied = {name for step in steps for name in step.weights}
+    for step in steps:
+        match step:
+            case Embed():
+                if step.table not in multiplied:
+                    placer.matrix(step.table)
+                if ROPE_FACTORS in placer.spec.weights:
+                    placer.vector(ROPE_FACTORS)
+            case Gated():
+                placer.interleaved(step.gate, step.up)
+            case Matmul():
+                for part in step.parts:
+                    placer.matrix(part.weight)
+                    if part.bias is not None:
+                        placer.vector(part.bias)
+            case _:
+                for name in step.vectors:
+                    placer.vector(name, placer.spec.norm_offset)
 
 
 def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
@@ -129,7 +138,7 @@ def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
     ropes = []
     for i, rope in enumerate(spec.ropes):
         frequencies = rope.inverse_frequencies()
-        factors = "rope_factors" if i == 0 and "rope_factors" in spec.weights else None
+        factors = ROPE_FACTORS if i == 0 and ROPE_FACTORS in spec.weights else None
         ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
     return tuple(ropes)
 
@@ -177,9 +186,12 @@ def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
     A page holds all layers of its group, so that memory is touched as tokens come. The first group
     may have no layer; its pages then take no bytes.
     """
-    attentions = [layer.attention for layer in spec.layers]
-    windows = [need.kept(a.window) for a in attentions]
-    parts = [kv_head_bytes(a.k_dim, a.v_dim, need.format) * a.num_kv_heads for a in attentions]
+    states = [b.block.state for _, b in spec.branches if isinstance(b.block.state, PagedState)]
+    windows = [need.kept(state.window) for state in states]
+    parts = [
+        kv_head_bytes(state.k_dim, state.v_dim, need.format) * state.num_kv_heads
+        for state in states
+    ]
     groups, layers = [], dict[int, KvLayerPlan]()
     for number, window in enumerate(sorted({0, *windows})):
         members = [i for i, own in enumerate(windows) if own == window]
@@ -188,9 +200,24 @@ def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
         offset = cursor.take(stride * num_pages)
         groups.append(KvGroupPlan(window, num_pages, stride, offset))
         for i in members:
-            a = attentions[i]
+            a = states[i]
             layers[i] = KvLayerPlan(number, offset, stride, a.num_kv_heads, a.k_dim, a.v_dim)
             offset += parts[i]
     nbytes = sum(group.nbytes for group in groups)
-    in_order = tuple(layers[i] for i in range(len(attentions)))
+    in_order = tuple(layers[i] for i in range(len(states)))
     return KvPlan(need.format, PAGE_TOKENS, nbytes, tuple(groups), in_order)
+
+
+def place_slots(spec: ModelSpec, num_slots: int, num_snapshots: int, cursor: Cursor) -> SlotPlan:
+    """Place what sequences keep beside pages: a slot each, and snapshots of slots.
+
+    Slots and snapshots lie one behind the other; all of them hold all blocks' states.
+    """
+    states = [b.block.state for _, b in spec.branches if isinstance(b.block.state, SlotState)]
+    if not states:
+        return SlotPlan(0, 0, 0, cursor.offset, ())
+    inside = Cursor()
+    blocks = tuple(SlotBlockPlan(inside.take(4 * s.elements), s.elements) for s in states)
+    stride = round_up(inside.offset, LINE_BYTES)
+    offset = cursor.take(stride * (num_slots + num_snapshots))
+    return SlotPlan(num_slots, num_snapshots, stride, offset, blocks)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
     STORE_BYTES,
     THREAD_STACK_BYTES,
@@ -16,16 +15,14 @@ from tonnage.core.footprint import (
     tokenizer_bytes,
 )
 from tonnage.core.layout import (
-    FLOAT_FORMATS,
-    MAX_GROUP_HEADS,
     MAX_STEP_ROWS,
     WORKER_SCRATCH_BYTES,
-    acts_bytes,
     load_staging_bytes,
 )
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
-from tonnage.planner.layout.lower import Lowering
+from tonnage.planner.layout.kernel_limits import require_kernels
+from tonnage.planner.layout.lower import lowered
 from tonnage.planner.layout.place import (
     HUGE_PAGE_BYTES,
     Cursor,
@@ -33,9 +30,10 @@ from tonnage.planner.layout.place import (
     WeightPlacer,
     place_kv,
     place_ropes,
+    place_slots,
     place_weights,
 )
-from tonnage.planner.layout.scratch import Need, share_bytes
+from tonnage.planner.layout.scratch import needs_of, share_bytes
 from tonnage.planner.quality.precision import Formats, check_formats, precision_formats
 
 
@@ -50,6 +48,7 @@ class Workload:
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
     with_forms: answers may be bound to a form. with_store: prefixes are kept on disk. shared_pages:
     beside a full context of one sequence, for all others; None: full contexts for all.
+    num_snapshots: of sequences' states, for models that keep any beside pages.
     """
 
     context_tokens: int
@@ -66,6 +65,7 @@ class Workload:
     with_forms: bool = False
     with_store: bool = False
     shared_pages: int | None = None
+    num_snapshots: int = 0
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
@@ -74,17 +74,21 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     Raises UnsupportedModelError when the model's sizes have no kernel, RequestError for formats
     that it cannot take.
     """
-    check_sizes(spec)
-    cursor = Cursor()
-    placer = WeightPlacer(spec, formats_of(spec, workload), cursor)
-    place_weights(placer)
+    formats = formats_of(spec, workload)
+    placer = WeightPlacer(spec, formats, cursor := Cursor())
+    steps = lowered(
+        spec, placer.format_of, workload.kv_format, workload.max_logit_rows, workload.concurrency
+    )
+    require_kernels(spec, steps)
+    place_weights(placer, steps)
     ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
     kv = place_kv(spec, kv_need(workload), cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
-    buffers = share_bytes(_needs(spec, workload, placer), kv_end)
+    slots = place_slots(spec, workload.concurrency, workload.num_snapshots, cursor)
+    slots_end = cursor.take(0, HUGE_PAGE_BYTES) if slots.blocks else kv_end
+    buffers = share_bytes(needs_of(steps, workload.max_rows), slots_end)
     end = max(b.offset + b.nbytes for b in buffers)
-    lowering = Lowering(spec, placer, kv, ropes, workload.max_logit_rows, workload.concurrency)
     return Plan(
         family=spec.family,
         vocab_size=spec.vocab_size,
@@ -98,10 +102,11 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         vectors=tuple(placer.vectors.values()),
         ropes=ropes,
         kv=kv,
+        slots=slots,
         buffers=buffers,
-        steps=lowering.steps(),
+        steps=steps,
         arena_bytes=end,
-        items=_items(spec, workload, placer, (weights_end, kv_end, end)),
+        items=_items(spec, workload, placer, (weights_end, kv_end, slots_end, end)),
     )
 
 
@@ -116,27 +121,6 @@ def kv_need(workload: Workload) -> KvNeed:
     )
 
 
-def check_sizes(spec: ModelSpec) -> None:
-    """Raise UnsupportedModelError, naming every size that the kernels cannot handle."""
-    wrong = []
-    if spec.d_model % 32:
-        wrong.append(f"the model width {spec.d_model} is no multiple of 32")
-    for i, layer in enumerate(spec.layers):
-        a = layer.attention
-        if a.k_dim % 16 or a.v_dim % 16 or max(a.k_dim, a.v_dim) > 512:
-            wrong.append(
-                f"layer {i} has heads of {a.k_dim} and {a.v_dim}, not multiples of 16 up to 512"
-            )
-        if a.num_heads % a.num_kv_heads or a.num_heads > MAX_GROUP_HEADS * a.num_kv_heads:
-            wrong.append(f"layer {i} has {a.num_heads} query heads over {a.num_kv_heads} key heads")
-        if layer.mlp.hidden % 32 or a.num_heads * a.v_dim % 32:
-            wrong.append(
-                f"layer {i} has inner sizes {layer.mlp.hidden} and {a.num_heads * a.v_dim}"
-            )
-    if wrong:
-        raise UnsupportedModelError("No kernel fits this model: " + "; ".join(wrong[:8]) + ".")
-
-
 def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
     """Return the matrices that are not loaded in their own format, and what each becomes.
 
@@ -147,46 +131,14 @@ def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
     return {name: fmt for name, fmt in wished if fmt != spec.weights[name].format.name}
 
 
-# The steps of a layer in which scratch lives: 0 norm, 1 qkv, 2 rotate, 3 attend, 4 quantize,
-# 5 output product, 6 norm, 7 gated, 8 down, 9 norm and pool, 10 head.
-_ALWAYS = (0, 10)
-
-
-def _needs(spec: ModelSpec, workload: Workload, placer: WeightPlacer) -> list[Need]:
-    rows = workload.max_rows
-    attentions = [layer.attention for layer in spec.layers]
-    qkv = max(a.num_heads * a.k_dim + a.num_kv_heads * (a.k_dim + a.v_dim) for a in attentions)
-    attended = max(a.num_heads * a.v_dim for a in attentions)
-    hidden = max(layer.mlp.hidden for layer in spec.layers)
-    floats = any(matrix.format in FLOAT_FORMATS for matrix in placer.matrices.values())
-    needs = [
-        Need("x", 4 * rows * spec.d_model, *_ALWAYS),
-        Need("normed_codes", acts_bytes(rows, spec.d_model), *_ALWAYS),
-        Need("qkv", 4 * rows * qkv, 1, 3),
-        Need("attended_values", 4 * rows * attended, 3, 5),
-        Need("attended_codes", acts_bytes(rows, attended), 4, 5),
-        Need("inner_codes", acts_bytes(rows, hidden), 7, 8),
-        # What lives in all steps shares its bytes with nothing, so sums last until they are read.
-        Need("pooled", 8 * workload.concurrency * spec.d_model, *_ALWAYS),
-        Need("logits", 4 * workload.max_logit_rows * spec.vocab_size, 10, 10),
-    ]
-    if floats:
-        needs.append(Need("normed_values", 4 * rows * spec.d_model, *_ALWAYS))
-        needs.append(Need("inner_values", 4 * rows * hidden, 7, 8))
-    if any(layer.post_norms for layer in spec.layers):
-        needs.append(Need("branch", 4 * rows * spec.d_model, 5, 9))
-    for i, rope in enumerate(spec.ropes):
-        needs.append(Need(f"rope{i}", 4 * rows * rope.dim, *_ALWAYS))
-    return needs
-
-
 def _items(
-    spec: ModelSpec, workload: Workload, placer: WeightPlacer, ends: tuple[int, int, int]
+    spec: ModelSpec, workload: Workload, placer: WeightPlacer, ends: tuple[int, int, int, int]
 ) -> tuple[Item, ...]:
-    """Return every item of the process; ends: of weights, KV pages and scratch in the arena."""
-    weights_end, kv_end, arena_end = ends
+    """Return every item of the process; ends: of weights, pages, slots and scratch in the arena."""
+    weights_end, kv_end, slots_end, arena_end = ends
     threads = workload.threads
     facts = spec.text or text_facts(spec.vocab_size)
+    slots = (Item("sequence states", "state", slots_end - kv_end),) if slots_end > kv_end else ()
     beside = workload.beside_bytes
     num_bytes = workload.server_bytes
     server = (Item("server", "host", num_bytes),) if num_bytes else ()
@@ -199,7 +151,8 @@ def _items(
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
-        Item("step scratch", "scratch", arena_end - kv_end),
+        *slots,
+        Item("step scratch", "scratch", arena_end - slots_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
         Item("tokenizer", "host", tokenizer_bytes(facts)),

@@ -11,6 +11,8 @@ The constants are measured: `bench/quality_estimator.py`, figures in docs/result
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tonnage.blocks.head import SENSITIVITY
+from tonnage.core.kv_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
 
 
@@ -40,24 +42,10 @@ SQUARED_ERROR_FROM = {
     ("Q4_K", "IQ4_XS"): 4.3e-3,
 }  # fmt: skip
 
-# Divergence per squared relative error at REFERENCE_WIDTH, of all layers' matrices of a kind
-# together; a table that is both embedding and head counts twice.
-SENSITIVITY = {
-    "embed": 2.51, "head": 2.51, "q": 1.46, "k": 1.46, "v": 1.46, "o": 1.41, "gate": 1.93,
-    "up": 1.93, "down": 2.83,
-}  # fmt: skip
 ANY_CHANGE = 1.75e-3
-# Of KV pages in int8, at REFERENCE_WIDTH: the geometric mean of the four models, which lie between
-# 9.0e-4 and 2.0e-3.
-KV_INT8 = 1.4e-3
 REFERENCE_WIDTH = 1024
 WIDTH_EXPONENT = 1.0
 KNOWN_FACTOR = 2.4
-
-
-def kind_of(name: str) -> str:
-    """Return the kind of a matrix: `down` of `layers.3.down`."""
-    return name.rsplit(".", 1)[-1]
 
 
 def squared_error(own: str, fmt: str) -> float:
@@ -67,17 +55,21 @@ def squared_error(own: str, fmt: str) -> float:
     return SQUARED_ERROR_FROM.get((own, fmt), SQUARED_ERROR[fmt])
 
 
-def share_of(spec: ModelSpec, name: str) -> float:
-    """Return how much one matrix counts among its kind."""
-    if name.startswith("layers."):
-        return 1 / len(spec.layers)
-    return 2.0 if spec.tied_head else 1.0
+def sensitivity(spec: ModelSpec, name: str) -> float:
+    """Return the divergence per squared relative error of one matrix, at REFERENCE_WIDTH.
+
+    Its block states that of all layers together; a table that is embedding and head counts twice.
+    """
+    if not name.startswith("layers."):
+        return SENSITIVITY[name] * (2.0 if spec.tied_head else 1.0)
+    _, index, role = name.split(".")
+    return spec.layers[int(index)].sensitivity(role) / len(spec.layers)
 
 
 def loss_of(spec: ModelSpec, name: str, fmt: str) -> float:
     """Return what matrix `name` adds to the divergence as `fmt`; 0 in its own format."""
     error = squared_error(spec.weights[name].format.name, fmt)
-    return SENSITIVITY[kind_of(name)] * share_of(spec, name) * error * width_factor(spec.d_model)
+    return sensitivity(spec, name) * error * width_factor(spec.d_model)
 
 
 def width_factor(d_model: int) -> float:
@@ -95,6 +87,5 @@ def estimate(
     loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
     if loss > 0:
         loss += ANY_CHANGE * width_factor(spec.d_model)
-    if kv_format == "int8":
-        loss += KV_INT8 * width_factor(spec.d_model)
+    loss += BY_NAME[kv_format].divergence * width_factor(spec.d_model)
     return QualityEstimate(loss, KNOWN_FACTOR)

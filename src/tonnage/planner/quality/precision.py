@@ -7,12 +7,16 @@ from the convex hulls of its units (Everett 1963, generalized Lagrange multiplie
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
+from tonnage.core.block import Shape
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import RequestError
 from tonnage.core.layout import FLOAT_FORMATS, PANEL_ROWS, panel_bytes, round_up
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS
+from tonnage.planner.layout.lower import lowered
 from tonnage.planner.layout.place import (
     HUGE_PAGE_BYTES,
     Cursor,
@@ -49,17 +53,23 @@ def menus(spec: ModelSpec) -> dict[str, tuple[FormatCandidate, ...]]:
     """Return for every matrix what it may be: its own format first, then all smaller ones."""
     found = {}
     for name, entry in spec.weights.items():
-        if len(entry.shape) != 2:
+        if len(entry.shape) < 2:
             continue
-        rows, cols = entry.shape
-        own = FormatCandidate(entry.format.name, _nbytes(entry.format.name, rows, cols))
-        lower = (FormatCandidate(fmt, _nbytes(fmt, rows, cols)) for fmt in lower_formats(cols))
+        own = FormatCandidate(entry.format.name, _nbytes(entry.format.name, entry.shape))
+        lower = (
+            FormatCandidate(fmt, _nbytes(fmt, entry.shape))
+            for fmt in lower_formats(entry.shape[-1])
+        )
         found[name] = (own, *(candidate for candidate in lower if candidate.nbytes < own.nbytes))
     return found
 
 
-def _nbytes(fmt: str, rows: int, cols: int) -> int:
-    return panel_bytes(BY_NAME[fmt], cols) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
+def _nbytes(fmt: str, shape: Shape) -> int:
+    """Return the bytes of a matrix, or of a stack of them, in panels."""
+    *stack, rows, cols = shape
+    return (
+        prod(stack) * panel_bytes(BY_NAME[fmt], cols) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
+    )
 
 
 def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
@@ -77,7 +87,7 @@ def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
     return tuple(
         (name, "Q8_0" if name in ("embed", "head") else PRECISIONS[precision])
         for name, entry in sorted(spec.weights.items())
-        if len(entry.shape) == 2 and entry.format.name in FLOAT_FORMATS
+        if len(entry.shape) > 1 and entry.format.name in FLOAT_FORMATS
     )
 
 
@@ -85,14 +95,14 @@ def check_formats(spec: ModelSpec, formats: Formats) -> None:
     """Raise RequestError for a name that is no matrix, or a format that it cannot be loaded as."""
     for name, fmt in formats:
         entry = spec.weights.get(name)
-        if entry is None or len(entry.shape) != 2:
+        if entry is None or len(entry.shape) < 2:
             raise RequestError(
                 f"A format was given for {name!r}, which is no matrix of this model."
             )
-        may = (entry.format.name, *(f for f in TARGETS if entry.shape[1] % _elems(f) == 0))
+        may = (entry.format.name, *(f for f in TARGETS if entry.shape[-1] % _elems(f) == 0))
         if fmt not in may:
             raise RequestError(
-                f"{name} has rows of {entry.shape[1]:,} and cannot be loaded as {fmt}; use one of "
+                f"{name} has rows of {entry.shape[-1]:,} and cannot be loaded as {fmt}; use one of "
                 f"{', '.join(dict.fromkeys(may))}."
             )
 
@@ -121,26 +131,37 @@ class _UnitFormats:
     loss: float
 
 
-def allocate(spec: ModelSpec, weight_budget_bytes: int) -> Formats | None:
-    """Return the formats (name, format) of least estimated loss whose weights fit, sorted by name.
+class Allocator:
+    """Finds the formats of one model's matrices under any number of bytes."""
 
-    The budget is for the plan's item `weights`, which ends on a huge page. Matrices that keep their
-    own format are left out, so () is the file as it stands. None: not even the smallest fit.
-    """
-    hulls = [_hull(ways) for ways in _units(spec)]
-    limit_bytes = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES - _other_bytes(spec)
-    picks = _descend(hulls, limit_bytes)
-    if picks is None:
-        return None
-    chosen = (pair for hull, pick in zip(hulls, picks, strict=True) for pair in hull[pick].formats)
-    return tuple(sorted((n, f) for n, f in chosen if f != spec.weights[n].format.name))
+    def __init__(self, spec: ModelSpec) -> None:
+        """Work out what every unit may be."""
+        self._spec = spec
+        self._hulls = [_hull(ways) for ways in _units(spec)]
+        self._other_bytes = _other_bytes(spec)
+
+    def formats(self, weight_budget_bytes: int) -> Formats | None:
+        """Return the formats (name, format) of least estimated loss that fit, sorted by name.
+
+        The budget is for the plan's item `weights`, which ends on a huge page. Matrices that keep
+        their own format are left out, so () is the file as it stands. None: not even the smallest
+        fit.
+        """
+        whole_pages = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
+        picks = _descend(self._hulls, whole_pages - self._other_bytes)
+        if picks is None:
+            return None
+        ways = (hull[pick] for hull, pick in zip(self._hulls, picks, strict=True))
+        chosen = (pair for way in ways for pair in way.formats)
+        weights = self._spec.weights
+        return tuple(sorted((n, f) for n, f in chosen if f != weights[n].format.name))
 
 
 def _other_bytes(spec: ModelSpec) -> int:
     """Return what vectors, angles and alignment take beside the matrices, whatever their format."""
     cursor = Cursor()
     placer = WeightPlacer(spec, {}, cursor)
-    place_weights(placer)
+    place_weights(placer, lowered(spec, placer.format_of, KV_FORMATS[0], 1, 1))
     place_ropes(spec, cursor)
     return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
 
@@ -157,14 +178,14 @@ def _units(spec: ModelSpec) -> Iterator[list[_UnitFormats]]:
 
 def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
     yield from ((name,) for name in ("embed", "head") if name in spec.weights)
-    for i in range(len(spec.layers)):
-        for parts in (("q", "k", "v"), ("o",), ("gate", "up"), ("down",)):
-            yield tuple(f"layers.{i}.{part}" for part in parts)
+    for prefix, branch in spec.branches:
+        for roles in branch.block.units:
+            yield tuple(prefix + role for role in roles)
 
 
 def _size(spec: ModelSpec, name: str) -> int:
-    rows, cols = spec.weights[name].shape
-    return round_up(rows, PANEL_ROWS) * cols
+    shape = spec.weights[name].shape
+    return prod(shape[:-2]) * round_up(shape[-2], PANEL_ROWS) * shape[-1]
 
 
 def _unit_formats(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from tonnage.core.model_spec import ModelSpec
@@ -11,7 +12,7 @@ from tonnage.planner.cost.work import ANSWER_TOKENS, PROMPT_TOKENS
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.estimate import estimate
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import Formats, allocate
+from tonnage.planner.quality.precision import Allocator, Formats
 
 _ROW_ORDER_S = 1e-6
 
@@ -98,6 +99,11 @@ class Evaluator:
     audits: Sequence[AuditResult] = ()
     stated_formats: Formats = ()
 
+    @cached_property
+    def allocator(self) -> Allocator:
+        """What finds the formats of weights that fit."""
+        return Allocator(self.spec)
+
     def plan(self, workload: Workload) -> Plan:
         """Return the plan of `workload`."""
         return make_plan(self.spec, workload)
@@ -121,7 +127,7 @@ class Evaluator:
         # weights end on a huge page, so each look has at least one less.
         weight_bytes = budget_bytes - (base.total_bytes - base.weight_bytes)
         while True:
-            formats = allocate(self.spec, weight_bytes)
+            formats = self.allocator.formats(weight_bytes)
             if formats is None:
                 return None
             found = self.candidate(workload, formats=formats)

@@ -20,7 +20,7 @@ from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.layout.plan import Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import allocate, menus
+from tonnage.planner.quality.precision import menus
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import (
     Candidate,
@@ -284,7 +284,7 @@ class _Search:
         high = candidate.weight_bytes
         while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2
-            formats = allocate(spec, middle)
+            formats = self.evaluator.allocator.formats(middle)
             tried = None if formats is None else replace(workload, formats=formats)
             if tried is not None and self.evaluator.quality(tried).mean_kld <= self.max_kld:
                 workload, high = tried, middle

@@ -1,0 +1,1 @@
+"""Kinds of blocks that models are made of, one file each."""

@@ -1,0 +1,116 @@
+"""Attention with grouped heads (Ainslie et al. 2023) over pages of keys and values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tonnage.core.block import Block, BlockContext, PagedState, Shape
+from tonnage.core.kv_format import BY_NAME
+from tonnage.core.operands import Heads, ProductPart
+from tonnage.core.steps import Attend, Matmul, Quantize, RopeKvWrite, Step
+
+# Radians per position; pairs below it turn by less than one in 4,096.
+LOW_FREQUENCY = 1 / 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Attention(Block):
+    """Grouped-query attention; K and V may have different sizes per head.
+
+    Tensors: q, k, v, o; q_bias, k_bias, v_bias with `bias`, o_bias with `out_bias`; q_norm and
+    k_norm, RMS norms per head, with `qk_norm`. scale multiplies q·k. window: how many last
+    positions (own one included) are seen, 0 for all. softcap: cap·tanh(score/cap), 0 for none.
+    rope: index into ModelSpec.ropes.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    k_dim: int
+    v_dim: int
+    scale: float
+    rope: int = 0
+    window: int = 0
+    softcap: float = 0.0
+    bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    units: ClassVar[tuple[tuple[str, ...], ...]] = (("q", "k", "v"), ("o",))
+    sensitivity: ClassVar[Mapping[str, float]] = {"q": 1.46, "k": 1.46, "v": 1.46, "o": 1.41}
+
+    def tensors(self, d_model: int) -> dict[str, Shape]:
+        """Return role -> shape."""
+        shapes: dict[str, Shape] = {}
+        for role, rows in zip(self.inputs, self._widths, strict=True):
+            shapes[role] = (rows, d_model)
+            if self.bias:
+                shapes[role + "_bias"] = (rows,)
+        if self.qk_norm:
+            shapes |= {"q_norm": (self.k_dim,), "k_norm": (self.k_dim,)}
+        shapes["o"] = (d_model, self.num_heads * self.v_dim)
+        return {**shapes, "o_bias": (d_model,)} if self.out_bias else shapes
+
+    @property
+    def state(self) -> PagedState:
+        """Keys and values of every token."""
+        return PagedState(self.num_kv_heads, self.k_dim, self.v_dim, self.window)
+
+    def lower(self, at: BlockContext) -> list[Step]:
+        """Return the products of q, k and v, their way into pages, attention and its product."""
+        heads = Heads(at.state_index, self.num_kv_heads, self.k_dim, self.v_dim)
+        cols = heads.cols(self.num_heads)
+        normed = at.activations("normed", at.d_model, self.inputs)
+        attended = at.activations("attended", self.num_heads * self.v_dim, ("o",))
+        steps: list[Step] = [
+            Matmul(self._qkv_parts(at), normed, "qkv", cols),
+            self._rope_kv_write(at, heads),
+            *at.gather_last(("qkv", cols)),
+            Attend("qkv", self.num_heads, heads, self.window, self.softcap, "attended_values"),
+        ]
+        if attended.codes:
+            steps.append(Quantize("attended_values", replace(attended, values=False)))
+        bias = at.name("o_bias") if self.out_bias else None
+        return [*steps, at.output(ProductPart(at.name("o"), bias, 0), attended)]
+
+    @property
+    def _widths(self) -> tuple[int, int, int]:
+        k_rows, v_rows = self.num_kv_heads * self.k_dim, self.num_kv_heads * self.v_dim
+        return self.num_heads * self.k_dim, k_rows, v_rows
+
+    def _qkv_parts(self, at: BlockContext) -> tuple[ProductPart, ...]:
+        parts, column = [], 0
+        for role, width in zip(self.inputs, self._widths, strict=True):
+            bias = at.name(role + "_bias") if self.bias else None
+            parts.append(ProductPart(at.name(role), bias, column))
+            column += width
+        return tuple(parts)
+
+    def _rope_kv_write(self, at: BlockContext, heads: Heads) -> RopeKvWrite:
+        rope = at.rope(self.rope)
+        k_bias, low_from = self._low_frequency_bias(at)
+        return RopeKvWrite(
+            qkv="qkv",
+            num_heads=self.num_heads,
+            kv=heads,
+            q_norm=at.name("q_norm") if self.qk_norm else None,
+            k_norm=at.name("k_norm") if self.qk_norm else None,
+            eps=at.norm_eps,
+            scale=self.scale,
+            table=f"rope{self.rope}",
+            pairs=rope.dim // 2,
+            interleaved=rope.style == "interleaved",
+            k_bias=k_bias,
+            low_from=low_from,
+        )
+
+    def _low_frequency_bias(self, at: BlockContext) -> tuple[str | None, int]:
+        """Return which bias codes of keys leave out, and from which pair on.
+
+        Softmax must see it as it is, without norm or cap. The border is the same for every
+        workload, as logits depend on tokens alone.
+        """
+        if not BY_NAME[at.kv_format].coded or not self.bias or self.qk_norm or self.softcap:
+            return None, 0
+        frequencies = at.rope(self.rope).inverse_frequencies()
+        return at.name("k_bias"), sum(frequency >= LOW_FREQUENCY for frequency in frequencies)

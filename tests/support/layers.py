@@ -1,0 +1,30 @@
+"""Layers of one attention and one gated MLP, which most families have."""
+
+from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.core.block import Branch, Layer
+
+
+def layer_of(attention: Attention, mlp: GatedMlp, *, post_norms: bool = False) -> Layer:
+    """Return the layer that families make of both."""
+    branches = (("attn", attention), ("mlp", mlp))
+    return Layer(tuple(Branch(name, block, post_norm=post_norms) for name, block in branches))
+
+
+def attention_of(layer: Layer) -> Attention:
+    """Return the layer's attention."""
+    (found,) = (b.block for b in layer.branches if isinstance(b.block, Attention))
+    return found
+
+
+def mlp_of(layer: Layer) -> GatedMlp:
+    """Return the layer's gated MLP."""
+    (found,) = (b.block for b in layer.branches if isinstance(b.block, GatedMlp))
+    return found
+
+
+def has_post_norms(layer: Layer) -> bool:
+    """Whether the results of both are normed."""
+    first, *rest = (branch.post_norm for branch in layer.branches)
+    assert all(one == first for one in rest)
+    return first
