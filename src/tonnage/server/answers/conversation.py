@@ -7,7 +7,7 @@ import msgspec
 
 from tonnage.server.answers.tool_calls import CLOSE, OPEN
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import ChatMessage, Part, Tool, ToolCall
+from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
 
 Turns = list[dict[str, Any]]
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -88,21 +88,6 @@ def as_object(arguments: Any) -> Any:
         return msgspec.json.decode(arguments or "{}")
     except (msgspec.DecodeError, RecursionError):
         return arguments
-
-
-def tool_dicts(tools: Iterable[Tool]) -> list[dict[str, Any]]:
-    """Return tools as templates read them, in OpenAI's form."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.function.name,
-                "description": tool.function.description or "",
-                "parameters": tool.function.parameters or {"type": "object", "properties": {}},
-            },
-        }
-        for tool in tools
-    ]
 
 
 def without_tools(turns: Turns, tools: Sequence[Mapping[str, Any]]) -> Turns:

@@ -3,7 +3,7 @@
 llguidance decides which tokens may follow (the extra `grammar`); the sampler draws among those.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,7 @@ from tonnage.core.errors import RequestError
 from tonnage.core.sampling import Constraint
 from tonnage.engine.engine import Engine
 from tonnage.server.answers.tool_calls import CLOSE, OPEN
+from tonnage.server.answers.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ResponseFormat
 from tonnage.text.tokenizer import Tokenizer
@@ -100,7 +101,14 @@ class Forms:
                 grammar = guide.grammar_from_lark(_required(form.grammar, "grammar"))
         return self._maker(guide, grammar)
 
-    def of_tools(self, tools: Sequence[dict[str, Any]], name: str | None) -> MakeConstraint:
+    def of_request(self, use: ToolUse, form: ResponseFormat | None) -> MakeConstraint | None:
+        """Return the constraint of a completion: a call where one is required, else its form.
+
+        Raises HttpError 400 as `of_tools` and `of_format` do.
+        """
+        return self.of_tools(use.tools, use.name) if use.is_required else self.of_format(form)
+
+    def of_tools(self, tools: Sequence[Mapping[str, Any]], name: str | None) -> MakeConstraint:
         """Return the constraint of an answer that is one call: of `name`, or of any tool.
 
         Raises HttpError 400 for a name that is none of theirs, or a broken schema.

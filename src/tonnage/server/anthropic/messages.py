@@ -9,49 +9,33 @@ import msgspec
 from tonnage.core.sampling import SamplingOptions
 from tonnage.server.answers.choices import Choice, Choices
 from tonnage.server.answers.conversation import Turns
-from tonnage.server.answers.delivery import dropped_header
-from tonnage.server.answers.forms import MakeConstraint
+from tonnage.server.answers.delivery import deliver, dropped_header
 from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.http.exchange import Exchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import Asked, Order, Prompt, Service
 from tonnage.server.models.tenants import Tenant
+from tonnage.server.openai.schema import Function
 
 
 async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
     asked = await exchange.prepared(lambda: _asked(service, tenant, body))
-    prompt = asked.prompts[0]
-    if not asked.is_stream:
-
-        def written(choices: Choices) -> dict[str, Any]:
-            return _Writer(service.name, prompt, choices.all[0]).whole()
-
-        whole = await service.whole(asked, exchange.trace, written)
-        await exchange.whole(whole, JSON, headers=dropped_header([prompt]))
-        return
-    async with service.answering(asked, exchange.trace) as choices:
-        writer = _Writer(service.name, prompt, choices.all[0])
-        async for _, piece in choices.pieces():
-            choice = choices.all[0]
-            parts = choice.finish() if piece is None else choice.take(piece)
-            await writer.events(exchange, parts)
-        await writer.end(exchange)
+    await deliver(service, exchange, asked, _Writer(service.name, asked.prompts[0]))
 
 
 async def _asked(service: Service, tenant: Tenant, body: bytes) -> Asked:
     request = decode(MessageRequest, body)
-    service.require_model(request.model)
-    tools = _tools(request)
-    tokens = await service.encode_chat(_turns(request), tools)
+    use = _tool_use(request)
+    tokens = await service.encode_chat(_turns(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_tokens)
     order = Order(tenant, tenant.priority, None, tenant.salt)
-    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    constraint = await service.aside(lambda: service.forms.of_request(use, None))
     options = replace(_options(request), constraint=constraint)
-    names = [tool["function"]["name"] for tool in tools]
-    return Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
+    return Asked([prompt], options, order, tool_names=use.names, is_stream=bool(request.stream))
 
 
 async def count_tokens(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
@@ -59,8 +43,7 @@ async def count_tokens(service: Service, exchange: Exchange, tenant: Tenant, bod
 
     async def count() -> int:
         request = decode(CountRequest, body)
-        service.require_model(request.model)
-        return len(await service.encode_chat(_turns(request), _tools(request)))
+        return len(await service.encode_chat(_turns(request), _tool_use(request).tools))
 
     await exchange.json({"input_tokens": await exchange.prepared(count)})
 
@@ -73,34 +56,23 @@ def _options(request: MessageRequest) -> SamplingOptions:
     return SamplingOptions(**values, stop=tuple(request.stop_sequences or ()))
 
 
-def _tools(request: CountRequest) -> list[dict[str, Any]]:
+def _tool_use(request: CountRequest) -> ToolUse:
     choice = request.tool_choice
-    if not request.tools or (choice is not None and choice.type == "none"):
-        return []
-    return [_tool(tool) for tool in request.tools]
+    if choice is not None and choice.type == "none":
+        return ToolUse()
+    functions = [_function(tool) for tool in request.tools or ()]
+    is_required = choice is not None and choice.type in ("any", "tool")
+    name = choice.name if choice is not None and choice.type == "tool" else None
+    return tool_use(functions, "required" if is_required else "auto", name)
 
 
-def _constraint(
-    service: Service, request: MessageRequest, tools: Sequence[dict[str, Any]]
-) -> MakeConstraint | None:
-    choice = request.tool_choice
-    if not tools or choice is None or choice.type not in ("any", "tool"):
-        return None
-    return service.forms.of_tools(tools, choice.name if choice.type == "tool" else None)
-
-
-def _tool(tool: AnthropicTool) -> dict[str, Any]:
+def _function(tool: AnthropicTool) -> Function:
     if tool.type not in (None, "custom"):
         raise HttpError(
             400,
             f"The tool {tool.name!r} is of type {tool.type[:40]!r}; only custom ones are known.",
         )
-    function = {
-        "name": tool.name,
-        "description": tool.description or "",
-        "parameters": tool.input_schema or {"type": "object", "properties": {}},
-    }
-    return {"type": "function", "function": function}
+    return Function(tool.name, tool.description, tool.input_schema)
 
 
 def _turns(request: CountRequest) -> Turns:
@@ -152,8 +124,7 @@ def _text(content: str | Sequence[Block]) -> str:
 class _Writer:
     """Writes one answer as Anthropic's objects and events."""
 
-    def __init__(self, model: str, prompt: Prompt, choice: Choice) -> None:
-        self._choice = choice
+    def __init__(self, model: str, prompt: Prompt) -> None:
         self._prompt = prompt
         self._head = {
             "id": fresh_id("msg"),
@@ -164,8 +135,8 @@ class _Writer:
         self._index = -1
         self._in_text = False
 
-    def _usage(self) -> dict[str, int]:
-        generation = self._choice.answer.generation
+    def _usage(self, choice: Choice) -> dict[str, int]:
+        generation = choice.answer.generation
         cached = generation.num_cached_tokens
         usage = {
             "input_tokens": len(self._prompt.tokens) - cached,
@@ -175,30 +146,38 @@ class _Writer:
         dropped = self._prompt.dropped_tokens
         return {**usage, "dropped_tokens": dropped} if dropped else usage
 
-    def _end(self) -> dict[str, Any]:
+    def _stop(self, choice: Choice) -> dict[str, Any]:
         """Return why the answer ended."""
         reason = {"tool_calls": "tool_use", "length": "max_tokens"}.get(
-            self._choice.finish_reason, "end_turn"
+            choice.finish_reason, "end_turn"
         )
-        stopped_at = self._choice.answer.generation.stopped_at
+        stopped_at = choice.answer.generation.stopped_at
         if reason == "end_turn" and stopped_at:
             reason = "stop_sequence"
         return {"stop_reason": reason, "stop_sequence": stopped_at}
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self, choices: Choices) -> dict[str, Any]:
+        choice = choices.all[0]
         content: list[dict[str, Any]] = []
-        if self._choice.text or not self._choice.calls:
-            content.append({"type": "text", "text": self._choice.text})
+        if choice.text or not choice.calls:
+            content.append({"type": "text", "text": choice.text})
         content += [
-            {**_use(call), "input": msgspec.json.decode(call.arguments)}
-            for call in self._choice.calls
+            {**_use(call), "input": msgspec.json.decode(call.arguments)} for call in choice.calls
         ]
-        return {**self._head, "content": content, **self._end(), "usage": self._usage()}
+        ended = {**self._stop(choice), "usage": self._usage(choice)}
+        return {**self._head, "content": content, **ended}
 
-    async def events(self, exchange: Exchange, parts: Sequence[str | Call]) -> None:
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+        choice = choices.all[0]
+        async for _, piece in choices.pieces():
+            parts = choice.finish() if piece is None else choice.take(piece)
+            if not exchange.started:
+                await self._begin(exchange, choice)
+            await self._events(exchange, parts)
+        await self._end(exchange, choice)
+
+    async def _events(self, exchange: Exchange, parts: Sequence[str | Call]) -> None:
         """Send what has come."""
-        if not exchange.started:
-            await self._begin(exchange)
         for part in parts:
             if isinstance(part, Call):
                 await self._close_block(exchange)
@@ -214,17 +193,18 @@ class _Writer:
                     self._in_text = True
                 await self._delta(exchange, {"type": "text_delta", "text": part})
 
-    async def end(self, exchange: Exchange) -> None:
+    async def _end(self, exchange: Exchange, choice: Choice) -> None:
         """Send the end of the answer."""
         await self._close_block(exchange)
-        told = {"type": "message_delta", "delta": self._end(), "usage": self._usage()}
+        ended = {"delta": self._stop(choice), "usage": self._usage(choice)}
+        told = {"type": "message_delta", **ended}
         await exchange.event(told, "message_delta")
         await exchange.event({"type": "message_stop"}, "message_stop")
         await exchange.end_events()
 
-    async def _begin(self, exchange: Exchange) -> None:
+    async def _begin(self, exchange: Exchange, choice: Choice) -> None:
         await exchange.begin_events(dropped_header([self._prompt]))
-        usage = {**self._usage(), "output_tokens": 0}
+        usage = {**self._usage(choice), "output_tokens": 0}
         empty: dict[str, Any] = {
             "content": [],
             "stop_reason": None,

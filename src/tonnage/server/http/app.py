@@ -46,7 +46,11 @@ class Route:
 def of_model(
     handler: ModelHandler, kind: type[ModelRequest] | type[OptionalModel] = ModelRequest
 ) -> Handler:
-    """Return what hands requests to `handler` while the model that they name is in memory."""
+    """Return what hands requests to `handler` while the model that they name is in memory.
+
+    The name alone is read here, and no other object is made of the body. A request may wait for
+    its model for a minute, and until then its bytes are all that it holds.
+    """
 
     async def answer(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
         name = decode(kind, body).model

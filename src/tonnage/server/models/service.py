@@ -126,16 +126,6 @@ class Service:
         """Positions of a prompt and its answer."""
         return self.engine.plan.context_tokens
 
-    def require_model(self, name: str) -> None:
-        """Raise HttpError 404 unless `name` is this server's model."""
-        if name not in self.names:
-            raise HttpError(
-                404,
-                f"There is no model {name[:80]!r} here; this server has {', '.join(self.names)}.",
-                code="model_not_found",
-                param="model",
-            )
-
     async def aside(self, work: Callable[[], Result]) -> Result:
         """Return what `work` does in another thread, so that the answers go on.
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonnage.server.answers.choices import Choice, Choices, chat_logprobs
-from tonnage.server.answers.conversation import tool_dicts, turns_of
+from tonnage.server.answers.conversation import turns_of
 from tonnage.server.answers.delivery import deliver, dropped_header
-from tonnage.server.answers.forms import MakeConstraint
 from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import Exchange
 from tonnage.server.models.service import Asked, Service, options_of, usage_of
@@ -25,44 +25,32 @@ async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes
 async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, int | None]:
     """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
-    service.require_model(request.model)
-    tools = _tools(request)
+    use = _tool_use(request)
     max_tokens = request.max_completion_tokens or request.max_tokens
     tokens = await service.encode_chat(
-        turns_of(request.messages), tools, request.chat_template_kwargs
+        turns_of(request.messages), use.tools, request.chat_template_kwargs
     )
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
-    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    constraint = await service.aside(lambda: service.forms.of_request(use, request.response_format))
     options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
     asked = Asked(
         [prompt],
         options,
         service.order(request, tenant),
         num_each=request.n or 1,
-        tool_names=[tool["function"]["name"] for tool in tools],
+        tool_names=use.names,
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
     )
     return asked, top
 
 
-def _tools(request: ChatRequest) -> list[dict[str, Any]]:
-    """Return the tools that may be called."""
-    if request.tool_choice == "none" or not request.tools:
-        return []
-    return tool_dicts(request.tools)
-
-
-def _constraint(
-    service: Service, request: ChatRequest, tools: Sequence[dict[str, Any]]
-) -> MakeConstraint | None:
-    """Return what binds the answer. Raises HttpError 400 for a form that is not understood."""
-    choice = request.tool_choice
-    if tools and (choice == "required" or isinstance(choice, ToolChoice)):
-        name = choice.function.name if isinstance(choice, ToolChoice) else None
-        return service.forms.of_tools(tools, name)
-    return service.forms.of_format(request.response_format)
+def _tool_use(request: ChatRequest) -> ToolUse:
+    functions = [tool.function for tool in request.tools or ()]
+    if isinstance(request.tool_choice, ToolChoice):
+        return tool_use(functions, name=request.tool_choice.function.name)
+    return tool_use(functions, request.tool_choice)
 
 
 class _Writer:

@@ -39,7 +39,6 @@ async def _asked(
 ) -> tuple[Asked, int | None, list[str]]:
     """Return what is asked for, how many alternatives are told, and what each text begins with."""
     request = decode(CompletionRequest, body)
-    service.require_model(request.model)
     _refuse_unknown(request)
     given = _prompts(request.prompt)
     prompts = [

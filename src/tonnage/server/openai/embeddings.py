@@ -44,7 +44,6 @@ async def _asked(
 ) -> tuple[list[Sequence[int]], Order, Pooling | None, int | None, bool]:
     """Return token ids, and how their vectors are to be made and written."""
     request = decode(EmbeddingRequest, body)
-    service.require_model(request.model)
     inputs = _inputs(request)
     try:
         prompts = await service.aside(lambda: service.engine.encode_inputs(inputs))

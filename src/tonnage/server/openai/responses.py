@@ -1,18 +1,17 @@
 """POST /v1/responses. Nothing is stored: every request brings its whole conversation."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from tonnage.server.answers.choices import Choice, Choices
+from tonnage.server.answers.choices import Choices
 from tonnage.server.answers.conversation import Turns, as_object, require_few_arguments, text_of
-from tonnage.server.answers.delivery import dropped_header
-from tonnage.server.answers.forms import MakeConstraint
+from tonnage.server.answers.delivery import deliver, dropped_header
 from tonnage.server.answers.tool_calls import Call, fresh_id
+from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.http.exchange import Exchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import Asked, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
@@ -28,29 +27,12 @@ from tonnage.server.openai.schema import (
 async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
     """Answer the input, whole or as a stream of events."""
     asked, base = await exchange.prepared(lambda: _asked(service, tenant, body))
-    if not asked.is_stream:
-
-        def written(choices: Choices) -> dict[str, Any]:
-            writer = _Writer(base, asked, choices.all[0])
-            writer.collect()
-            return writer.response(usage_of(asked.prompts, choices))
-
-        whole = await service.whole(asked, exchange.trace, written)
-        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
-        return
-    async with service.answering(asked, exchange.trace) as choices:
-        writer = _Writer(base, asked, choices.all[0])
-        async for _, piece in choices.pieces():
-            choice = choices.all[0]
-            parts = choice.finish() if piece is None else choice.take(piece)
-            await writer.events(exchange, parts)
-        await writer.end(exchange, usage_of(asked.prompts, choices))
+    await deliver(service, exchange, asked, _Writer(base, asked))
 
 
 async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, dict[str, Any]]:
     """Return what is asked for, and what every response to it says."""
     request = decode(ResponseRequest, body)
-    service.require_model(request.model)
     if request.previous_response_id is not None:
         raise HttpError(
             400,
@@ -58,14 +40,13 @@ async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, 
             code="unsupported_parameter",
             param="previous_response_id",
         )
-    tools = _tools(request)
-    tokens = await service.encode_chat(_turns(request), tools)
+    use = _tool_use(request)
+    tokens = await service.encode_chat(_turns(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
-    constraint = await service.aside(lambda: _constraint(service, request, tools))
+    constraint = await service.aside(lambda: service.forms.of_request(use, _format(request)))
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
-    names = [tool["function"]["name"] for tool in tools]
     order = service.order(request, tenant)
-    asked = Asked([prompt], options, order, tool_names=names, is_stream=bool(request.stream))
+    asked = Asked([prompt], options, order, tool_names=use.names, is_stream=bool(request.stream))
     return asked, _base(service.name, request)
 
 
@@ -92,33 +73,15 @@ def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
     }
 
 
-def _tools(request: ResponseRequest) -> list[dict[str, Any]]:
-    if request.tool_choice == "none" or not request.tools:
-        return []
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description or "",
-                "parameters": tool.parameters or {"type": "object", "properties": {}},
-            },
-        }
-        for tool in request.tools
-    ]
+def _tool_use(request: ResponseRequest) -> ToolUse:
+    if isinstance(request.tool_choice, ResponseToolChoice):
+        return tool_use(request.tools, name=request.tool_choice.name)
+    return tool_use(request.tools, request.tool_choice)
 
 
-def _constraint(
-    service: Service, request: ResponseRequest, tools: Sequence[dict[str, Any]]
-) -> MakeConstraint | None:
-    choice = request.tool_choice
-    if tools and (choice == "required" or isinstance(choice, ResponseToolChoice)):
-        name = choice.name if isinstance(choice, ResponseToolChoice) else None
-        return service.forms.of_tools(tools, name)
+def _format(request: ResponseRequest) -> ResponseFormat | None:
     form = request.text.format if request.text is not None else None
-    if form is None:
-        return None
-    return service.forms.of_format(ResponseFormat(form.type, JsonSchema(form.schema)))
+    return None if form is None else ResponseFormat(form.type, JsonSchema(form.schema))
 
 
 def _turns(request: ResponseRequest) -> Turns:
@@ -160,19 +123,30 @@ def _turn(item: ResponseItem, names: dict[str, str]) -> Turns:
 class _Writer:
     """Writes one answer as a response and its events."""
 
-    def __init__(self, base: dict[str, Any], asked: Asked, choice: Choice) -> None:
-        self._choice = choice
+    def __init__(self, base: dict[str, Any], asked: Asked) -> None:
         self._asked = asked
         self._output: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None  # the message that text goes to
         self._number = 0
         self._base = base
 
-    def response(self, usage: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the response; usage: None while it is being made."""
-        if usage is None:
-            return {**self._base, "status": "in_progress", "output": [], "usage": None}
-        cut = self._choice.finish_reason == "length"
+    def whole(self, choices: Choices) -> dict[str, Any]:
+        choice = choices.all[0]
+        if choice.text or not choice.calls:
+            self._output.append(_message(fresh_id("msg"), choice.text))
+        self._output += [_call_item(call) for call in choice.calls]
+        return self._response(choices)
+
+    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+        choice = choices.all[0]
+        async for _, piece in choices.pieces():
+            await self._events(exchange, choice.finish() if piece is None else choice.take(piece))
+        await self._end(exchange, choices)
+
+    def _response(self, choices: Choices) -> dict[str, Any]:
+        """Return the response to which an ended answer came."""
+        usage = usage_of(self._asked.prompts, choices)
+        cut = choices.all[0].finish_reason == "length"
         details = {"reason": "max_output_tokens"} if cut else None
         return {
             **self._base,
@@ -188,22 +162,17 @@ class _Writer:
             },
         }
 
-    def collect(self) -> None:
-        """Take the whole answer as output."""
-        if self._choice.text or not self._choice.calls:
-            self._output.append(_message(fresh_id("msg"), self._choice.text))
-        self._output += [_call_item(call) for call in self._choice.calls]
-
     async def _event(self, exchange: Exchange, event: str, /, **told: Any) -> None:
         await exchange.event({"type": event, "sequence_number": self._number, **told}, event)
         self._number += 1
 
-    async def events(self, exchange: Exchange, parts: list[str | Call]) -> None:
+    async def _events(self, exchange: Exchange, parts: list[str | Call]) -> None:
         """Send what has come."""
         if not exchange.started:
             await exchange.begin_events(dropped_header(self._asked.prompts))
+            begun = {**self._base, "status": "in_progress", "output": [], "usage": None}
             for name in ("response.created", "response.in_progress"):
-                await self._event(exchange, name, response=self.response(None))
+                await self._event(exchange, name, response=begun)
         for part in parts:
             if isinstance(part, Call):
                 await self._close_message(exchange)
@@ -260,10 +229,10 @@ class _Writer:
         )
         await self._item_done(exchange, item)
 
-    async def end(self, exchange: Exchange, usage: dict[str, Any]) -> None:
+    async def _end(self, exchange: Exchange, choices: Choices) -> None:
         """Send the end of the answer."""
         await self._close_message(exchange)
-        response = self.response(usage)
+        response = self._response(choices)
         await self._event(exchange, f"response.{response['status']}", response=response)
         await exchange.end_events()
 
