@@ -121,6 +121,8 @@ def _bound(node: ast.AST) -> set[str]:
         return {ast.unparse(node.target)}
     if isinstance(node, ast.Assign):
         return {ast.unparse(target) for target in node.targets}
+    if isinstance(node, ast.If):  # what only type checkers import
+        return set().union(*map(_bound, node.body))
     if isinstance(node, ast.Import | ast.ImportFrom):
         return {alias.asname or alias.name for alias in node.names}
     return set()

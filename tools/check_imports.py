@@ -48,7 +48,7 @@ TABLE: dict[str, Package] = {
     "formats": Package(_names("core _native"), third_party=_names("numpy")),
     "blocks": Package(_names("core"), never=_OUTSIDE),
     "models": Package(_names("blocks core formats")),
-    "store": Package(_names("tonnage core formats _native"), third_party=_names("huggingface_hub")),
+    "store": Package(_names("core formats _native"), third_party=_names("huggingface_hub")),
     "machine": Package(_names("core _native")),
     "planner": Package(_names("blocks core"), never=_OUTSIDE),
     "ops": Package(_names("core formats _native"), third_party=_names("numpy")),
@@ -73,14 +73,14 @@ TABLE: dict[str, Package] = {
     # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. machine:
     # blocks go back at once.
     "server": Package(
-        _names("tonnage core engine machine text"),
+        _names("core engine machine planner store text"),
         third_party=_names("uvicorn msgspec llguidance opentelemetry"),
     ),
     "cli": Package(
         _names("tonnage batch benchmark core engine machine models planner quality server store"),
     ),
-    # The package itself hands out the engine.
-    "tonnage": Package(_names("core engine")),
+    # The public face.
+    "tonnage": Package(_names("core engine planner server")),
 }
 # Modules and packages that import something heavy at their top. Others import them inside
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
@@ -271,7 +271,7 @@ def circles(graph: Mapping[str, set[str]]) -> Iterator[str]:
 def _modules(graph: Mapping[str, set[str]], names: set[str]) -> set[str]:
     """Return the modules of `graph` that the imported names are, or lie in."""
     found = set()
-    for name in names:
+    for name in names - {f"tonnage.{NATIVE}"}:
         parent = name.rpartition(".")[0]
         found |= {next((one for one in (name, parent) if one in graph), "")} - {""}
     return found

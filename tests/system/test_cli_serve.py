@@ -26,6 +26,7 @@ def test_it_tells_its_memory_and_its_interface(model, tmp_path):
         names = [one["id"] for one in fetched(f"{url}/v1/models")["data"]]
         assert names == ["hf", "gpt-4o"]
         body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+        body["seed"] = 1  # some seeds end it sooner
         assert fetched(f"{url}/v1/chat/completions", body)["usage"]["completion_tokens"] == 3
         memory = fetched(f"{url}/memory")
         items = {item["name"]: item for item in memory["items"]}
@@ -46,14 +47,16 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     total = plain["total_bytes"]
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
     assert "server 41.0 MiB" in sentence
-    sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--forms"))
+    sentence = refused(
+        tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--structured-output")
+    )
     assert "server 41.0 MiB" in sentence
     assert "answer forms 6.2 MiB" in sentence
 
 
 def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
     body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
-    with serving(tmp_path, model, "--forms") as (_, url):
+    with serving(tmp_path, model, "--structured-output") as (_, url):
 
         def forms() -> dict:
             items = fetched(f"{url}/memory")["items"]
@@ -88,7 +91,7 @@ def test_without_forms_a_bound_answer_is_refused(model, tmp_path):
     with serving(tmp_path, model) as (_, url):
         with pytest.raises(urllib.error.HTTPError, match="400") as caught:
             fetched(f"{url}/v1/completions", body)
-        assert "started without --forms" in json.load(caught.value)["error"]["message"]
+        assert "started without --structured-output" in json.load(caught.value)["error"]["message"]
         caught.value.close()
 
 

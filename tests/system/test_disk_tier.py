@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_used_changes_no_answer(model, tmp_path):
 def test_the_command_line_keeps_pages_only_when_told(model, tmp_path):
     args = ("run", model, "word " * 60, "--raw", "--max-tokens", 4, "--temperature", 0, "--json")
     found = []
-    for more in ((), (), ("--page-cache", "1MiB"), ("--page-cache", "1MiB")):
+    for more in ((), (), ("--prefix-cache", "1MiB"), ("--prefix-cache", "1MiB")):
         said = json.loads(tonnage(tmp_path, *args, *more).stdout)
         found.append((said["num_cached_tokens"], said["text"]))
     numbers, texts = zip(*found, strict=True)

@@ -15,8 +15,8 @@ from support.command import refused, tonnage
 from support.live_server import write_chat_model
 from support.waiting import wait_until
 from system.test_cli_serve import fetched, serving
-from tonnage.cli.commands.serve import aliases_of
 from tonnage.core.errors import RequestError
+from tonnage.server.start import aliases_of
 
 # One fits beside the process, two do not.
 BUDGET = 130 << 20

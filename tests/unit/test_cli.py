@@ -1,22 +1,24 @@
 """Parts of the command line that need no model."""
 
 import io
+import json
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tonnage.benchmark.report import ColdStart, Report, measure_cold_start
 from tonnage.benchmark.speed import Ceiling, Figure
 from tonnage.cli.arguments import parse
-from tonnage.cli.commands.bench import _numbers, cold_start
+from tonnage.cli.commands.bench import _numbers
 from tonnage.cli.commands.chat import Chat
 from tonnage.cli.commands.run import sampling_options
-from tonnage.cli.commands.serve import PressureLog
 from tonnage.cli.failure import report_failure
 from tonnage.cli.render.bench_table import bar, render
 from tonnage.cli.render.terminal import StatusLine, printable
 from tonnage.core.errors import ProbeError, PullError, RequestError
 from tonnage.core.sampling import SamplingOptions
+from tonnage.server.observe.pressure import PressureLog
 
 
 class Screen(io.StringIO):
@@ -108,31 +110,44 @@ def test_numbers_are_read_and_refused():
 
 
 def test_a_figure_knows_its_shares():
-    figure = Figure(size=8, seconds=0.5, macs=50 * 10**9, ceiling=Ceiling(20.0, 400.0))
+    figure = Figure(8, 0.5, macs=50 * 10**9, read_bytes=2 * 10**9, ceiling=Ceiling(20.0, 400.0))
     assert figure.tokens_per_s == 16
     assert figure.gops == 200
     assert figure.peak_share == 0.5
+    assert figure.gb_s == 4
+    assert figure.bandwidth_share == 0.2
+
+
+REPORT = Report(
+    model="m", isa="avx2", threads=2, weight_bytes_per_token=100 << 20,
+    decode=(Figure(1, 1 / 150, 200 * 10**6, 10**8, Ceiling(20.0, 1000.0)),),
+    prefill=(Figure(512, 0.256, 64 * 10**9, 10**8, Ceiling(20.08, 1000.0)),),
+    start=ColdStart(0.5, 200 << 20),
+)  # fmt: skip
 
 
 def test_the_table_shows_each_speed_beside_its_ceiling():
-    report = {
-        "model": "m", "isa": "avx2", "threads": 2, "read_bandwidth_gb_s": 20.04,
-        "int8_peak_gops": 1000.0, "weight_bytes_per_token": 100 << 20, "cold_start_s": 0.5,
-        "peak_rss_bytes": 200 << 20,
-        "decode": [{
-            "rows": 1, "tokens_per_s": 150.0, "gb_s": 15.0, "read_bandwidth_gb_s": 20.0,
-            "gops": 40.0, "int8_peak_gops": 1000.0,
-        }],
-        "prefill": [{
-            "tokens": 512, "tokens_per_s": 2000.0, "gops": 500.0, "int8_peak_gops": 1000.0,
-        }],
-    }  # fmt: skip
-    lines = render(report).splitlines()
+    lines = render(REPORT).splitlines()
     assert lines[0] == "m, avx2, 2 threads, 100.0 MiB of weights per step"
+    assert lines[1].startswith("ceilings: memory reads 20.0 GB/s, int8 1,000 GOPS")
     assert "cold start 0.50 s, peak memory 200.0 MiB" in lines
     assert "15.0 of 20.0 ███████▌░░  75%" in lines[-2]
     assert "500 of 1,000 █████░░░░░  50%" in lines[-1]
     assert max(map(len, lines)) <= 100
+
+
+def test_a_report_as_json_has_every_figure():
+    values = json.loads(json.dumps(REPORT.to_dict()))
+    assert values["decode"] == [{
+        "rows": 1, "tokens_per_s": pytest.approx(150), "bandwidth_share": pytest.approx(0.75),
+        "peak_share": pytest.approx(0.06), "gb_s": pytest.approx(15), "gops": pytest.approx(60),
+        "read_bandwidth_gb_s": 20.0, "int8_peak_gops": 1000.0,
+    }]  # fmt: skip
+    assert values["prefill"] == [{
+        "tokens": 512, "tokens_per_s": pytest.approx(2000), "peak_share": pytest.approx(0.5),
+        "gops": pytest.approx(500), "int8_peak_gops": 1000.0,
+    }]  # fmt: skip
+    assert (values["cold_start_s"], values["peak_rss_bytes"]) == (0.5, 200 << 20)
 
 
 class ScriptedEngine:
@@ -243,7 +258,7 @@ def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
 
 def test_what_gives_way_is_a_line_a_second(monkeypatch):
     times = iter([10.0, 10.1, 10.9, 11.0, 12.5])
-    monkeypatch.setattr("tonnage.cli.commands.serve.monotonic", lambda: next(times))
+    monkeypatch.setattr("tonnage.server.observe.pressure.monotonic", lambda: next(times))
     lines: list[str] = []
     log = PressureLog(lines.append)
     for word in "abcde":
@@ -255,7 +270,7 @@ def test_a_cold_start_runs_nothing_of_the_users_folder(tmp_path, monkeypatch):
     (tmp_path / "tonnage.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProbeError, match="cold start failed: There is no file"):
-        cold_start(parse(["bench", "missing.gguf"]), "missing.gguf", 1)
+        measure_cold_start("missing.gguf", [], 1)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from tonnage.engine import model_set
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
 from tonnage.engine.model_set import make_model_set
-from tonnage.engine.opening import OpenOptions
+from tonnage.engine.opening import constraints_of
 from tonnage.server.models.residency import Residency, Size
 from tonnage.store.source import ModelSource
 
 MIB = 1 << 20
-OPTIONS = OpenOptions(threads=1, concurrency=2, serving=ServingOptions(server_bytes=20 * MIB))
+SERVING = ServingOptions(server_bytes=20 * MIB)
+OPTIONS = (constraints_of({"threads": 1, "concurrency": 2}, SERVING), SERVING)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def ample_bytes() -> int:
 def least_bytes(sources, pinned=()) -> int:
     """Return what the refusal of a tiny budget says is needed."""
     with pytest.raises(BudgetError, match="allow --memory") as caught:
-        make_model_set(sources, MIB, OPTIONS, pinned=pinned)
+        make_model_set(sources, MIB, *OPTIONS, pinned=pinned)
     return int(str(caught.value).rpartition(" ")[2].removesuffix("MiB.")) * MIB
 
 
@@ -51,7 +52,7 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
     pinned = pinned.split()
     least = least_bytes(sources, pinned)
     for budget in (least, least + 3 * MIB, least + 40 * MIB):
-        made = make_model_set(sources, budget, OPTIONS, pinned=pinned)
+        made = make_model_set(sources, budget, *OPTIONS, pinned=pinned)
         assert [model.name for model in made.models] == list(sources)
         assert made.process_bytes + made.capacity_bytes == budget
         sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in made.models}
@@ -63,14 +64,14 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
 
 def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
     least = least_bytes(sources, ("large",))
-    narrow = make_model_set(sources, least, OPTIONS, pinned=("large",)).models[2]
-    wide = make_model_set(sources, least + 200 * MIB, OPTIONS, pinned=("large",)).models[2]
+    narrow = make_model_set(sources, least, *OPTIONS, pinned=("large",)).models[2]
+    wide = make_model_set(sources, least + 200 * MIB, *OPTIONS, pinned=("large",)).models[2]
     assert narrow.context_tokens <= wide.context_tokens
     assert narrow.resident_bytes < wide.resident_bytes
 
 
 def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
-    made = make_model_set(sources, ample_bytes(), OPTIONS)
+    made = make_model_set(sources, ample_bytes(), *OPTIONS)
     small, _, large = made.models
     with small.open() as alone:
         expected = (alone.plan.items, alone.plan.steps)
@@ -91,7 +92,7 @@ def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_ther
 def test_a_file_that_has_grown_is_refused_instead_of_taking_more(sources, tmp_path):
     folder = write_chat_model(tmp_path / "grows")
     (model,) = make_model_set(
-        {"grows": ModelSource("grows", folder, "folder")}, ample_bytes(), OPTIONS
+        {"grows": ModelSource("grows", folder, "folder")}, ample_bytes(), *OPTIONS
     ).models
     write_chat_model(folder, num_hidden_layers=40)
     with pytest.raises(BudgetError, match="short"):
@@ -100,11 +101,11 @@ def test_a_file_that_has_grown_is_refused_instead_of_taking_more(sources, tmp_pa
 
 def test_a_name_to_pin_that_is_unknown_is_refused(sources):
     with pytest.raises(RequestError, match="did you mean small"):
-        make_model_set(sources, ample_bytes(), OPTIONS, pinned=["smal"])
+        make_model_set(sources, ample_bytes(), *OPTIONS, pinned=["smal"])
 
 
 def test_a_changed_limit_counts_what_all_engines_take(sources):
-    made = make_model_set(sources, ample_bytes(), OPTIONS)
+    made = make_model_set(sources, ample_bytes(), *OPTIONS)
     small, _, large = made.models
 
     def left(engine: Engine, process_bytes: int) -> int:

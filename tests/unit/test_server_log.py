@@ -9,7 +9,10 @@ from argparse import Namespace
 import pytest
 
 from tonnage.cli.arguments import parse
-from tonnage.server.observe.log import LEVELS, REQUEST, RequestContext, configure, frames_of, log
+from tonnage.cli.opening import stated
+from tonnage.core.options import filled
+from tonnage.server.observe.log import REQUEST, RequestContext, configure, frames_of, log
+from tonnage.server.options import LOG_LEVELS, LogOptions
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -65,13 +68,13 @@ def test_a_line_names_the_request_and_its_tenant(capsys, form):
         assert not {"request_id", "tenant"} & set(json.loads(third))
 
 
-@pytest.mark.parametrize("lowest", LEVELS)
+@pytest.mark.parametrize("lowest", LOG_LEVELS)
 def test_lines_below_the_level_are_left_out(capsys, lowest):
     configure(lowest, "json")
-    for name in LEVELS:
+    for name in LOG_LEVELS:
         log(getattr(logging, name.upper()), "A line.")
     shown = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
-    assert shown == list(LEVELS[LEVELS.index(lowest) :])
+    assert shown == list(LOG_LEVELS[LOG_LEVELS.index(lowest) :])
 
 
 def test_configuring_again_replaces_what_was(capsys):
@@ -151,7 +154,8 @@ def parsed(*options: str) -> Namespace:
 
 
 def test_the_options_of_the_command_line():
-    assert (parsed().log_level, parsed().log_format) == ("info", "text")
+    usual = filled(LogOptions, stated(LogOptions, parsed()))
+    assert usual == {"log_level": "info", "log_format": "text"}
     told = parsed("--log-level", "error", "--log-format", "json")
     assert (told.log_level, told.log_format) == ("error", "json")
     with pytest.raises(SystemExit):

@@ -1,1 +1,1 @@
-"""Files of requests, answered many at once."""
+"""Files of requests, completed many at once."""

@@ -1,4 +1,4 @@
-"""The two files of `tonnage batch`: requests that are read once, results that survive a kill."""
+"""Two files: requests that are read once, results that survive a kill."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Lines of `tonnage batch`: from JSON to a checked request, and from an answer to JSON.
+"""Lines of `tonnage batch`: from JSON to a checked request, and from a completion to JSON.
 
 Two forms come in, and each goes out in its own: lines of OpenAI's Batch API (custom_id, url, body),
 and plain ones, `{"prompt": "..."}` or `{"messages": [...]}` beside the fields of SamplingOptions.
@@ -11,22 +11,26 @@ from hashlib import sha256
 from typing import Any
 
 from tonnage.core.errors import RequestError, TonnageError
+from tonnage.core.options import described
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.generation import Generation, TokenLogprob
 
 MAX_LINE_BYTES = 16 << 20
 _CHAT_URL, _COMPLETION_URL = "/v1/chat/completions", "/v1/completions"
-_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-            "frequency_penalty")  # fmt: skip
-_INTEGERS = ("max_tokens", "max_completion_tokens", "top_k", "seed")
-# What says nothing about the answer, and what has one value that can be served.
+_OPTIONS = described(SamplingOptions)
+_NUMBERS = tuple(one.name for one in _OPTIONS if one.hint == "float")
+# logprobs is a switch in one of the forms.
+_INTEGERS = tuple(
+    one.name for one in _OPTIONS if one.hint in ("int", "int | None") and one.name != "logprobs"
+)
+# What says nothing about the completion, and what has one value that can be served.
 _IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier"})
 _FIXED: Mapping[str, object] = {"n": 1, "best_of": 1, "stream": False, "echo": False}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A line that can be answered.
+    """A line that can be completed.
 
     custom_id: None when a plain line has none. is_openai: the form. is_chat: messages, not a
     prompt. raw: the prompt goes to the model without a chat template.
@@ -56,7 +60,7 @@ def parse_line(line: bytes, defaults: SamplingOptions, *, raw: bool) -> BatchReq
     """Return the request of a line. defaults: for what it leaves out; raw: of plain prompts.
 
     Raises RequestError for everything that is not understood; of the fields only those that do not
-    change an answer are dropped (model, user and the like).
+    change a completion are dropped (model, user and the like).
     """
     if len(line) > MAX_LINE_BYTES:
         raise RequestError(f"The line has more than {MAX_LINE_BYTES:,} bytes.")
@@ -128,7 +132,7 @@ def _options(fields: dict[str, Any], *, counts_logprobs: bool) -> dict[str, Any]
         found[name] = _optional(fields, name, int, float)
     for name in _INTEGERS:
         found[name] = _optional(fields, name, int)
-    at_most = found.pop("max_completion_tokens")
+    at_most = _optional(fields, "max_completion_tokens", int)
     found["max_tokens"] = at_most if at_most is not None else found["max_tokens"]
     found["ignore_eos"] = _optional(fields, "ignore_eos", bool)
     found["stop"] = _stop(_optional(fields, "stop", str, list))
@@ -173,26 +177,26 @@ def _is_id(key: str) -> bool:
     return key.isdecimal() and len(key) <= 10
 
 
-def answer_line(
-    name: str, request: BatchRequest, answer: Generation, model: str, text_of: Callable[[int], str]
+def completion_line(
+    name: str, request: BatchRequest, made: Generation, model: str, text_of: Callable[[int], str]
 ) -> dict[str, Any]:
-    """Return the result of a request that was answered. name: its `line_id`."""
+    """Return the result of a request that was completed. name: its `line_id`."""
     usage = {
-        "prompt_tokens": len(answer.prompt),
-        "completion_tokens": len(answer.tokens),
-        "total_tokens": len(answer.prompt) + len(answer.tokens),
+        "prompt_tokens": len(made.prompt),
+        "completion_tokens": len(made.tokens),
+        "total_tokens": len(made.prompt) + len(made.tokens),
     }
-    logprobs = _logprobs(answer, text_of, is_chat=request.is_chat) if answer.logprobs else None
+    logprobs = _logprobs(made, text_of, is_chat=request.is_chat) if made.logprobs else None
     if not request.is_openai:
-        plain = {"text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}
+        plain = {"text": made.text, "finish_reason": made.finish_reason, "usage": usage}
         more = {} if logprobs is None else {"logprobs": logprobs}
-        return {**_head(name, request.custom_id), **plain, "seed": answer.seed, **more}
-    said = {"message": {"role": "assistant", "content": answer.text}}
+        return {**_head(name, request.custom_id), **plain, "seed": made.seed, **more}
+    said = {"message": {"role": "assistant", "content": made.text}}
     choice = {
         "index": 0,
-        **(said if request.is_chat else {"text": answer.text}),
+        **(said if request.is_chat else {"text": made.text}),
         "logprobs": logprobs,
-        "finish_reason": answer.finish_reason,
+        "finish_reason": made.finish_reason,
     }
     kind = "chat.completion" if request.is_chat else "text_completion"
     body = {"id": name, "object": kind, "model": model, "choices": [choice], "usage": usage}
@@ -201,7 +205,7 @@ def answer_line(
 
 
 def error_line(name: str, line: bytes, error: TonnageError) -> dict[str, Any]:
-    """Return the result of a line that cannot be answered, in the form of the line."""
+    """Return the result of a line that cannot be completed, in the form of the line."""
     custom_id, is_openai = None, False
     try:
         fields = json.loads(line[:MAX_LINE_BYTES])
@@ -220,24 +224,23 @@ def _head(name: str, custom_id: str | None) -> dict[str, Any]:
     return {"id": name} if custom_id is None else {"id": name, "custom_id": custom_id}
 
 
-def _logprobs(
-    answer: Generation, text_of: Callable[[int], str], *, is_chat: bool
-) -> dict[str, Any]:
+def _logprobs(made: Generation, text_of: Callable[[int], str], *, is_chat: bool) -> dict[str, Any]:
     """Return log probabilities as the API of the line states them."""
 
     def named(pair: tuple[int, float]) -> dict[str, Any]:
         return {"token": text_of(pair[0]), "token_id": pair[0], "logprob": pair[1]}
 
-    def one(drawn: TokenLogprob) -> dict[str, Any]:
-        best = [named(pair) for pair in drawn.top]
-        return {**named((drawn.token_id, drawn.logprob)), "top_logprobs": best}
+    def one(sampled: TokenLogprob) -> dict[str, Any]:
+        best = [named(pair) for pair in sampled.top]
+        return {**named((sampled.token_id, sampled.logprob)), "top_logprobs": best}
 
     if is_chat:
-        return {"content": [one(drawn) for drawn in answer.logprobs]}
+        return {"content": [one(sampled) for sampled in made.logprobs]}
     return {
-        "tokens": [text_of(drawn.token_id) for drawn in answer.logprobs],
-        "token_logprobs": [drawn.logprob for drawn in answer.logprobs],
+        "tokens": [text_of(sampled.token_id) for sampled in made.logprobs],
+        "token_logprobs": [sampled.logprob for sampled in made.logprobs],
         "top_logprobs": [
-            {text_of(token_id): value for token_id, value in drawn.top} for drawn in answer.logprobs
+            {text_of(token_id): value for token_id, value in sampled.top}
+            for sampled in made.logprobs
         ],
     }

@@ -6,12 +6,13 @@ of them, in a prefill the output head counts once, for the last row.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from tonnage.core.machine import Machine
 from tonnage.engine.engine import Engine, Span
+from tonnage.engine.options import EngineOptions
 from tonnage.machine import probe
 
 # A sequence of the decode section: its prompt, and the positions it has altogether. After the last
@@ -43,15 +44,16 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured section: `size` rows per step, or tokens of a prompt, in `seconds` (median).
+    """A measured section: `size` sequences in a step, or tokens of a prompt, in `seconds` (median).
 
-    macs: multiply-adds of the weight matrices in that time. ceiling: the best of right before and
-    right after.
+    macs: multiply-adds of the weight matrices in that time; read_bytes: weights that a step reads.
+    ceiling: the best of right before and right after.
     """
 
     size: int
     seconds: float
     macs: int
+    read_bytes: int
     ceiling: Ceiling
 
     @property
@@ -65,9 +67,34 @@ class Figure:
         return 2 * self.macs / self.seconds / 1e9
 
     @property
+    def gb_s(self) -> float:
+        """Weights read, in 1e9 bytes per second."""
+        return self.read_bytes / self.seconds / 1e9
+
+    @property
+    def bandwidth_share(self) -> float:
+        """The share of the read bandwidth."""
+        return self.gb_s / self.ceiling.read_gb_s
+
+    @property
     def peak_share(self) -> float:
         """The share of the int8 peak."""
         return self.gops / self.ceiling.int8_gops
+
+
+def engine_options(rows: Sequence[int], prompts: Sequence[int]) -> EngineOptions:
+    """Return what an engine needs so that these sections can be measured.
+
+    rows: sequences to decode at once; prompts: lengths of prompts. All sequences' pages are one
+    pool, so a long prompt takes those of several.
+    """
+    most_rows, longest = max(rows, default=1), max(prompts, default=1)
+    pool_tokens = max(SEQUENCE_TOKENS * most_rows, longest)
+    return EngineOptions(
+        context=SEQUENCE_TOKENS,
+        concurrency=-(-pool_tokens // SEQUENCE_TOKENS),
+        max_logit_rows=most_rows,
+    )
 
 
 def measure_ceiling(machine: Machine, threads: int, seconds: float) -> Ceiling:
@@ -78,17 +105,16 @@ def measure_ceiling(machine: Machine, threads: int, seconds: float) -> Ceiling:
     )
 
 
-class Bench:
-    """Runs sections through the engine's runtime, each between two looks at the ceilings.
+class SpeedBenchmark:
+    """Runs sections through an engine's runtime, each between two measurements of the ceilings.
 
-    The engine needs SEQUENCE_TOKENS of context, as many sequences as rows are decoded and as many
-    logit rows, and pages for the longest prompt: all sequences' pages are one pool.
+    The engine was opened with `engine_options`.
     """
 
     def __init__(
         self, engine: Engine, machine: Machine, effort: Effort, on_section: Callable[[str], None]
     ) -> None:
-        """Take an open engine; `on_section` is told what is measured next."""
+        """Take an open engine; on_section receives the name of what is measured next."""
         self._runtime = engine.runtime
         self._plan = engine.plan
         self._machine = machine
@@ -96,7 +122,7 @@ class Bench:
         self._on_section = on_section
         self._last_ceiling: Ceiling | None = None
 
-    def decode(self, sizes: list[int]) -> list[Figure]:
+    def decode(self, sizes: Sequence[int]) -> list[Figure]:
         """Return a figure for each number of rows: one token of so many sequences per step."""
         self._fill(max(sizes, default=0))
         plan = self._plan
@@ -110,7 +136,7 @@ class Bench:
             for rows in sizes
         ]
 
-    def prefill(self, sizes: list[int]) -> list[Figure]:
+    def prefill(self, sizes: Sequence[int]) -> list[Figure]:
         """Return a figure for each length of a fresh prompt; the logits of its last token count."""
         plan = self._plan
         return [
@@ -131,7 +157,7 @@ class Bench:
         best = Ceiling(
             max(before.read_gb_s, after.read_gb_s), max(before.int8_gops, after.int8_gops)
         )
-        return Figure(size, seconds, macs, best)
+        return Figure(size, seconds, macs, self._plan.weight_bytes_per_token, best)
 
     def _ceiling(self) -> Ceiling:
         return measure_ceiling(self._machine, self._plan.threads, self._effort.probe_s)

@@ -3,18 +3,19 @@
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tonnage import __version__
 from tonnage.cli.render.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
-from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
+from tonnage.core.options import Described, as_flag, described
+from tonnage.core.sampling import SamplingOptions
+from tonnage.core.version import VERSION
+from tonnage.engine.options import EngineOptions, MemoryOptions, ModelOptions
 
 COMMANDS = (
     "run", "serve", "plan", "batch", "embed", "pull", "list", "rm", "doctor", "bench", "audit",
 )  # fmt: skip
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
     "hf:owner/name[/file]"
@@ -42,6 +43,11 @@ def parse(argv: Sequence[str]) -> Namespace:
         print(f"tonnage: {_not_understood(args.command, commands, rest[0])}", file=sys.stderr)
         raise SystemExit(2)
     return args
+
+
+def parser_of(command: str) -> ArgumentParser:
+    """Return what one of COMMANDS takes."""
+    return _parser()[1][command]
 
 
 def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
@@ -76,11 +82,11 @@ def _parser() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
         description="Large language models at the speed of the memory.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"tonnage {__version__}")
+    parser.add_argument("--version", action="version", version=f"tonnage {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    common.add_argument("--catalog", type=Path, metavar="FILE", help="one more catalog of models")
+    _add_options(common.add_argument, ModelOptions, ["offline"])
 
     def command(name: str, summary: str, notes: str | None = None) -> ArgumentParser:
         return commands.add_parser(
@@ -124,36 +130,39 @@ def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParse
     rm.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
 
 
-_MEMORY_HELP = "for the whole process, such as 700MiB (what it can get)"
+def _add_options(
+    add: Callable[..., object], group: type, without: Sequence[str] = (), **defaults: object
+) -> None:
+    """Add the options of a group, for the command line only those that have a flag there.
+
+    without: names of those that the command does not have. defaults: of this command alone.
+    """
+    for one in described(group):
+        if one.flag is not None and one.name not in without:
+            own = one.with_default(defaults[one.name]) if one.name in defaults else one
+            _add_option(add, own, defaults.get(one.name))
 
 
-def _add_engine(parser: ArgumentParser, memory_help: str = _MEMORY_HELP) -> None:
+def _add_option(add: Callable[..., object], one: Described, default: object) -> None:
+    """Add an option, and its former flags, which no help shows."""
+    how: dict[str, Any] = {"dest": one.name, "default": default}
+    if one.kind is bool:
+        how |= {"action": "store_true", "default": False}
+    else:
+        how |= {"type": one.kind, "metavar": one.option.unit or None}
+    if one.choices:
+        how["choices"] = one.choices
+    if one.repeated:
+        how["action"] = "append"
+    add(one.flag, help=one.help.replace("%", "%%"), **how)
+    for former in one.option.former:
+        add(as_flag(former), help=SUPPRESS, **{**how, "default": SUPPRESS})
+
+
+def _add_engine(parser: ArgumentParser, without: Sequence[str] = (), **defaults: object) -> None:
     """Add what every command that plans or opens a model takes."""
-    add = parser.add_argument
-    add("--memory", metavar="BYTES", help=memory_help)
-    add("--threads", type=int, metavar="N", help="threads (as many as make it faster)")
-    add("--precision", metavar="BITS", help="8bit or 4bit: quantize float weights while loading")
-    add("--kv", metavar="FORMAT", help="f16 or int8: keys and values (int8 where it loses little)")
-    add("--offline", action="store_true", help="fetch nothing")
-
-
-def _add_choice(parser: ArgumentParser) -> None:
-    """Add what bounds the planner's choice."""
-    names = ", ".join(QUALITY_BOUNDS)
-    parser.add_argument(
-        "--quality",
-        metavar="NAME|KLD",
-        help=f"how far weights may lie from the file: {names}, or a mean KL divergence in nats "
-        f"({DEFAULT_QUALITY})",
-    )
-
-
-def _add_page_cache(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--page-cache",
-        metavar="BYTES",
-        help="keep computed prompts on disk, at most so much of all models, such as 4GiB (nothing)",
-    )
+    _add_options(parser.add_argument, MemoryOptions)
+    _add_options(parser.add_argument, EngineOptions, ("catalog", *without), **defaults)
 
 
 def _add_model(parser: ArgumentParser) -> None:
@@ -165,23 +174,9 @@ def _add_model(parser: ArgumentParser) -> None:
     )
 
 
-def _add_sizes(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--context", type=int, metavar="N", help="positions to reserve (4096 where they fit)")
-    add(
-        "--max-batch-tokens",
-        type=int,
-        metavar="N",
-        help="tokens of a prompt computed at once (512)",
-    )
-    add("--step-rows", type=int, dest="max_batch_tokens", help=SUPPRESS)
-
-
 def _add_plan(parser: ArgumentParser) -> None:
     add = parser.add_argument
     _add_model(parser)
-    _add_sizes(parser)
-    add("--concurrency", type=int, metavar="N", default=1, help="sequences at once (1)")
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--explain", action="store_true", help="draw the items as a chart")
     add("--svg", type=Path, metavar="FILE", help="write a picture of memory from start to answer")
@@ -194,8 +189,7 @@ def _add_plan(parser: ArgumentParser) -> None:
         "own; may be repeated",
     )
     add("--machines", action="store_true", help="show the machines that are known by name")
-    _add_choice(parser)
-    _add_engine(parser)
+    _add_engine(parser, ["prefix_cache"])
 
 
 def _add_run(parser: ArgumentParser) -> None:
@@ -208,40 +202,28 @@ def _add_run(parser: ArgumentParser) -> None:
     )
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--ledger", action="store_true", help="show what each item took, after the answer")
-    _add_sizes(parser)
-    _add_choice(parser)
-    _add_page_cache(parser)
-    _add_engine(parser)
-    _add_sampling(parser.add_argument_group("how the answer is drawn").add_argument)
+    _add_engine(parser, ["concurrency"])
+    _add_sampling(parser)
 
 
 def _add_serve(parser: ArgumentParser) -> None:
+    from tonnage.server.options import DEFAULT_CONCURRENCY, LogOptions, ServeOptions
+
     add = parser.add_argument
     _add_model(parser)
-    add("--host", default="127.0.0.1", help="address; others than 127.0.0.1 need keys")
-    add("--port", type=int, metavar="N", default=8000, help="port, 0 for any free one (8000)")
-    add("--keys", type=Path, metavar="FILE", help="TOML of API keys and quotas; docs/serving.md")
-    many = partial(add, action="append", default=[])
-    many("--model", dest="models", metavar="MODEL", help="one more model; may be repeated")
-    many("--pin", metavar="NAME", help="a model that always stays in memory")
-    many("--alias", metavar="NAME[=MODEL]", help="one more name of a model")
-    add("--forms", action="store_true", help="let answers be bound to JSON schemas and grammars")
-    add("--traces", metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318")
-    add("--log-level", choices=LOG_LEVELS, default="info", help="lowest to log (info)")
-    add("--log-format", choices=("text", "json"), default="text", help="of log lines (text)")
-    many("--cors", metavar="ORIGIN", help="an origin whose pages may use the server; none usually")
-    add("--concurrency", type=int, metavar="N", default=4, help="sequences at once (4)")
-    add("--connections", type=int, metavar="N", default=128, help="connections at once (128)")
-    add("--max-waiting", type=int, metavar="N", default=64, help="requests that may wait (64)")
-    add("--load-wait", type=int, metavar="S", default=60, help="seconds to wait for a model (60)")
-    add("--max-body", type=int, metavar="KIB", default=256, help="size of a request (256)")
-    add("--drain", type=int, metavar="S", default=30, help="seconds that answers get to end (30)")
+    add(
+        "--model",
+        dest="models",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="one more model; may be repeated",
+    )
     add("--plan", action="store_true", help="print what these options would take, and end")
     add("--json", action="store_true", help="with --plan: print one JSON object, nothing else")
-    _add_sizes(parser)
-    _add_choice(parser)
-    _add_page_cache(parser)
-    _add_engine(parser)
+    _add_options(add, MemoryOptions)
+    _add_options(add, LogOptions)
+    _add_options(add, ServeOptions, ["catalog"], concurrency=DEFAULT_CONCURRENCY)
 
 
 def _add_batch(parser: ArgumentParser) -> None:
@@ -249,13 +231,9 @@ def _add_batch(parser: ArgumentParser) -> None:
     add("input", metavar="INPUT", type=Path, help="requests, one JSON object per line")
     add("output", metavar="OUTPUT", type=Path, help="results; made, or gone on with")
     add("--model", metavar="MODEL", help=f"{_MODEL_HELP}; the catalog's default if left out")
-    add("--concurrency", type=int, metavar="N", default=8, help="sequences at once (8)")
     add("--raw", action="store_true", help="no chat template for plain prompts")
-    _add_sizes(parser)
-    _add_choice(parser)
-    _add_page_cache(parser)
-    _add_engine(parser)
-    _add_sampling(parser.add_argument_group("how answers are drawn").add_argument)
+    _add_engine(parser, concurrency=8)
+    _add_sampling(parser)
 
 
 def _add_embed(parser: ArgumentParser) -> None:
@@ -265,25 +243,12 @@ def _add_embed(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object per text, nothing else")
     add("--pooling", metavar="NAME", help="mean or last (as the model was trained, else mean)")
     add("--dimensions", type=int, metavar="N", help="the first N elements (all)")
-    add("--concurrency", type=int, metavar="N", default=8, help="texts at once (8)")
-    _add_sizes(parser)
-    _add_choice(parser)
-    _add_engine(parser)
-    parser.set_defaults(page_cache=None)
+    _add_engine(parser, ["prefix_cache"], concurrency=8)
 
 
-def _add_sampling(add: Callable[..., object]) -> None:
-    add("--max-tokens", type=int, metavar="N", help="stop after so many (when the context is full)")
-    add("--temperature", type=float, metavar="T", help="0 takes the likeliest (0.8)")
-    add("--top-k", type=int, metavar="K", help="only the K likeliest, 0 for all (40)")
-    add("--top-p", type=float, metavar="P", help="only the likeliest that make up P (0.95)")
-    add("--min-p", type=float, metavar="P", help="only those with P times the likeliest's (0.05)")
-    add("--repetition-penalty", type=float, metavar="X", help="shrink what was there before (1)")
-    add("--presence-penalty", type=float, metavar="X", help="off what was generated before (0)")
-    add("--frequency-penalty", type=float, metavar="X", help="the same, for each time (0)")
-    add("--seed", type=int, metavar="N", help="the same seed draws the same answer")
-    add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--logprobs", type=int, metavar="N", help="with JSON: log probabilities, and the N best")
+def _add_sampling(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("how tokens are sampled")
+    _add_options(group.add_argument, SamplingOptions)
 
 
 def _add_bench(parser: ArgumentParser) -> None:
@@ -293,8 +258,7 @@ def _add_bench(parser: ArgumentParser) -> None:
     add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
     add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")
     add("--quick", action="store_true", help="fractions of a second each: a first impression")
-    _add_choice(parser)
-    _add_engine(parser)
+    _add_engine(parser, ["context", "max_batch_tokens", "concurrency", "prefix_cache"])
 
 
 def _add_audit(parser: ArgumentParser) -> None:
@@ -314,8 +278,10 @@ def _add_audit(parser: ArgumentParser) -> None:
     add("--text", type=Path, metavar="FILE", help="UTF-8 text (the reference of this Python)")
     add("--chunks", type=int, metavar="N", default=20, help="at most so many of 512 tokens (20)")
     add("--fresh", action="store_true", help="measure again what was measured before")
-    add("--concurrency", type=int, metavar="N", help="with --memory: sequences of that plan (1)")
     add("--json", action="store_true", help="print one JSON object, nothing else")
-    _add_sizes(parser)
-    _add_choice(parser)
-    _add_engine(parser, "audit what `tonnage plan` chooses for so many bytes (the file as it is)")
+    add(
+        "--memory",
+        metavar="BYTES",
+        help="audit what `tonnage plan` chooses for so many bytes (the file as it is)",
+    )
+    _add_options(add, EngineOptions, ["catalog", "prefix_cache"])

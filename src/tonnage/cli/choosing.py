@@ -3,14 +3,16 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
+from tonnage.cli.opening import stated
 from tonnage.core.footprint import INTERPRETER_BYTES
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.quality import AuditResult, quality_bound
+from tonnage.core.quality import AuditResult
 from tonnage.engine.expectation import measured_rates, predictor
+from tonnage.engine.opening import constraints_of
+from tonnage.engine.options import PlanOptions
 from tonnage.machine.host import read_machine
 from tonnage.planner.search.budget import Budget, choose_budget
 from tonnage.planner.search.choose import Choice, Question, choose
-from tonnage.planner.search.constraints import Constraints
 
 
 def own_budget(args: Namespace) -> Budget:
@@ -30,18 +32,5 @@ def choice_here(
     """Return the choice for this machine; compare: with its alternatives. Raises RequestError."""
     machine = read_machine()
     predict = predictor(measured_rates(machine))
-    question = Question(spec, machine, constraints_of(args), predict, audits)
+    question = Question(spec, machine, constraints_of(stated(PlanOptions, args)), predict, audits)
     return choose(question, budget, compare=compare)
-
-
-def constraints_of(args: Namespace) -> Constraints:
-    """Return what `args` state, of `tonnage plan` and of `tonnage audit`. Raises RequestError."""
-    return Constraints(
-        args.context,
-        args.threads,
-        args.precision,
-        args.concurrency,
-        max_batch_tokens=args.max_batch_tokens,
-        kv_format=args.kv,
-        max_kld=quality_bound(args.quality),
-    )

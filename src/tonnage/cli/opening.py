@@ -3,46 +3,34 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tonnage.cli.render.terminal import PullProgress, StatusLine
-from tonnage.core.units import parse_bytes
+from tonnage.core.options import described
+from tonnage.engine.options import EngineOptions, MemoryOptions
 
 if TYPE_CHECKING:
     from tonnage.engine.build import ServingOptions
     from tonnage.engine.engine import Engine
-    from tonnage.engine.opening import OpenOptions
 
 
-def open_engine(
-    args: Namespace, concurrency: int = 1, serving: "ServingOptions | None" = None
-) -> "Engine":
-    """Return the engine for the options of `tonnage run`, for so many sequences at once.
+def open_engine(args: Namespace, serving: "ServingOptions | None" = None) -> "Engine":
+    """Return the engine for the options of a command.
 
-    serving: more about how they are served; where pages go on disk is in `args`. A load that takes
-    long shows itself on a terminal.
+    serving: more about how sequences are served; where pages go on disk is in `args`. A load that
+    takes long shows itself on a terminal.
     """
     from tonnage.engine.engine import Engine
 
-    options = open_options(args, concurrency, serving)
     status = StatusLine(sys.stderr)
     try:
         engine = Engine.open(
             args.model,
             args.memory,
-            threads=options.threads,
-            context=options.context,
-            precision=options.precision,
-            kv_format=options.kv_format,
-            quality=options.quality,
-            concurrency=options.concurrency,
-            max_batch_tokens=options.max_batch_tokens,
-            serving=options.serving,
-            catalog=args.catalog,
-            offline=args.offline,
+            serving=serving,
             progress=PullProgress(sys.stderr),
             on_load=on_load(status),
+            **stated(EngineOptions, args),
         )
     finally:
         status.close()
@@ -50,25 +38,20 @@ def open_engine(
     return engine
 
 
-def open_options(
-    args: Namespace, concurrency: int = 1, serving: "ServingOptions | None" = None
-) -> "OpenOptions":
-    """Return how the options of a command ask for a model to be opened."""
-    from tonnage.engine.build import ServingOptions
-    from tonnage.engine.disk_tier import DiskOptions
-    from tonnage.engine.opening import OpenOptions
+def stated(group: type, args: Namespace) -> Any:
+    """Return what `args` state of a group of options, as a dict that `group` types."""
+    values = {one.name: getattr(args, one.name, None) for one in described(group)}
+    return {name: value for name, value in values.items() if value is not None}
 
-    disk = None if args.page_cache is None else DiskOptions(parse_bytes(args.page_cache))
-    return OpenOptions(
-        threads=args.threads,
-        context=args.context,
-        precision=args.precision,
-        kv_format=args.kv,
-        quality=args.quality,
-        concurrency=concurrency,
-        max_batch_tokens=args.max_batch_tokens,
-        serving=replace(serving or ServingOptions(), disk=disk),
-    )
+
+def as_words(args: Namespace) -> list[str]:
+    """Return what `args` state of memory and engine as words of a command line; no switches."""
+    words: list[str] = []
+    for one in (*described(MemoryOptions), *described(EngineOptions)):
+        value = getattr(args, one.name, None)
+        if one.flag is not None and value is not None and one.kind is not bool:
+            words += [one.flag, str(value)]
+    return words
 
 
 def tell_choice(engine: "Engine") -> None:

@@ -1,73 +1,97 @@
-"""How an answer is drawn and where it ends."""
+"""How a completion is sampled and where it ends."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Annotated, Protocol
 
 from tonnage.core.errors import RequestError
+from tonnage.core.options import Option, check_range, check_ranges
 
 # The native sampler counts tokens in int32.
 MOST_INT32 = (1 << 31) - 1
 
 
 class Constraint(Protocol):
-    """Decides, draw by draw, which tokens an answer may take."""
+    """Decides, sample by sample, which tokens a completion may take."""
 
     def mask(self) -> bytes:
         """Return what may come next: token i is bit i % 8 of byte i / 8, at least one is set."""
 
     def accept(self, token_id: int) -> None:
-        """Take the token that was drawn."""
+        """Take the token that was sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingOptions:
-    """Parameters of one answer, as the OpenAI API and its neighbours name them.
+    """Parameters of one completion, as the OpenAI API and others name them.
 
     max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 keeps all.
-    seed None draws a fresh one. logprobs: None for none, n for the chosen token and the n best.
-    constraint: makes what decides for one answer, None leaves it free.
+    seed None draws a fresh one. logprobs: None for none, n for the sampled token and the n best.
+    constraint: makes what decides for one completion, None leaves it free.
     """
 
-    max_tokens: int | None = None
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    logprobs: int | None = None
-    ignore_eos: bool = False
-    constraint: Callable[[], Constraint] | None = None
+    max_tokens: Annotated[
+        int | None,
+        Option(
+            help="stop after so many",
+            unit="N",
+            usual="when the context is full",
+            low=0,
+            high=1 << 31,
+        ),
+    ] = None
+    temperature: Annotated[
+        float, Option(help="0 takes the likeliest", unit="T", low=0, high=100)
+    ] = 0.8
+    top_k: Annotated[
+        int, Option(help="only the K likeliest, 0 for all", unit="K", low=0, high=MOST_INT32)
+    ] = 40
+    top_p: Annotated[
+        float, Option(help="only the likeliest that make up P", unit="P", low=0, high=1)
+    ] = 0.95
+    min_p: Annotated[
+        float, Option(help="only those with P times the likeliest's", unit="P", low=0, high=1)
+    ] = 0.05
+    repetition_penalty: Annotated[
+        float, Option(help="shrink what was there before", unit="X", low=0.01, high=100)
+    ] = 1.0
+    presence_penalty: Annotated[
+        float, Option(help="off what was generated before", unit="X", low=-100, high=100)
+    ] = 0.0
+    frequency_penalty: Annotated[
+        float, Option(help="the same, for each time", unit="X", low=-100, high=100)
+    ] = 0.0
+    seed: Annotated[
+        int | None,
+        Option(help="the same seed samples the same tokens", unit="N", low=0, high=(1 << 64) - 1),
+    ] = None
+    stop: Annotated[
+        tuple[str, ...], Option(help="end before this text; may be repeated", unit="TEXT")
+    ] = ()
+    logit_bias: Annotated[
+        Mapping[int, float], Option(help="what is added to the logit of a token id", flag=None)
+    ] = field(default_factory=dict)
+    logprobs: Annotated[
+        int | None,
+        Option(help="with JSON: log probabilities, and the N best", unit="N", low=0, high=100),
+    ] = None
+    ignore_eos: Annotated[bool, Option(help="go on behind the end of the text", flag=None)] = False
+    constraint: Annotated[
+        Callable[[], Constraint] | None,
+        Option(help="makes what decides which tokens may come next", flag=None),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check every value. Raises RequestError naming the first that is outside its range."""
-        _check("max_tokens", self.max_tokens, 0, 1 << 31)
-        _check("temperature", self.temperature, 0, 100)
-        _check("top_k", self.top_k, 0, MOST_INT32)
-        _check("top_p", self.top_p, 0, 1)
-        _check("min_p", self.min_p, 0, 1)
-        _check("repetition_penalty", self.repetition_penalty, 0.01, 100)
-        _check("presence_penalty", self.presence_penalty, -100, 100)
-        _check("frequency_penalty", self.frequency_penalty, -100, 100)
-        _check("seed", self.seed, 0, (1 << 64) - 1)
-        _check("logprobs", self.logprobs, 0, 100)
+        check_ranges(SamplingOptions, partial(getattr, self))
         for token_id, bias in self.logit_bias.items():
-            _check("a token id of logit_bias", token_id, 0, MOST_INT32)
-            _check(f"the logit bias of token {token_id}", bias, -1000, 1000)
+            check_range("a token id of logit_bias", token_id, 0, MOST_INT32)
+            check_range(f"the logit bias of token {token_id}", bias, -1000, 1000)
         if any(not text for text in self.stop):
-            raise RequestError("A stop string is empty; it would stop every answer at once.")
+            raise RequestError("A stop string is empty; it would end every completion at once.")
 
     def resolved_seed(self) -> int:
         """Return the seed, a fresh one from the system if none was given."""
         return self.seed if self.seed is not None else int.from_bytes(os.urandom(8), "little")
-
-
-def _check(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise RequestError(f"{name} is {value}; it must lie between {low} and {high}.")

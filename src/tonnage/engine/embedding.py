@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from tonnage.core.errors import ContextLengthError, LogitsError, RequestError
 from tonnage.core.plan import Plan
 from tonnage.core.pooling import POOLINGS, Pooling
-from tonnage.engine.job import PoolJob, Terms, deadline_ns
+from tonnage.engine.job import PoolJob, Terms
 from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
 from tonnage.text.tokenizer import Tokenizer
@@ -100,46 +100,22 @@ class Embedder:
             prompts.append(array("i", ids))
         return prompts
 
-    def embed(
-        self,
-        inputs: Inputs,
-        *,
-        pooling: Pooling | None = None,
-        dimensions: int | None = None,
-        normalize: bool = True,
-    ) -> list[Embedding]:
-        """Return the vector of each text: its hidden states after the final norm, pooled.
-
-        inputs: a text or token ids, or a list of either, each up to the context. pooling: `mean` or
-        `last`, the model's own when left out. dimensions: of the vector, the first ones. normalize:
-        to length 1. Bits depend on the text and these alone. Raises ContextLengthError for a text
-        that is too long, RequestError for an empty one and what is out of range, LogitsError for
-        numbers that overflow.
-        """
+    def options(
+        self, pooling: Pooling | None, dimensions: int | None, *, normalize: bool = True
+    ) -> VectorOptions:
+        """Return how vectors are made. Raises RequestError for what this model cannot give."""
         options = VectorOptions(pooling or self._pooling, dimensions, normalize)
         options.check(self._plan)
-        prompts = self.encode(inputs)
-        return self._batch(prompts, options.pooling, Terms()).run(options)
+        return options
+
+    def embed(self, inputs: Inputs, options: VectorOptions) -> list[Embedding]:
+        """Return the vector of each text; inputs, errors: as of `Engine.embed`."""
+        return self._batch(self.encode(inputs), options.pooling, Terms()).run(options)
 
     def stream(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        pooling: Pooling | None = None,
-        dimensions: int | None = None,
-        priority: int = 0,
-        deadline_s: float | None = None,
-        tenant: str = "",
+        self, prompts: Sequence[Sequence[int]], options: VectorOptions, terms: Terms
     ) -> "EmbeddingStream":
-        """Return the vectors, of length 1, as an asynchronous iterator; closing it cancels.
-
-        prompts: of `encode`. priority, deadline_s, tenant: as of `Engine.stream`. Raises
-        RequestError for what is out of range; what the scheduler refuses is raised from the
-        iteration.
-        """
-        options = VectorOptions(pooling or self._pooling, dimensions)
-        options.check(self._plan)
-        terms = Terms(priority, None if deadline_s is None else deadline_ns(deadline_s), tenant)
+        """Return the vectors of `prompts`, which `encode` made, as an asynchronous iterator."""
         return EmbeddingStream(self._batch(prompts, options.pooling, terms), options)
 
     def _batch(self, prompts: Iterable[Sequence[int]], pooling: Pooling, terms: Terms) -> "Batch":

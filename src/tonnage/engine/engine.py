@@ -1,31 +1,33 @@
-"""The composition root: the only module that knows every room."""
+"""A loaded model: the module where all packages meet."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tonnage.backends.cpu.runtime import Runtime, Span
-from tonnage.core.errors import ContextLengthError, RequestError, TonnageError
+from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.options import current
 from tonnage.core.page_counts import PageCounts
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
+from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import parse_bytes
 from tonnage.engine.build import ServingOptions, build_serving
 from tonnage.engine.disk_tier import note_model, open_tier
-from tonnage.engine.embedding import Embedder
+from tonnage.engine.embedding import Embedder, Embedding, EmbeddingStream, Inputs
 from tonnage.engine.expectation import Expectation, OnFault, measured_rates, predictor
 from tonnage.engine.generation import Generation
 from tonnage.engine.headers import read_model
 from tonnage.engine.job import Terms, deadline_ns
-from tonnage.engine.measure import measure_items
-from tonnage.engine.opening import OpenOptions
+from tonnage.engine.measure import bytes_beside_arena, measure_items
+from tonnage.engine.opening import constraints_of, serving_of
+from tonnage.engine.options import EngineOptions
 from tonnage.engine.page_budget import PageBudget
-from tonnage.engine.prompts import Message, Prompts
+from tonnage.engine.prompts import Message, Prompts, require_context
 from tonnage.engine.stream import AnswerStream, Serving, failed
 from tonnage.machine.host import read_machine
 from tonnage.machine.limits import read_limits
@@ -36,14 +38,19 @@ from tonnage.machine.memory_use import (
     peak_rss_bytes,
     rss_bytes,
 )
-from tonnage.machine.resident import resident_bytes
 from tonnage.planner.search.budget import choose_budget
 from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import known_audits
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.progress import Progress
 from tonnage.store.source import ModelSource, resolve
 from tonnage.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from tonnage.engine.activity import Activity
 
 __all__ = ["Engine", "Message", "Span"]
 
@@ -80,15 +87,13 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         # What the process holds beside the arena, whose pages answers touch.
-        self.outside_bytes = partial(_outside, runtime.arena_address, choice.plan.arena_bytes)
+        self.outside_bytes = partial(
+            bytes_beside_arena, runtime.arena_address, choice.plan.arena_bytes
+        )
         self._prompts = Prompts(tokenizer, choice.plan.vocab_size, self.outside_bytes)
-        self.encode_prompt, self.encode_chat = self._prompts.encode, self._prompts.encode_chat
         self.source = source
         self._serving = serving
-        self.look = serving.look  # what it is doing now
-        embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
-        self.embed, self.embed_stream = embedder.embed, embedder.stream  # texts to vectors
-        self.encode_inputs = embedder.encode
+        self._embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
         self._pages = PageBudget(
             serving.loop, choice.plan, runtime.arena_address, read_limits, start.process, self
         )
@@ -102,62 +107,50 @@ class Engine:
         model: str | None = None,
         memory: str | int | None = None,
         *,
-        threads: int | None = None,
-        context: int | None = None,
-        precision: str | None = None,
-        formats: Mapping[str, str] | None = None,
-        kv_format: str | None = None,
-        quality: str | float | None = None,
-        catalog: Path | None = None,
-        concurrency: int = 1,
-        max_logit_rows: int = 1,
-        max_batch_tokens: int | None = None,
         serving: ServingOptions | None = None,
-        offline: bool = False,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
         process: ProcessLedger = THIS_PROCESS,
+        **options: Unpack[EngineOptions],
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
-        What is not stated is chosen to fit, see docs/planning.md: threads, context,
-        max_batch_tokens, kv_format (`f16` or `int8` pages) and the weights, unless there is a
-        precision (`8bit` or `4bit`, of float weights) or formats (what single matrices become, by
-        canonical name: `layers.0.down`: `Q4_K`); `choice` says what came of it. quality: how far it
-        may lie from the file, a name or a mean KL divergence; `lossless` loads the file as it
-        stands or refuses.
-        concurrency: answers at once, each with a full context unless `serving` lets them share.
-        offline: a model that is not here is an error. on_load is told the bytes placed so far, and
-        of all. process: whose engines share the budget.
-        Raises a TonnageError subclass for everything that can go wrong before the first token.
+        options: the fields of EngineOptions; what is not stated is chosen to fit
+        (docs/planning.md), and `choice` holds what came of it. serving: how its sequences are
+        served, for servers. on_load receives the bytes placed so far, and of all. process: whose
+        engines share the budget.
+        Raises a TonnageError subclass for everything that can go wrong before the first token,
+        TypeError for an unknown option.
         """
-        catalogs = open_catalogs(catalog, os.environ)
-        source = resolve(model, catalogs=catalogs, offline=offline, progress=progress)
-        options = OpenOptions(
-            threads, context, precision, formats, kv_format, quality, concurrency, max_logit_rows,
-            max_batch_tokens, serving or ServingOptions(),
-        )  # fmt: skip
+        stated: EngineOptions = current(EngineOptions, options)
+        catalogs = open_catalogs(stated.get("catalog"), os.environ)
+        source = resolve(
+            model, catalogs=catalogs, offline=stated.get("offline", False), progress=progress
+        )
         start = Start.of(process)  # What a pull has loaded is part of it.
-        return cls.load(source, memory, options, start, on_load=on_load)
+        serving = serving_of(stated, serving)
+        constraints = constraints_of(stated, serving)
+        return cls.load(source, memory, constraints, serving, start, on_load=on_load)
 
     @classmethod
     def load(
         cls,
         source: ModelSource,
         memory: str | int | None,
-        options: OpenOptions,
+        constraints: Constraints,
+        serving: ServingOptions,
         start: Start,
         *,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
         """Plan and load a model that is here, beside what `start` says; else as in `open`."""
         machine = read_machine()
-        noted = note_model(options.serving.disk, source.path)
+        noted = note_model(serving.disk, source.path)
         spec, tokenizer = read_model(source)
         budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
         question = Question(
-            spec, machine, options.constraints(spec), predictor(rates), known_audits(source.path),
+            spec, machine, constraints, predictor(rates), known_audits(source.path),
             resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes,
         )  # fmt: skip
         choice = choose(question, budget, compare=False)
@@ -167,11 +160,11 @@ class Engine:
         runtime = Runtime(choice.plan, machine.isa, on_place)
         expectation.loaded()
         before = anonymous_bytes()
-        store = open_tier(options.serving.disk, noted, source.path, runtime, tokenizer)
+        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
         start = replace(
             start, budget_bytes=budget.num_bytes, store_bytes=anonymous_bytes() - before
         )
-        served = build_serving(runtime, tokenizer, options.serving, store=store)
+        served = build_serving(runtime, tokenizer, serving, store=store)
         counts = None if store is None else store.store.counts
         return cls(runtime, tokenizer, source, spec, start, choice, served, expectation, counts)
 
@@ -248,6 +241,80 @@ class Engine:
         )
         return all_
 
+    def embed(
+        self,
+        inputs: Inputs,
+        *,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        normalize: bool = True,
+    ) -> list[Embedding]:
+        """Return the vector of each text: its hidden states after the final norm, pooled.
+
+        inputs: a text or token ids, or a list of either, each up to the context. pooling: `mean` or
+        `last`, the model's own when left out. dimensions: of the vector, the first ones. normalize:
+        to length 1. Bits depend on the text and these alone. Raises ContextLengthError for a text
+        that is too long, RequestError for an empty one and what is out of range, LogitsError for
+        numbers that overflow.
+        """
+        options = self._embedder.options(pooling, dimensions, normalize=normalize)
+        return self._embedder.embed(inputs, options)
+
+    def embed_stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        priority: int = 0,
+        deadline_s: float | None = None,
+        tenant: str = "",
+    ) -> EmbeddingStream:
+        """Return the vectors, of length 1, as an asynchronous iterator; closing it cancels.
+
+        prompts: of `encode_inputs`. pooling, dimensions: as of `embed`; priority, deadline_s,
+        tenant: as of `stream`. Raises RequestError for what is out of range; what the scheduler
+        refuses is raised from the iteration.
+        """
+        options = self._embedder.options(pooling, dimensions)
+        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
+        return self._embedder.stream(prompts, options, Terms(priority, end_ns, tenant))
+
+    def encode_prompt(
+        self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool = False
+    ) -> Sequence[int]:
+        """Return the token ids of a prompt in any form that `generate` takes.
+
+        An array of ids is returned as it is. Raises RequestError for an empty prompt and unknown
+        ids, ChatTemplateError.
+        """
+        return self._prompts.encode(prompt, raw=raw)
+
+    def encode_chat(
+        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Return the token ids of `messages` in the model's chat template; one thread at a time.
+
+        variables: more names for the template, such as `tools`. Control tokens that are written in
+        either are plain text. Raises ChatTemplateError, RequestError.
+        """
+        return self._prompts.encode_chat(messages, variables)
+
+    def encode_inputs(self, inputs: Inputs) -> list[Sequence[int]]:
+        """Return the token ids of every text to embed.
+
+        Control tokens that are written in a text are plain text. Raises RequestError for no text,
+        an empty one and unknown ids, ContextLengthError for one longer than the context.
+        """
+        return self._embedder.encode(inputs)
+
+    def look(self) -> "Future[Activity]":
+        """Return what the engine is doing, as of the end of the step that runs now.
+
+        For servers: a thread takes over driving the steps. Raises RequestError when closed.
+        """
+        return self._serving.look()
+
     def set_budget(self, memory: str | int) -> None:
         """Keep the whole process within `memory` from now on, by giving up KV pages.
 
@@ -266,12 +333,7 @@ class Engine:
     ) -> Generation:
         """Return the answer to `prompt` before its first token."""
         tokens = self.encode_prompt(prompt, raw=raw)
-        if len(tokens) >= self.plan.context_tokens:
-            raise ContextLengthError(
-                f"The prompt has {len(tokens):,} tokens and the context holds "
-                f"{self.plan.context_tokens:,}, one of them for the answer; shorten it or open the "
-                f"model with --context {len(tokens) + 256}."
-            )
+        require_context(len(tokens), self.plan.context_tokens)
         chosen = replace(options or SamplingOptions(), **overrides)
         return Generation(tokens, chosen, chosen.resolved_seed())
 
@@ -329,10 +391,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def _outside(arena_address: int, arena_bytes: int) -> int:
-    return anonymous_bytes() - (resident_bytes(arena_address, arena_bytes) or 0)
 
 
 def _with_total(

@@ -4,9 +4,15 @@ from collections.abc import Mapping
 
 from tonnage.core.ledger import Entry, Measure
 from tonnage.core.plan import Item, Plan
+from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.machine.resident import resident_bytes
 
 ARENA_KINDS = ("weight", "kv", "state", "scratch")
+
+
+def bytes_beside_arena(arena_address: int, arena_bytes: int) -> int:
+    """Return what this process has allocated beside an arena."""
+    return anonymous_bytes() - (resident_bytes(arena_address, arena_bytes) or 0)
 
 
 def measure_items(

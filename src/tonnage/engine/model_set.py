@@ -14,16 +14,17 @@ from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.nearest import did_you_mean
 from tonnage.core.plan import SHARED_ITEMS, Item
 from tonnage.core.quality import PlanQuality
+from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
 from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.engine.headers import read_spec
-from tonnage.engine.opening import OpenOptions
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.machine.release import return_free_memory
 from tonnage.planner.models.placement import ModelInput, ModelSetPlan, plan_model_set
 from tonnage.planner.search.budget import choose_budget
 from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import known_audits
 from tonnage.store.source import ModelSource
 
@@ -37,8 +38,8 @@ class PlacedModel:
     context_tokens, pages_tokens: of one answer, and of all at once. resident_bytes, loading_bytes:
     what it takes of its own once it is loaded, and while it is, which is the sum of items.
     memory_bytes: of the whole process, as its plan sees it. co_resident: beside all others of which
-    that is true; else it is loaded in place of in_place_of of them. options: all that its plan
-    chose.
+    that is true; else it is loaded in place of in_place_of of them. constraints: all that its plan
+    chose. serving: how it is served.
     """
 
     name: str
@@ -54,7 +55,8 @@ class PlacedModel:
     co_resident: bool
     in_place_of: int
     start: Start
-    options: OpenOptions
+    constraints: Constraints
+    serving: ServingOptions
 
     def open(self, on_load: Callable[[int, int], None] | None = None) -> Engine:
         """Load the model by the plan that was offered.
@@ -62,7 +64,12 @@ class PlacedModel:
         Raises what `Engine.load` does, BudgetError when its file has grown since.
         """
         return Engine.load(
-            self.source, self.memory_bytes, self.options, self.start, on_load=on_load
+            self.source,
+            self.memory_bytes,
+            self.constraints,
+            self.serving,
+            self.start,
+            on_load=on_load,
         )
 
 
@@ -137,7 +144,8 @@ def _entry(model: str, name: str, planned: int, now: int, how: Measure) -> Entry
 def make_model_set(
     models: Mapping[str, ModelSource],
     memory: str | int | None,
-    options: OpenOptions,
+    constraints: Constraints,
+    serving: ServingOptions,
     *,
     pinned: Collection[str] = (),
     on_choice: Callable[[str, Choice], None] | None = None,
@@ -145,10 +153,10 @@ def make_model_set(
 ) -> ModelSet:
     """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
 
-    options: of every model. pinned: names of those that stay in memory. on_choice is told what was
-    chosen for each. process: where open engines are counted. Raises RequestError for an unknown
-    name, BudgetError with the numbers when the smallest plans of the pinned models and of any one
-    other do not fit together.
+    constraints, serving: of every model. pinned: names of those that stay in memory. on_choice is
+    told what was chosen for each. process: where open engines are counted. Raises RequestError for
+    an unknown name, BudgetError with the numbers when the smallest plans of the pinned models and
+    of any one other do not fit together.
     """
     for name in pinned:
         if name not in models:
@@ -157,7 +165,7 @@ def make_model_set(
     budget = choose_budget(machine, memory, rss_bytes())
     start = Start.of(process)
     inputs = {
-        name: _input(source, options, pinned=name in pinned) for name, source in models.items()
+        name: _input(source, constraints, pinned=name in pinned) for name, source in models.items()
     }
     planned = plan_model_set(
         inputs, machine, budget, predictor(measured_rates(machine)),
@@ -167,25 +175,26 @@ def make_model_set(
         for name, placement in planned.placements.items():
             on_choice(name, placement.choice)
     placed = (
-        _placed_model(name, source, planned, options, start, pinned=name in pinned)
+        _placed_model(name, source, planned, constraints, serving, start, pinned=name in pinned)
         for name, source in models.items()
     )
     return ModelSet(
-        tuple(placed), budget.num_bytes, planned.process_bytes, options.serving.server_bytes,
+        tuple(placed), budget.num_bytes, planned.process_bytes, serving.server_bytes,
         planned.all_resident_bytes, start,
     )  # fmt: skip
 
 
-def _input(source: ModelSource, options: OpenOptions, *, pinned: bool) -> ModelInput:
+def _input(source: ModelSource, constraints: Constraints, *, pinned: bool) -> ModelInput:
     spec = read_spec(source)
-    return ModelInput(spec, options.constraints(spec), known_audits(source.path), pinned)
+    return ModelInput(spec, constraints, known_audits(source.path), pinned)
 
 
 def _placed_model(
     name: str,
     source: ModelSource,
     planned: ModelSetPlan,
-    options: OpenOptions,
+    constraints: Constraints,
+    serving: ServingOptions,
     start: Start,
     *,
     pinned: bool,
@@ -193,11 +202,11 @@ def _placed_model(
     placement = planned.placements[name]
     chosen, plan, need = placement.choice.workload, placement.choice.plan, placement.need
     stated = replace(
-        options,
+        constraints,
         threads=chosen.threads,
         context=chosen.context_tokens,
         precision=None,
-        formats=dict(chosen.formats),
+        formats=chosen.formats,
         kv_format=chosen.kv_format,
         max_batch_tokens=chosen.max_rows,
     )
@@ -215,5 +224,6 @@ def _placed_model(
         co_resident=placement.co_resident,
         in_place_of=placement.in_place_of,
         start=replace(start, beside_bytes=0),  # the budget is shared by plans, not by engines
-        options=stated,
+        constraints=stated,
+        serving=serving,
     )

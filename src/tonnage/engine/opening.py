@@ -1,36 +1,45 @@
-"""How a model is to be opened."""
+"""From options as a user states them to the values that planning and serving go by."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
-from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import quality_bound
-from tonnage.engine.build import ServingOptions
+from tonnage.core.units import parse_bytes
+from tonnage.engine.options import EngineOptions, PlanOptions
 from tonnage.planner.search.constraints import Constraints
 
+if TYPE_CHECKING:
+    from tonnage.engine.build import ServingOptions
 
-@dataclass(frozen=True, slots=True)
-class OpenOptions:
-    """What may be stated of a model that is opened; `Engine.open` says what each field means."""
+_FIELDS = frozenset(field.name for field in fields(Constraints))
 
-    threads: int | None = None
-    context: int | None = None
-    precision: str | None = None
-    formats: Mapping[str, str] | None = None
-    kv_format: str | None = None
-    quality: str | float | None = None
-    concurrency: int = 1
-    max_logit_rows: int = 1
-    max_batch_tokens: int | None = None
-    serving: ServingOptions = field(default_factory=ServingOptions)
 
-    def constraints(self, spec: ModelSpec) -> Constraints:
-        """Return what the planner is asked for. Raises RequestError for an unknown quality."""
-        serving = self.serving
-        return Constraints(
-            self.context, self.threads, self.precision, self.concurrency,
-            max(self.max_logit_rows, self.concurrency), self.max_batch_tokens,
-            tuple(sorted((self.formats or {}).items())), self.kv_format,
-            quality_bound(self.quality),
-            serving.server_bytes, serving.with_forms, serving.share_pages, serving.disk is not None,
-        )  # fmt: skip
+def constraints_of(options: PlanOptions, serving: "ServingOptions | None" = None) -> Constraints:
+    """Return what bounds the planner: every option under its own name, and what `serving` takes.
+
+    Raises RequestError for an unknown quality.
+    """
+    stated: dict[str, Any] = {name: value for name, value in options.items() if name in _FIELDS}
+    stated["formats"] = tuple(sorted((options.get("formats") or {}).items()))
+    stated["max_kld"] = quality_bound(options.get("quality"))
+    stated["max_logit_rows"] = max(options.get("max_logit_rows", 1), options.get("concurrency", 1))
+    if serving is not None:
+        stated["server_bytes"] = serving.server_bytes
+        stated["with_forms"] = serving.with_forms
+        stated["share_pages"] = serving.share_pages
+        stated["with_store"] = serving.disk is not None
+    return Constraints(**stated)
+
+
+def serving_of(options: EngineOptions, serving: "ServingOptions | None" = None) -> "ServingOptions":
+    """Return how a model is served with `options`, the rest as in `serving`.
+
+    Raises UnitError for a prefix cache that is no number of bytes.
+    """
+    from tonnage.engine.build import ServingOptions
+    from tonnage.engine.disk_tier import DiskOptions
+
+    serving, size = serving or ServingOptions(), options.get("prefix_cache")
+    if size is None:
+        return serving
+    return replace(serving, disk=DiskOptions(parse_bytes(size) if isinstance(size, str) else size))

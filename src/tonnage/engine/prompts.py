@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tonnage.core.errors import RequestError
+from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.text.stranger import broken
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
@@ -87,6 +87,16 @@ class Prompts:
         if wrong is not None:
             size = f"{self._vocab_size:,}"
             raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
+
+
+def require_context(num_tokens: int, context_tokens: int) -> None:
+    """Raise ContextLengthError unless a prompt leaves a position for its completion."""
+    if num_tokens >= context_tokens:
+        raise ContextLengthError(
+            f"The prompt has {num_tokens:,} tokens and the context holds {context_tokens:,}, one "
+            f"of them for the answer; shorten it or open the model with --context "
+            f"{num_tokens + 256}."
+        )
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from tonnage import __version__
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import CacheError
 from tonnage.core.quality import AuditResult, Comparison, Estimate
+from tonnage.core.version import VERSION
 from tonnage.store.cache import cache_errors, models_folder, write_whole
 from tonnage.store.identity import checked_sha256, model_files
 
@@ -121,7 +121,7 @@ def kernels_version() -> str:
     with Path(_native.__file__).open("rb") as stream:
         while data := stream.read(1 << 18):
             checksum, num_bytes = crc32(data, checksum), num_bytes + len(data)
-    return f"{__version__} {METHOD_VERSION} {num_bytes} {checksum:08x}"
+    return f"{VERSION} {METHOD_VERSION} {num_bytes} {checksum:08x}"
 
 
 def _model_digest(model: Path) -> str:

@@ -84,7 +84,7 @@ def _subject(args: Namespace, source: ModelSource) -> Subject:
                 "--context, --concurrency, --max-batch-tokens and --quality say which plan is "
                 "audited; add its --memory."
             )
-        return Subject(source, args.precision, args.kv or "f16")
+        return Subject(source, args.precision, args.kv_format or "f16")
     args.concurrency = 1 if args.concurrency is None else args.concurrency
     budget = own_budget(args)
     choice = choice_here(args, read_spec(source), budget, cached_audits(source.path), compare=False)

@@ -24,7 +24,7 @@ def embed(args: Namespace) -> int:
     pooling = next((known for known in POOLINGS if known == args.pooling), None)
     if args.pooling is not None and pooling is None:
         raise RequestError(f"--pooling is {args.pooling!r}; it is one of {', '.join(POOLINGS)}.")
-    with open_engine(args, args.concurrency, ServingOptions(share_pages=True)) as engine:
+    with open_engine(args, ServingOptions(share_pages=True)) as engine:
         for first, texts in _stretches(args.texts):
             try:
                 found = engine.embed(texts, pooling=pooling, dimensions=args.dimensions)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tonnage.cli.choosing import choice_here, constraints_of, own_budget
+from tonnage.cli.choosing import choice_here, own_budget
+from tonnage.cli.opening import stated
 from tonnage.cli.render.choice_words import quality_lines, rejected_lines
 from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.render.plan_table import render_chart, render_plan
@@ -15,6 +16,8 @@ from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
+from tonnage.engine.opening import constraints_of
+from tonnage.engine.options import PlanOptions
 from tonnage.planner.cost.forecast import Forecast
 from tonnage.planner.quality.measured import audit_of
 from tonnage.planner.search.alternatives import Alternative
@@ -126,7 +129,7 @@ def _there(
     prior = catalog.prior
     assert prior is not None
     # One thread: how many this machine has says nothing about another.
-    constraints = replace(constraints_of(args), threads=args.threads or 1)
+    constraints = replace(constraints_of(stated(PlanOptions, args)), threads=args.threads or 1)
     question = Question(
         spec, read_machine(), constraints, lambda made: speed_on(made, device, prior)
     )

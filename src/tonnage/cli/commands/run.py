@@ -5,7 +5,7 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from tonnage.cli.opening import open_engine
+from tonnage.cli.opening import open_engine, stated
 from tonnage.cli.render.terminal import printable
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from tonnage.core.slowdown import Fault
     from tonnage.engine.engine import Engine
     from tonnage.engine.generation import Generation
-
-_SAMPLING = (
-    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
-    "presence_penalty", "frequency_penalty", "seed", "logprobs",
-)  # fmt: skip
 
 
 def run(args: Namespace) -> int:
@@ -81,8 +76,8 @@ def _middle(answer: "Generation") -> int:
 
 def sampling_options(args: Namespace) -> SamplingOptions:
     """Return what `args` say about sampling. Raises RequestError for values out of range."""
-    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    return SamplingOptions(**given, stop=tuple(args.stop or ()))
+    given = stated(SamplingOptions, args)
+    return SamplingOptions(**{**given, "stop": tuple(given.get("stop", ()))})
 
 
 def stream_out(answer: "Generation") -> None:

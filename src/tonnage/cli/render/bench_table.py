@@ -1,15 +1,19 @@
 """The table of `tonnage bench`: each speed beside its ceiling."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tonnage.core.units import format_bytes
+
+if TYPE_CHECKING:
+    from tonnage.benchmark.report import Report
+    from tonnage.benchmark.speed import Figure
 
 _BAR_CELLS = 10
 
 
-def render(report: dict[str, Any]) -> str:
-    """Return the report of `bench.measure` as lines of at most 100 columns."""
+def render(report: "Report") -> str:
+    """Return the report as lines of at most 100 columns."""
     return "\n".join([*_head(report), "", *_rows(report)]) + "\n"
 
 
@@ -21,35 +25,35 @@ def bar(share: float) -> str:
     return ("█" * full + partly).ljust(_BAR_CELLS, "░").replace(" ", "░")
 
 
-def _head(report: dict[str, Any]) -> Iterator[str]:
-    weights = format_bytes(report["weight_bytes_per_token"])
-    threads = report["threads"]
+def _head(report: "Report") -> Iterator[str]:
+    weights = format_bytes(report.weight_bytes_per_token)
+    threads = report.threads
     yield (
-        f"{report['model']}, {report['isa']}, {threads} thread{'s' if threads > 1 else ''}, "
+        f"{report.model}, {report.isa}, {threads} thread{'s' if threads > 1 else ''}, "
         f"{weights} of weights per step"
     )
     yield (
-        f"ceilings: memory reads {report['read_bandwidth_gb_s']:.1f} GB/s, "
-        f"int8 {report['int8_peak_gops']:,.0f} GOPS (medians; each row has its own)"
+        f"ceilings: memory reads {report.read_bandwidth_gb_s:.1f} GB/s, "
+        f"int8 {report.int8_peak_gops:,.0f} GOPS (medians; each row has its own)"
     )
-    peak = format_bytes(report["peak_rss_bytes"])
-    yield f"cold start {report['cold_start_s']:.2f} s, peak memory {peak}"
+    peak = format_bytes(report.start.peak_rss_bytes)
+    yield f"cold start {report.start.seconds:.2f} s, peak memory {peak}"
 
 
-def _rows(report: dict[str, Any]) -> Iterator[str]:
+def _rows(report: "Report") -> Iterator[str]:
     yield f"{'':15} {'tokens/s':>9}   {'weights read, GB/s':31}   {'int8, GOPS'}"
-    for row in report["decode"]:
-        unit = "row" if row["rows"] == 1 else "rows"
-        label = f"decode {row['rows']:>3} {unit}"
-        read = _beside(row["gb_s"], row["read_bandwidth_gb_s"], ".1f")
-        yield f"{label:15} {row['tokens_per_s']:9,.1f}   {read:31}   {_int8(row)}"
-    for row in report["prefill"]:
-        label = f"prefill {row['tokens']:>5}"
-        yield f"{label:15} {row['tokens_per_s']:9,.1f}   {'':31}   {_int8(row)}"
+    for one in report.decode:
+        unit = "row" if one.size == 1 else "rows"
+        label = f"decode {one.size:>3} {unit}"
+        read = _beside(one.gb_s, one.ceiling.read_gb_s, ".1f")
+        yield f"{label:15} {one.tokens_per_s:9,.1f}   {read:31}   {_int8(one)}"
+    for one in report.prefill:
+        label = f"prefill {one.size:>5}"
+        yield f"{label:15} {one.tokens_per_s:9,.1f}   {'':31}   {_int8(one)}"
 
 
-def _int8(row: dict[str, Any]) -> str:
-    return _beside(row["gops"], row["int8_peak_gops"], ",.0f")
+def _int8(figure: "Figure") -> str:
+    return _beside(figure.gops, figure.ceiling.int8_gops, ",.0f")
 
 
 def _beside(value: float, ceiling: float, form: str) -> str:

@@ -67,7 +67,7 @@ def _lines(model_set: "ModelSet") -> Iterator[str]:
         yield f"{model.name:{_NAME}} {'sum':8} {format_bytes(model.loading_bytes):>11}"
         yield (
             f"context {model.context_tokens:,} tokens, pages for {model.pages_tokens:,} in "
-            f"{model.options.kv_format}, {model.options.concurrency} answers at once"
+            f"{model.constraints.kv_format}, {model.constraints.concurrency} sequences at once"
         )
     yield ""
     if len(model_set.models) > 1:
@@ -98,7 +98,7 @@ def model_set_json(model_set: "ModelSet") -> str:
 
 
 def _values(model: "PlacedModel") -> dict[str, Any]:
-    options = model.options
+    chosen = model.constraints
     return {
         "id": model.name,
         "pinned": model.pinned,
@@ -109,10 +109,10 @@ def _values(model: "PlacedModel") -> dict[str, Any]:
         "items": [asdict(item) for item in model.items],
         "context_tokens": model.context_tokens,
         "pages_tokens": model.pages_tokens,
-        "concurrency": options.concurrency,
-        "kv_format": options.kv_format,
-        "max_batch_tokens": options.max_batch_tokens,
-        "threads": options.threads,
-        "formats": options.formats,
+        "concurrency": chosen.concurrency,
+        "kv_format": chosen.kv_format,
+        "max_batch_tokens": chosen.max_batch_tokens,
+        "threads": chosen.threads,
+        "formats": dict(chosen.formats),
         "quality": asdict(model.quality),
     }

@@ -156,7 +156,8 @@ class Forms:
         if not self._enabled:
             raise HttpError(
                 400,
-                "This server was started without --forms, so no answer can be bound to a form.",
+                "This server was started without --structured-output, so no answer can be bound to "
+                "a form.",
                 code="unsupported_parameter",
             )
         from llguidance import LLMatcher

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from traceback import walk_tb
 
-from tonnage import __version__
+from tonnage.core.version import VERSION
 from tonnage.server.anthropic import messages
 from tonnage.server.http import page
 from tonnage.server.http.decoding import decode
@@ -70,7 +70,7 @@ async def _openapi(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: by
         for path, routes in ROUTES.items()
     }
     methods = {path: told for path, told in methods.items() if told}
-    await exchange.json(document(methods, __version__, with_keys=bool(tenant.name)))
+    await exchange.json(document(methods, VERSION, with_keys=bool(tenant.name)))
 
 
 _PAGE = Route(page.page, is_open=True, in_api=False)

@@ -14,7 +14,6 @@ from typing import Literal
 
 Field = str | int | float
 Format = Literal["text", "json"]
-LEVELS = ("debug", "info", "warning", "error")
 _MOST_ERRORS = 8  # of a chain of errors
 _MOST_FRAMES = 32  # of one error, the innermost ones
 _PLAIN = re.compile(r"[^\s\"=]+")
@@ -33,7 +32,7 @@ REQUEST: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
 
 def configure(level: str, form: Format) -> None:
-    """Write the records of this package on stderr from now on; level: the lowest of LEVELS."""
+    """Write the records of this package on stderr from now on; level: the lowest of LOG_LEVELS."""
     logger = logging.getLogger("tonnage")
     logger.handlers = [_StderrHandler(form)]
     logger.setLevel(level.upper())

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from tonnage import __version__
+from tonnage.core.version import VERSION
 from tonnage.engine.generation import Generation
 from tonnage.server.observe.trace import Trace
 
@@ -48,12 +48,12 @@ class OtelTracer:
 
     def __init__(self, processor: SpanProcessor) -> None:
         """processor: takes finished spans; it is shut down by `close`."""
-        named = Resource.create({SERVICE_NAME: "tonnage", SERVICE_VERSION: __version__})
+        named = Resource.create({SERVICE_NAME: "tonnage", SERVICE_VERSION: VERSION})
         # What the operator says (OTEL_SERVICE_NAME) goes before what we are called.
         resource = named.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("tonnage", __version__)
+        self._tracer = self._provider.get_tracer("tonnage", VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
     def tell(self, trace: Trace, route: str, status: int) -> None:

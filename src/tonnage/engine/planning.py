@@ -1,0 +1,46 @@
+"""What a model would take here, before anything is loaded."""
+
+import os
+from typing import TYPE_CHECKING, Unpack
+
+from tonnage.core.footprint import INTERPRETER_BYTES
+from tonnage.core.options import current
+from tonnage.engine.expectation import measured_rates, predictor
+from tonnage.engine.headers import read_spec
+from tonnage.engine.opening import constraints_of
+from tonnage.engine.options import EngineOptions
+from tonnage.machine.host import read_machine
+from tonnage.planner.search.budget import choose_budget
+from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.store.audits import cached_audits
+from tonnage.store.catalog import open_catalogs
+from tonnage.store.source import resolve
+
+if TYPE_CHECKING:
+    from tonnage.store.progress import Progress
+
+
+def plan(
+    model: str | None = None,
+    memory: str | int | None = None,
+    *,
+    progress: "Progress | None" = None,
+    **options: Unpack[EngineOptions],
+) -> Choice:
+    """Return what a fresh process would choose for `model`, from its headers alone.
+
+    Arguments as of `Engine.open`. The choice holds the plan with every item in bytes, and whether
+    it fits: one that does not is returned too, with what would make it fit. Raises a TonnageError
+    subclass for a model that is not found or not understood, and options out of range.
+    """
+    stated: EngineOptions = current(EngineOptions, options)
+    machine = read_machine()
+    # What a fresh process would hold, not what this one does.
+    budget = choose_budget(machine, memory, INTERPRETER_BYTES)
+    catalogs = open_catalogs(stated.get("catalog"), os.environ)
+    source = resolve(
+        model, catalogs=catalogs, offline=stated.get("offline", False), progress=progress
+    )
+    audits, predict = cached_audits(source.path), predictor(measured_rates(machine))
+    question = Question(read_spec(source), machine, constraints_of(stated), predict, audits)
+    return choose(question, budget)
