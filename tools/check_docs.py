@@ -3,16 +3,19 @@
 Looks at README.md, CONTRIBUTING.md and all of docs. Words in backticks that are paths or dotted
 names of this package must exist, and so must the files and headings that links lead to. Every
 document of docs is reached by a link from another. A document has at most MEAN_WORDS words per
-sentence in the mean; decisions and results are records and may have more.
+sentence in the mean; decisions and results are records and may have more. The packages of
+docs/architecture.md are those of tools/check_imports.py.
 Run: python tools/check_docs.py [REPOSITORY]; with --sentences it prints the means.
 """
 
 import ast
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md")
 RECORDS = ("docs/decisions", "docs/results")
@@ -180,6 +183,30 @@ def long_winded(root: Path) -> Iterator[str]:
             yield f"{where}: {mean:.1f} words per sentence in the mean; at most {MEAN_WORDS}"
 
 
+def allowed_imports(package: Any) -> str:
+    """Return the last column of docs/architecture.md for a `Package` of tools/check_imports.py."""
+    ours = ", ".join(sorted(package.others)) or "nothing of ours"
+    late = ", ".join(sorted(package.third_party))
+    return f"{ours}; late: {late}" if late else ours
+
+
+def other_packages(root: Path) -> Iterator[str]:
+    """Yield a line for every row of the packages of docs/architecture.md that is not true.
+
+    Nothing where there is no such document or table.
+    """
+    document, rules = root / "docs/architecture.md", root / "tools/check_imports.py"
+    if not (document.exists() and rules.exists()):
+        return
+    text = document.read_text("utf-8").partition("\n## Packages\n")[2].partition("\n## ")[0]
+    stated = dict(re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE))
+    table = runpy.run_path(str(rules))["TABLE"]
+    for name in {**table, **stated}:
+        told = allowed_imports(table[name]) if name in table else "no such package"
+        if stated.get(name) != told:
+            yield f"docs/architecture.md: imports of `{name}`: {told}"
+
+
 def _means(root: Path) -> Iterator[str]:
     for document in documents(root):
         mean = mean_words(document.read_text("utf-8"))
@@ -193,8 +220,8 @@ def main(arguments: list[str]) -> int:
     if "--sentences" in arguments:
         print("\n".join(_means(root)))
         return 0
-    found = [*missing(root), *unreached(root), *long_winded(root)]
-    print("\n".join(found) or "docs: paths, modules and links exist, sentences are short enough")
+    found = [*missing(root), *unreached(root), *long_winded(root), *other_packages(root)]
+    print("\n".join(found) or "docs: what they name exists, and sentences are short enough")
     return 1 if found else 0
 
 

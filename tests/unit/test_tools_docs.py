@@ -124,5 +124,31 @@ def test_long_sentences_are_refused_but_in_records(
     assert capsys.readouterr().out.startswith("README.md: 28.0 words per sentence")
 
 
+def test_packages_are_those_of_the_import_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "README.md").write_text("[a](docs/architecture.md)\n")
+    (tmp_path / "tools/check_imports.py").write_text(
+        "from types import SimpleNamespace as P\n"
+        "TABLE = {'core': P(others=(), third_party=()),"
+        " 'a.b': P(others=('core',), third_party='x')}\n"
+    )
+    rows = "## Packages\n| package | holds | imports |\n|---|---|---|\n"
+    true = "| `core` | all | nothing of ours |\n| `a.b` | b, too | core; late: x |\n"
+    (tmp_path / "docs/architecture.md").write_text("# A\n" + rows + true + "\n## Next\n")
+    assert main([str(tmp_path)]) == 0
+    untrue = "| `core` | all | os |\n| `c` | gone | core |\n"
+    (tmp_path / "docs/architecture.md").write_text("# A\n" + rows + untrue)
+    capsys.readouterr()
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "docs/architecture.md: imports of `core`: nothing of ours",
+        "docs/architecture.md: imports of `a.b`: core; late: x",
+        "docs/architecture.md: imports of `c`: no such package",
+    ]
+
+
 def test_this_repository() -> None:
     assert main([str(ROOT)]) == 0
