@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -189,14 +190,41 @@ def test_the_picture_is_written(model, tmp_path):
     refused(tonnage(tmp_path, "plan", model, "--svg", tmp_path / "no" / "plan.svg"))
 
 
-def test_table_and_chart_are_narrow_and_add_up(model, tmp_path):
-    for args in ((), ("--explain",)):
-        done = tonnage(tmp_path, "plan", model, "--memory", "200MiB", *args)
-        assert (done.returncode, done.stderr) == (0, "")
-        lines = done.stdout.splitlines()[1:]
-        assert max(map(len, lines)) <= 100
-        assert sum(line.startswith(("weights", "kv pages", "interpreter")) for line in lines) == 3
-        assert any(line.startswith("total") and "200.0 MiB" in line for line in lines)
+def printed_sizes(line: str) -> list[tuple[float, float]]:
+    """Return the sizes in a line, each with half a unit of its last digit."""
+    found = re.findall(r"(\d+)(\.\d)? ([KMG]iB|B)\b", line)
+    unit = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    return [
+        (float(whole + tenths) * unit[name], unit[name] * (0.05 if tenths else 0.5))
+        for whole, tenths, name in found
+    ]
+
+
+@pytest.mark.parametrize("args", [(), ("--explain",)], ids=["table", "chart"])
+def test_table_and_chart_are_narrow_and_add_up(model, tmp_path, args):
+    plan = planned(tmp_path, model, "--memory", "200MiB")
+    done = tonnage(tmp_path, "plan", model, "--memory", "200MiB", *args)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()[1:]
+    assert max(map(len, lines)) <= 100
+    verdict = next(line for line in lines if line.startswith("total"))
+    rows = lines[lines.index("") + 1 : lines.index(verdict) - 1]
+    sizes = [printed_sizes(row)[-1] for row in rows]
+    for row, item, (size, half) in zip(rows, plan["items"], sizes, strict=True):
+        assert row.startswith(item["name"])
+        assert abs(size - item["planned_bytes"]) <= half
+    (total, half), (budget, _), (rest, half_rest) = printed_sizes(verdict)
+    assert abs(sum(size for size, _ in sizes) - total) <= sum(one for _, one in sizes) + half
+    assert abs(total - plan["total_bytes"]) <= half
+    assert budget == 200 * MIB
+    assert abs(total + rest - budget) <= half + half_rest
+
+
+def test_shares_of_the_table_add_up_to_the_whole(model, tmp_path):
+    done = tonnage(tmp_path, "plan", model, "--memory", "200MiB")
+    shares = [float(text) for text in re.findall(r" (\d+\.\d)%$", done.stdout, re.MULTILINE)]
+    assert len(shares) == len(planned(tmp_path, model, "--memory", "200MiB")["items"])
+    assert abs(sum(shares) - 100) <= 0.05 * len(shares)
 
 
 @pytest.mark.parametrize("memory", ["12GB", "0", "0.5", "1.5", "-1", "lots", "12gibi", "900TiB"])

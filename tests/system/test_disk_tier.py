@@ -128,9 +128,15 @@ def test_other_weights_under_the_same_name_find_nothing(model, tmp_path):
 
 def test_the_precision_is_part_of_what_pages_are(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", tiny_model(tiny_config("llama"), seed=1))
+    stored = set()
     for precision in (None, "8bit"):
         with opened(path, tmp_path / "pages", precision=precision) as engine:
             assert answer(engine, PROMPT).num_cached_tokens == 0
+        assert stored < {*page_paths(tmp_path / "pages")}
+        stored = {*page_paths(tmp_path / "pages")}
+    for precision in (None, "8bit"):
+        with opened(path, tmp_path / "pages", precision=precision) as engine:
+            assert answer(engine, PROMPT).num_cached_tokens >= 256
 
 
 def test_a_folder_that_cannot_be_used_changes_no_answer(model, tmp_path):

@@ -62,12 +62,20 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
         assert kept <= made.capacity_bytes
 
 
-def test_more_memory_gives_pinned_models_more_of_it_but_leaves_room(sources):
+def test_more_memory_gives_pinned_models_more_of_it_and_leaves_each_other_model_loadable(sources):
     least = least_bytes(sources, ("large",))
-    narrow = make_model_set(sources, least, *OPTIONS, pinned=("large",)).models[2]
-    wide = make_model_set(sources, least + 200 * MIB, *OPTIONS, pinned=("large",)).models[2]
+    made = [
+        make_model_set(sources, budget, *OPTIONS, pinned=("large",))
+        for budget in (least, least + 200 * MIB)
+    ]
+    narrow, wide = (one.models[2] for one in made)
     assert narrow.context_tokens <= wide.context_tokens
     assert narrow.resident_bytes < wide.resident_bytes
+    for one in made:
+        *others, pinned = one.models
+        assert [model.pinned for model in one.models] == [False, False, True]
+        for other in others:
+            assert pinned.resident_bytes + other.loading_bytes <= one.capacity_bytes
 
 
 def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
