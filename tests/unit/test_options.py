@@ -2,11 +2,13 @@
 
 import inspect
 from dataclasses import fields
+from importlib import import_module
 from typing import Annotated, TypedDict
 
 import pytest
 
-from tonnage.cli.arguments import parse
+from tonnage import cli
+from tonnage.cli.arguments import COMMANDS, parse
 from tonnage.cli.opening import stated
 from tonnage.core.errors import RequestError, UnitError
 from tonnage.core.options import Option, check_ranges, current, described
@@ -120,6 +122,12 @@ def test_help_fits_a_terminal_and_states_defaults(capsys, monkeypatch, command):
     options = [line for line in text.splitlines() if line.startswith(("usage:", "  -", " " * 20))]
     assert len(options) > 10
     assert max(map(len, options)) <= 80
+
+
+def test_every_command_of_the_command_line_has_a_function():
+    assert set(COMMANDS) == set(cli._COMMANDS)
+    for module, function in cli._COMMANDS.values():
+        assert callable(getattr(import_module(f"tonnage.cli.commands.{module}"), function))
 
 
 def test_every_option_has_help_and_words_for_what_is_left_out():

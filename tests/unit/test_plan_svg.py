@@ -8,7 +8,7 @@ import pytest
 from golden.regenerate import plans
 from golden.spec_files import NAMES, load
 from tonnage.cli.render.plan_svg import render_svg
-from tonnage.cli.render.timeline import PHASES, courses, phase_peaks
+from tonnage.cli.render.timeline import PHASES, phase_peaks, timelines
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
 from tonnage.planner.layout.plan import Workload, make_plan
@@ -59,7 +59,7 @@ def test_nothing_stands_above_the_total(name: str) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_an_item_comes_to_what_was_planned_and_never_more(name: str) -> None:
     plan = PLANS[name]
-    for course in courses(plan):
+    for course in timelines(plan):
         sizes = [size for pair in course.bytes_at for size in pair]
         assert len(course.bytes_at) == len(PHASES)
         assert max(sizes) == course.item.planned_bytes

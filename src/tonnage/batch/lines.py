@@ -191,10 +191,10 @@ def completion_line(
         plain = {"text": made.text, "finish_reason": made.finish_reason, "usage": usage}
         more = {} if logprobs is None else {"logprobs": logprobs}
         return {**_head(name, request.custom_id), **plain, "seed": made.seed, **more}
-    said = {"message": {"role": "assistant", "content": made.text}}
+    message = {"message": {"role": "assistant", "content": made.text}}
     choice = {
         "index": 0,
-        **(said if request.is_chat else {"text": made.text}),
+        **(message if request.is_chat else {"text": made.text}),
         "logprobs": logprobs,
         "finish_reason": made.finish_reason,
     }

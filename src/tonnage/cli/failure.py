@@ -18,7 +18,7 @@ def report_failure(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
     match error:
         case KeyboardInterrupt():
-            # The cursor stands behind half an answer.
+            # The cursor stands behind half a line.
             print(file=sys.stdout if sys.stdout.isatty() else sys.stderr)
             return 130
         case BrokenPipeError():

@@ -154,7 +154,7 @@ class Batch:
     """Jobs of texts, at most `width` of them queued, running or not taken yet; the first ahead."""
 
     def __init__(self, loop: StepLoop, jobs: Iterable[PoolJob], width: int) -> None:
-        """Queue nothing yet; jobs: made as there is room."""
+        """Queue nothing yet; jobs: made as places are free."""
         self.jobs: deque[PoolJob] = deque()
         self.loop = loop
         self.notify: Callable[[], None] | None = None  # told when any of them has ended
@@ -162,7 +162,7 @@ class Batch:
         self._width = width
 
     def fill(self) -> None:
-        """Queue as many as there is room for."""
+        """Queue as many as there are places for."""
         fresh: list[PoolJob] = []
         for index, job in islice(self._todo, self._width - len(self.jobs)):
             # The first one finds a place in the queue for all.

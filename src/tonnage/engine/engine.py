@@ -86,7 +86,7 @@ class Engine:
         self.forms_bytes = 0  # of a server's tables
         self.runtime = runtime
         self.tokenizer = tokenizer
-        # What the process holds beside the arena, whose pages answers touch.
+        # What the process holds beside the arena, whose pages sequences touch.
         self.outside_bytes = partial(
             bytes_beside_arena, runtime.arena_address, choice.plan.arena_bytes
         )
@@ -177,9 +177,9 @@ class Engine:
         on_fault: OnFault | None = None,
         **overrides: Any,
     ) -> Generation:
-        """Return the answer as an iterable of text pieces.
+        """Return the completion as an iterable of text deltas.
 
-        on_fault is told, while the answer is made, why this machine is slower than it was measured
+        on_fault receives, during decoding, why this machine is slower than it was measured
         to be; each cause once in the engine's life.
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
@@ -200,10 +200,10 @@ class Engine:
         cache_salt: str = "",
         **overrides: Any,
     ) -> AnswerStream:
-        """Return the answer as an asynchronous iterator of pieces; closing it cancels.
+        """Return the completion as an asynchronous iterator of deltas; closing it cancels.
 
         prompt, options, raw, overrides: as in `generate`. priority: higher goes first. deadline_s:
-        from now on; after that the answer ends as it is. tenant: whose fair share it counts to.
+        from now on; after that the completion ends as it is. tenant: whose fair share it counts to.
         cache_salt: prefixes are shared between equal salts only. Raises like `generate`; what the
         scheduler refuses is raised from the iteration.
         """
@@ -219,10 +219,10 @@ class Engine:
         raw: bool = False,
         on_done: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
-        """Answer all prompts, as many at once as memory allows; return the answers in their order.
+        """Complete all prompts, as many at once as memory allows; return them in their order.
 
-        options: one for all, or one per prompt. on_done is told each index with its answer as it
-        ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
+        options: one for all, or one per prompt. on_done receives each index with its completion as
+        it ends. A prompt that fails ends with finish_reason `error` and `error`; the others go on.
         """
         many = list(options) if isinstance(options, Sequence) else [options] * len(prompts)
         all_, sound = [], []
@@ -331,7 +331,7 @@ class Engine:
         raw: bool,
         **overrides: Any,
     ) -> Generation:
-        """Return the answer to `prompt` before its first token."""
+        """Return the completion of `prompt` before its first token."""
         tokens = self.encode_prompt(prompt, raw=raw)
         require_context(len(tokens), self.plan.context_tokens)
         chosen = replace(options or SamplingOptions(), **overrides)

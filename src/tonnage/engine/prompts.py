@@ -28,7 +28,7 @@ class Prompts:
     ) -> Sequence[int]:
         """Return the token ids of a prompt in any form. Raises RequestError for an empty one.
 
-        An array of ids is returned as it is: answers to the same prompt share it.
+        An array of ids is returned as it is: completions of the same prompt share it.
         """
         tokens: Sequence[int]
         if isinstance(prompt, array):
@@ -94,7 +94,7 @@ def require_context(num_tokens: int, context_tokens: int) -> None:
     if num_tokens >= context_tokens:
         raise ContextLengthError(
             f"The prompt has {num_tokens:,} tokens and the context holds {context_tokens:,}, one "
-            f"of them for the answer; shorten it or open the model with --context "
+            f"of them for the completion; shorten it or open the model with --context "
             f"{num_tokens + 256}."
         )
 

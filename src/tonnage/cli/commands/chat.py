@@ -19,7 +19,7 @@ Ctrl-C   stop the answer"""
 
 
 class Chat:
-    """Lines in, answers out; the conversation so far goes into every prompt.
+    """Lines in, completions out; the conversation so far goes into every prompt.
 
     The engine keeps the part of a prompt that it has computed, so a turn costs its new words only.
     With `raw` there are no roles: each line continues the text.
@@ -84,23 +84,21 @@ class Chat:
             print("(/clear forgets the conversation)", file=sys.stderr)
 
     def turn(self, line: str) -> None:
-        """Answer `line` and remember both; Ctrl-C ends the answer, and what came of it counts.
+        """Answer `line` and remember both; Ctrl-C ends the completion, and what came of it counts.
 
         Raises TonnageError; then the conversation stands where it was.
         """
         messages = [*self._messages, {"role": "user", "content": line}]
         text = self._text + line
-        answer = self._engine.generate(
-            text if self._raw else messages, self._options, raw=self._raw
-        )
+        made = self._engine.generate(text if self._raw else messages, self._options, raw=self._raw)
         try:
-            for piece in answer:
-                sys.stdout.write(printable(piece, sys.stdout))
+            for delta in made:
+                sys.stdout.write(printable(delta, sys.stdout))
                 sys.stdout.flush()
         except KeyboardInterrupt:
             sys.stdout.write(" (stopped)")
         print(flush=True)
-        self._messages = [*messages, {"role": "assistant", "content": answer.text}]
-        self._text = text + answer.text
-        if answer.finish_reason == "length" and self._options.max_tokens != len(answer.tokens):
+        self._messages = [*messages, {"role": "assistant", "content": made.text}]
+        self._text = text + made.text
+        if made.finish_reason == "length" and self._options.max_tokens != len(made.tokens):
             print("(the context is full: /clear forgets the conversation)", file=sys.stderr)

@@ -31,30 +31,30 @@ def print_machines(*, as_json: bool) -> None:
 
 
 def machine_json(plan: Plan, device: Device, catalog: Hardware) -> dict[str, Any]:
-    """Return what is known of a device, what the plan asks of it, and the answer."""
+    """Return what is known of a device, what the plan asks of it, and the forecast."""
     demand = demand_of(plan)
-    answer = _answer(plan, device, catalog)
+    found = _forecast(plan, device, catalog)
     return {
         **asdict(device),
         **_demand_json(demand),
-        "fits": answer.home is not None,
-        **asdict(answer),
+        "fits": found.home is not None,
+        **asdict(found),
         "sources": _addresses(device, catalog.sources),
     }
 
 
 def machine_lines(plan: Plan, device: Device, catalog: Hardware) -> Iterator[str]:
-    """Yield the answer for a reader."""
+    """Yield the forecast for a reader."""
     demand = demand_of(plan)
     yield (
         f"{device.name}: {device.title}; {format_bytes(round(demand.decode.read_bytes))} and "
         f"{demand.decode.macs / 1e9:,.2f} G multiply-adds per decoded token"
     )
-    for label, line in _lines(demand, device, _answer(plan, device, catalog)):
+    for label, line in _lines(demand, device, _forecast(plan, device, catalog)):
         yield f"  {label:<8} {line}"
 
 
-def _answer(plan: Plan, device: Device, catalog: Hardware) -> Forecast:
+def _forecast(plan: Plan, device: Device, catalog: Hardware) -> Forecast:
     assert catalog.prior is not None
     return forecast(demand_of(plan), device, catalog.prior)
 
@@ -80,24 +80,24 @@ def _addresses(device: Device, sources: Mapping[str, str]) -> dict[str, str]:
     return {source: sources[source] for source in sorted(ids) if source in sources}
 
 
-def _lines(demand: Demand, device: Device, answer: Forecast) -> Iterator[tuple[str, str]]:
-    if answer.home is None:
-        yield "fits", _shortfall(device, answer)
+def _lines(demand: Demand, device: Device, found: Forecast) -> Iterator[tuple[str, str]]:
+    if found.home is None:
+        yield "fits", _shortfall(device, found)
     else:
-        yield "fits", f"in {answer.home}{_capacity(device, answer.home)}"
-    if answer.decode:
-        bound = "likely below " if answer.likely_too_fast else ""
-        yield "decode", f"{bound}{_rate(answer.decode, answer)}"
-    if answer.prefill:
-        tokens = f"{demand.prefill.tokens} tokens in {answer.number_format}"
-        yield "prefill", f"{_rate(answer.prefill, answer)}; {tokens}"
-    if answer.joules_per_token is not None:
-        energy = f"{answer.joules_per_token:.2g} J per decoded token"
-        yield "energy", f"{energy} ({_ENERGY[answer.joules_basis or 'modelled']})"
-    if answer.usd_per_million_tokens:
-        low, high = answer.usd_per_million_tokens
+        yield "fits", f"in {found.home}{_capacity(device, found.home)}"
+    if found.decode:
+        bound = "likely below " if found.likely_too_fast else ""
+        yield "decode", f"{bound}{_rate(found.decode, found)}"
+    if found.prefill:
+        tokens = f"{demand.prefill.tokens} tokens in {found.number_format}"
+        yield "prefill", f"{_rate(found.prefill, found)}; {tokens}"
+    if found.joules_per_token is not None:
+        energy = f"{found.joules_per_token:.2g} J per decoded token"
+        yield "energy", f"{energy} ({_ENERGY[found.joules_basis or 'modelled']})"
+    if found.usd_per_million_tokens:
+        low, high = found.usd_per_million_tokens
         dates = sorted(price.date for price in device.prices)
-        bound = "likely above " if answer.likely_too_fast else ""
+        bound = "likely above " if found.likely_too_fast else ""
         span = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         plural = "offer" if len(dates) == 1 else "offers"
         yield (
@@ -107,16 +107,16 @@ def _lines(demand: Demand, device: Device, answer: Forecast) -> Iterator[tuple[s
                 f"({len(dates)} {plural}, {span})"
             ),
         )
-    for sentence in answer.unknown:
+    for sentence in found.unknown:
         yield "unknown", sentence
 
 
-def _rate(rate: Rate, answer: Forecast) -> str:
+def _rate(rate: Rate, found: Forecast) -> str:
     if rate.bottleneck == "compute":
-        limit = f"compute at {answer.compute_share:.0%} of its peak"
+        limit = f"compute at {found.compute_share:.0%} of its peak"
     else:
-        basis = _BASIS[answer.share_basis]
-        limit = f"{rate.bottleneck} at {answer.bandwidth_share:.0%} of its bandwidth ({basis})"
+        basis = _BASIS[found.share_basis]
+        limit = f"{rate.bottleneck} at {found.bandwidth_share:.0%} of its bandwidth ({basis})"
     return (
         f"{_number(rate.tokens_per_s)} tokens/s, limited by {limit}; "
         f"{_number(rate.ceiling_tokens_per_s)} at full peaks"
@@ -136,12 +136,12 @@ def _capacity(device: Device, tier_name: str) -> str:
     return "" if tier.capacity_bytes is None else f" ({format_bytes(tier.capacity_bytes)})"
 
 
-def _shortfall(device: Device, answer: Forecast) -> str:
+def _shortfall(device: Device, found: Forecast) -> str:
     link = max(device.links, key=lambda link: link.bytes_per_s, default=None)
     joined = f", joined by {link.name} at {link.bytes_per_s / 1e9:,.0f} GB/s" if link else ""
     return (
-        f"no: {answer.short_bytes:,} bytes ({format_bytes(answer.short_bytes)}) short; "
-        f"{answer.devices_needed} of them would hold it{joined}"
+        f"no: {found.short_bytes:,} bytes ({format_bytes(found.short_bytes)}) short; "
+        f"{found.devices_needed} of them would hold it{joined}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`tonnage run`: one answer, or a chat."""
+"""`tonnage run`: one completion, or a chat."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(args: Namespace) -> int:
-    """Answer the prompt of `args`, or chat; return the exit code."""
+    """Complete the prompt of `args`, or chat; return the exit code."""
     options = sampling_options(args)
     prompt = _prompt(args)
     _check(args, prompt)
@@ -28,16 +28,16 @@ def run(args: Namespace) -> int:
             from tonnage.cli.commands.chat import Chat
 
             return Chat(engine, options, system=args.system, raw=args.raw).loop()
-        answer = engine.generate(
+        made = engine.generate(
             _messages(args.system, prompt), options, raw=args.raw, on_fault=report_fault
         )
         if args.json:
-            answer.complete()
-            _print_json(result(engine, answer, load_ns), engine if args.ledger else None)
+            made.complete()
+            _print_json(result(engine, made, load_ns), engine if args.ledger else None)
         else:
-            stream_out(answer)
+            stream_out(made)
             if args.ledger:
-                print("\n" + _after(engine, answer))
+                print("\n" + _after(engine, made))
     return 0
 
 
@@ -51,27 +51,27 @@ def report_fault(fault: "Fault") -> None:
     )
 
 
-def _after(engine: "Engine", answer: "Generation") -> str:
+def _after(engine: "Engine", made: "Generation") -> str:
     """Return the ledger, the share of the bandwidth, and forecast beside fact."""
     from tonnage.cli.render.forecast_lines import render_comparison
     from tonnage.cli.render.plan_table import render_ledger
 
     lines = [render_ledger(engine.ledger()), ""]
-    speed = answer.decode_tokens_per_s
-    share = engine.expectation.bandwidth_share(speed, _middle(answer))
+    speed = made.decode_tokens_per_s
+    share = engine.expectation.bandwidth_share(speed, _middle(made))
     if share is not None and speed:
         lines.append(f"{'bandwidth share':26} {share:11.0%}  bytes touched per token over the best")
-    expected = engine.expectation.forecast(_computed(answer), _middle(answer))
-    lines.append(render_comparison(expected, answer.time_to_first_token_ns, speed))
+    expected = engine.expectation.forecast(_computed(made), _middle(made))
+    lines.append(render_comparison(expected, made.time_to_first_token_ns, speed))
     return "\n".join(lines)
 
 
-def _computed(answer: "Generation") -> int:
-    return len(answer.prompt) - answer.num_cached_tokens
+def _computed(made: "Generation") -> int:
+    return len(made.prompt) - made.num_cached_tokens
 
 
-def _middle(answer: "Generation") -> int:
-    return len(answer.prompt) + len(answer.tokens) // 2
+def _middle(made: "Generation") -> int:
+    return len(made.prompt) + len(made.tokens) // 2
 
 
 def sampling_options(args: Namespace) -> SamplingOptions:
@@ -80,10 +80,10 @@ def sampling_options(args: Namespace) -> SamplingOptions:
     return SamplingOptions(**{**given, "stop": tuple(given.get("stop", ()))})
 
 
-def stream_out(answer: "Generation") -> None:
-    """Print the answer as it comes, and end its line."""
-    for piece in answer:
-        sys.stdout.write(printable(piece, sys.stdout))
+def stream_out(made: "Generation") -> None:
+    """Print the completion as it comes, and end its line."""
+    for delta in made:
+        sys.stdout.write(printable(delta, sys.stdout))
         sys.stdout.flush()
     print(flush=True)
 
@@ -128,7 +128,7 @@ def _print_json(values: dict[str, Any], measured: "Engine | None") -> None:
     print(json.dumps({**values, **ledger}))
 
 
-def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, Any]:
+def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]:
     """Return the object of `--json`.
 
     tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
@@ -139,30 +139,28 @@ def result(engine: "Engine", answer: "Generation", load_ns: int) -> dict[str, An
 
     values: dict[str, Any] = {
         "model": engine.source.name,
-        "text": answer.text,
-        "tokens": answer.tokens,
-        "num_prompt_tokens": len(answer.prompt),
-        "num_cached_tokens": answer.num_cached_tokens,
-        "num_generated_tokens": len(answer.tokens),
-        "finish_reason": answer.finish_reason,
-        "seed": answer.seed,
+        "text": made.text,
+        "tokens": made.tokens,
+        "num_prompt_tokens": len(made.prompt),
+        "num_cached_tokens": made.num_cached_tokens,
+        "num_generated_tokens": len(made.tokens),
+        "finish_reason": made.finish_reason,
+        "seed": made.seed,
         "isa": engine.runtime.isa,
         "threads": engine.plan.threads,
         "load_ns": load_ns,
-        "time_to_first_token_ns": answer.time_to_first_token_ns,
-        "decode_tokens_per_s": answer.decode_tokens_per_s,
+        "time_to_first_token_ns": made.time_to_first_token_ns,
+        "decode_tokens_per_s": made.decode_tokens_per_s,
         "peak_rss_bytes": peak_rss_bytes(),
         "bandwidth_share": engine.expectation.bandwidth_share(
-            answer.decode_tokens_per_s, _middle(answer)
+            made.decode_tokens_per_s, _middle(made)
         ),
-        "forecast": forecast_values(
-            engine.expectation.forecast(_computed(answer), _middle(answer))
-        ),
+        "forecast": forecast_values(engine.expectation.forecast(_computed(made), _middle(made))),
         "slowdown": fault_values(engine.expectation.faults),
     }
-    if answer.options.logprobs is not None:
+    if made.options.logprobs is not None:
         values["logprobs"] = [
             {"token": one.token_id, "logprob": one.logprob, "top": [list(pair) for pair in one.top]}
-            for one in answer.logprobs
+            for one in made.logprobs
         ]
     return values

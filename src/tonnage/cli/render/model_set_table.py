@@ -15,7 +15,7 @@ _NAME = 26
 
 
 def placement_lines(model_set: "ModelSet") -> Iterator[str]:
-    """Yield who is in memory beside whom, who takes turns, and what would change that."""
+    """Yield which models are co-resident, which are swapped, and what would change that."""
     models = model_set.models
     beside = sum(model.co_resident for model in models)
     how = f"{beside} of {len(models)} models side by side" if beside > 1 else "One model at a time"
@@ -43,7 +43,7 @@ def _place(model: "PlacedModel", model_set: "ModelSet") -> str:
         return "pinned" if model.pinned else "side by side"
     loose = sum(other.co_resident and not other.pinned for other in model_set.models)
     if not loose:
-        return "in turns"
+        return "swapped"
     if model.in_place_of < loose:
         return f"in place of {model.in_place_of} of the others"
     return "in place of the others"

@@ -20,12 +20,12 @@ the page cache, the median; peak RSS: the highest of those processes.
 AUDIT_NOTES = """\
 The text is cut into chunks of 512 tokens, and of each the second half is predicted.
 
-  perplexity       e to the mean surprise of a token; lower is better
+  perplexity       e to the mean negative log-likelihood of a token; lower is better
   KL divergence    of the model from the reference, over the whole vocabulary, in nats; 0: the same
   top-1 agreement  share of tokens where both find the same one the likeliest
 
-The 95 % intervals take chunks for independent draws. The first chunks of one long text are not, and
-say less about the rest of it: of 12 stretches of 20 chunks of WikiText-2, 7 intervals held the
+The 95 % intervals take chunks for independent samples. The first chunks of one long text are not,
+and say less about the rest of it: of 12 runs of 20 chunks of WikiText-2, 7 intervals held the
 perplexity of all. What was measured is kept, and found again while model, text and kernels are the
 same.
 
@@ -38,7 +38,7 @@ MODEL itself as the reference, that plan then shows the measured figure instead 
 PLAN_NOTES = """\
 The bytes are those that `tonnage run` and Engine.open allocate and refuse by: the whole process,
 interpreter included. What is not stated is chosen: int8 pages where they cost at most 0.005 nats;
-then, to fit, fewer rows per step, int8 pages or smaller weights within --quality, and last a
+then, to fit, fewer batch tokens, int8 pages or smaller weights within --quality, and last a
 shorter context (docs/planning.md). A plan that does not fit ends with exit code 2 and the changes
 that would each make it fit; with --json it is an object with "accepted": false and exit code 0.
 Without --memory the budget is what this process can get now.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from xml.sax.saxutils import escape, quoteattr
 
-from tonnage.cli.render.timeline import PHASES, Course, courses, phase_peaks
+from tonnage.cli.render.timeline import PHASES, Timeline, phase_peaks, timelines
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
 
@@ -28,23 +28,23 @@ def render_svg(model: str, plan: Plan, budget_bytes: int) -> str:
     Every figure is the plan's: an item carries its bytes as `data-planned-bytes`, a phase its most
     as `data-peak-bytes`. The width of a phase says nothing about its time.
     """
-    drawn = courses(plan)
+    lines = timelines(plan)
     shown = budget_bytes if budget_bytes < 2 * plan.total_bytes else 0
     scale = _BOTTOM - _TOP, 1.04 * max(plan.total_bytes, shown)
-    height = max(_BOTTOM + 60, _TOP + 26 * (len(drawn) + 3))
+    height = max(_BOTTOM + 60, _TOP + 26 * (len(lines) + 3))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="13" data-total-bytes="{plan.total_bytes}" '
         f'data-budget-bytes="{budget_bytes}">',
         f"<title>{escape(model)}: memory over the life of the process</title>",
-        _style(len(drawn)),
+        _style(len(lines)),
         f'<rect class="ground" width="{_WIDTH}" height="{height}"/>',
         _text(_LEFT, 24, _heading(model, plan), "head"),
-        *_areas(drawn, scale),
+        *_areas(lines, scale),
         *_phases(plan, scale),
         *_level("total", plan.total_bytes, scale),
         *(_level("budget", budget_bytes, scale) if shown else ()),
-        *_legend(drawn),
+        *_legend(lines),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -76,19 +76,19 @@ def _y(num_bytes: int, scale: tuple[int, float]) -> float:
     return round(_BOTTOM - pixels * num_bytes / most, 2)
 
 
-def _areas(drawn: tuple[Course, ...], scale: tuple[int, float]) -> Iterator[str]:
+def _areas(lines: tuple[Timeline, ...], scale: tuple[int, float]) -> Iterator[str]:
     """Yield one polygon per item, each standing on those before it."""
     times = 2 * len(PHASES)
-    flat = [[pair[end] for pair in course.bytes_at for end in (0, 1)] for course in drawn]
+    flat = [[pair[end] for pair in timeline.bytes_at for end in (0, 1)] for timeline in lines]
     tops = list(
         accumulate(flat, lambda below, own: [a + b for a, b in zip(below, own, strict=True)])
     )
     xs = [_LEFT + (at + 1) // 2 * _PHASE_WIDTH for at in range(times)]
     below = [0] * times
-    for index, (course, top) in enumerate(zip(drawn, tops, strict=True)):
+    for index, (timeline, top) in enumerate(zip(lines, tops, strict=True)):
         upper = [f"{x},{_y(value, scale)}" for x, value in zip(xs, top, strict=True)]
         lower = [f"{x},{_y(value, scale)}" for x, value in zip(xs, below, strict=True)]
-        item = course.item
+        item = timeline.item
         yield (
             f'<polygon class="i{index}" data-item={quoteattr(item.name)} '
             f'data-planned-bytes="{item.planned_bytes}" '
@@ -114,17 +114,17 @@ def _phases(plan: Plan, scale: tuple[int, float]) -> Iterator[str]:
 def _level(name: str, num_bytes: int, scale: tuple[int, float]) -> Iterator[str]:
     y = _y(num_bytes, scale)
     yield f'<path class="line {name}" d="M{_LEFT} {y}H{_RIGHT}"/>'
-    # At opposite ends, so that two close lines leave room for both.
+    # At opposite ends, so that two close lines do not overlap.
     x, anchor = (_LEFT + 6, "start") if name == "total" else (_RIGHT - 6, "end")
     yield _text(x, y - 5, f"{name} {format_bytes(num_bytes)}", "", anchor)
 
 
-def _legend(drawn: tuple[Course, ...]) -> Iterator[str]:
-    for row, (index, course) in enumerate(reversed(list(enumerate(drawn)))):
+def _legend(lines: tuple[Timeline, ...]) -> Iterator[str]:
+    for row, (index, timeline) in enumerate(reversed(list(enumerate(lines)))):
         y = _TOP + 8 + 26 * row
         yield f'<rect class="i{index}" x="{_RIGHT + 24}" y="{y}" width="14" height="14"/>'
-        yield _text(_RIGHT + 46, y + 12, course.item.name)
-        yield _text(_WIDTH - 16, y + 12, format_bytes(course.item.planned_bytes), "", "end")
+        yield _text(_RIGHT + 46, y + 12, timeline.item.name)
+        yield _text(_WIDTH - 16, y + 12, format_bytes(timeline.item.planned_bytes), "", "end")
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

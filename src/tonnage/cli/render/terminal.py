@@ -1,4 +1,4 @@
-"""What is shown on a terminal: the state of a load, and an answer without control characters."""
+"""What is shown on a terminal: the state of a load, and text without control characters."""
 
 import time
 from typing import TextIO

@@ -1,4 +1,4 @@
-"""What a plan's items take over the life of the process: started, loading, prompt, answer."""
+"""What a plan's items take over the life of the process: started, loading, prefill, decode."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from tonnage.core.plan import OTHER_ENGINES, Item, Plan
 PhaseName = Literal["start", "load", "prefill", "decode"]
 PHASES: tuple[PhaseName, ...] = ("start", "load", "prefill", "decode")
 
-# When an item of kind `host` is taken; one that is not named here counts from the first prompt on.
+# When an item of kind `host` is allocated; one that is not named counts from the first prompt on.
 _HOST_SINCE: dict[str, PhaseName] = {
     "interpreter and libraries": "start",
     OTHER_ENGINES: "start",
@@ -20,27 +20,27 @@ _HOST_SINCE: dict[str, PhaseName] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Timeline:
     """One item over all phases: bytes at the begin and at the end of each, a line in between."""
 
     item: Item
     bytes_at: tuple[tuple[int, int], ...]
 
 
-def courses(plan: Plan) -> tuple[Course, ...]:
+def timelines(plan: Plan) -> tuple[Timeline, ...]:
     """Return how every item comes and goes, in the order in which they come.
 
     Weights grow while they are loaded, KV pages while tokens come: one half of the context is
-    prompt, the other one answer. Everything else is there as a whole or not at all. Load buffers
-    are given back before the first prompt, so the end is the total less those.
+    prompt, the other one completion. Everything else is there as a whole or not at all. Load
+    buffers are given back before the first prompt, so the end is the total less those.
     """
-    found = [Course(item, _bytes_at(item)) for item in plan.items]
-    return tuple(sorted(found, key=lambda course: _first(course.bytes_at)))
+    found = [Timeline(item, _bytes_at(item)) for item in plan.items]
+    return tuple(sorted(found, key=lambda timeline: _first(timeline.bytes_at)))
 
 
 def phase_peaks(plan: Plan) -> tuple[int, ...]:
     """Return the most bytes of each phase."""
-    spans = [course.bytes_at for course in courses(plan)]
+    spans = [timeline.bytes_at for timeline in timelines(plan)]
     return tuple(
         max(sum(span[phase][end] for span in spans) for end in (0, 1))
         for phase in range(len(PHASES))
