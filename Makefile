@@ -5,23 +5,26 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 TEST_VENV ?= .venv-test
+PARITY_VENV ?= .venv-parity
 WHEEL := build/wheel/built
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL ?= smollm2-135m
 ARGS ?=
 TESTS ?= tests
+PARITY_TESTS := tests/unit/test_parity_cases.py tests/system/test_parity_transformers.py
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 
-.PHONY: help install run test test-install lint clean
+.PHONY: help install run test test-install parity parity-install lint clean
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
 	@echo 'make test            run the tests (TESTS=tests/unit for some of them)'
 	@echo 'make install         put tonnage into $(VENV)'
 	@echo 'make test-install    put tonnage and what its tests need into $(TEST_VENV)'
+	@echo 'make parity          compare every family with transformers (torch, about 1 GB, in $(PARITY_VENV))'
 	@echo 'make lint            formatting, types, import rules, sizes, documents'
-	@echo 'make clean           remove both environments and the build'
+	@echo 'make clean           remove all environments and the build'
 
 install: $(VENV)/installed
 	@echo 'Installed. Talk to a model: $(VENV)/bin/tonnage run $(MODEL)'
@@ -33,6 +36,11 @@ test: test-install
 	@$(TEST_VENV)/bin/python -m pytest $(TESTS)
 
 test-install: $(TEST_VENV)/installed
+
+parity: parity-install
+	@$(PARITY_VENV)/bin/python -m pytest $(PARITY_TESTS)
+
+parity-install: $(PARITY_VENV)/installed
 
 lint: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/ruff check .
@@ -59,5 +67,13 @@ $(VENV)/installed $(TEST_VENV)/installed: $(WHEEL)
 	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)$(EXTRA)"
 	@touch $@
 
+# An environment of its own: torch takes more disk than all else together.
+$(PARITY_VENV)/installed: $(WHEEL)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip uninstall --quiet --yes tonnage
+	@$(@D)/bin/python -m pip install --quiet torch==2.13.0
+	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[parity]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(TEST_VENV) build
+	rm -rf $(VENV) $(TEST_VENV) $(PARITY_VENV) build

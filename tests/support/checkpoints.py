@@ -15,44 +15,14 @@ import numpy as np
 from safetensors.numpy import save
 
 from oracles.rope import Llama3, inverse_frequencies
+from support.tiny_families import COMMON, TINY_FAMILIES, TinyFamily
+from support.tiny_families import FAMILIES as FAMILIES
+from support.tiny_families import LLAMA3 as LLAMA3
 from support.tiny_tokenizer import NUM_BYTES, add_tokenizer, write_tokenizer_json
 
 Shape = tuple[int, ...]
 Chooser = Callable[[str, Shape], str]
 Encoder = Callable[[np.ndarray, gguf.GGMLQuantizationType], np.ndarray]
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
-COMMON: dict[str, object] = {
-    "vocab_size": 307,
-    "hidden_size": 96,
-    "intermediate_size": 160,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "rms_norm_eps": 2.0**-17,
-}
-GEMMA: dict[str, object] = {
-    "hidden_activation": "gelu_pytorch_tanh",
-    "tie_word_embeddings": True,
-    "head_dim": 64,
-    "query_pre_attn_scalar": 16,
-    "sliding_window": 5,
-}
-LLAMA3: dict[str, object] = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-SPECIAL: dict[str, dict[str, object]] = {
-    "llama": {"hidden_act": "silu", "tie_word_embeddings": False, "head_dim": 64},
-    "mistral": {"hidden_act": "silu", "tie_word_embeddings": False, "sliding_window": 6},
-    "qwen2": {"hidden_act": "silu", "tie_word_embeddings": True},
-    "qwen3": {"hidden_act": "silu", "tie_word_embeddings": False, "head_dim": 80},
-    "gemma2": {**GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
-    "gemma3_text": {**GEMMA, "rope_theta": 1e6, "rope_local_base_freq": 1e4},
-}
 
 
 @dataclass(frozen=True)
@@ -74,9 +44,9 @@ class TinyModel:
         return str(self.config["model_type"])
 
     @property
-    def is_gemma(self) -> bool:
-        """Whether norms leave out 1 and embeddings are scaled."""
-        return self.family.startswith("gemma")
+    def traits(self) -> TinyFamily:
+        """What is particular to its family."""
+        return TINY_FAMILIES[self.family]
 
     @property
     def k_dim(self) -> int:
@@ -86,7 +56,8 @@ class TinyModel:
 
 def tiny_config(family: str, **changes: object) -> dict[str, object]:
     """Return a config.json of `family` with odd sizes, some settings replaced."""
-    return {"model_type": family, **COMMON, **SPECIAL[family], **changes}
+    settings = TINY_FAMILIES[family].settings
+    return {"model_type": family, **COMMON, **settings, **changes}
 
 
 def tiny_model(
@@ -130,19 +101,18 @@ def _shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
 def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
     d, hidden, k_dim = config["hidden_size"], config["intermediate_size"], _head_dim(config)
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    family = str(config["model_type"])
+    family = TINY_FAMILIES[str(config["model_type"])]
     rows = {"q": heads * k_dim, "k": kv_heads * k_dim, "v": kv_heads * v_dim, "o": d}
     shapes: dict[str, Shape] = {f"self_attn.{r}_proj.weight": (rows[r], d) for r in "qkv"}
     shapes["self_attn.o_proj.weight"] = (d, heads * v_dim)
-    biased = "qkvo" if config.get("attention_bias") else "qkv" if family == "qwen2" else ""
+    biased = "qkvo" if config.get("attention_bias") else family.biases
     shapes |= {f"self_attn.{r}_proj.bias": (rows[r],) for r in biased}
-    if family in ("qwen3", "gemma3_text"):
-        shapes |= {f"self_attn.{r}_norm.weight": (k_dim,) for r in "qk"}
+    if family.qk_norm != "none":
+        size = {"head": {"q": k_dim, "k": k_dim}, "all": rows}[family.qk_norm]
+        shapes |= {f"self_attn.{r}_norm.weight": (size[r],) for r in "qk"}
     shapes |= {f"mlp.{r}_proj.weight": (hidden, d) for r in ("gate", "up")}
     shapes["mlp.down_proj.weight"] = (d, hidden)
-    norms = ["input", "post_attention"]
-    norms += ["pre_feedforward", "post_feedforward"] if family.startswith("gemma") else []
-    return shapes | {f"{norm}_layernorm.weight": (d,) for norm in norms}
+    return shapes | {f"{norm}_layernorm.weight": (d,) for norm in family.norms}
 
 
 def write_hf(folder: Path, model: TinyModel, *, dtype: str = "F32", num_shards: int = 1) -> Path:
@@ -182,7 +152,6 @@ def _safetensors(tensors: Mapping[str, np.ndarray], dtype: str) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-GGUF_ARCHITECTURES = {"mistral": "llama", "gemma3_text": "gemma3"}
 GGUF_ROLES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -193,9 +162,6 @@ GGUF_ROLES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
 }
 
 
@@ -221,8 +187,7 @@ def write_gguf(
     choose: (GGUF name, shape) -> block format. encode: (float32 values, block format other than
     F32) -> rows of bytes.
     """
-    architecture = GGUF_ARCHITECTURES.get(model.family, model.family)
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, model.traits.gguf_architecture)
     _add_metadata(writer, model)
     if model["vocab_size"] > NUM_BYTES:
         add_tokenizer(writer, model["vocab_size"])
@@ -251,16 +216,15 @@ def gguf_tensor_name(model: TinyModel, name: str) -> str:
     if stem in whole:
         return f"{whole[stem]}.{kind}"
     index, _, role = stem.removeprefix("model.layers.").partition(".")
-    post = "post_attention_norm" if model.is_gemma else "ffn_norm"
-    return f"blk.{index}.{GGUF_ROLES.get(role, post)}.{kind}"
+    roles = GGUF_ROLES | {f"{hf}_layernorm": name for hf, name in model.traits.norms.items()}
+    return f"blk.{index}.{roles[role]}.{kind}"
 
 
 def _as_gguf(model: TinyModel, name: str, values: np.ndarray) -> np.ndarray:
-    if model.is_gemma and "norm" in name:
+    if model.traits.adds_one and "norm" in name:
         return values + np.float32(1)
-    is_llama = model.family in ("llama", "mistral")
     for role, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
-        if is_llama and role in name:
+        if model.traits.pairs_rows and role in name:
             return halves_to_pairs(values, model[heads])
     return np.ascontiguousarray(values)
 
@@ -300,14 +264,14 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     writer.add_key_length(model.k_dim)
     writer.add_value_length(model.v_dim)
     _add_rope(writer, model)
-    if model.family in ("mistral", "gemma2", "gemma3_text") and config["sliding_window"]:
+    if model.traits.settings.get("sliding_window") and config["sliding_window"]:
         writer.add_sliding_window(model["sliding_window"])
-    if model.is_gemma:
+    if "query_pre_attn_scalar" in config:
         writer.add_attention_scale(model["query_pre_attn_scalar"] ** -0.5)
-    if model.family == "gemma2":
+    if "attn_logit_softcapping" in config:
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-    if "layer_types" in config and model.is_gemma:
+    if "layer_types" in config and "query_pre_attn_scalar" in config:
         slides = [kind == "sliding_attention" for kind in config["layer_types"]]
         writer.add_sliding_window_pattern(slides)
 

@@ -12,65 +12,16 @@ import numpy as np
 import pytest
 
 from oracles.transformer import hidden_states, logits
-from support.checkpoints import FAMILIES, LLAMA3, TinyModel, tiny_config, tiny_model, write_hf
+from support.checkpoints import FAMILIES, TinyModel, tiny_config, tiny_model, write_hf
 from support.containers import read_hf, weights_of
 from support.described import described
+from support.parity_cases import CASES
 from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
 
 torch = pytest.importorskip("torch", reason="torch is not installed: parity not checked")
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: parity not checked"
 )
-
-LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
-GEMMA3_ROPES = {
-    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
-    "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
-}
-CASES = {
-    **{family: tiny_config(family) for family in FAMILIES},
-    "llama tied, old head size, biases": tiny_config(
-        "llama", head_dim=None, tie_word_embeddings=True, attention_bias=True
-    ),
-    "llama3 rope, old form": tiny_config("llama", rope_theta=5e5, rope_scaling=LLAMA3),
-    "llama3 rope, new form": tiny_config("llama", rope_parameters={**LLAMA3, "rope_theta": 5e5}),
-    "llama linear rope": tiny_config("llama", rope_scaling={"type": "linear", "factor": 2.5}),
-    "mistral without window": tiny_config("mistral", sliding_window=None),
-    "qwen2 untied, window by layer": tiny_config(
-        "qwen2",
-        tie_word_embeddings=False,
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=1,
-    ),
-    "qwen2 layer types": tiny_config(
-        "qwen2", use_sliding_window=True, sliding_window=4, layer_types=LAYER_TYPES
-    ),
-    "qwen3 biases": tiny_config("qwen3", attention_bias=True, tie_word_embeddings=True),
-    "gemma2 no caps": tiny_config(
-        "gemma2", attn_logit_softcapping=None, final_logit_softcapping=None
-    ),
-    "gemma3 pattern of 2": tiny_config("gemma3_text", sliding_window_pattern=2),
-    "gemma3 old linear rope": tiny_config(
-        "gemma3_text", sliding_window_pattern=2, rope_scaling={"rope_type": "linear", "factor": 8.0}
-    ),
-    "gemma3 new form": {
-        key: value
-        for key, value in tiny_config(
-            "gemma3_text", layer_types=LAYER_TYPES, rope_parameters=GEMMA3_ROPES
-        ).items()
-        if key not in ("rope_theta", "rope_local_base_freq")
-    },
-    "gemma3 seven layers, untied": tiny_config(
-        "gemma3_text", num_hidden_layers=7, tie_word_embeddings=False
-    ),
-    **{
-        f"{family}, heads of {dim}": tiny_config(family, head_dim=dim, hidden_size=64)
-        for family, dim in (
-            ("llama", 80), ("mistral", 96), ("qwen3", 128), ("gemma2", 256), ("gemma3_text", 96)
-        )
-    },
-}  # fmt: skip
 
 
 @contextlib.contextmanager

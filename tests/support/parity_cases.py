@@ -1,0 +1,81 @@
+"""Models that must give what transformers gives: odd sizes of every family, and its settings.
+
+A new family gets the odd sizes by its entry in support/tiny_families.py. What else its config.json
+may say goes into VARIANTS.
+"""
+
+from collections.abc import Mapping
+
+from support.checkpoints import LLAMA3, tiny_config
+from support.tiny_families import FAMILIES
+
+Config = Mapping[str, object]
+
+ODD_SIZES: dict[str, Config] = {
+    "as it is": {},
+    "heads of 80, one layer": {"head_dim": 80, "hidden_size": 64, "num_hidden_layers": 1},
+    "heads of 128": {"head_dim": 128, "hidden_size": 64},
+    "six heads over one, 57 inner": {
+        "num_attention_heads": 6,
+        "num_key_value_heads": 1,
+        "intermediate_size": 57,
+    },
+    "as many heads of keys, 31 tokens": {"num_key_value_heads": 4, "vocab_size": 31},
+    "seven layers": {"num_hidden_layers": 7},
+}
+LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
+SLIDING = {"use_sliding_window": True, "sliding_window": 4}
+GEMMA3_ROPES = {
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
+}
+# A setting that is None here is left out of config.json where DROPPED names it.
+DROPPED = ("rope_theta", "rope_local_base_freq")
+VARIANTS: dict[str, dict[str, Config]] = {
+    "llama": {
+        "tied, old head size, biases": {
+            "head_dim": None, "tie_word_embeddings": True, "attention_bias": True,
+        },
+        "llama3 rope, old form": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
+        "llama3 rope, new form": {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
+    "mistral": {"no window": {"sliding_window": None}},
+    "qwen2": {
+        "untied, window by layer": {
+            **SLIDING, "tie_word_embeddings": False, "max_window_layers": 1,
+        },
+        "layer types": {**SLIDING, "layer_types": LAYER_TYPES},
+    },
+    "qwen3": {
+        "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},
+        "layer types": {**SLIDING, "layer_types": LAYER_TYPES},
+    },
+    "gemma2": {
+        "no caps": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+        "heads of 256": {"head_dim": 256, "hidden_size": 64},
+    },
+    "gemma3_text": {
+        "pattern of 2": {"sliding_window_pattern": 2},
+        "old linear rope": {
+            "sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+        "new form": {
+            "layer_types": LAYER_TYPES, "rope_parameters": GEMMA3_ROPES,
+            "rope_theta": None, "rope_local_base_freq": None,
+        },
+        "seven layers, untied": {"num_hidden_layers": 7, "tie_word_embeddings": False},
+    },
+}  # fmt: skip
+
+
+def _config(family: str, changes: Config) -> dict[str, object]:
+    config = tiny_config(family, **changes)
+    return {key: value for key, value in config.items() if value is not None or key not in DROPPED}
+
+
+CASES = {
+    f"{family}: {name}": _config(family, changes)
+    for family in FAMILIES
+    for name, changes in {**ODD_SIZES, **VARIANTS.get(family, {})}.items()
+}

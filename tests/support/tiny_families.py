@@ -1,0 +1,81 @@
+"""What tiny checkpoints of each family look like, as data: a new family is one entry here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+COMMON: dict[str, object] = {
+    "vocab_size": 307,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 2.0**-17,
+}
+LLAMA3: dict[str, object] = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+SILU: dict[str, object] = {"hidden_act": "silu", "tie_word_embeddings": False}
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """A family's settings beside COMMON, and what its tensors are called.
+
+    settings: of config.json. norms: the norms of a layer without `_layernorm`, Hugging Face name ->
+    GGUF name. qk_norm: norms of Q and K over each head, or over all heads together. biases: which
+    of q, k, v, o have one. gguf_architecture: `general.architecture`. pairs_rows: its GGUF files
+    hold the rows of Q and K so that pairs to rotate are neighbours. adds_one: norms leave out 1 in
+    Hugging Face files.
+    """
+
+    settings: Mapping[str, object]
+    gguf_architecture: str
+    norms: Mapping[str, str] = field(
+        default_factory=lambda: {"input": "attn_norm", "post_attention": "ffn_norm"}
+    )
+    qk_norm: Literal["none", "head", "all"] = "none"
+    biases: str = ""
+    pairs_rows: bool = False
+    adds_one: bool = False
+
+
+GEMMA: dict[str, object] = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+    "head_dim": 64,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 5,
+}
+GEMMA_NORMS = {
+    "input": "attn_norm",
+    "post_attention": "post_attention_norm",
+    "pre_feedforward": "ffn_norm",
+    "post_feedforward": "post_ffw_norm",
+}
+TINY_FAMILIES = {
+    "llama": TinyFamily({**SILU, "head_dim": 64}, "llama", pairs_rows=True),
+    "mistral": TinyFamily({**SILU, "sliding_window": 6}, "llama", pairs_rows=True),
+    "qwen2": TinyFamily({**SILU, "tie_word_embeddings": True}, "qwen2", biases="qkv"),
+    "qwen3": TinyFamily({**SILU, "head_dim": 80}, "qwen3", qk_norm="head"),
+    "gemma2": TinyFamily(
+        {**GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+        "gemma2",
+        GEMMA_NORMS,
+        adds_one=True,
+    ),
+    "gemma3_text": TinyFamily(
+        {**GEMMA, "rope_theta": 1e6, "rope_local_base_freq": 1e4},
+        "gemma3",
+        GEMMA_NORMS,
+        qk_norm="head",
+        adds_one=True,
+    ),
+}
+FAMILIES = tuple(TINY_FAMILIES)

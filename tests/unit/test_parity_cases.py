@@ -1,0 +1,17 @@
+"""No family of the product goes without a comparison with transformers."""
+
+from support.parity_cases import CASES, ODD_SIZES, VARIANTS
+from support.tiny_families import FAMILIES
+from tonnage.models.registry import BY_HF_MODEL_TYPE
+from tonnage.models.registry import FAMILIES as REGISTERED
+
+
+def test_every_registered_family_has_cases() -> None:
+    compared = {BY_HF_MODEL_TYPE[str(config["model_type"])].name for config in CASES.values()}
+    assert compared == {family.name for family in REGISTERED}
+
+
+def test_every_family_has_every_odd_size() -> None:
+    names = {(family, name) for family in FAMILIES for name in ODD_SIZES}
+    assert names <= {tuple(case.split(": ", 1)) for case in CASES}
+    assert VARIANTS.keys() <= set(FAMILIES)
