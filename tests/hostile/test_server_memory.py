@@ -1,4 +1,4 @@
-"""What a stranger may send to make the server hold much: every shape stays in the plan.
+"""What an untrusted client may send to make the server hold much: every shape stays in the plan.
 
 Shapes that once took hundreds of mebibytes: a thousand answers to one small request, empty lists by
 the hundred thousand, a header of four thousand lines, JSON in the text of a call.

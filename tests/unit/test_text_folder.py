@@ -18,10 +18,10 @@ CORPUS = [
     "the quick brown fox jumps over the lazy dog " * 3,
     "  indented  text\n\n\n  more" * 3,
 ]
-MARK = "\u2581"
+SENTINEL = "\u2581"
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 LEVEL = pre_tokenizers.ByteLevel
-SPACES_OUT = [decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
+SPACES_OUT = [decoders.Replace(SENTINEL, " "), decoders.ByteFallback(), decoders.Fuse()]
 
 
 def isolated(*patterns):
@@ -48,7 +48,7 @@ def spaced(normalizer=None, pre_tokenizer=None, strip=False, fallback=True, spac
     return referee, []
 
 
-REPLACE = normalizers.Replace(" ", MARK)
+REPLACE = normalizers.Replace(" ", SENTINEL)
 PIPELINES = {
     "gpt2": lambda: byte_level(LEVEL(add_prefix_space=False)),
     "gpt2_prefix": lambda: byte_level(LEVEL(add_prefix_space=True)),
@@ -67,7 +67,7 @@ PIPELINES = {
     "gemma": lambda: spaced(REPLACE, pre_tokenizers.Split(" ", "merged_with_previous")),
     "gemma_unknown": lambda: spaced(REPLACE, None, fallback=False),
     "llama2": lambda: spaced(
-        normalizers.Sequence([normalizers.Prepend(MARK), REPLACE]), None, strip=True
+        normalizers.Sequence([normalizers.Prepend(SENTINEL), REPLACE]), None, strip=True
     ),
     "mistral": lambda: spaced(
         None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False), strip=True
@@ -120,7 +120,7 @@ def test_pipeline_is_identical_to_the_reference(name, tmp_path):
         "<s>hi</s> <tool>x<tool> y\n\n\n\nz",
         "<s>",
         " <s> ",
-        "x" + MARK + " y",
+        "x" + SENTINEL + " y",
     ]
     for text in [*texts, " ".join(HARD_TEXTS) * 20]:
         for parse in (True, False):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tonnage.core.errors import ContextLengthError, RequestError
-from tonnage.text.stranger import broken
 from tonnage.text.template import ChatTemplate
 from tonnage.text.tokenizer import Tokenizer
+from tonnage.text.untrusted import escaped
 
 Message = Mapping[str, Any]
 
@@ -75,12 +75,12 @@ class Prompts:
         tokenizer = self._tokenizer
         end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
         prompt = template.render(
-            broken(messages, tokenizer),
-            variables=broken(variables or {}, tokenizer),
+            escaped(messages, tokenizer),
+            variables=escaped(variables or {}, tokenizer),
             bos_token=_text_of(tokenizer, tokenizer.bos_id),
             eos_token=_text_of(tokenizer, end_id),
         )
-        return tokenizer.encode(prompt, add_special=False, parse_special=True, has_marks=True)
+        return tokenizer.encode(prompt, add_special=False, parse_special=True, has_sentinels=True)
 
     def _check_ids(self, tokens: Sequence[int]) -> None:
         wrong = next((t for t in tokens if not 0 <= t < self._vocab_size), None)

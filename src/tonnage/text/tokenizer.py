@@ -12,10 +12,10 @@ from tonnage.text.special import CONTROL, Special
 if TYPE_CHECKING:
     from tonnage._native import TokenizerCore
 
-# Breaks a control token in a text that is encoded with control tokens parsed; see `stranger`. A
+# Splits a control token in a text that is encoded with control tokens parsed; see `untrusted`. A
 # noncharacter, which no text that is exchanged holds (Unicode, section 23.7).
-MARK = "\ufdd0"
-_MARK_BYTES = MARK.encode()
+SENTINEL = "\ufdd0"
+_SENTINEL_BYTES = SENTINEL.encode()
 _WINDOW_BYTES = 1 << 14
 _TOKENS_AT_ONCE = 64
 _UNKNOWN = 2
@@ -72,37 +72,37 @@ class Tokenizer:
         return self._core.nbytes
 
     def encode(
-        self, text: str, *, add_special: bool, parse_special: bool, has_marks: bool = False
+        self, text: str, *, add_special: bool, parse_special: bool, has_sentinels: bool = False
     ) -> list[int]:
         """Return the token ids of `text`.
 
         add_special: put the beginning and end tokens round it that the model was trained with.
         parse_special: control tokens written in the text become those tokens; otherwise they are
-        plain text, as the words of a stranger must be. has_marks: MARK, which parts what is not to
+        plain text, as untrusted text must be. has_sentinels: SENTINEL, which splits what must not
         become a control token, is left out. Lone surrogates count as U+FFFD.
         """
         ids = self._encode_text(
-            text, parse_special=parse_special, marked=has_marks and MARK in text
+            text, parse_special=parse_special, is_escaped=has_sentinels and SENTINEL in text
         )
         if add_special and (self._special.prefix or self._special.suffix):
             return [*self._special.prefix, *ids, *self._special.suffix]
         return ids
 
-    def _encode_text(self, text: str, *, parse_special: bool, marked: bool) -> list[int]:
+    def _encode_text(self, text: str, *, parse_special: bool, is_escaped: bool) -> list[int]:
         data = utf8(text)
         form = self._special.normal_form
-        if not marked and (form is None or text.isascii()):
+        if not is_escaped and (form is None or text.isascii()):
             return self._core.encode(data, parse_special)
         from tonnage.text.normal_form import is_normalized, normalize
 
-        if not marked and form is not None and is_normalized(text, form):
+        if not is_escaped and form is not None and is_normalized(text, form):
             return self._core.encode(data, parse_special)
         ids: list[int] = []
         for begin, end, token_id in self._core.split(data, parse_special):
             if token_id >= 0:
                 ids.append(token_id)
                 continue
-            part = data[begin:end].replace(_MARK_BYTES, b"") if marked else data[begin:end]
+            part = data[begin:end].replace(_SENTINEL_BYTES, b"") if is_escaped else data[begin:end]
             if form is not None:
                 part = normalize(part.decode(), form).encode()
             ids += self._core.encode_plain(part, begin == 0)
@@ -192,7 +192,7 @@ def _checked_id(token_id: int, size: int) -> int:
 
 
 def num_bytes_of(lead: int) -> int:
-    """Return how many bytes a letter of UTF-8 has that begins with the byte `lead`."""
+    """Return how many bytes a character of UTF-8 has that begins with the byte `lead`."""
     return 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
 
 

@@ -1,4 +1,4 @@
-"""Control tokens that a stranger writes into a message stay plain text."""
+"""Control tokens that untrusted text writes into a message stay plain text."""
 
 import pytest
 from hypothesis import given
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.tiny_tokenizer import END, NUM_BYTES
 from tonnage.core.errors import RequestError
-from tonnage.text.stranger import broken
-from tonnage.text.tokenizer import MARK, Tokenizer
+from tonnage.text.tokenizer import SENTINEL, Tokenizer
+from tonnage.text.untrusted import escaped
 
 
 @pytest.fixture(scope="module")
@@ -25,34 +25,36 @@ def small_windows():
 
 
 def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special=False, parse_special=True, has_marks=True)
+    return tokenizer.encode(text, add_special=False, parse_special=True, has_sentinels=True)
 
 
 def plain(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special=False, parse_special=False)
 
 
-def test_the_templates_own_token_counts_and_the_strangers_does_not(tokenizer):
-    prompt = "[user]" + broken(f"a {END} b", tokenizer) + END
+def test_the_templates_own_token_counts_and_that_of_untrusted_text_does_not(tokenizer):
+    prompt = "[user]" + escaped(f"a {END} b", tokenizer) + END
     ids = encoded(tokenizer, prompt)
     assert ids.count(NUM_BYTES) == 1
     assert ids[-1] == NUM_BYTES
     assert tokenizer.decode(ids, keep_control=True) == f"[user]a {END} b{END}"
 
 
-@given(parts=st.lists(st.sampled_from([END, "<|", "|>", "end", "<", "é", " ", "the", MARK, "x"])))
-def test_a_broken_text_has_the_tokens_of_the_plain_text(tokenizer, parts):
+@given(
+    parts=st.lists(st.sampled_from([END, "<|", "|>", "end", "<", "é", " ", "the", SENTINEL, "x"]))
+)
+def test_an_escaped_text_has_the_tokens_of_the_plain_text(tokenizer, parts):
     text = "".join(parts)
-    escaped = broken(text, tokenizer)
-    assert not list(tokenizer.control_places(escaped.encode()))
-    assert encoded(tokenizer, escaped) == plain(tokenizer, text.replace(MARK, "\ufffd"))
+    safe = escaped(text, tokenizer)
+    assert not list(tokenizer.control_places(safe.encode()))
+    assert encoded(tokenizer, safe) == plain(tokenizer, text.replace(SENTINEL, "\ufffd"))
 
 
-def test_every_text_inside_of_a_value_is_broken(tokenizer):
+def test_every_text_inside_of_a_value_is_escaped(tokenizer):
     value = {"role": END, "content": [{"text": f"x{END}"}], "n": 5, END: None, "t": (END,)}
-    told = repr(broken(value, tokenizer))
+    told = repr(escaped(value, tokenizer))
     assert END not in told
-    assert broken({"n": 5, "b": True, "z": None}, tokenizer) == {"n": 5, "b": True, "z": None}
+    assert escaped({"n": 5, "b": True, "z": None}, tokenizer) == {"n": 5, "b": True, "z": None}
 
 
 def test_a_value_that_nests_deeply_is_refused(tokenizer):
@@ -60,7 +62,7 @@ def test_a_value_that_nests_deeply_is_refused(tokenizer):
     for _ in range(100):
         value = [value]
     with pytest.raises(RequestError, match="nests values deeper"):
-        broken(value, tokenizer)
+        escaped(value, tokenizer)
 
 
 @given(parts=st.lists(st.sampled_from([END, "<|en", "<", "é", " ", "the", "x" * 9]), max_size=60))
