@@ -319,7 +319,7 @@ def test_many_lines_behind_another_request_end_the_connection(server):
 
 
 def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
-    monkeypatch.setattr("tonnage.server.models.room.MOST_LOGPROBS", 3000)
+    monkeypatch.setattr("tonnage.server.models.response_memory.MOST_LOGPROBS", 3000)
     wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0}
     status, body = answer(server, request(chat(**wanted, max_tokens=200)))
     assert status == 400
@@ -331,7 +331,7 @@ def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
     assert status == 200
     assert body.count(b'"top_logprobs":[{') == 1200  # a stream keeps nothing, so it may be long
     wait_until(lambda: server.service.metrics.in_progress == 0)
-    assert server.service.rooms.logprobs.num_held == 0
+    assert server.service.response_memory.logprobs.num_held == 0
 
 
 class Gone(io.StringIO):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.planner.models.fair_share import ModelBytes, Share, divide, peak_bytes
-from tonnage.server.models.residency import Admit, Load, Residency, Size, Unload
+from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, Unload
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def test_in_use_those_together_stay_and_no_pinned_one_ever_goes(models, capacity
     took = needs(models, shares)
     sizes = {n: Size(one.resident_bytes, one.loading_bytes) for n, one in took.items()}
     pinned = [name for name, one in models.items() if one.pinned]
-    policy = Residency(sizes, capacity, pinned=pinned)
+    policy = LoadPolicy(sizes, capacity, pinned=pinned)
     loads: list[str] = []
     gone: list[str] = []
 

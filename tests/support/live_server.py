@@ -16,7 +16,7 @@ from tonnage.engine.engine import Engine
 from tonnage.engine.generation import Generation
 from tonnage.engine.job import Piece
 from tonnage.server.http.app import App
-from tonnage.server.http.exchange import Limits
+from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.run import bind, server_of
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.service import Service
@@ -111,8 +111,8 @@ def live(
     **limits: Any,
 ) -> Iterator[Live]:
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
-    service = Service(engine, answers or engine, [NAME], with_forms=True)
-    bounds = replace(Limits(drain_s=3), **limits)
+    service = Service(engine, answers or engine, [NAME], with_structured_output=True)
+    bounds = replace(ServerLimits(drain_s=3), **limits)
     app = App(ModelPool.around(service), tenants or Tenants({}), bounds, tracer)
     server = server_of(app, bounds)
     bound = bind("127.0.0.1", 0, need_keys=False)

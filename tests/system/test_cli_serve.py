@@ -51,7 +51,7 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
         tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--structured-output")
     )
     assert "server 41.0 MiB" in sentence
-    assert "answer forms 6.2 MiB" in sentence
+    assert "structured output 6.2 MiB" in sentence
 
 
 def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
@@ -60,7 +60,7 @@ def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
 
         def forms() -> dict:
             items = fetched(f"{url}/memory")["items"]
-            return next(item for item in items if item["name"] == "answer forms")
+            return next(item for item in items if item["name"] == "structured output")
 
         assert forms()["now_bytes"] == 0
         fetched(f"{url}/v1/completions", {**body, "max_tokens": 3})

@@ -4,13 +4,13 @@ import pytest
 
 from support.live_server import write_chat_model
 from tonnage.core.errors import BudgetError, RequestError
-from tonnage.core.machine import Limits
+from tonnage.core.machine import ServerLimits
 from tonnage.engine import model_set
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
 from tonnage.engine.model_set import make_model_set
 from tonnage.engine.opening import constraints_of
-from tonnage.server.models.residency import Residency, Size
+from tonnage.server.models.load_policy import LoadPolicy, Size
 from tonnage.store.source import ModelSource
 
 MIB = 1 << 20
@@ -57,7 +57,7 @@ def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
         assert made.process_bytes + made.capacity_bytes == budget
         sizes = {one.name: Size(one.resident_bytes, one.loading_bytes) for one in made.models}
         # It refuses sizes that could never be loaded.
-        Residency(sizes, made.capacity_bytes, pinned=pinned)
+        LoadPolicy(sizes, made.capacity_bytes, pinned=pinned)
         kept = sum(one.resident_bytes for one in made.models if one.pinned)
         assert kept <= made.capacity_bytes
 
@@ -117,7 +117,7 @@ def test_a_changed_limit_counts_what_all_engines_take(sources):
     small, _, large = made.models
 
     def left(engine: Engine, process_bytes: int) -> int:
-        return engine._pages.bounds(Limits({}, 1 << 40, process_bytes)).planned_bytes
+        return engine._pages.bounds(ServerLimits({}, 1 << 40, process_bytes)).planned_bytes
 
     with large.open() as other, small.open() as engine:
         both = made.process_bytes + small.loading_bytes + large.resident_bytes

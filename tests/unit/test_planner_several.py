@@ -19,7 +19,7 @@ from tonnage.planner.models.placement import (
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Question, choose
 from tonnage.planner.search.constraints import Constraints
-from tonnage.server.models.residency import Residency, Size
+from tonnage.server.models.load_policy import LoadPolicy, Size
 
 MIB = 1 << 20
 MACHINE = dataclasses.replace(
@@ -52,7 +52,7 @@ def check(planned_set: ModelSetPlan, num_bytes: int, pinned: str = "") -> int:
     kept = sum(placed[name].need.resident_bytes for name in pinned.split())
     assert kept + peak_bytes(beside) <= capacity  # pinned ones are loaded before
     sizes = {n: Size(p.need.resident_bytes, p.need.loading_bytes) for n, p in placed.items()}
-    Residency(sizes, capacity, pinned=pinned.split())
+    LoadPolicy(sizes, capacity, pinned=pinned.split())
     for one in placed.values():
         assert one.memory_bytes <= num_bytes
         assert one.choice.accepted

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tonnage.server.http.connection import Connection, bounded
-from tonnage.server.http.exchange import Limits
+from tonnage.server.http.exchange import ServerLimits
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 OVERRIDDEN = {
@@ -70,7 +70,7 @@ async def app(scope, receive, send):
 def connected(**limits) -> tuple[Connection, MemoryTransport]:
     """Return a connection that was just made, and what it writes to; for a running event loop."""
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
-    protocol = bounded(Limits(**limits))(config, ServerState(), {})
+    protocol = bounded(ServerLimits(**limits))(config, ServerState(), {})
     transport = MemoryTransport()
     protocol.connection_made(transport)
     return protocol, transport

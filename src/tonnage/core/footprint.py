@@ -22,8 +22,8 @@ SERVER_BYTES = 20 * MIB
 # Binding answers to a form: the library, and its tables for each token of the vocabulary. What the
 # process grew by at most while they were made: 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8
 # for 262,144; what stays: 19.5, 60.8, 114.6.
-FORMS_BYTES = 6 * MIB
-FORMS_TOKEN_BYTES = 520
+STRUCTURED_OUTPUT_BYTES = 6 * MIB
+STRUCTURED_OUTPUT_TOKEN_BYTES = 520
 # Prefixes on disk: OpenSSL for their checksums, and one slice of pages on its way.
 STORE_BYTES = 5 * MIB
 # OpenTelemetry's SDK and exporter, 11.0 measured, and spans that wait, 4.6 KiB each.
@@ -112,9 +112,9 @@ def requests_bytes(concurrency: int, context_tokens: int) -> int:
     return REQUESTS_BYTES + concurrency * each if concurrency > 1 else 0
 
 
-def forms_bytes(vocab_size: int) -> int:
+def structured_output_bytes(vocab_size: int) -> int:
     """Return what binding answers to a form takes: the library and its tables of the vocabulary."""
-    return FORMS_BYTES + FORMS_TOKEN_BYTES * vocab_size
+    return STRUCTURED_OUTPUT_BYTES + STRUCTURED_OUTPUT_TOKEN_BYTES * vocab_size
 
 
 def sampler_bytes(vocab_size: int) -> int:

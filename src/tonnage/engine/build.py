@@ -23,7 +23,8 @@ class ServingOptions:
     max_stall_ns: the longest that a running answer waits for a token while prompts are read.
     max_cached_bytes: of prefixes that nobody uses, None for as many as there are pages.
     disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes: what
-    an HTTP server in this process may come to. with_forms: its answers may be bound to a form.
+    an HTTP server in this process may come to. with_structured_output: completions may have to fit
+    a schema or a grammar.
     share_pages: answers share what pages fit, at least a full context; else each has a full one.
     log: told in a sentence each time that the pressure ladder does more than evict; by the thread
     that runs the steps, so it has to return at once.
@@ -34,7 +35,7 @@ class ServingOptions:
     max_cached_bytes: int | None = None
     disk: DiskOptions | None = None
     server_bytes: int = 0
-    with_forms: bool = False
+    with_structured_output: bool = False
     share_pages: bool = False
     log: Callable[[str], None] | None = None
 

@@ -83,7 +83,7 @@ class Engine:
         self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
-        self.forms_bytes = 0  # of a server's tables
+        self.structured_output_bytes = 0  # of a server's tables
         self.runtime = runtime
         self.tokenizer = tokenizer
         # What the process holds beside the arena, whose pages sequences touch.
@@ -369,7 +369,7 @@ class Engine:
         outside: dict[str, tuple[int, Measure]] = {
             "tokenizer": (self.tokenizer.nbytes, "owner"),
             "chat template": (self._prompts.template_bytes, "growth"),
-            "answer forms": (self.forms_bytes, "growth"),
+            "structured output": (self.structured_output_bytes, "growth"),
             "prefix store": (self._start.store_bytes, "growth"),
             "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
         }

@@ -25,7 +25,7 @@ def constraints_of(options: PlanOptions, serving: "ServingOptions | None" = None
     stated["max_logit_rows"] = max(options.get("max_logit_rows", 1), options.get("concurrency", 1))
     if serving is not None:
         stated["server_bytes"] = serving.server_bytes
-        stated["with_forms"] = serving.with_forms
+        stated["with_structured_output"] = serving.with_structured_output
         stated["share_pages"] = serving.share_pages
         stated["with_store"] = serving.disk is not None
     return Constraints(**stated)

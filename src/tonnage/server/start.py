@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tonnage.planner.search.choose import Choice
     from tonnage.server.http.run import Settings
     from tonnage.server.models.pool import ModelPool
-    from tonnage.server.models.room import Rooms
+    from tonnage.server.models.response_memory import ResponseMemory
     from tonnage.server.models.served_model import ServedModel
     from tonnage.server.observe.trace import Tracer
     from tonnage.store.progress import Progress
@@ -104,7 +104,7 @@ def _serving(options: ServeOptions, *, with_traces: bool) -> ServingOptions:
     serving = ServingOptions(
         options["max_waiting"],
         server_bytes=num_bytes + (TRACES_BYTES if with_traces else 0),
-        with_forms=options["structured_output"],
+        with_structured_output=options["structured_output"],
         share_pages=True,
         log=PressureLog(_warn),
     )
@@ -162,7 +162,7 @@ def load_server(
     options, before = planned.options, anonymous_bytes()
     try:
         from tonnage.server.http.run import bind
-        from tonnage.server.models.room import Rooms
+        from tonnage.server.models.response_memory import ResponseMemory
     except ModuleNotFoundError as error:
         raise RequestError(
             f"`tonnage serve` needs {error.name}; install it with pip install 'tonnage[serve]'."
@@ -171,7 +171,9 @@ def load_server(
     server_now_bytes = log_bytes + anonymous_bytes() - before
     settings = _settings(options, tracer)
     bound = bind(options["host"], options["port"], need_keys=settings.tenants.need_keys)
-    pool = _pool(planned, server_now_bytes, Rooms(answers_bytes(settings.limits.body_bytes)))
+    pool = _pool(
+        planned, server_now_bytes, ResponseMemory(answers_bytes(settings.limits.body_bytes))
+    )
     try:
         for model in planned.models.models:
             if model.pinned or len(planned.models.models) == 1:
@@ -185,7 +187,7 @@ def load_server(
 def _settings(options: ServeOptions, tracer: "Tracer | None") -> "Settings":
     """Return how the models are served. Raises RequestError for keys and origins."""
     from tonnage.server.http.cross_origin import require_origins
-    from tonnage.server.http.exchange import Limits
+    from tonnage.server.http.exchange import ServerLimits
     from tonnage.server.http.run import Settings, allow_connections
     from tonnage.server.models.tenants import read_tenants
 
@@ -193,7 +195,7 @@ def _settings(options: ServeOptions, tracer: "Tracer | None") -> "Settings":
     origins = options.get("cors", [])
     require_origins(origins, need_keys=tenants.need_keys)
     allow_connections(options["connections"])
-    limits = Limits(
+    limits = ServerLimits(
         body_bytes=options["max_body"] << 10,
         connections=options["connections"],
         drain_s=options["drain"],
@@ -201,16 +203,23 @@ def _settings(options: ServeOptions, tracer: "Tracer | None") -> "Settings":
     return Settings(tenants, limits, tracer, origins)
 
 
-def _pool(planned: PlannedServer, server_now_bytes: int, rooms: "Rooms") -> "ModelPool":
+def _pool(
+    planned: PlannedServer, server_now_bytes: int, response_memory: "ResponseMemory"
+) -> "ModelPool":
     from tonnage.server.models.pool import ModelPool
     from tonnage.server.models.served_model import Waits
 
     options, model_set = planned.options, planned.models
     aliases = aliases_of(options.get("alias", ()), [model.name for model in model_set.models])
-    with_forms = options["structured_output"]
+    with_structured_output = options["structured_output"]
     return ModelPool(
         [
-            _served(model, aliases[model.name], rooms, with_forms=with_forms)
+            _served(
+                model,
+                aliases[model.name],
+                response_memory,
+                with_structured_output=with_structured_output,
+            )
             for model in model_set.models
         ],
         model_set.capacity_bytes,
@@ -222,9 +231,13 @@ def _pool(planned: PlannedServer, server_now_bytes: int, rooms: "Rooms") -> "Mod
 
 
 def _served(
-    model: PlacedModel, aliases: Sequence[str], rooms: "Rooms", *, with_forms: bool
+    model: PlacedModel,
+    aliases: Sequence[str],
+    response_memory: "ResponseMemory",
+    *,
+    with_structured_output: bool,
 ) -> "ServedModel":
-    from tonnage.server.models.residency import Size
+    from tonnage.server.models.load_policy import Size
     from tonnage.server.models.served_model import OnLoad, Place, ServedModel
     from tonnage.server.models.service import Service
     from tonnage.server.observe.metrics import Metrics
@@ -233,7 +246,14 @@ def _served(
 
     def open_(metrics: Metrics, on_load: OnLoad) -> Service:
         engine = model.open(on_load)
-        return Service(engine, engine, names, with_forms=with_forms, metrics=metrics, rooms=rooms)
+        return Service(
+            engine,
+            engine,
+            names,
+            with_structured_output=with_structured_output,
+            metrics=metrics,
+            response_memory=response_memory,
+        )
 
     size = Size(model.resident_bytes, model.loading_bytes)
     place = Place(model.co_resident, model.in_place_of)

@@ -6,10 +6,10 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.footprint import (
     STORE_BYTES,
     THREAD_STACK_BYTES,
-    forms_bytes,
     interpreter_bytes,
     requests_bytes,
     sampler_bytes,
+    structured_output_bytes,
     template_bytes,
     text_facts,
     tokenizer_bytes,
@@ -46,8 +46,9 @@ class Workload:
     resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
-    with_forms: answers may be bound to a form. with_store: prefixes are kept on disk. shared_pages:
-    beside a full context of one sequence, for all others; None: full contexts for all.
+    with_structured_output: completions may have to fit a schema or a grammar. with_store: prefixes
+    are kept on disk. shared_pages: beside a full context of one sequence, for all others; None:
+    full contexts for all.
     num_snapshots: of sequences' states, for models that keep any beside pages.
     """
 
@@ -62,7 +63,7 @@ class Workload:
     beside_bytes: int = 0
     formats: Formats = ()
     server_bytes: int = 0
-    with_forms: bool = False
+    with_structured_output: bool = False
     with_store: bool = False
     shared_pages: int | None = None
     num_snapshots: int = 0
@@ -144,8 +145,8 @@ def _items(
     server = (Item("server", "host", num_bytes),) if num_bytes else ()
     asked = requests_bytes(workload.concurrency, workload.context_tokens)
     requests = (Item("requests", "host", asked),) if asked else ()
-    bound = forms_bytes(spec.vocab_size) if workload.with_forms else 0
-    forms = (Item("answer forms", "host", bound),) if bound else ()
+    bound = structured_output_bytes(spec.vocab_size) if workload.with_structured_output else 0
+    forms = (Item("structured output", "host", bound),) if bound else ()
     store = (Item("prefix store", "host", STORE_BYTES),) if workload.with_store else ()
     others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (

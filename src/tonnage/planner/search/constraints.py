@@ -23,8 +23,9 @@ class Constraints:
 
     precision, formats: of weights; with either of them none is chosen. max_kld: the most mean
     divergence from the file, in nats, that a choice may cost. server_bytes: what an HTTP server in
-    this process may come to. with_forms: completions may be bound to a form. with_store: prefixes
-    are kept on disk. share_pages: sequences share what pages there are, at least a full context;
+    this process may come to. with_structured_output: completions may have to fit a schema or a
+    grammar. with_store: prefixes are kept on disk. share_pages: sequences share what pages there
+    are, at least a full context;
     else each has one. use_audits: what was measured of the model counts in the choice; else
     estimates.
     """
@@ -39,7 +40,7 @@ class Constraints:
     kv_format: str | None = None
     max_kld: float = QUALITY_BOUNDS[DEFAULT_QUALITY]
     server_bytes: int = 0
-    with_forms: bool = False
+    with_structured_output: bool = False
     share_pages: bool = False
     with_store: bool = False
     use_audits: bool = False
@@ -73,7 +74,7 @@ def choose_workload(
         kv_format=_kv_format(constraints.kv_format),
         resident_bytes=resident_bytes,
         server_bytes=constraints.server_bytes,
-        with_forms=constraints.with_forms,
+        with_structured_output=constraints.with_structured_output,
         with_store=constraints.with_store,
         shared_pages=0 if constraints.share_pages else None,
     )

@@ -12,7 +12,7 @@ from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Piece
 from tonnage.server.answers.answers import Answer
 from tonnage.server.answers.tool_calls import Call, ToolParser
-from tonnage.server.models.room import ANSWER_BYTES, ENDED_BYTES, Rooms
+from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
 
 # What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.
@@ -27,29 +27,29 @@ class Choice:
         answer: Answer,
         tool_names: Sequence[str],
         tokenizer: Tokenizer,
-        rooms: Rooms,
+        response_memory: ResponseMemory,
     ) -> None:
-        """tool_names: functions that may be called. rooms: for what waits to be sent."""
+        """tool_names: functions that may be called. response_memory: for what waits to be sent."""
         self.answer = answer
         self.texts: list[str] = []
         self.calls: list[Call] = []
         self.logprobs: list[TokenLogprob] = []
         self._parser = ToolParser(tool_names)
         self._tokenizer = tokenizer
-        self._rooms = rooms
+        self._memory = response_memory
         self._num_held = 0
         self.held_bytes = 0
 
     def take(self, piece: Piece) -> list[str | Call]:
         """Take a piece; return the texts and calls that are complete with it.
 
-        Raises HttpError when there is no room for its log probabilities.
+        Raises HttpError when there is no memory for its log probabilities.
         """
         if piece.logprobs:
             end_ids = self._tokenizer.eos_ids
             new = [one for one in piece.logprobs if one.token_id not in end_ids]
             count = sum(map(self._weight, new))
-            self._rooms.logprobs.hold(count, self._num_held)
+            self._memory.logprobs.hold(count, self._num_held)
             self._num_held += count
             self.logprobs += new
             # The piece has them; the last may not have been handed over yet.
@@ -64,7 +64,7 @@ class Choice:
     def settle(self, own_bytes: int) -> None:
         """Make what an ended answer holds small, and count it until the others have ended.
 
-        own_bytes: counted of its request already. Raises HttpError without room.
+        own_bytes: counted of its request already. Raises HttpError without memory for it.
         """
         generation = self.answer.generation
         self.texts = [self.text]
@@ -72,19 +72,19 @@ class Choice:
         generation.tokens = array("i", generation.tokens)
         kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
         num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
-        self._rooms.answers.hold(num_bytes, own_bytes)
+        self._memory.answers.hold(num_bytes, own_bytes)
         self.held_bytes += num_bytes
 
     def release(self) -> None:
         """Give back what was counted."""
         self.take_logprobs()
-        self._rooms.answers.release(self.held_bytes)
+        self._memory.answers.release(self.held_bytes)
         self.held_bytes = 0
 
     def take_logprobs(self) -> list[TokenLogprob]:
         """Return the log probabilities that came since the last call, and hold them no more."""
         taken, self.logprobs = self.logprobs, []
-        self._rooms.logprobs.num_held -= self._num_held
+        self._memory.logprobs.num_held -= self._num_held
         self._num_held = 0
         return taken
 
@@ -206,7 +206,7 @@ def _encoded(value: Any) -> msgspec.Raw:
 def text_logprobs(
     tokenizer: Tokenizer, entries: Sequence[TokenLogprob], num_top: int, offset: int
 ) -> dict[str, Any]:
-    """Return OpenAI's `logprobs` of a completion; offset: letters before the first token."""
+    """Return OpenAI's `logprobs` of a completion; offset: characters before the first token."""
     tokens = [tokenizer.token_bytes(one.token_id).decode("utf-8", "replace") for one in entries]
     offsets = []
     for token in tokens:

@@ -67,7 +67,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 def require_few_arguments(arguments: Iterable[Any]) -> None:
     """Raise HttpError 413 when the JSON texts among all arguments hold very many values.
 
-    In the body they are strings, so nobody has counted them.
+    In the body they are strings, so they were not counted before.
     """
     texts = [text for text in arguments if isinstance(text, str)]
     found = sum(text.count("[") + text.count("{") for text in texts)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tonnage.server.answers.choices import Choices
-from tonnage.server.http.exchange import JSON, Exchange
-from tonnage.server.models.service import Asked, Prompt, Service
+from tonnage.server.http.exchange import JSON, HttpExchange
+from tonnage.server.models.service import PreparedRequest, Prompt, Service
 
 
 class Writer(Protocol):
@@ -15,19 +15,21 @@ class Writer(Protocol):
         """Return ended answers as an object."""
         ...
 
-    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+    async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         """Send answers as they come, to their end."""
         ...
 
 
-async def deliver(service: Service, exchange: Exchange, asked: Asked, writer: Writer) -> None:
-    """Answer what is asked, whole or as a stream. Raises HttpError 429 without room."""
-    if asked.is_stream:
-        async with service.answering(asked, exchange.trace) as choices:
+async def deliver(
+    service: Service, exchange: HttpExchange, prepared: PreparedRequest, writer: Writer
+) -> None:
+    """Answer a request, whole or as a stream. Raises HttpError 429 without memory for it."""
+    if prepared.is_stream:
+        async with service.answering(prepared, exchange.trace) as choices:
             await writer.stream(exchange, choices)
     else:
-        whole = await service.whole(asked, exchange.trace, writer.whole)
-        await exchange.whole(whole, JSON, headers=dropped_header(asked.prompts))
+        whole = await service.whole(prepared, exchange.trace, writer.whole)
+        await exchange.whole(whole, JSON, headers=dropped_header(prepared.prompts))
 
 
 def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:

@@ -139,7 +139,7 @@ def fresh_id(kind: str) -> str:
 
 
 def _num_undecided(text: str) -> int:
-    """Return how many letters at the end may begin a call."""
+    """Return how many characters at the end may begin a call."""
     return next(
         (n for n in range(min(len(OPEN) - 1, len(text)), 0, -1) if OPEN[:n] == text[-n:]), 0
     )

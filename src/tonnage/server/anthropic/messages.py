@@ -14,31 +14,35 @@ from tonnage.server.answers.tool_calls import Call, fresh_id
 from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.service import Asked, Order, Prompt, Service
+from tonnage.server.models.service import PreparedRequest, Prompt, RequestParameters, Service
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import Function
 
 
-async def messages(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def messages(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of events."""
-    asked = await exchange.prepared(lambda: _asked(service, tenant, body))
-    await deliver(service, exchange, asked, _Writer(service.name, asked.prompts[0]))
+    prepared = await exchange.prepared(lambda: _prepared(service, tenant, body))
+    await deliver(service, exchange, prepared, _Writer(service.name, prepared.prompts[0]))
 
 
-async def _asked(service: Service, tenant: Tenant, body: bytes) -> Asked:
+async def _prepared(service: Service, tenant: Tenant, body: bytes) -> PreparedRequest:
     request = decode(MessageRequest, body)
     use = _tool_use(request)
     tokens = await service.encode_chat(_turns(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_tokens)
-    order = Order(tenant, tenant.priority, None, tenant.salt)
-    constraint = await service.aside(lambda: service.forms.of_request(use, None))
+    parameters = RequestParameters(tenant, tenant.priority, None, tenant.salt)
+    constraint = await service.aside(lambda: service.structured.of_request(use, None))
     options = replace(_options(request), constraint=constraint)
-    return Asked([prompt], options, order, tool_names=use.names, is_stream=bool(request.stream))
+    return PreparedRequest(
+        [prompt], options, parameters, tool_names=use.names, is_stream=bool(request.stream)
+    )
 
 
-async def count_tokens(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def count_tokens(
+    service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes
+) -> None:
     """Return how many tokens a conversation has."""
 
     async def count() -> int:
@@ -167,7 +171,7 @@ class _Writer:
         ended = {**self._stop(choice), "usage": self._usage(choice)}
         return {**self._head, "content": content, **ended}
 
-    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+    async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         choice = choices.all[0]
         async for _, piece in choices.pieces():
             parts = choice.finish() if piece is None else choice.take(piece)
@@ -176,7 +180,7 @@ class _Writer:
             await self._events(exchange, parts)
         await self._end(exchange, choice)
 
-    async def _events(self, exchange: Exchange, parts: Sequence[str | Call]) -> None:
+    async def _events(self, exchange: HttpExchange, parts: Sequence[str | Call]) -> None:
         """Send what has come."""
         for part in parts:
             if isinstance(part, Call):
@@ -193,7 +197,7 @@ class _Writer:
                     self._in_text = True
                 await self._delta(exchange, {"type": "text_delta", "text": part})
 
-    async def _end(self, exchange: Exchange, choice: Choice) -> None:
+    async def _end(self, exchange: HttpExchange, choice: Choice) -> None:
         """Send the end of the answer."""
         await self._close_block(exchange)
         ended = {"delta": self._stop(choice), "usage": self._usage(choice)}
@@ -202,7 +206,7 @@ class _Writer:
         await exchange.event({"type": "message_stop"}, "message_stop")
         await exchange.end_events()
 
-    async def _begin(self, exchange: Exchange, choice: Choice) -> None:
+    async def _begin(self, exchange: HttpExchange, choice: Choice) -> None:
         await exchange.begin_events(dropped_header([self._prompt]))
         usage = {**self._usage(choice), "output_tokens": 0}
         empty: dict[str, Any] = {
@@ -214,16 +218,16 @@ class _Writer:
         told = {"type": "message_start", "message": {**self._head, **empty}}
         await exchange.event(told, "message_start")
 
-    async def _open_block(self, exchange: Exchange, block: dict[str, Any]) -> None:
+    async def _open_block(self, exchange: HttpExchange, block: dict[str, Any]) -> None:
         self._index += 1
         told = {"type": "content_block_start", "index": self._index, "content_block": block}
         await exchange.event(told, "content_block_start")
 
-    async def _delta(self, exchange: Exchange, delta: dict[str, str]) -> None:
+    async def _delta(self, exchange: HttpExchange, delta: dict[str, str]) -> None:
         told = {"type": "content_block_delta", "index": self._index, "delta": delta}
         await exchange.event(told, "content_block_delta")
 
-    async def _close_block(self, exchange: Exchange) -> None:
+    async def _close_block(self, exchange: HttpExchange) -> None:
         if self._index >= 0:
             told = {"type": "content_block_stop", "index": self._index}
             await exchange.event(told, "content_block_stop")

@@ -12,13 +12,13 @@ from tonnage.server.anthropic import messages
 from tonnage.server.http import page
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import (
+    BodyBudget,
     ClientGoneError,
-    Exchange,
-    Intake,
-    Limits,
+    HttpExchange,
     Receive,
     Scope,
     Send,
+    ServerLimits,
 )
 from tonnage.server.http.failures import INTERNAL_ERROR, HttpError, failure_of
 from tonnage.server.models.pool import ModelPool, draining
@@ -30,8 +30,8 @@ from tonnage.server.observe.trace import Tracer
 from tonnage.server.openai import chat, completions, embeddings, responses
 from tonnage.server.openai.schema import ModelRequest, OptionalModel
 
-Handler = Callable[[ModelPool, Exchange, Tenant, bytes], Awaitable[None]]
-ModelHandler = Callable[[Service, Exchange, Tenant, bytes], Awaitable[None]]
+Handler = Callable[[ModelPool, HttpExchange, Tenant, bytes], Awaitable[None]]
+ModelHandler = Callable[[Service, HttpExchange, Tenant, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def of_model(
     its model for a minute, and until then its bytes are all that it holds.
     """
 
-    async def answer(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+    async def answer(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
         name = decode(kind, body).model
         exchange.trace.model = name or ""
         async with pool.using(name) as service:
@@ -61,8 +61,8 @@ def of_model(
     return answer
 
 
-async def _openapi(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
-    """Tell what may be asked, for tools that read OpenAPI."""
+async def _openapi(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
+    """Describe what may be asked, for tools that read OpenAPI."""
     from tonnage.server.http.openapi import document
 
     methods = {
@@ -103,13 +103,13 @@ class App:
     """Serves the models of a pool to all comers."""
 
     def __init__(
-        self, pool: ModelPool, tenants: Tenants, limits: Limits, tracer: Tracer | None = None
+        self, pool: ModelPool, tenants: Tenants, limits: ServerLimits, tracer: Tracer | None = None
     ) -> None:
         """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
         self.pool = pool
         self._tenants = tenants
         self._limits = limits
-        self._intake = Intake()
+        self._budget = BodyBudget()
         self._tracer = tracer
         self.draining = False
 
@@ -120,7 +120,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of ASGI."""
-        exchange = Exchange(scope, receive, send, self._limits, self._intake)
+        exchange = HttpExchange(scope, receive, send, self._limits, self._budget)
         exchange.trace.is_told = self._tracer is not None
         path = route_of(exchange.path)
         begin_s = perf_counter()
@@ -130,7 +130,7 @@ class App:
         try:
             await self._answer(exchange, path)
         except (ClientGoneError, asyncio.CancelledError):
-            pass  # nobody is there to be answered
+            pass  # the client is gone
         except Exception as error:
             # What failed, and all that it held, is gone before the answer is sent.
             failure = failure_of(error, exchange.request_id)
@@ -146,7 +146,7 @@ class App:
         if self._tracer is not None and exchange.method == "POST":
             self._tracer.tell(exchange.trace, route, exchange.status)
 
-    async def _answer(self, exchange: Exchange, path: str) -> None:
+    async def _answer(self, exchange: HttpExchange, path: str) -> None:
         route = _route(path, exchange.method)
         self._require_known_host(exchange)
         if self.draining and path != "/health":
@@ -172,7 +172,7 @@ class App:
             # is collected.
             del work
 
-    def _require_known_host(self, exchange: Exchange) -> None:
+    def _require_known_host(self, exchange: HttpExchange) -> None:
         """Refuse names that a web page made resolve to this machine (DNS rebinding)."""
         if self._tenants.need_keys:
             return
@@ -186,7 +186,7 @@ class App:
                 code="unknown_host",
             )
 
-    async def _fail(self, exchange: Exchange, failure: HttpError) -> None:
+    async def _fail(self, exchange: HttpExchange, failure: HttpError) -> None:
         """Answer with an error, in the words of the interface that was used."""
         in_anthropic = exchange.path.startswith("/v1/messages")
         told = failure.anthropic() if in_anthropic else failure.openai()
@@ -219,7 +219,7 @@ def _route(path: str, method: str) -> Route:
     return route
 
 
-def _report(exchange: Exchange, error: Exception, failure: HttpError) -> None:
+def _report(exchange: HttpExchange, error: Exception, failure: HttpError) -> None:
     """Tell the operator where it failed; neither the message nor the request is shown."""
     *_, innermost = [None, *walk_tb(error.__traceback__)]
     where = "unknown" if innermost is None else f"{innermost[0].f_code.co_filename}:{innermost[1]}"
@@ -232,7 +232,7 @@ def _report(exchange: Exchange, error: Exception, failure: HttpError) -> None:
     )
 
 
-def _log_end(exchange: Exchange, route: str, seconds: float) -> None:
+def _log_end(exchange: HttpExchange, route: str, seconds: float) -> None:
     """Log what came of a request; status 0: the client was gone."""
     log(
         logging.DEBUG,

@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tonnage.server.http.exchange import PART_BYTES, Limits
+from tonnage.server.http.exchange import PART_BYTES, ServerLimits
 
 # Of one request. Each takes half a kibibyte while it is held.
 _MAX_FIELDS = 100
@@ -43,17 +43,17 @@ def _is_long(data: bytes) -> bool:
 class Connection(H11Protocol):
     """HTTP/1.1 of uvicorn; `bounded` makes the class for one server.
 
-    Whoever sends no whole header within header_s is cut off, and so is a reader that takes longer
-    than stall_s to make room, or to take the end of an answer. Beyond `connections` the one that
-    has been without a request for longest has to go, so that idle ones never lock anybody out;
+    A client that sends no whole header within header_s is cut off, and so is a reader that takes
+    longer than stall_s to catch up, or to take the end of an answer. Beyond `connections` the one
+    that has been without a request for longest has to go, so that idle ones never lock others out;
     where all are being answered the new one gets a 503.
     """
 
-    limits: Limits
+    limits: ServerLimits
     open: "dict[Connection, None]"  # the oldest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, or make room for it."""
+        """Take a new connection, or cut an idle one off for it."""
         super().connection_made(transport)
         # What one connection may hold is planned (CONNECTION_BYTES).
         transport.set_write_buffer_limits(high=PART_BYTES)
@@ -62,12 +62,12 @@ class Connection(H11Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self.open[self] = None
-        if len(self.open) > self.limits.connections and not self._make_room():
+        if len(self.open) > self.limits.connections and not self._drop_an_idle_one():
             self._refuse(_FULL)
             return
         self._watch_header()
 
-    def _make_room(self) -> bool:
+    def _drop_an_idle_one(self) -> bool:
         quiet = (one for one in self.open if one is not self and one.is_quiet)
         found = next(quiet, None)
         if found is not None:
@@ -130,7 +130,7 @@ class Connection(H11Protocol):
         self._watch_reader()
 
     def resume_writing(self) -> None:
-        """Note that there is room again."""
+        """Note that the reader has caught up."""
         super().resume_writing()
         self._stop_watching_reader()
 
@@ -158,7 +158,7 @@ class Connection(H11Protocol):
             self.drop()
 
 
-def bounded(limits: Limits) -> type[Connection]:
+def bounded(limits: ServerLimits) -> type[Connection]:
     """Return the class of one server's connections."""
     members: dict[str, Any] = {"limits": limits, "open": {}}
     return type("BoundedConnection", (Connection,), members)

@@ -36,7 +36,7 @@ _EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Bounds on what a client can take of the server.
 
     body_bytes: of one request; all that are being answered share four times as much, and it holds a
@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Intake:
+class BodyBudget:
     """Bytes of the bodies of all requests that are being read or answered, and of answers.
 
     unsent_bytes: of answers and events longer than a part that are on their way. turn: whose body
@@ -66,7 +66,7 @@ class Intake:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Exchange:
+class HttpExchange:
     """A request; `body` reads it, then `json` or `begin_events` and `event` answer it.
 
     request_id: the client's own (x-request-id), else a fresh one; log lines and the answer have it.
@@ -74,7 +74,7 @@ class Exchange:
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, limits: Limits, intake: Intake
+        self, scope: Scope, receive: Receive, send: Send, limits: ServerLimits, budget: BodyBudget
     ) -> None:
         """Take what ASGI hands over, and what this exchange shares with all others."""
         self.method: str = scope["method"]
@@ -94,10 +94,10 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._limits = limits
-        self._intake = intake
+        self._budget = budget
         self._held_bytes = 0
 
-    def asked(self, name: str) -> str | None:
+    def query(self, name: str) -> str | None:
         """Return the first value of `name` in the query, if it is there.
 
         Raises HttpError 400 for a query of more than 16 fields.
@@ -145,13 +145,13 @@ class Exchange:
 
     def _hold(self, num_bytes: int) -> None:
         self._held_bytes += num_bytes
-        self._intake.held_bytes += num_bytes
-        if self._intake.held_bytes > 4 * self._limits.body_bytes:
+        self._budget.held_bytes += num_bytes
+        if self._budget.held_bytes > 4 * self._limits.body_bytes:
             raise _busy("requests in progress")
 
     def release(self) -> None:
         """Give back what the body counted as."""
-        self._intake.held_bytes -= self._held_bytes
+        self._budget.held_bytes -= self._held_bytes
         self._held_bytes = 0
 
     def _too_large(self, size: str) -> HttpError:
@@ -164,7 +164,7 @@ class Exchange:
 
         Raises what it raises, without its frames: they would hold its objects beside the next ones.
         """
-        async with self._intake.turn:
+        async with self._budget.turn:
             try:
                 return await make()
             except (HttpError, TonnageError) as error:
@@ -208,15 +208,15 @@ class Exchange:
     @contextmanager
     def _counted(self, num_bytes: int) -> Iterator[None]:
         """Count so many bytes as waiting for the reader; what goes out in one part is not."""
-        intake = self._intake
+        budget = self._budget
         num_bytes = num_bytes if num_bytes > PART_BYTES else 0
-        if num_bytes and 0 < intake.unsent_bytes > 4 * self._limits.body_bytes - num_bytes:
+        if num_bytes and 0 < budget.unsent_bytes > 4 * self._limits.body_bytes - num_bytes:
             raise _busy("answers on their way")
-        intake.unsent_bytes += num_bytes
+        budget.unsent_bytes += num_bytes
         try:
             yield
         finally:
-            intake.unsent_bytes -= num_bytes
+            budget.unsent_bytes -= num_bytes
 
     async def parts(self, pieces: Iterable[bytes], held_bytes: int) -> None:
         """Answer with JSON that is made piece by piece as there is room; a short one goes whole.
@@ -309,4 +309,4 @@ def _busy(what: str) -> HttpError:
 
 
 class ClientGoneError(Exception):
-    """Nobody reads the answer any more."""
+    """The client has closed the connection."""

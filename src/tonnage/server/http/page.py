@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.tenants import Tenant
@@ -62,7 +62,7 @@ def _walk(folder: Traversable, path: str) -> Iterator[tuple[str, Asset]]:
             yield where, Asset(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-async def page(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def page(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Send a file of the page, or a 304 when the browser has it."""
     asset = assets().get(exchange.path)
     if asset is None:

@@ -17,7 +17,7 @@ from tonnage.machine.release import return_large_blocks
 from tonnage.server.http.app import App
 from tonnage.server.http.connection import bounded
 from tonnage.server.http.cross_origin import CrossOrigin
-from tonnage.server.http.exchange import PART_BYTES, Limits
+from tonnage.server.http.exchange import PART_BYTES, ServerLimits
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.tenants import Tenants
 from tonnage.server.observe.log import log
@@ -34,7 +34,7 @@ class Settings:
     """How models are served."""
 
     tenants: Tenants
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     tracer: Tracer | None = None  # whom requests are told to; closed in the end
     origins: Sequence[str] = ()  # of pages elsewhere that may read answers
 
@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, None)
 
 
-def server_of(app: App, limits: Limits, origins: Sequence[str] = ()) -> uvicorn.Server:
+def server_of(app: App, limits: ServerLimits, origins: Sequence[str] = ()) -> uvicorn.Server:
     """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
     connection = bounded(limits)
     app.pool.num_connections = lambda: len(connection.open)

@@ -1,6 +1,6 @@
-"""The models of a server: loaded when somebody asks for them, unloaded when others need the bytes.
+"""The models of a server: loaded when a request names them, unloaded when others need the bytes.
 
-`tonnage.server.models.residency` decides; here is who waits, who loads, and for how long.
+`tonnage.server.models.load_policy` decides; here is who waits, who loads, and for how long.
 Everything but the loading itself happens in the event loop.
 """
 
@@ -17,10 +17,10 @@ from tonnage.core.errors import TonnageError
 from tonnage.core.ledger import Ledger
 from tonnage.engine.engine import Engine
 from tonnage.server.http.failures import HttpError, too_many
-from tonnage.server.models.residency import Admit, Load, Residency, Size, State
+from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, State
 from tonnage.server.models.served_model import OnLoad, ServedModel, Waits
 from tonnage.server.models.service import Service
-from tonnage.server.observe.activity import Fresh
+from tonnage.server.observe.activity import TtlCache
 from tonnage.server.observe.log import frames_of, log
 from tonnage.server.observe.metrics import Requests
 
@@ -55,7 +55,7 @@ class ModelPool:
         self.requests = Requests()
         self.created_s = int(time())
         self.num_connections: Callable[[], int] = lambda: 0
-        self.residency = Residency(
+        self.policy = LoadPolicy(
             {model.name: model.size for model in models},
             capacity_bytes,
             pinned=[model.name for model in models if model.pinned],
@@ -73,7 +73,7 @@ class ModelPool:
         # One loads and unloads, so that bytes are given back before others are taken.
         self._loader = ThreadPoolExecutor(1, "models")
         self._looker = ThreadPoolExecutor(1, "ledger")
-        self._ledger = Fresh(self._take_ledger)
+        self._ledger = TtlCache(self._take_ledger)
 
     @classmethod
     def around(cls, service: Service) -> "ModelPool":
@@ -104,18 +104,18 @@ class ModelPool:
 
     def state(self, model: ServedModel) -> State:
         """Return where a model is."""
-        return self.residency.state(model.name)
+        return self.policy.state(model.name)
 
     def load_now(self, name: str, on_load: OnLoad = lambda done, total: None) -> None:
         """Load a model before the server begins. Raises what loading raises."""
         model = self.find(name)
-        self.residency.ask(model.name, 0)
-        assert self.residency.decide(0) == [Load(model.name)]
+        self.policy.ask(model.name, 0)
+        assert self.policy.decide(0) == [Load(model.name)]
         begin = perf_counter_ns()
         model.service = model.open(model.metrics, on_load)
         self._loaded(model, begin)
-        self.residency.decide(0)
-        self.residency.finish(model.name)
+        self.policy.decide(0)
+        self.policy.finish(model.name)
 
     @asynccontextmanager
     async def using(self, name: str | None) -> AsyncIterator[Service]:
@@ -130,11 +130,11 @@ class ModelPool:
             assert model.service is not None
             yield model.service
         finally:
-            self.residency.finish(model.name)
+            self.policy.finish(model.name)
             self._advance()
 
     async def unload(self, name: str) -> None:
-        """Take a model out of memory once nobody uses it; returns when its bytes are free.
+        """Take a model out of memory once no request uses it; returns when its bytes are free.
 
         Raises HttpError: 409 for a model that is pinned or just being loaded, 503 when it is in use
         for too long.
@@ -146,40 +146,40 @@ class ModelPool:
             raise self._not_now(409, f"{model.name} is being loaded; unload it after that.")
         if self.state(model) == "unloaded":
             return
-        self.residency.dismiss(model.name)
+        self.policy.dismiss(model.name)
         left = self._leaving.setdefault(model.name, asyncio.Event())
         self._advance()
         try:
             async with asyncio.timeout(self._waits.seconds):
                 await left.wait()
         except TimeoutError:
-            self.residency.keep(model.name)
+            self.policy.keep(model.name)
             self._advance()
-            used = self.residency.users(model.name)
+            used = self.policy.users(model.name)
             raise self._not_now(
                 503, f"{model.name} is still in use by {used} requests, so it was not unloaded."
             ) from None
 
     @contextmanager
-    def looking(self) -> Iterator[dict[str, Service]]:
+    def observed(self) -> Iterator[dict[str, Service]]:
         """Keep what is loaded from being closed while it is looked at, for moments only."""
         seen = [model for model in self.models if self.state(model) == "loaded"]
         for model in seen:
-            model.num_onlookers += 1
+            model.num_observers += 1
         try:
             yield {model.name: model.service for model in seen if model.service is not None}
         finally:
             for model in seen:
-                model.num_onlookers -= 1
-                if model.unseen is not None and not model.num_onlookers:
-                    model.unseen.set()
+                model.num_observers -= 1
+                if model.unobserved is not None and not model.num_observers:
+                    model.unobserved.set()
 
     async def ledger(self) -> Ledger:
         """Return every item of the process as it was at most 0.2 s ago."""
         return await self._ledger.get()
 
     async def _take_ledger(self) -> Ledger:
-        with self.looking() as services:
+        with self.observed() as services:
             engines = {name: service.engine for name, service in services.items()}
             placed = {m.name: m.placed_bytes for m in self.models if self.state(m) == "loading"}
             loop = asyncio.get_running_loop()
@@ -189,7 +189,7 @@ class ModelPool:
         """Load nothing more and refuse who waits for that; running answers go on."""
         self._draining = True
         for ticket, admitted in list(self._tickets.items()):
-            self.residency.withdraw(ticket)
+            self.policy.withdraw(ticket)
             admitted.set_result(draining())
         self._tickets.clear()
 
@@ -203,10 +203,10 @@ class ModelPool:
                 self._close(model)
 
     async def _admission(self, model: ServedModel) -> None:
-        """Wait until `model` may be used; whoever returns has to tell `residency.finish`."""
+        """Wait until `model` may be used; the caller has to call `policy.finish` in the end."""
         if self._draining:
             raise draining()
-        ticket = self.residency.ask(model.name, perf_counter_ns())
+        ticket = self.policy.ask(model.name, perf_counter_ns())
         admitted: asyncio.Future[HttpError | None] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = admitted
         self._advance()
@@ -224,7 +224,7 @@ class ModelPool:
             raise refusal
 
     def _require_place(self) -> None:
-        waiting = self.residency.num_waiting
+        waiting = self.policy.num_waiting
         if waiting > self._waits.requests:
             raise too_many(
                 f"{waiting - 1} requests wait for models to be loaded, and no more may.",
@@ -236,15 +236,15 @@ class ModelPool:
     ) -> None:
         if admitted.done():
             if admitted.result() is None:
-                self.residency.finish(model.name)
+                self.policy.finish(model.name)
         else:
             del self._tickets[ticket]
-            self.residency.withdraw(ticket)
+            self.policy.withdraw(ticket)
         self._advance()
 
     def _why_not(self, model: ServedModel) -> str:
         waited = f"{model.name} could not be loaded within {self._waits.seconds:g} s"
-        users = {one.name: self.residency.users(one.name) for one in self.models}
+        users = {one.name: self.policy.users(one.name) for one in self.models}
         busy = ", ".join(f"{name} ({count})" for name, count in users.items() if count)
         return f"{waited}: {busy} are in use and need its bytes." if busy else f"{waited}."
 
@@ -255,7 +255,7 @@ class ModelPool:
     def _advance(self) -> None:
         """Do what the policy wants now, and come back when it may want something else."""
         now = perf_counter_ns()
-        for action in self.residency.decide(now):
+        for action in self.policy.decide(now):
             match action:
                 case Admit(ticket):
                     self._tickets.pop(ticket).set_result(None)
@@ -266,7 +266,7 @@ class ModelPool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        look = self.residency.next_look_ns()
+        look = self.policy.next_decision_ns()
         if look is not None and look > now:
             pause_s = (look - now) * 1e-9 + 0.001
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._advance)
@@ -284,7 +284,7 @@ class ModelPool:
         if problem is None:
             self._loaded(model, begin)
         else:
-            for ticket in self.residency.failed(model.name):
+            for ticket in self.policy.failed(model.name):
                 sentence = f"{model.name} could not be loaded; the server's log says why."
                 self._tickets.pop(ticket).set_result(
                     self._not_now(503, sentence, "model_load_failed")
@@ -295,8 +295,8 @@ class ModelPool:
         self._load_s = (perf_counter_ns() - begin_ns) * 1e-9
         model.metrics.loads += 1
         model.metrics.load.add(self._load_s)
-        self.residency.loaded(model.name)
-        self._ledger = Fresh(self._take_ledger)  # what was seen before is not so any more
+        self.policy.loaded(model.name)
+        self._ledger = TtlCache(self._take_ledger)  # what was seen before is not so any more
 
     def _open(self, model: ServedModel) -> str | None:
         """Load in the thread for that; return what went wrong."""
@@ -325,14 +325,14 @@ class ModelPool:
         return problem
 
     async def _unload(self, model: ServedModel) -> None:
-        if model.num_onlookers:
-            model.unseen = asyncio.Event()
-            await model.unseen.wait()
-            model.unseen = None
+        if model.num_observers:
+            model.unobserved = asyncio.Event()
+            await model.unobserved.wait()
+            model.unobserved = None
         await asyncio.get_running_loop().run_in_executor(self._loader, self._close, model)
         model.metrics.unloads += 1
-        self.residency.unloaded(model.name)
-        self._ledger = Fresh(self._take_ledger)
+        self.policy.unloaded(model.name)
+        self._ledger = TtlCache(self._take_ledger)
         if left := self._leaving.pop(model.name, None):
             left.set()
         self._advance()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tonnage.server.models.residency import Size
+from tonnage.server.models.load_policy import Size
 from tonnage.server.models.service import Service
 from tonnage.server.observe.metrics import Metrics
 
@@ -40,8 +40,8 @@ class ServedModel:
     service: Service | None = None
     placed_bytes: int = 0
     failed: bool = False
-    num_onlookers: int = 0
-    unseen: asyncio.Event | None = None
+    num_observers: int = 0
+    unobserved: asyncio.Event | None = None
 
     @property
     def name(self) -> str:

@@ -20,21 +20,21 @@ from tonnage.engine.engine import Engine
 from tonnage.server.answers.answers import AsyncEngine
 from tonnage.server.answers.choices import Choice, Choices
 from tonnage.server.answers.conversation import Turns, without_tools
-from tonnage.server.answers.forms import Forms, MakeConstraint
-from tonnage.server.http.exchange import Limits
+from tonnage.server.answers.structured import MakeConstraint, StructuredOutput
+from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.room import (
+from tonnage.server.models.response_memory import (
     ANSWER_BYTES,
     INPUT_BYTES,
     INPUT_TOKEN_BYTES,
     PROMPT_TOKEN_BYTES,
-    Rooms,
+    ResponseMemory,
 )
 from tonnage.server.models.tenants import Tenant
-from tonnage.server.observe.activity import Onlooker
+from tonnage.server.observe.activity import Observer
 from tonnage.server.observe.metrics import Metrics
 from tonnage.server.observe.trace import Trace
-from tonnage.server.openai.schema import Sampling, Wishes
+from tonnage.server.openai.schema import RequestFields, Sampling
 
 Result = TypeVar("Result")
 _SAME_NAMES = (
@@ -52,7 +52,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RequestParameters:
     """How a request is to be served."""
 
     tenant: Tenant
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PreparedRequest:
     """What is left of a request when its prompts are tokens: nothing of its body's size.
 
     num_each: answers to each prompt. tool_names: functions that may be called. extra_bytes: of
@@ -71,7 +71,7 @@ class Asked:
 
     prompts: Sequence[Prompt]
     options: SamplingOptions
-    order: Order
+    parameters: RequestParameters
     num_each: int = 1
     tool_names: Sequence[str] = ()
     is_stream: bool = False
@@ -95,24 +95,27 @@ class Service:
         answers: AsyncEngine,
         names: Sequence[str],
         *,
-        with_forms: bool,
+        with_structured_output: bool,
         metrics: Metrics | None = None,
-        rooms: Rooms | None = None,
+        response_memory: ResponseMemory | None = None,
     ) -> None:
-        """engine: renders, encodes and tells its ledger; answers: its asynchronous face.
+        """engine: renders, encodes and tells its ledger; answers: its asynchronous interface.
 
-        names: what the model is called, the first in answers. with_forms: answers may be bound.
-        metrics: what was counted of it before. rooms: for what answers hold, of all models of a
-        server together.
+        names: what the model is called, the first in answers. with_structured_output: completions
+        may have to fit a schema or a grammar.
+        metrics: what was counted of it before. response_memory: for what answers hold, of all
+        models of a server together.
         """
         self.engine = engine
         self.names = tuple(names)
         self.metrics = metrics or Metrics()
-        self.onlooker = Onlooker(engine)
+        self.observer = Observer(engine)
         self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
-        self.forms = Forms(engine, enabled=with_forms)
+        self.structured = StructuredOutput(engine, enabled=with_structured_output)
         self._answers = answers
-        self.rooms = rooms or Rooms(answers_bytes(Limits().body_bytes))
+        self.response_memory = response_memory or ResponseMemory(
+            answers_bytes(ServerLimits().body_bytes)
+        )
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
 
@@ -129,14 +132,14 @@ class Service:
     async def aside(self, work: Callable[[], Result]) -> Result:
         """Return what `work` does in another thread, so that the answers go on.
 
-        Whoever is cancelled waits for its end: until then its memory is taken.
+        A cancelled caller waits for its end: until then its memory is taken.
         """
         future = asyncio.get_running_loop().run_in_executor(self._worker, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
-            _ = future.cancelled() or future.exception()  # nobody is left to be told
+            _ = future.cancelled() or future.exception()  # no caller is left for it
             raise
 
     async def encode_chat(
@@ -162,7 +165,7 @@ class Service:
         return await self.aside(lambda: array("i", self.engine.encode_prompt(prompt, raw=True)))
 
     def fit(self, tokens: "array[int]", truncation: str | None, max_tokens: int | None) -> Prompt:
-        """Return a prompt that leaves room for an answer.
+        """Return a prompt that leaves positions for a completion.
 
         truncation: None or `disabled` refuses what is too long, ContextLengthError; `middle` and
         `auto` drop tokens from the middle, so that max_tokens (256 if None, at most half of the
@@ -182,66 +185,68 @@ class Service:
         self.metrics.dropped_tokens += dropped
         return Prompt(tokens[:head] + tokens[len(tokens) - (kept - head) :], dropped)
 
-    def order(self, request: Wishes, tenant: Tenant) -> Order:
+    def parameters(self, request: RequestFields, tenant: Tenant) -> RequestParameters:
         """Return how a request is to be served; a tenant's own salt is always part of its salt."""
         salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
         wish = request.priority or 0
-        # Whoever shares the server may step back, but not push ahead.
+        # Tenants may step back, but not push ahead.
         priority = tenant.priority + (min(wish, 0) if tenant.name else wish)
-        return Order(tenant, priority, request.deadline_s, salt)
+        return RequestParameters(tenant, priority, request.deadline_s, salt)
 
     @asynccontextmanager
-    async def answering(self, asked: Asked, trace: Trace) -> AsyncIterator[Choices]:
+    async def answering(self, prepared: PreparedRequest, trace: Trace) -> AsyncIterator[Choices]:
         """Give all answers that were asked for; leaving ends what still runs and counts it.
 
-        trace: of the request that asks. Raises HttpError 429 when there is no room for so many.
+        trace: of the request that asks. Raises HttpError 429 when there is no memory for so many.
         """
-        room, num_bytes = self.rooms.answers, asked.held_bytes
-        num_answers = asked.num_each * len(asked.prompts)
-        room.hold(num_bytes, is_one=num_answers == 1 and not asked.extra_bytes)
-        tenant, choices = asked.order.tenant, Choices([])
+        budget, num_bytes = self.response_memory.answers, prepared.held_bytes
+        num_answers = prepared.num_each * len(prepared.prompts)
+        budget.hold(num_bytes, is_one=num_answers == 1 and not prepared.extra_bytes)
+        tenant, choices = prepared.parameters.tenant, Choices([])
         self.metrics.in_progress += 1
         try:
             tenant.admit(time.monotonic())
-            choices.all += self._begun(asked)
+            choices.all += self._begun(prepared)
             generations = [choice.answer.generation for choice in choices.all]
-            trace.answering(self.name, asked.options, generations)
+            trace.answering(self.name, prepared.options, generations)
             yield choices
         finally:
             await choices.close()
-            room.release(num_bytes)
+            budget.release(num_bytes)
             self.metrics.in_progress -= 1
             self._count(choices, tenant)
 
     async def whole(
-        self, asked: Asked, trace: Trace, write: Callable[[Choices], dict[str, Any]]
+        self, prepared: PreparedRequest, trace: Trace, write: Callable[[Choices], dict[str, Any]]
     ) -> bytes:
         """Return what `write` makes of the ended answers, as JSON; nothing else of them is kept."""
-        async with self.answering(asked, trace) as choices:
+        async with self.answering(prepared, trace) as choices:
             await choices.complete()
             return msgspec.json.encode(write(choices))
 
-    def _begun(self, asked: Asked) -> Iterator[Choice]:
+    def _begun(self, prepared: PreparedRequest) -> Iterator[Choice]:
         """Yield all answers; nothing is computed before they are iterated."""
-        order, options = asked.order, asked.options
+        parameters, options = prepared.parameters, prepared.options
         seed = options.resolved_seed()
-        for prompt in asked.prompts:
-            for number in range(asked.num_each):
+        for prompt in prepared.prompts:
+            for number in range(prepared.num_each):
                 answer = self._answers.stream(
                     prompt.tokens,
                     replace(options, seed=(seed + number) % (1 << 64)),
-                    priority=order.priority,
-                    deadline_s=order.deadline_s,
-                    tenant=order.tenant.name,
-                    cache_salt=order.cache_salt,
+                    priority=parameters.priority,
+                    deadline_s=parameters.deadline_s,
+                    tenant=parameters.tenant.name,
+                    cache_salt=parameters.cache_salt,
                 )
-                yield Choice(answer, asked.tool_names, self.engine.tokenizer, self.rooms)
+                yield Choice(
+                    answer, prepared.tool_names, self.engine.tokenizer, self.response_memory
+                )
 
     @asynccontextmanager
     async def embedding(
         self,
         prompts: Sequence[Sequence[int]],
-        order: Order,
+        parameters: RequestParameters,
         *,
         pooling: Pooling | None,
         dimensions: int | None,
@@ -255,15 +260,15 @@ class Service:
         width = min(len(prompts), 2 * self.engine.plan.concurrency)
         held_bytes = width * ANSWER_BYTES + sum(map(len, prompts)) * INPUT_TOKEN_BYTES
         held_bytes += len(prompts) * INPUT_BYTES + written_bytes
-        self.rooms.answers.hold(held_bytes, is_one=len(prompts) == 1)
+        self.response_memory.answers.hold(held_bytes, is_one=len(prompts) == 1)
         try:
-            order.tenant.admit(time.monotonic())
+            parameters.tenant.admit(time.monotonic())
         except HttpError:
-            self.rooms.answers.release(held_bytes)
+            self.response_memory.answers.release(held_bytes)
             raise
         vectors = self._answers.embed_stream(
-            prompts, pooling=pooling, dimensions=dimensions, priority=order.priority,
-            deadline_s=order.deadline_s, tenant=order.tenant.name,
+            prompts, pooling=pooling, dimensions=dimensions, priority=parameters.priority,
+            deadline_s=parameters.deadline_s, tenant=parameters.tenant.name,
         )  # fmt: skip
         metrics = self.metrics
         metrics.in_progress += 1
@@ -272,14 +277,14 @@ class Service:
             async for one in vectors:
                 metrics.embedded_inputs += 1
                 metrics.embedded_tokens += one.num_tokens
-                order.tenant.spend(one.num_tokens)
+                parameters.tenant.spend(one.num_tokens)
                 yield one
 
         try:
             yield counted()
         finally:
             await vectors.aclose()
-            self.rooms.answers.release(held_bytes)
+            self.response_memory.answers.release(held_bytes)
             metrics.in_progress -= 1
 
     def _count(self, choices: Choices, tenant: Tenant) -> None:

@@ -43,7 +43,7 @@ class Bucket:
 
 @dataclass(eq=False)
 class Tenant:
-    """Whoever holds a key. salt: prefixes computed for one tenant are invisible to others."""
+    """The holder of a key. salt: prefixes computed for one tenant are invisible to others."""
 
     name: str
     salt: str

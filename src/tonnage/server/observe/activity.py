@@ -9,11 +9,11 @@ from tonnage.engine.engine import Engine
 from tonnage.server.observe.metrics import Samples
 
 # However many look on, and however often: engine and kernel are asked five times a second.
-_FRESH_S = 0.2
+_TTL_S = 0.2
 Seen = TypeVar("Seen")
 
 
-class Fresh(Generic[Seen]):
+class TtlCache(Generic[Seen]):
     """An answer that is shared by all who ask within 0.2 s."""
 
     def __init__(self, ask: Callable[[], Awaitable[Seen]]) -> None:
@@ -25,21 +25,21 @@ class Fresh(Generic[Seen]):
     async def get(self) -> Seen:
         """Return what was seen at most 0.2 s ago."""
         now_s = asyncio.get_running_loop().time()
-        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _FRESH_S):
+        if self._seen is None or (self._seen.done() and now_s - self._asked_s > _TTL_S):
             self._seen = asyncio.ensure_future(self._ask())
             self._asked_s = now_s
         return await asyncio.shield(self._seen)
 
 
-class Onlooker:
+class Observer:
     """Looks at an engine between two of its steps."""
 
     def __init__(self, engine: Engine) -> None:
-        """Take an engine; it is asked when somebody looks."""
+        """Take an engine; it is asked when a client looks."""
         self._engine = engine
-        self._activity = Fresh(lambda: asyncio.wrap_future(engine.look()))
+        self._activity = TtlCache(lambda: asyncio.wrap_future(engine.look()))
 
-    async def look(self) -> Activity:
+    async def snapshot(self) -> Activity:
         """Return what the engine did at most 0.2 s ago."""
         return await self._activity.get()
 

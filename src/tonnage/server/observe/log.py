@@ -77,7 +77,7 @@ def _request_fields() -> dict[str, Field]:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is; whoever read it may have ended, and no request fails then."""
+    """Writes to whatever stderr is; its reader may have ended, and no request fails then."""
 
     def __init__(self, form: Format) -> None:
         super().__init__()

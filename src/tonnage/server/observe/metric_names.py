@@ -12,7 +12,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """help: a sentence for whoever reads /metrics."""
+    """help: a sentence for readers of /metrics."""
 
     kind: Kind
     help: str

@@ -137,7 +137,7 @@ class Metrics:
 
 
 def tell_page_store(samples: Samples, counts: PageCounts | None, model: str) -> None:
-    """Add what the pages on disk were asked; nothing for a model that keeps none there."""
+    """Add what the pages on disk were asked for; nothing for a model that keeps none there."""
     if counts is None:
         return
     for name, value in (

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.served_model import ServedModel
 from tonnage.server.models.service import Service
@@ -16,25 +16,25 @@ from tonnage.server.openai.schema import ModelRequest
 STATES = ("unloaded", "loading", "loaded", "unloading")
 
 
-async def models(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def models(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """List the names of all models, and where each of them is."""
     data = [_model(pool, model, name) for model in pool.models for name in model.names]
     await exchange.json({"object": "list", "data": data})
 
 
-async def model(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def model(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Tell of one name, the last part of the path."""
     name = exchange.path.removeprefix("/v1/models/")
     await exchange.json(_model(pool, pool.find(name), name))
 
 
-async def load(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def load(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Load a model; answered when it is in memory."""
     async with pool.using(decode(ModelRequest, body).model):
         await exchange.json({"success": True})
 
 
-async def unload(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def unload(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Unload a model; answered when its memory is free."""
     await pool.unload(decode(ModelRequest, body).model)
     await exchange.json({"success": True})
@@ -56,22 +56,22 @@ def _model(pool: ModelPool, model: ServedModel, name: str) -> dict[str, Any]:
     }
 
 
-async def health(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def health(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Say that the process lives and takes requests; models come when they are asked for."""
     await exchange.json({"status": "ok"})
 
 
-async def metrics(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def metrics(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Tell counters and bytes to Prometheus."""
     samples = Samples()
     pool.requests.tell(samples)
     samples.add("tonnage_connections", pool.num_connections())
-    with pool.looking() as services:
+    with pool.observed() as services:
         for model in pool.models:
             _tell_model(samples, pool, model)
         for name, service in services.items():
-            activity = await service.onlooker.look()
-            tell_activity(samples, activity, service.onlooker.speed(activity), name)
+            activity = await service.observer.snapshot()
+            tell_activity(samples, activity, service.observer.speed(activity), name)
             tell_page_store(samples, service.engine.page_counts, name)
         tell_memory(samples, await pool.ledger())
     await exchange.whole(samples.text().encode(), KIND)
@@ -82,22 +82,22 @@ def _tell_model(samples: Samples, pool: ModelPool, model: ServedModel) -> None:
     samples.add("tonnage_context_tokens", model.context_tokens, model=model.name)
     size = model.size.resident_bytes
     samples.add("tonnage_model_planned_bytes", size, model=model.name)
-    waiting = pool.residency.waiting(model.name)
+    waiting = pool.policy.waiting(model.name)
     samples.add("tonnage_model_requests_waiting", waiting, model=model.name)
     for state in STATES:
         is_so = int(pool.state(model) == state)
         samples.add("tonnage_model_state", is_so, model=model.name, state=state)
 
 
-async def memory(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def memory(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Tell every item of the plan beside what it takes, now and at its peak, and what is going on.
 
     Of requests and prefixes only shapes are told: they may be another tenant's. They are those of
     the model that the query names, else of the one that was used last.
     """
-    asked = exchange.asked("model")
-    name = pool.residency.latest() if asked is None else pool.find(asked).name
-    with pool.looking() as services:
+    prepared = exchange.query("model")
+    name = pool.policy.latest() if prepared is None else pool.find(prepared).name
+    with pool.observed() as services:
         told = await _going_on(services.get(name or ""))
         ledger = await pool.ledger()
     every = [_in_brief(pool, model) for model in pool.models]
@@ -110,10 +110,10 @@ async def memory(pool: ModelPool, exchange: Exchange, tenant: Tenant, body: byte
 async def _going_on(service: Service | None) -> dict[str, Any]:
     if service is None:
         return {}
-    activity = await service.onlooker.look()
+    activity = await service.observer.snapshot()
     counts = service.engine.page_counts
     stored = {} if counts is None else {"page_store": asdict(counts)}
-    return {"speed": service.onlooker.speed(activity), **shown(activity), **stored}
+    return {"speed": service.observer.speed(activity), **shown(activity), **stored}
 
 
 def _in_brief(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
@@ -127,6 +127,6 @@ def _in_brief(pool: ModelPool, model: ServedModel) -> dict[str, Any]:
         "context_tokens": model.context_tokens,
         "planned_bytes": model.size.resident_bytes,
         "placed_bytes": model.placed_bytes,
-        "requests_running": pool.residency.users(model.name),
-        "requests_waiting": pool.residency.waiting(model.name),
+        "requests_running": pool.policy.users(model.name),
+        "requests_waiting": pool.policy.waiting(model.name),
     }

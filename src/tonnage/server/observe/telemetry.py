@@ -71,22 +71,22 @@ class OtelTracer:
         if span.is_recording():
             inside = set_span_in_context(span, Context())
             for index, generation in enumerate(trace.generations):
-                self._tell_answer(inside, trace.asked_ns, index, generation)
+                self._tell_answer(inside, trace.queued_ns, index, generation)
         span.end()
 
-    def _tell_answer(self, inside: Context, asked_ns: int, index: int, answer: Generation) -> None:
+    def _tell_answer(self, inside: Context, queued_ns: int, index: int, answer: Generation) -> None:
         """Tell the phases that an answer with a first token went through."""
         if not answer.tokens:
             return
-        admitted_ns = asked_ns + answer.queue_ns
-        first_ns = asked_ns + answer.time_to_first_token_ns
+        admitted_ns = queued_ns + answer.queue_ns
+        first_ns = queued_ns + answer.time_to_first_token_ns
         counts = {
             "gen_ai.usage.input_tokens": len(answer.prompt),
             "gen_ai.usage.cache_read.input_tokens": answer.num_cached_tokens,
         }
         written = {"gen_ai.usage.output_tokens": len(answer.tokens)}
         for name, begin_ns, end_ns, numbers in (
-            ("queue", asked_ns, admitted_ns, {}),
+            ("queue", queued_ns, admitted_ns, {}),
             ("prefill", admitted_ns, first_ns, counts),
             ("decode", first_ns, first_ns + answer.decode_ns, written),
         ):
@@ -134,11 +134,11 @@ def _attributes(trace: Trace, route: str, status: int) -> dict[str, Attribute]:
         if trace.embedded_tokens:
             told["gen_ai.usage.input_tokens"] = trace.embedded_tokens
         else:
-            told |= _wishes(trace) | _usage(trace.generations)
+            told |= _sampling(trace) | _usage(trace.generations)
     return told
 
 
-def _wishes(trace: Trace) -> dict[str, Attribute]:
+def _sampling(trace: Trace) -> dict[str, Attribute]:
     """Return how answers were to be drawn."""
     told: dict[str, Attribute] = {"gen_ai.request.choice.count": len(trace.generations)}
     for name in _OPTIONS:

@@ -13,7 +13,7 @@ from tonnage.engine.generation import Generation
 class Trace:
     """One request, filled while it is answered: numbers and names, no text of prompts or answers.
 
-    headers: of the request, names in lower case. begin_ns, asked_ns: Unix time when it came and
+    headers: of the request, names in lower case. begin_ns, queued_ns: Unix time when it came and
     when its answers were queued. model: as the client wrote it. served_by: what the model is called
     here; empty for a request that was refused before. embedded_tokens: of texts that were to become
     vectors. is_told: to anybody; else answers are not kept until the last byte of them is sent.
@@ -22,7 +22,7 @@ class Trace:
     method: str
     headers: Mapping[str, str]
     begin_ns: int = field(default_factory=time.time_ns)
-    asked_ns: int = 0
+    queued_ns: int = 0
     model: str = ""
     served_by: str = ""
     options: SamplingOptions | None = None
@@ -32,7 +32,7 @@ class Trace:
 
     def embedding(self, served_by: str, num_tokens: int) -> None:
         """Note that texts of so many tokens are queued."""
-        self.asked_ns = time.time_ns()
+        self.queued_ns = time.time_ns()
         self.served_by = served_by
         self.embedded_tokens = num_tokens
 
@@ -40,7 +40,7 @@ class Trace:
         self, served_by: str, options: SamplingOptions, generations: Sequence[Generation]
     ) -> None:
         """Note that answers are queued; `generations` fill from now on."""
-        self.asked_ns = time.time_ns()
+        self.queued_ns = time.time_ns()
         self.served_by = served_by
         self.options = options
         self.generations = generations if self.is_told else ()
@@ -50,7 +50,7 @@ class Tracer(Protocol):
     """Whom requests are told to."""
 
     def tell(self, trace: Trace, route: str, status: int) -> None:
-        """Take a request that is over. route: as ROUTES writes it. status: 0 if nobody waited."""
+        """Take a request that is over. route: as in ROUTES. status: 0: the client was gone."""
 
     def close(self) -> None:
         """Send what was not sent yet."""

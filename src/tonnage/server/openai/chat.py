@@ -10,19 +10,21 @@ from tonnage.server.answers.delivery import deliver, dropped_header
 from tonnage.server.answers.tool_calls import Call, fresh_id
 from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import Exchange
-from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.http.exchange import HttpExchange
+from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import ChatRequest, ToolChoice
 
 
-async def chat(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def chat(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Answer a conversation, whole or as a stream of chunks."""
-    asked, num_top = await exchange.prepared(lambda: _asked(service, tenant, body))
-    await deliver(service, exchange, asked, _Writer(service, asked, num_top))
+    prepared, num_top = await exchange.prepared(lambda: _prepared(service, tenant, body))
+    await deliver(service, exchange, prepared, _Writer(service, prepared, num_top))
 
 
-async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, int | None]:
+async def _prepared(
+    service: Service, tenant: Tenant, body: bytes
+) -> tuple[PreparedRequest, int | None]:
     """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
     use = _tool_use(request)
@@ -32,18 +34,20 @@ async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, 
     )
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
-    constraint = await service.aside(lambda: service.forms.of_request(use, request.response_format))
+    constraint = await service.aside(
+        lambda: service.structured.of_request(use, request.response_format)
+    )
     options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
-    asked = Asked(
+    prepared = PreparedRequest(
         [prompt],
         options,
-        service.order(request, tenant),
+        service.parameters(request, tenant),
         num_each=request.n or 1,
         tool_names=use.names,
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
     )
-    return asked, top
+    return prepared, top
 
 
 def _tool_use(request: ChatRequest) -> ToolUse:
@@ -56,9 +60,9 @@ def _tool_use(request: ChatRequest) -> ToolUse:
 class _Writer:
     """Writes one request's answers as OpenAI's objects."""
 
-    def __init__(self, service: Service, asked: Asked, num_top: int | None) -> None:
+    def __init__(self, service: Service, prepared: PreparedRequest, num_top: int | None) -> None:
         self._service = service
-        self._asked = asked
+        self._request = prepared
         self._num_top = num_top
         self._common = {
             "id": fresh_id("chatcmpl"),
@@ -77,7 +81,7 @@ class _Writer:
             }
             for index, choice in enumerate(choices.all)
         ]
-        usage = usage_of(self._asked.prompts, choices)
+        usage = usage_of(self._request.prompts, choices)
         return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
 
     def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
@@ -87,13 +91,13 @@ class _Writer:
         tokenizer = self._service.engine.tokenizer
         return chat_logprobs(tokenizer, choice.take_logprobs(), self._num_top)
 
-    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+    async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
         async for index, piece in choices.pieces():
             choice = choices.all[index]
             parts = choice.finish() if piece is None else choice.take(piece)
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._asked.prompts))
+                await exchange.begin_events(dropped_header(self._request.prompts))
             if not begun[index]:
                 begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})
@@ -102,15 +106,15 @@ class _Writer:
             if piece is None:
                 rest = self._logprobs(choice)
                 await self._chunk(exchange, index, {}, rest, choice.finish_reason)
-        if self._asked.with_usage:
-            usage = usage_of(self._asked.prompts, choices)
+        if self._request.with_usage:
+            usage = usage_of(self._request.prompts, choices)
             await exchange.event({**self._common, **_CHUNK, "choices": [], "usage": usage})
         await exchange.done()
         await exchange.end_events()
 
     async def _chunk(
         self,
-        exchange: Exchange,
+        exchange: HttpExchange,
         index: int,
         delta: Mapping[str, Any],
         logprobs: Mapping[str, Any] | None = None,

@@ -14,29 +14,29 @@ from tonnage.server.answers.conversation import turns_of
 from tonnage.server.answers.delivery import deliver, dropped_header
 from tonnage.server.answers.tool_calls import fresh_id
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from tonnage.text.tokenizer import Tokenizer
 
 _MAX_PROMPTS = 64
-# Their texts may be of a hundred letters each.
+# Their texts may be of a hundred characters each.
 _TOKENS_AT_ONCE = 64
 # An echoed prompt: the text, with an answer behind it, as JSON, and as that is put together.
 _ECHO_COPIES = 4
 
 
-async def complete(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def complete(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Continue one text or several, whole or as a stream of chunks."""
-    asked, num_top, echoes = await exchange.prepared(lambda: _asked(service, tenant, body))
-    await deliver(service, exchange, asked, _Writer(service, asked, num_top, echoes))
+    prepared, num_top, echoes = await exchange.prepared(lambda: _prepared(service, tenant, body))
+    await deliver(service, exchange, prepared, _Writer(service, prepared, num_top, echoes))
 
 
-async def _asked(
+async def _prepared(
     service: Service, tenant: Tenant, body: bytes
-) -> tuple[Asked, int | None, list[str]]:
+) -> tuple[PreparedRequest, int | None, list[str]]:
     """Return what is asked for, how many alternatives are told, and what each text begins with."""
     request = decode(CompletionRequest, body)
     _refuse_unknown(request)
@@ -45,7 +45,7 @@ async def _asked(
         service.fit(await service.encode_text(one), request.truncation, request.max_tokens)
         for one in given
     ]
-    constraint = await service.aside(lambda: service.forms.of_format(request.response_format))
+    constraint = await service.aside(lambda: service.structured.of_format(request.response_format))
     options = options_of(
         request,
         max_tokens=request.max_tokens,
@@ -53,18 +53,20 @@ async def _asked(
         constraint=constraint,
     )
     num_each = request.n or 1
-    most_bytes = service.rooms.answers.capacity_bytes // (num_each * len(given) * _ECHO_COPIES)
+    most_bytes = service.response_memory.answers.capacity_bytes // (
+        num_each * len(given) * _ECHO_COPIES
+    )
     echoes = [_echo(service, one, most_bytes) if request.echo else "" for one in given]
-    asked = Asked(
+    prepared = PreparedRequest(
         prompts,
         options,
-        service.order(request, tenant),
+        service.parameters(request, tenant),
         num_each=num_each,
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
         extra_bytes=num_each * _ECHO_COPIES * sum(getsizeof(text) for text in echoes if text),
     )
-    return asked, request.logprobs, echoes
+    return prepared, request.logprobs, echoes
 
 
 def _refuse_unknown(request: CompletionRequest) -> None:
@@ -120,12 +122,12 @@ class _Writer:
     def __init__(
         self,
         service: Service,
-        asked: Asked,
+        prepared: PreparedRequest,
         num_top: int | None,
         echoes: Sequence[str],
     ) -> None:
         self._tokenizer = service.engine.tokenizer
-        self._asked = asked
+        self._request = prepared
         self._num_top = num_top
         self._echoes = echoes
         self._common = {
@@ -137,7 +139,7 @@ class _Writer:
         }
 
     def _echo(self, index: int) -> str:
-        return self._echoes[index // self._asked.num_each]
+        return self._echoes[index // self._request.num_each]
 
     def _choice(
         self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
@@ -160,9 +162,9 @@ class _Writer:
             )
             for index, choice in enumerate(choices.all)
         ]
-        return {**self._common, "choices": told, "usage": usage_of(self._asked.prompts, choices)}
+        return {**self._common, "choices": told, "usage": usage_of(self._request.prompts, choices)}
 
-    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+    async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
         offsets = [len(self._echo(index)) for index in range(len(choices.all))]
         async for index, piece in choices.pieces():
@@ -173,7 +175,7 @@ class _Writer:
                 if isinstance(part, str)
             )
             if not exchange.started:
-                await exchange.begin_events(dropped_header(self._asked.prompts))
+                await exchange.begin_events(dropped_header(self._request.prompts))
             if not begun[index]:
                 begun[index] = True
                 text = self._echo(index) + text
@@ -185,14 +187,14 @@ class _Writer:
             reason = choice.finish_reason if piece is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})
-        if self._asked.with_usage:
-            usage = usage_of(self._asked.prompts, choices)
+        if self._request.with_usage:
+            usage = usage_of(self._request.prompts, choices)
             await exchange.event({**self._common, "choices": [], "usage": usage})
         await exchange.done()
         await exchange.end_events()
 
 
-async def tokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def tokenize(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Return the token ids of a text or of a conversation."""
     tokens, with_pieces = await exchange.prepared(lambda: _tokens(service, body))
     tokenizer, context = service.engine.tokenizer, service.context_tokens
@@ -235,7 +237,7 @@ def _pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
     return [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
 
 
-async def detokenize(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def detokenize(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Return the text of token ids, control tokens included."""
 
     async def given() -> "array[int]":

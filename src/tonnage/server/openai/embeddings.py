@@ -13,9 +13,9 @@ from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.pooling import Pooling
 from tonnage.engine.embedding import Embedding, Inputs
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import JSON, Exchange
+from tonnage.server.http.exchange import JSON, HttpExchange
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.service import Order, Service
+from tonnage.server.models.service import RequestParameters, Service
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import EmbeddingRequest
 
@@ -25,23 +25,23 @@ _HELD_BYTES = 64 << 10
 _ELEMENT_BYTES = 18  # of a vector as text, at most
 
 
-async def embed(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def embed(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Return the vector of every text of a request, of length 1."""
-    prepared = await exchange.prepared(lambda: _asked(service, tenant, body))
-    prompts, order, pooling, dimensions, in_base64 = prepared
-    del prepared
+    found = await exchange.prepared(lambda: _prepared(service, tenant, body))
+    prompts, parameters, pooling, dimensions, in_base64 = found
+    del found
     num_tokens = sum(map(len, prompts))
     exchange.trace.embedding(service.name, num_tokens)
     written_bytes = min(_HELD_BYTES, _ELEMENT_BYTES * service.engine.plan.d_model * len(prompts))
     async with service.embedding(
-        prompts, order, pooling=pooling, dimensions=dimensions, written_bytes=written_bytes
+        prompts, parameters, pooling=pooling, dimensions=dimensions, written_bytes=written_bytes
     ) as vectors:
         await _answer(exchange, vectors, _Writer(service.name, num_tokens, in_base64=in_base64))
 
 
-async def _asked(
+async def _prepared(
     service: Service, tenant: Tenant, body: bytes
-) -> tuple[list[Sequence[int]], Order, Pooling | None, int | None, bool]:
+) -> tuple[list[Sequence[int]], RequestParameters, Pooling | None, int | None, bool]:
     """Return token ids, and how their vectors are to be made and written."""
     request = decode(EmbeddingRequest, body)
     inputs = _inputs(request)
@@ -52,8 +52,8 @@ async def _asked(
         raise HttpError(400, str(error), code=code, param="input") from None
     except RequestError as error:
         raise HttpError(400, str(error), code="invalid_value", param="input") from None
-    order, in_base64 = service.order(request, tenant), request.encoding_format == "base64"
-    return prompts, order, request.pooling, request.dimensions, in_base64
+    parameters, in_base64 = service.parameters(request, tenant), request.encoding_format == "base64"
+    return prompts, parameters, request.pooling, request.dimensions, in_base64
 
 
 def _inputs(request: EmbeddingRequest) -> Inputs:
@@ -71,7 +71,9 @@ def _inputs(request: EmbeddingRequest) -> Inputs:
     return numbers or texts
 
 
-async def _answer(exchange: Exchange, vectors: AsyncIterator[Embedding], writer: "_Writer") -> None:
+async def _answer(
+    exchange: HttpExchange, vectors: AsyncIterator[Embedding], writer: "_Writer"
+) -> None:
     """Send the answer: whole if it is short."""
     held = [writer.head()]
     held_bytes = 0

@@ -11,9 +11,9 @@ from tonnage.server.answers.delivery import deliver, dropped_header
 from tonnage.server.answers.tool_calls import Call, fresh_id
 from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
-from tonnage.server.http.exchange import Exchange
+from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.service import Asked, Service, options_of, usage_of
+from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import (
     JsonSchema,
@@ -24,13 +24,15 @@ from tonnage.server.openai.schema import (
 )
 
 
-async def respond(service: Service, exchange: Exchange, tenant: Tenant, body: bytes) -> None:
+async def respond(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Answer the input, whole or as a stream of events."""
-    asked, base = await exchange.prepared(lambda: _asked(service, tenant, body))
-    await deliver(service, exchange, asked, _Writer(base, asked))
+    prepared, base = await exchange.prepared(lambda: _prepared(service, tenant, body))
+    await deliver(service, exchange, prepared, _Writer(base, prepared))
 
 
-async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, dict[str, Any]]:
+async def _prepared(
+    service: Service, tenant: Tenant, body: bytes
+) -> tuple[PreparedRequest, dict[str, Any]]:
     """Return what is asked for, and what every response to it says."""
     request = decode(ResponseRequest, body)
     if request.previous_response_id is not None:
@@ -43,11 +45,13 @@ async def _asked(service: Service, tenant: Tenant, body: bytes) -> tuple[Asked, 
     use = _tool_use(request)
     tokens = await service.encode_chat(_turns(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
-    constraint = await service.aside(lambda: service.forms.of_request(use, _format(request)))
+    constraint = await service.aside(lambda: service.structured.of_request(use, _format(request)))
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
-    order = service.order(request, tenant)
-    asked = Asked([prompt], options, order, tool_names=use.names, is_stream=bool(request.stream))
-    return asked, _base(service.name, request)
+    parameters = service.parameters(request, tenant)
+    prepared = PreparedRequest(
+        [prompt], options, parameters, tool_names=use.names, is_stream=bool(request.stream)
+    )
+    return prepared, _base(service.name, request)
 
 
 def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
@@ -123,8 +127,8 @@ def _turn(item: ResponseItem, names: dict[str, str]) -> Turns:
 class _Writer:
     """Writes one answer as a response and its events."""
 
-    def __init__(self, base: dict[str, Any], asked: Asked) -> None:
-        self._asked = asked
+    def __init__(self, base: dict[str, Any], prepared: PreparedRequest) -> None:
+        self._request = prepared
         self._output: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None  # the message that text goes to
         self._number = 0
@@ -137,7 +141,7 @@ class _Writer:
         self._output += [_call_item(call) for call in choice.calls]
         return self._response(choices)
 
-    async def stream(self, exchange: Exchange, choices: Choices) -> None:
+    async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         choice = choices.all[0]
         async for _, piece in choices.pieces():
             await self._events(exchange, choice.finish() if piece is None else choice.take(piece))
@@ -145,7 +149,7 @@ class _Writer:
 
     def _response(self, choices: Choices) -> dict[str, Any]:
         """Return the response to which an ended answer came."""
-        usage = usage_of(self._asked.prompts, choices)
+        usage = usage_of(self._request.prompts, choices)
         cut = choices.all[0].finish_reason == "length"
         details = {"reason": "max_output_tokens"} if cut else None
         return {
@@ -162,14 +166,14 @@ class _Writer:
             },
         }
 
-    async def _event(self, exchange: Exchange, event: str, /, **told: Any) -> None:
+    async def _event(self, exchange: HttpExchange, event: str, /, **told: Any) -> None:
         await exchange.event({"type": event, "sequence_number": self._number, **told}, event)
         self._number += 1
 
-    async def _events(self, exchange: Exchange, parts: list[str | Call]) -> None:
+    async def _events(self, exchange: HttpExchange, parts: list[str | Call]) -> None:
         """Send what has come."""
         if not exchange.started:
-            await exchange.begin_events(dropped_header(self._asked.prompts))
+            await exchange.begin_events(dropped_header(self._request.prompts))
             begun = {**self._base, "status": "in_progress", "output": [], "usage": None}
             for name in ("response.created", "response.in_progress"):
                 await self._event(exchange, name, response=begun)
@@ -180,7 +184,7 @@ class _Writer:
             elif part:
                 await self._text(exchange, part)
 
-    async def _text(self, exchange: Exchange, text: str) -> None:
+    async def _text(self, exchange: HttpExchange, text: str) -> None:
         if self._open is None:
             self._open = {**_message(fresh_id("msg"), ""), "status": "in_progress"}
             empty = {**self._open, "content": []}
@@ -200,7 +204,7 @@ class _Writer:
         assert self._open is not None
         return {"item_id": self._open["id"], "output_index": len(self._output), "content_index": 0}
 
-    async def _close_message(self, exchange: Exchange) -> None:
+    async def _close_message(self, exchange: HttpExchange) -> None:
         if self._open is None:
             return
         text = self._open["content"][0]["text"]
@@ -211,12 +215,12 @@ class _Writer:
         await self._item_done(exchange, done)
         self._open = None
 
-    async def _item_done(self, exchange: Exchange, item: dict[str, Any]) -> None:
+    async def _item_done(self, exchange: HttpExchange, item: dict[str, Any]) -> None:
         index = len(self._output)
         await self._event(exchange, "response.output_item.done", output_index=index, item=item)
         self._output.append(item)
 
-    async def _whole_call(self, exchange: Exchange, call: Call) -> None:
+    async def _whole_call(self, exchange: HttpExchange, call: Call) -> None:
         item = _call_item(call)
         index = len(self._output)
         begun = {**item, "arguments": "", "status": "in_progress"}
@@ -229,7 +233,7 @@ class _Writer:
         )
         await self._item_done(exchange, item)
 
-    async def _end(self, exchange: Exchange, choices: Choices) -> None:
+    async def _end(self, exchange: HttpExchange, choices: Choices) -> None:
         """Send the end of the answer."""
         await self._close_message(exchange)
         response = self._response(choices)

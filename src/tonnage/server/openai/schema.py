@@ -21,7 +21,7 @@ Truncation = Literal["disabled", "middle", "auto"]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class Wishes(Struct, kw_only=True):
+class RequestFields(Struct, kw_only=True):
     """On what terms a request is served; all are ours."""
 
     priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
@@ -29,7 +29,7 @@ class Wishes(Struct, kw_only=True):
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class Sampling(Wishes, kw_only=True):
+class Sampling(RequestFields, kw_only=True):
     """How the answer is drawn; what is left out stays as `tonnage run` has it."""
 
     temperature: Temperature | None = None
@@ -168,7 +168,7 @@ class CompletionRequest(Sampling, kw_only=True):
     response_format: ResponseFormat | None = None
 
 
-class EmbeddingRequest(Wishes, kw_only=True):
+class EmbeddingRequest(RequestFields, kw_only=True):
     """POST /v1/embeddings; input: a text, token ids, or a list of either. pooling is ours.
 
     Nothing is shared between embeddings, so cache_salt changes nothing.

@@ -12,14 +12,14 @@ from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.generation import Answer, Generation
 from tonnage.server.http.decoding import require_few_values
-from tonnage.server.http.exchange import Exchange, Intake, Limits
+from tonnage.server.http.exchange import BodyBudget, HttpExchange, ServerLimits
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.room import Room
+from tonnage.server.models.response_memory import ResponseBudget
 from tonnage.server.models.service import Service
 
 
 def test_a_full_room_refuses_until_something_is_given_back():
-    room = Room(1000)
+    room = ResponseBudget(1000)
     room.hold(600)
     with pytest.raises(HttpError, match="600 of 1,000 bytes, and this request takes 500") as caught:
         room.hold(500)
@@ -31,7 +31,7 @@ def test_a_full_room_refuses_until_something_is_given_back():
 
 
 def test_what_never_fits_is_told_so():
-    room = Room(1000)
+    room = ResponseBudget(1000)
     for held, own in ((0, 0), (900, 900)):
         room.held_bytes = held
         with pytest.raises(HttpError, match="together take 1,001 bytes") as caught:
@@ -41,7 +41,7 @@ def test_what_never_fits_is_told_so():
 
 
 def test_a_single_answer_finds_a_place_in_an_empty_room_alone():
-    room = Room(1000)
+    room = ResponseBudget(1000)
     room.hold(5000, is_one=True)
     with pytest.raises(HttpError):
         room.hold(1, is_one=True)
@@ -61,7 +61,7 @@ def test_lists_and_objects_are_counted_outside_of_texts(body, most):
         assert caught.value.status == 413
 
 
-def exchange_of(intake: Intake, *parts: bytes) -> Exchange:
+def exchange_of(budget: BodyBudget, *parts: bytes) -> HttpExchange:
     events = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     events.append({"type": "http.request", "body": b""})
 
@@ -73,14 +73,14 @@ def exchange_of(intake: Intake, *parts: bytes) -> Exchange:
 
     head = [(b"content-type", b"application/json")]
     scope = {"method": "POST", "path": "/", "headers": head}
-    return Exchange(scope, receive, send, Limits(body_bytes=1 << 15), intake)
+    return HttpExchange(scope, receive, send, ServerLimits(body_bytes=1 << 15), budget)
 
 
 def test_a_body_of_too_many_lists_is_refused_before_it_is_decoded():
     few, many = b"[" + b"[]," * 500 + b"0]", b"[" + b"[]," * 512 + b"0]"
-    assert asyncio.run(exchange_of(Intake(), few[:100], few[100:]).body()) == few
+    assert asyncio.run(exchange_of(BodyBudget(), few[:100], few[100:]).body()) == few
     with pytest.raises(HttpError, match="513 lists and objects; at most 512"):
-        asyncio.run(exchange_of(Intake(), many).body())
+        asyncio.run(exchange_of(BodyBudget(), many).body())
 
 
 def test_one_body_at_a_time_is_prepared_and_what_failed_holds_nothing():
@@ -96,8 +96,8 @@ def test_one_body_at_a_time_is_prepared_and_what_failed_holds_nothing():
         return name
 
     async def all_() -> list[Any]:
-        intake = Intake()
-        work = [exchange_of(intake).prepared(lambda name=name: make(name)) for name in "abc"]
+        budget = BodyBudget()
+        work = [exchange_of(budget).prepared(lambda name=name: make(name)) for name in "abc"]
         return await asyncio.gather(*work, return_exceptions=True)
 
     first, failed, last = asyncio.run(all_())

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tonnage.server.models.residency import Admit, Load, Residency, Size, Unload
+from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, Unload
 
 NAMES = ["a", "b", "c", "d"]
-PATIENCE_NS = 100
+STARVATION_TIMEOUT_NS = 100
 
 
 @st.composite
@@ -35,13 +35,16 @@ class Host(RuleBasedStateMachine):
     @initialize(given_sizes=sizes())
     def begin(self, given_sizes):
         self.sizes, self.pinned, self.capacity = given_sizes
-        self.policy = Residency(
-            self.sizes, self.capacity, pinned=self.pinned, patience_ns=PATIENCE_NS
+        self.policy = LoadPolicy(
+            self.sizes,
+            self.capacity,
+            pinned=self.pinned,
+            starvation_timeout_ns=STARVATION_TIMEOUT_NS,
         )
         self.now = 0
         self.waiting: dict[int, str] = {}
         self.running: Counter[str] = Counter()
-        self.charged: dict[str, int] = {}  # bytes by model, as an onlooker would count them
+        self.charged: dict[str, int] = {}  # bytes by model, as an observer would count them
         self.loading: set[str] = set()
         self.unloading: set[str] = set()
 
@@ -124,7 +127,7 @@ class Host(RuleBasedStateMachine):
         self.policy.keep(name)
         self.settle()
 
-    @rule(by=st.integers(1, 2 * PATIENCE_NS))
+    @rule(by=st.integers(1, 2 * STARVATION_TIMEOUT_NS))
     def pass_time(self, by):
         self.now += by
         self.settle()
@@ -146,7 +149,7 @@ class Host(RuleBasedStateMachine):
         if not hasattr(self, "policy"):
             return
         for _ in range(60):
-            self.now += PATIENCE_NS
+            self.now += STARVATION_TIMEOUT_NS
             for name in list((+self.running).elements()):
                 self.policy.finish(name)
             self.running.clear()
@@ -160,7 +163,7 @@ class Host(RuleBasedStateMachine):
             self.loading.clear()
             self.settle()
         assert not self.waiting
-        assert self.policy.next_look_ns() is None
+        assert self.policy.next_decision_ns() is None
 
 
 TestHost = Host.TestCase
@@ -172,14 +175,16 @@ TestHost.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 def test_nobody_starves_beside_models_that_are_always_in_use(given_sizes, data):
     """Answers take a while and their successors come before they end: each model is never idle."""
     chosen, pinned, capacity = given_sizes
-    policy = Residency(chosen, capacity, pinned=pinned, patience_ns=PATIENCE_NS)
+    policy = LoadPolicy(
+        chosen, capacity, pinned=pinned, starvation_timeout_ns=STARVATION_TIMEOUT_NS
+    )
     length = data.draw(st.integers(1, 5))
     waiting: dict[int, tuple[str, int]] = {}
     ends: list[tuple[int, str]] = []
     in_work: list[tuple[str, str]] = []
     longest = 0
     for turn in range(400):
-        now = turn * PATIENCE_NS // 4
+        now = turn * STARVATION_TIMEOUT_NS // 4
         for name in NAMES:
             waiting[policy.ask(name, now)] = (name, turn)
         for end, name in [one for one in ends if one[0] <= turn]:
@@ -205,7 +210,7 @@ def test_nobody_starves_beside_models_that_are_always_in_use(given_sizes, data):
 
 
 def test_the_least_recently_used_goes_first_and_only_as_much_as_needed():
-    policy = Residency({name: Size(10, 10) for name in NAMES}, 30)
+    policy = LoadPolicy({name: Size(10, 10) for name in NAMES}, 30)
     for name in "abc":
         policy.ask(name, 0)
         assert policy.decide(0) == [Load(name)]
@@ -224,7 +229,7 @@ def test_the_least_recently_used_goes_first_and_only_as_much_as_needed():
 
 
 def test_an_idle_model_leaves_at_once_and_one_in_use_after_its_answer():
-    policy = Residency({name: Size(10, 12) for name in NAMES}, 12, patience_ns=50)
+    policy = LoadPolicy({name: Size(10, 12) for name in NAMES}, 12, starvation_timeout_ns=50)
     first = policy.ask("a", 0)
     assert policy.decide(0) == [Load("a")]
     policy.loaded("a")
@@ -232,7 +237,7 @@ def test_an_idle_model_leaves_at_once_and_one_in_use_after_its_answer():
     policy.ask("b", 0)
     second = policy.ask("a", 10)
     assert policy.decide(10) == [Admit(second)]  # patience has not ended
-    assert policy.next_look_ns() == 50
+    assert policy.next_decision_ns() == 50
     policy.ask("a", 60)
     assert policy.decide(60) == []  # now it waits behind b
     policy.finish("a")
@@ -243,7 +248,7 @@ def test_an_idle_model_leaves_at_once_and_one_in_use_after_its_answer():
 
 
 def test_who_gives_up_waiting_is_no_reason_to_unload_anything():
-    policy = Residency({name: Size(10, 12) for name in NAMES}, 12, patience_ns=50)
+    policy = LoadPolicy({name: Size(10, 12) for name in NAMES}, 12, starvation_timeout_ns=50)
     policy.ask("a", 0)
     policy.decide(0)
     policy.loaded("a")
@@ -257,4 +262,4 @@ def test_who_gives_up_waiting_is_no_reason_to_unload_anything():
 
 def test_what_can_never_fit_is_refused_at_once():
     with pytest.raises(ValueError, match="b does not fit"):
-        Residency({"a": Size(10, 10), "b": Size(10, 25)}, 30, pinned=["a"])
+        LoadPolicy({"a": Size(10, 10), "b": Size(10, 25)}, 30, pinned=["a"])

@@ -1,4 +1,4 @@
-"""What answers may hold beside the engine's own memory, of all requests together."""
+"""The memory that responses may hold beside the engine's own, of all requests together."""
 
 from tonnage.server.http.failures import HttpError, too_many
 
@@ -15,7 +15,7 @@ ENDED_BYTES = 4 << 10
 MOST_LOGPROBS = 16_384
 
 
-class Room:
+class ResponseBudget:
     """Bytes of answers that wait for their turn, or for the ends of others of their request."""
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -27,7 +27,7 @@ class Room:
         """Count `num_bytes` more of a request that holds `own_bytes` already.
 
         is_one: they are of a single answer, which gets a place where no other has any: what runs is
-        planned for. Raises HttpError: 429 when others fill the room, 400 for what never fits.
+        planned for. Raises HttpError: 429 when others fill the budget, 400 for what never fits.
         """
         is_full = self.held_bytes + num_bytes > self.capacity_bytes
         if is_full and (self.held_bytes or not is_one):
@@ -55,7 +55,7 @@ class Room:
         )
 
 
-class LogprobRoom:
+class LogprobBudget:
     """Log probabilities, alternatives included, that wait to be sent, of all requests together."""
 
     def __init__(self) -> None:
@@ -76,10 +76,10 @@ class LogprobRoom:
         raise HttpError(503, sentence, code="busy", headers={"retry-after": "1"})
 
 
-class Rooms:
+class ResponseMemory:
     """Both kinds; one for all models of a server."""
 
     def __init__(self, answer_bytes: int) -> None:
         """answer_bytes: for all answers, beside their log probabilities."""
-        self.answers = Room(answer_bytes)
-        self.logprobs = LogprobRoom()
+        self.answers = ResponseBudget(answer_bytes)
+        self.logprobs = LogprobBudget()

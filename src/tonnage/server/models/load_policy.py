@@ -1,10 +1,10 @@
 """Which models of a server are in memory: a policy over bytes, apart from the loading itself.
 
 A state machine without clock, threads or files: it is told what happened and says what to do next.
-Requests name a model and wait until it is loaded. What must make room goes least recently used
+Requests name a model and wait until it is loaded. The least recently used model is unloaded
 first, but nothing goes while it is in use, and what is pinned never goes. Models that are waited
-for are loaded in the order of their oldest request. Once that one has waited for `patience_ns`,
-the models that are in its way admit nobody until it is loaded: so nobody starves.
+for are loaded in the order of their oldest request. Once that one has waited for
+`starvation_timeout_ns`, the models that are in its way admit no request until it is loaded.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["unloaded", "loading", "loaded", "unloading"]
-PATIENCE_NS = 1_000_000_000
+STARVATION_TIMEOUT_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,21 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Let the request with this ticket use its model; `Residency.finish` when it has ended."""
+    """Let the request with this ticket use its model; `LoadPolicy.finish` when it has ended."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model; then `Residency.loaded` or `Residency.failed`."""
+    """Load a model; then `LoadPolicy.loaded` or `LoadPolicy.failed`."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Give a model's memory back; then `Residency.unloaded`."""
+    """Give a model's memory back; then `LoadPolicy.unloaded`."""
 
     model: str
 
@@ -56,7 +56,7 @@ class _Model:
     users: int = 0
     last_turn: int = 0  # that of its latest admission
     dismissed: bool = False
-    fresh: bool = False  # loaded, and nobody was admitted since
+    fresh: bool = False  # loaded, and no request was admitted since
     waiting: dict[int, int] = field(default_factory=dict)  # ticket -> when it came
 
     @property
@@ -67,7 +67,7 @@ class _Model:
         return self.size.loading_bytes if loading else self.size.resident_bytes
 
 
-class Residency:
+class LoadPolicy:
     """Decides for models of known sizes under `capacity_bytes`.
 
     Every event is a method; after one or more of them `decide` returns what is to be done, and
@@ -80,14 +80,14 @@ class Residency:
         capacity_bytes: int,
         *,
         pinned: Collection[str] = (),
-        patience_ns: int = PATIENCE_NS,
+        starvation_timeout_ns: int = STARVATION_TIMEOUT_NS,
     ) -> None:
         """capacity_bytes: of all models, without what the process itself takes.
 
         Raises ValueError where a model could never be loaded beside the pinned ones.
         """
         self.capacity_bytes = capacity_bytes
-        self._patience_ns = patience_ns
+        self._patience_ns = starvation_timeout_ns
         self._models = {name: _Model(name, size, name in pinned) for name, size in sizes.items()}
         self._tickets = 0
         self._turns = 0
@@ -141,7 +141,7 @@ class Residency:
         self._models[model].users -= 1
 
     def dismiss(self, model: str) -> None:
-        """Unload a model as soon as nobody uses it. Raises ValueError for a pinned one."""
+        """Unload a model as soon as no request uses it. Raises ValueError for a pinned one."""
         chosen = self._models[model]
         if chosen.pinned:
             raise ValueError(f"{model} is pinned")
@@ -177,7 +177,7 @@ class Residency:
         actions: list[Action] = list(self._admissions([], first))
         victims = [] if head is None else self._victims(head)
         busy = any(model.users for model in victims)
-        if head is not None and busy and not self._out_of_patience(head, now_ns):
+        if head is not None and busy and not self._is_starved(head, now_ns):
             victims = []
         actions += self._admissions(victims, None)
         for model in self._models.values():
@@ -190,7 +190,7 @@ class Residency:
             actions.append(Load(head.name))
         return actions
 
-    def next_look_ns(self) -> int | None:
+    def next_decision_ns(self) -> int | None:
         """Return when `decide` may have something new to say though nothing happens, or None."""
         head = self._head()
         if head is None or not any(model.users for model in self._victims(head)):
@@ -236,7 +236,7 @@ class Residency:
             missing -= model.charged_bytes
         return victims
 
-    def _out_of_patience(self, head: _Model, now_ns: int) -> bool:
+    def _is_starved(self, head: _Model, now_ns: int) -> bool:
         return now_ns - self._since(head) >= self._patience_ns
 
     def _since(self, head: _Model) -> int:

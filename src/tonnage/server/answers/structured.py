@@ -47,7 +47,7 @@ class _Vocabulary:
         return self._tokenizer.encode(words, add_special=False, parse_special=False)
 
 
-class FormConstraint:
+class GrammarConstraint:
     """Allows what keeps an answer within its grammar; one answer's own."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
@@ -72,7 +72,7 @@ class FormConstraint:
         self._matcher.consume_token(token_id)
 
 
-class Forms:
+class StructuredOutput:
     """Makes constraints for one model; what it needs is built with the first of them."""
 
     def __init__(self, engine: Engine, *, enabled: bool) -> None:
@@ -144,11 +144,11 @@ class Forms:
             )
         first: list[LLMatcher] = []
 
-        def make() -> FormConstraint:
+        def make() -> GrammarConstraint:
             # A large schema takes mebibytes compiled, and a copy of it some kibibytes.
             if not first:
                 first.append(guide(tokenizer, grammar, log_level=0))
-            return FormConstraint(first[0].deep_copy())
+            return GrammarConstraint(first[0].deep_copy())
 
         return make
 
@@ -171,7 +171,7 @@ class Forms:
                 raise HttpError(400, "The model has no end token, so no form can be forced.")
             before = engine.outside_bytes()
             self._native = _tables_of(engine.tokenizer)
-            engine.forms_bytes = max(0, engine.outside_bytes() - before)
+            engine.structured_output_bytes = max(0, engine.outside_bytes() - before)
         return self._native
 
 
