@@ -43,7 +43,7 @@ def main() -> int:
             scores += score(engine, chunk).surprises
             if not args.json:
                 print(f"[{number}] {np.exp(np.mean(scores)):.4f}", file=sys.stderr)
-        name, isa = engine.source.name, engine.runtime.isa
+        name, isa = engine.source.name, engine.runtime.kernels
     if not scores:
         print(f"{args.text} has less than {CONTEXT_TOKENS} tokens.", file=sys.stderr)
         return 2

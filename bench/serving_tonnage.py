@@ -37,7 +37,7 @@ def main() -> None:
         rows = load.rows * (load.prompt_tokens + load.new_tokens - 1)
         macs = rows * plan.macs_per_row + load.rows * load.new_tokens * plan.late_macs_per_row
         report = {
-            "build": f"Tonnage {__version__} ({engine.runtime.isa})",
+            "build": f"Tonnage {__version__} ({engine.runtime.kernels})",
             **load.report(seconds),
             "macs": macs,
             "planned_bytes": plan.total_bytes,

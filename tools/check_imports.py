@@ -52,7 +52,8 @@ TABLE: dict[str, Package] = {
     "machine": Package(_names("core _native")),
     "planner": Package(_names("blocks core"), never=_OUTSIDE),
     "ops": Package(_names("core formats _native"), third_party=_names("numpy")),
-    "backends": Package(_names("core")),
+    # Samplers are native objects whatever computes the logits.
+    "backends": Package(_names("core _native")),
     "backends.cpu": Package(_names("backends core machine _native")),
     # The identity of pages contains the digest of the native code.
     "kvcache": Package(_names("core _native")),

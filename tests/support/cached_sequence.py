@@ -1,14 +1,15 @@
 """One sequence in the cache: which tokens its pages hold, and how to extend it."""
 
 from support.page_tables import PageTables
-from tonnage.backends.cpu.runtime import Runtime, Span
+from tonnage.backends.cpu.runtime import CpuRuntime
+from tonnage.backends.protocol import Span
 from tonnage.core.layout import PAGE_TOKENS
 
 
 class Sequence:
     """Tokens whose keys and values lie in `pages`; a new prompt keeps what it shares with them."""
 
-    def __init__(self, runtime: Runtime, pages: list[list[int]]) -> None:
+    def __init__(self, runtime: CpuRuntime, pages: list[list[int]]) -> None:
         """Take `pages` of each group of the runtime's pools; they are the sequence's alone."""
         self._runtime = runtime
         self._capacity_pages = len(pages[0])

@@ -1,4 +1,4 @@
-"""Driving a Runtime by hand: sequences with pages of their own, steps of any composition."""
+"""Driving a CpuRuntime by hand: sequences with pages of their own, steps of any composition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from support.page_tables import PageTables
-from tonnage.backends.cpu.runtime import Runtime, Span
+from tonnage.backends.cpu.runtime import CpuRuntime
+from tonnage.backends.protocol import Span
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
 from tonnage.planner.layout.plan import Workload, make_plan
@@ -18,14 +19,14 @@ def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
     precision: str | None = None, kv_format: KvFormat = "f16", max_rows: int = MAX_ROWS,
     formats: tuple[tuple[str, str], ...] = (),
-) -> Runtime:  # fmt: skip
+) -> CpuRuntime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
         max_rows=max_rows, max_logit_rows=MAX_ROWS, precision=precision,
         kv_format=kv_format, formats=formats,
     )  # fmt: skip
-    return Runtime(make_plan(spec, workload), isa)
+    return CpuRuntime(make_plan(spec, workload), isa)
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Driver:
     page_order: all pages of the first group; the others keep those of the ids they have.
     """
 
-    def __init__(self, runtime: Runtime, page_order: Sequence[int] | None = None) -> None:
+    def __init__(self, runtime: CpuRuntime, page_order: Sequence[int] | None = None) -> None:
         groups = runtime.plan.kv.groups
         order = range(groups[0].num_pages) if page_order is None else page_order
         self.runtime = runtime
@@ -81,7 +82,7 @@ class Driver:
 
 
 def chunked_logits(
-    runtime: Runtime, tokens: Sequence[int], sizes: Sequence[int],
+    runtime: CpuRuntime, tokens: Sequence[int], sizes: Sequence[int],
     page_order: Sequence[int] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return the logits of all tokens fed in steps of `sizes`, the last one repeated."""

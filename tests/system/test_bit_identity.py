@@ -17,7 +17,8 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from tonnage._native import best_isa, has_isa
-from tonnage.backends.cpu.runtime import PooledRows, Runtime, Span
+from tonnage.backends.cpu.runtime import CpuRuntime
+from tonnage.backends.protocol import PooledRows, Span
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
@@ -51,7 +52,7 @@ def assert_equal(actual: np.ndarray, expected: np.ndarray) -> None:
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def opened(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ModelSpec, Runtime, np.ndarray]]:
+) -> Iterator[tuple[ModelSpec, CpuRuntime, np.ndarray]]:
     """A tiny model, its runtime, and the logits of 150 tokens fed one by one."""
     *kind, kv_format = request.param
     spec = tiny_spec(tmp_path_factory.mktemp("tiny"), *kind)
@@ -66,7 +67,7 @@ def opened(
     page_order=st.permutations(range(12)),
 )
 def test_chunks_of_any_size_on_pages_of_any_order(
-    opened: tuple[ModelSpec, Runtime, np.ndarray], sizes: list[int], page_order: list[int]
+    opened: tuple[ModelSpec, CpuRuntime, np.ndarray], sizes: list[int], page_order: list[int]
 ) -> None:
     spec, runtime, expected = opened
     assert_equal(chunked_logits(runtime, ids(spec, 150), sizes, page_order), expected)
@@ -75,7 +76,7 @@ def test_chunks_of_any_size_on_pages_of_any_order(
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), largest=st.integers(1, MAX_ROWS))
 def test_several_sequences_in_one_step(
-    opened: tuple[ModelSpec, Runtime, np.ndarray], seed: int, largest: int
+    opened: tuple[ModelSpec, CpuRuntime, np.ndarray], seed: int, largest: int
 ) -> None:
     spec, runtime, _ = opened
     texts = [ids(spec, count, seed=count) for count in (70, 33, 90, 5)]
@@ -97,14 +98,14 @@ def test_several_sequences_in_one_step(
         assert_equal(got.all_logits(), logits)
 
 
-def test_a_sequence_on_used_pages(opened: tuple[ModelSpec, Runtime, np.ndarray]) -> None:
+def test_a_sequence_on_used_pages(opened: tuple[ModelSpec, CpuRuntime, np.ndarray]) -> None:
     spec, runtime, expected = opened
     for seed in (1, 2):
         chunked_logits(runtime, ids(spec, 192, seed), [], [2, 0, 1])
     assert_equal(chunked_logits(runtime, ids(spec, 150), []), expected)
 
 
-def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.ndarray]) -> None:
+def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, CpuRuntime, np.ndarray]) -> None:
     spec, runtime, expected = opened
     driver = Driver(runtime)
     fed = driver.sequence()
@@ -118,7 +119,7 @@ def test_only_some_logits_are_asked_for(opened: tuple[ModelSpec, Runtime, np.nda
     assert_equal(np.frombuffer(runtime.logits(0), np.float32)[None], expected[120:121])
 
 
-def summed(runtime: Runtime, tokens: list[int], end: int) -> bytes:
+def summed(runtime: CpuRuntime, tokens: list[int], end: int) -> bytes:
     """Return the sum of the hidden states of the first `end` tokens, fed alone."""
     fed = Driver(runtime).sequence()
     pages = fed.pages.reach(0, end)
@@ -129,7 +130,7 @@ def summed(runtime: Runtime, tokens: list[int], end: int) -> bytes:
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32))
 def test_rows_that_nobody_reads_change_nothing(
-    opened: tuple[ModelSpec, Runtime, np.ndarray], seed: int
+    opened: tuple[ModelSpec, CpuRuntime, np.ndarray], seed: int
 ) -> None:
     """Behind the last keys and values a step goes on with some of its rows only."""
     spec, runtime, _ = opened
@@ -161,7 +162,9 @@ def test_rows_that_nobody_reads_change_nothing(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_any_number_of_threads(opened: tuple[ModelSpec, Runtime, np.ndarray], threads: int) -> None:
+def test_any_number_of_threads(
+    opened: tuple[ModelSpec, CpuRuntime, np.ndarray], threads: int
+) -> None:
     spec, like, expected = opened
     runtime = open_runtime(spec, best_isa(), threads, kv_format=like.plan.kv.format)
     for sizes in ([], [1, 5, 2, 17]):
@@ -170,7 +173,7 @@ def test_any_number_of_threads(opened: tuple[ModelSpec, Runtime, np.ndarray], th
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_every_instruction_set(opened: tuple[ModelSpec, Runtime, np.ndarray], isa: str) -> None:
+def test_every_instruction_set(opened: tuple[ModelSpec, CpuRuntime, np.ndarray], isa: str) -> None:
     if not has_isa(isa):
         pytest.skip(f"{isa} kernels were not run: not built, or not for this CPU")
     spec, like, expected = opened
@@ -208,7 +211,7 @@ def test_a_real_model(kv_format: KvFormat) -> None:
 
 
 def _assert_batches_agree(
-    runtime: Runtime, tokens: list[int], expected: np.ndarray, rng: np.random.Generator
+    runtime: CpuRuntime, tokens: list[int], expected: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Assert that four copies of a sequence, at different places in the same steps, agree."""
     driver = Driver(runtime, rng.permutation(12).tolist())

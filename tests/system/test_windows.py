@@ -14,7 +14,8 @@ from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from support.page_tables import BEHIND
 from tonnage._native import InputError, best_isa, has_isa
-from tonnage.backends.cpu.runtime import Runtime, Span
+from tonnage.backends.cpu.runtime import CpuRuntime
+from tonnage.backends.protocol import Span
 from tonnage.core.model_spec import ModelSpec
 from tonnage.machine.isa import ISAS
 from tonnage.models.registry import spec_from_gguf
@@ -38,7 +39,7 @@ def windowed_spec(folder: Path, family: str, window: int) -> ModelSpec:
     )
 
 
-def open_windowed(spec: ModelSpec, kv_format: str, isa: str = "", threads: int = 2) -> Runtime:
+def open_windowed(spec: ModelSpec, kv_format: str, isa: str = "", threads: int = 2) -> CpuRuntime:
     """Return a runtime of three sequences whose windows take fewer pages than their context."""
     return open_runtime(
         spec, isa or best_isa(), threads, context_tokens=448, concurrency=3, kv_format=kv_format
@@ -56,7 +57,7 @@ def assert_equal(actual: np.ndarray, expected: np.ndarray) -> None:
     assert same.all(), f"the logits of positions {np.flatnonzero(~same).tolist()} differ"
 
 
-Opened = tuple[ModelSpec, Runtime, np.ndarray]
+Opened = tuple[ModelSpec, CpuRuntime, np.ndarray]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=str)
@@ -168,7 +169,7 @@ def test_rewinding_gives_what_a_fresh_sequence_gives(
         assert_equal(logits, fresh_logits(runtime, prompt))
 
 
-def fresh_logits(runtime: Runtime, prompt: list[int]) -> np.ndarray:
+def fresh_logits(runtime: CpuRuntime, prompt: list[int]) -> np.ndarray:
     """Return the last logits of `prompt`, computed on the third sequence's pages."""
     pages = [
         list(range(2 * (group.num_pages // 3), group.num_pages)) for group in runtime.plan.kv.groups

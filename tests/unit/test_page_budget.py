@@ -13,7 +13,6 @@ from tonnage.core.machine import Limits
 from tonnage.engine import engine as engine_module
 from tonnage.engine.engine import Engine
 from tonnage.engine.limit_watch import GROW_AFTER_NS, LOOK_EVERY_NS
-from tonnage.machine.resident import resident_bytes
 
 MIB = 1 << 20
 AMPLE = 1 << 40
@@ -122,8 +121,7 @@ def test_pages_that_start_over_are_no_more_than_before(engine: Engine) -> None:
     engine.generate([1] * 500, max_tokens=2).complete()
     engine._serving.loop._start_over()
     assert page_bytes(engine) == half < full
-    group = engine.plan.kv.groups[0]
-    held = resident_bytes(engine.runtime.arena_address + group.offset, group.nbytes)
+    held = engine.runtime.resident_page_bytes()
     assert held is not None
     assert held <= half
 
@@ -131,7 +129,7 @@ def test_pages_that_start_over_are_no_more_than_before(engine: Engine) -> None:
 def test_where_nothing_tells_what_is_there_the_limit_alone_counts(
     engine: Engine, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tonnage.engine.page_budget.resident_bytes", lambda *args: None)
+    monkeypatch.setattr("tonnage.backends.cpu.runtime.resident_bytes", lambda *args: None)
     full = engine.plan.kv.nbytes
     group.limits = Limits({"group": AMPLE}, 0, 0)
     assert look(engine, group) == full

@@ -80,7 +80,7 @@ def measure(
     plan = engine.plan
     return Report(
         model=engine.source.name,
-        isa=engine.runtime.isa,
+        isa=engine.runtime.kernels,
         threads=plan.threads,
         weight_bytes_per_token=plan.weight_bytes_per_token,
         decode=tuple(benchmark.decode(rows)),

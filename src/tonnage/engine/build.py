@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tonnage.backends.cpu.runtime import Runtime
+from tonnage.backends.protocol import Runtime
 from tonnage.core.plan import Plan
 from tonnage.engine.disk_tier import DiskOptions
 from tonnage.engine.step_loop import StepLoop

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tonnage.backends.cpu.runtime import Runtime
+from tonnage.backends.protocol import Runtime
 from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tonnage.backends.cpu.runtime import Runtime, Span
+from tonnage.backends.cpu.backend import CpuBackend
+from tonnage.backends.protocol import Runtime, Span
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.model_spec import ModelSpec
@@ -23,7 +24,7 @@ from tonnage.engine.expectation import Expectation, OnFault, measured_rates, pre
 from tonnage.engine.generation import Generation
 from tonnage.engine.headers import read_model
 from tonnage.engine.job import Terms, deadline_ns
-from tonnage.engine.measure import bytes_beside_arena, measure_items
+from tonnage.engine.measure import bytes_beside, measure_items
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.options import EngineOptions
 from tonnage.engine.page_budget import PageBudget
@@ -87,16 +88,12 @@ class Engine:
         self.runtime = runtime
         self.tokenizer = tokenizer
         # What the process holds beside the arena, whose pages sequences touch.
-        self.outside_bytes = partial(
-            bytes_beside_arena, runtime.arena_address, choice.plan.arena_bytes
-        )
+        self.outside_bytes = partial(bytes_beside, runtime)
         self._prompts = Prompts(tokenizer, choice.plan.vocab_size, self.outside_bytes)
         self.source = source
         self._serving = serving
         self._embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
-        self._pages = PageBudget(
-            serving.loop, choice.plan, runtime.arena_address, read_limits, start.process, self
-        )
+        self._pages = PageBudget(serving.loop, runtime, read_limits, start.process, self)
         self._serving.loop.before_step = self._pages
         self._closed = False
         start.process.enter(self)
@@ -157,7 +154,7 @@ class Engine:
         require_fit(choice, budget)
         expectation = Expectation(choice.plan, machine, rates)
         on_place = _with_total(on_load, choice.plan.weight_bytes)
-        runtime = Runtime(choice.plan, machine.isa, on_place)
+        runtime = CpuBackend(machine.isa).load(choice.plan, on_place)
         expectation.loaded()
         before = anonymous_bytes()
         store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
@@ -373,7 +370,7 @@ class Engine:
             "prefix store": (self._start.store_bytes, "growth"),
             "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
         }
-        return measure_items(self.plan, self.runtime.arena_address, {**outside, **shared})
+        return measure_items(self.plan, self.runtime.resident_items(), {**outside, **shared})
 
     def close(self) -> None:
         """Give the memory back."""

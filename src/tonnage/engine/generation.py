@@ -4,7 +4,7 @@ from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 from tonnage._native import Sampled, Sampler, SamplingParams
-from tonnage.backends.cpu.runtime import Row
+from tonnage.backends.protocol import SampleRow
 from tonnage.core.errors import LogitsError, TonnageError
 from tonnage.core.plan import Plan
 from tonnage.core.sampling import Constraint, SamplingOptions
@@ -103,7 +103,7 @@ class Answer:
         self.generation.num_cached_tokens = num_cached_tokens
         self.generation.queue_ns = max(0, admitted_ns - self._since_ns)
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int) -> SampleRow:
         """Return how the next token is drawn from the `index`-th row of a step's logits."""
         sampler = self._sampler or self._begin()
         if self._constraint is not None:

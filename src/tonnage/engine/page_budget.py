@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from weakref import ref
 
+from tonnage.backends.protocol import Runtime
 from tonnage.core.errors import BudgetError
 from tonnage.core.ledger import Holder, ProcessLedger
 from tonnage.core.machine import Limits
-from tonnage.core.plan import OTHER_ENGINES, Plan
+from tonnage.core.plan import OTHER_ENGINES
 from tonnage.core.units import format_bytes
 from tonnage.engine.limit_watch import Bounds, LimitWatch
 from tonnage.engine.step_loop import StepLoop
-from tonnage.machine.resident import resident_bytes
 
 
 class PageBudget:
@@ -19,21 +19,21 @@ class PageBudget:
     def __init__(
         self,
         loop: StepLoop,
-        plan: Plan,
-        arena_address: int,
+        runtime: Runtime,
         read_limits: Callable[[], Limits],
         process: ProcessLedger,
         holder: Holder,
     ) -> None:
         """loop: of the engine `holder`, which is one of `process`; read_limits: of the process."""
         self._loop = loop
-        self._plan = plan
-        self._arena_address = arena_address
+        self._runtime, self._plan = runtime, runtime.plan
         self._process = process
         self._holder = ref(holder)
-        self._followed_bytes = plan.kv.nbytes
+        self._followed_bytes = self._plan.kv.nbytes
         self._stated_bytes: int | None = None
-        self._watch = LimitWatch(plan.kv.nbytes, lambda: self.bounds(read_limits()), self._follow)
+        self._watch = LimitWatch(
+            self._plan.kv.nbytes, lambda: self.bounds(read_limits()), self._follow
+        )
 
     def __call__(self, now_ns: int) -> None:
         """Follow the limits; for whoever runs the steps."""
@@ -74,13 +74,8 @@ class PageBudget:
 
     def _held_bytes(self) -> int:
         """Return the resident bytes of all pages; where nothing tells, as many as there may be."""
-        held = 0
-        for group in self._plan.kv.groups:
-            resident = resident_bytes(self._arena_address + group.offset, group.nbytes)
-            if resident is None:
-                return self._followed_bytes
-            held += resident
-        return held
+        held = self._runtime.resident_page_bytes()
+        return self._followed_bytes if held is None else held
 
     def _rest_bytes(self) -> int:
         """Return what the process with all open engines may come to, without our pages."""

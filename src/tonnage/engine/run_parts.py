@@ -1,6 +1,6 @@
 """From the parts of a step to the runtime."""
 
-from tonnage.backends.cpu.runtime import PooledRows, Runtime, Span
+from tonnage.backends.protocol import PooledRows, Runtime, Span
 from tonnage.scheduler.parts import Part
 
 

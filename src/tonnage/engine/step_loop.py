@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from tonnage._native import Sampled
-from tonnage.backends.cpu.runtime import Row, Runtime
+from tonnage.backends.protocol import Runtime, SampleRow
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import Tempo
 from tonnage.engine.drafts import DraftSource, propose
@@ -252,7 +252,7 @@ class StepLoop:
 
     def _draw_round(self, parts: list[Part], number: int, drawn: Drawn, failed: Failed) -> bool:
         """Draw from each part's row of that number; return whether any part has one more."""
-        rows: list[Row] = []
+        rows: list[SampleRow] = []
         jobs: list[Job] = []
         first_row, more = 0, False
         for part in parts:
@@ -269,10 +269,12 @@ class StepLoop:
             self._draw_rows(rows, jobs, drawn, failed)
         return more
 
-    def _draw_rows(self, rows: list[Row], jobs: list[Job], drawn: Drawn, failed: Failed) -> None:
+    def _draw_rows(
+        self, rows: list[SampleRow], jobs: list[Job], drawn: Drawn, failed: Failed
+    ) -> None:
         made: list[Sampled | str] = []
         try:
-            self._runtime.draw(rows, made)
+            self._runtime.sample(rows, made)
         finally:
             self._torn = True
             now = perf_counter_ns()

@@ -149,7 +149,7 @@ class Audit:
                 if progress.on_chunk:
                     perplexity = exponential(mean_interval([_mean(s.surprises) for s in scores]))
                     progress.on_chunk(number, len(self.chunks), perplexity.value)
-            isa = engine.runtime.isa
+            isa = engine.runtime.kernels
         return self._result(scores, isa, time.perf_counter() - begin)
 
     def named(self, result: AuditResult) -> AuditResult:

@@ -1,46 +1,19 @@
-"""The executor: a plan lowered to the native program, one native call per step."""
+"""A loaded model on the CPU: an arena, the native program, and one native call per step."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-from tonnage._native import Arena, Executor, Program, Sampled, Sampler, draw
+from tonnage._native import Arena, Executor, Program, Sampled, draw
 from tonnage.backends.cpu.loading import load_weights
 from tonnage.backends.cpu.program import build_program
+from tonnage.backends.protocol import PooledRows, SampleRow, Span
 from tonnage.core.plan import Plan
 from tonnage.machine.release import release_pages
+from tonnage.machine.resident import resident_bytes
 
-# Who draws, from which of a step's logit rows, and how many of the best to report with log
-# probabilities: -1 for none at all.
-Row = tuple[Sampler, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
-
-    pages[g][i] is the page of group g that holds positions 64 i .. 64 i + 63, or -1 where all of
-    them are behind the group's window at `position`, that of the first row.
-    """
-
-    pages: list[list[int]]
-    num_rows: int
-    position: int
+ARENA_KINDS = ("weight", "kv", "state", "scratch")
 
 
-@dataclass(frozen=True, slots=True)
-class PooledRows:
-    """Rows of a step, of one sequence, whose hidden states are added to the sum of `slot`.
-
-    begins: the sum starts anew with them.
-    """
-
-    first_row: int
-    num_rows: int
-    slot: int
-    begins: bool
-
-
-class Runtime:
+class CpuRuntime:
     """A loaded model: arena, program and threads. Close it to give the memory back."""
 
     def __init__(self, plan: Plan, isa: str, progress: Callable[[int], None] | None = None) -> None:
@@ -49,7 +22,7 @@ class Runtime:
         self._logits = plan.buffer("logits").offset
         self._pooled = plan.buffer("pooled").offset
         self._arena: Arena | None = Arena(plan.arena_bytes, huge_pages=True)
-        self.arena_address = self._arena.address
+        self._address = self._arena.address
         self._executor: Executor | None = Executor(isa, plan.threads)
         self._program: Program | None = build_program(plan, self._arena)
         load_weights(plan, self._arena, self._program, self._executor, progress)
@@ -88,17 +61,12 @@ class Runtime:
         row_bytes = 4 * self.plan.vocab_size
         return self._arena.read(self._logits + index * row_bytes, row_bytes)
 
-    def draw(self, rows: list[Row], drawn: list[Sampled | str]) -> None:
-        """Draw from logit rows of the last step, which are overwritten; the threads share the rows.
-
-        drawn: extended by one entry per row, in their order: what was drawn, or why the logits are
-        no distribution. A list of the caller's, so that an interrupt behind the call loses nothing:
-        samplers have counted by then. A sampler or a row comes once. Releases the GIL.
-        """
+    def sample(self, rows: list[SampleRow], sampled: list[Sampled | str]) -> None:
+        """Sample from logit rows of the last step; the threads share the rows. Releases the GIL."""
         assert self._arena is not None
         assert self._executor is not None
-        plan = self.plan
-        draw(self._executor, self._arena, self._logits, plan.vocab_size, rows, drawn)
+        vocab_size = self.plan.vocab_size
+        draw(self._executor, self._arena, self._logits, vocab_size, rows, sampled)
 
     def read_page(self, group: int, page: int) -> bytes:
         """Return the bytes of a KV page of `group`."""
@@ -120,11 +88,47 @@ class Runtime:
     def release_pages(self, group: int, pages: list[int]) -> None:
         """Give the memory of KV pages back to the system; they read as zero afterwards."""
         kv = self.plan.kv.groups[group]
-        begin = self.arena_address + kv.offset
+        begin = self._address + kv.offset
         release_pages(begin, kv.page_stride, pages)
 
+    def read_state(self, place: int) -> bytes:
+        """Return the state of a slot or snapshot."""
+        assert self._arena is not None
+        slots = self.plan.slots
+        return self._arena.read(slots.offset + place * slots.stride, slots.stride)
+
+    def write_state(self, place: int, data: bytes) -> None:
+        """Replace the state of a slot or snapshot by what `read_state` gave."""
+        assert self._arena is not None
+        slots = self.plan.slots
+        assert len(data) == slots.stride
+        self._arena.write(slots.offset + place * slots.stride, data)
+
+    def copy_state(self, source: int, target: int) -> None:
+        """Copy the state of a slot or snapshot."""
+        self.write_state(target, self.read_state(source))
+
+    def resident_items(self) -> Mapping[str, int | None]:
+        """Return what is in memory now of the items that tile the arena."""
+        found, offset = {}, 0
+        for item in self.plan.items:
+            if item.kind in ARENA_KINDS:
+                found[item.name] = resident_bytes(self._address + offset, item.planned_bytes)
+                offset += item.planned_bytes
+        return found
+
+    def resident_page_bytes(self) -> int | None:
+        """Return what is in memory now of all KV pages."""
+        total = 0
+        for group in self.plan.kv.groups:
+            resident = resident_bytes(self._address + group.offset, group.nbytes)
+            if resident is None:
+                return None
+            total += resident
+        return total
+
     @property
-    def isa(self) -> str:
+    def kernels(self) -> str:
         """The instruction set whose kernels run."""
         assert self._executor is not None
         return self._executor.isa

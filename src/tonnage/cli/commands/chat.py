@@ -45,7 +45,7 @@ class Chat:
         plan, runtime = self._engine.plan, self._engine.runtime
         print(
             f"{self._engine.source.name}: {plan.context_tokens:,} tokens of context, "
-            f"{plan.threads} threads, {runtime.isa}. /help for help, Ctrl-D to end.",
+            f"{plan.threads} threads, {runtime.kernels}. /help for help, Ctrl-D to end.",
             file=sys.stderr,
         )
         while True:

@@ -146,7 +146,7 @@ def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]
         "num_generated_tokens": len(made.tokens),
         "finish_reason": made.finish_reason,
         "seed": made.seed,
-        "isa": engine.runtime.isa,
+        "isa": engine.runtime.kernels,
         "threads": engine.plan.threads,
         "load_ns": load_ns,
         "time_to_first_token_ns": made.time_to_first_token_ns,
