@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.errors import PlanFileError
-from tonnage.core.from_json import decode
 from tonnage.core.kv_format import PAGE_FORMATS
 from tonnage.core.steps import Embed, GatherLast, Step
 
@@ -257,6 +256,9 @@ class Plan:
 
         Only the types are checked. Raises PlanFileError for text that is no plan.
         """
+        # Only for plans from files: a run that plans needs none of it.
+        from tonnage.core.from_json import decode
+
         try:
             return decode(Plan, json.loads(text), "plan")
         except (ValueError, RecursionError) as error:
