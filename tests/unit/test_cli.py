@@ -251,7 +251,7 @@ def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):
     engine = ScriptedEngine()
     engine.source = SimpleNamespace(name="m")
     engine.plan = SimpleNamespace(context_tokens=4096, threads=2)
-    engine.runtime = SimpleNamespace(isa="scalar")
+    engine.runtime = SimpleNamespace(kernels="scalar")
     assert Chat(engine, SamplingOptions(), system=None, raw=False).loop() == 0
     assert "m: 4,096 tokens of context, 2 threads, scalar." in capsys.readouterr().err
 
