@@ -1,15 +1,20 @@
 """Keep parts small: functions of at most 60 lines, files of at most 400.
 
-Counts Python and C++ under src, native and tools, prints the largest and fails over a limit.
-Run: python tools/size.py [REPOSITORY]
+Counts Python and C++ under src, native and tools. Prints the largest, and the functions of each
+package: how many, their median, 90th percentile and largest. Fails over a limit.
+Run: python tools/size.py [REPOSITORY] [--json]
 """
 
+import argparse
 import ast
+import json
+import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from statistics import median
 
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
@@ -113,12 +118,68 @@ def report(title: str, parts: list[Part], limit: int) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Lines of the functions of a package; p90: nine of ten are no longer. where: the largest."""
+
+    count: int
+    median: float
+    p90: int
+    largest: int
+    where: str
+
+
+def package_of(where: str) -> str:
+    """Return the package of a path: below src/tonnage its first folder, else its folders."""
+    folders = PurePosixPath(where).parts[:-1]
+    if folders[:2] == ("src", "tonnage"):
+        return "/".join(folders[2:3]) or "tonnage"
+    return "native" if folders[:2] == ("native", "include") else "/".join(folders)
+
+
+def spreads(functions: list[Part]) -> dict[str, Spread]:
+    """Return the spread of each package that has functions, by name."""
+    packages: dict[str, list[Part]] = {}
+    for part in functions:
+        packages.setdefault(package_of(part.where), []).append(part)
+    return {name: _spread(parts) for name, parts in sorted(packages.items())}
+
+
+def _spread(parts: list[Part]) -> Spread:
+    lines = sorted(part.lines for part in parts)
+    largest = max(parts, key=lambda part: part.lines)
+    p90 = lines[math.ceil(0.9 * len(lines)) - 1]
+    return Spread(len(lines), median(lines), p90, largest.lines, f"{largest.where} {largest.name}")
+
+
+def table(packages: dict[str, Spread]) -> list[str]:
+    """Return the lines of the table of packages."""
+    lines = ["package         functions  median  p90  largest"]
+    for name, one in packages.items():
+        numbers = f"{one.count:9d}  {one.median:6g}  {one.p90:3d}  {one.largest:7d}"
+        lines.append(f"{name:<15} {numbers}  {one.where}")
+    return lines
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Sizes of functions and files.")
+    here = Path(__file__).parents[1]
+    parser.add_argument("repository", nargs="?", type=Path, default=here, help="its root")
+    parser.add_argument("--json", action="store_true", help="the table of packages as JSON")
+    return parser.parse_args(arguments)
+
+
 def main(arguments: list[str]) -> int:
-    """Print both tables; return the exit code."""
-    root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
-    functions, files = parts_of(root)
-    print("\n".join(report("functions", functions, MAX_FUNCTION_LINES)))
-    print("\n".join(report("files", files, MAX_FILE_LINES)))
+    """Print the tables; return the exit code."""
+    options = _parsed(arguments)
+    functions, files = parts_of(options.repository)
+    packages = spreads(functions)
+    if options.json:
+        print(json.dumps({name: asdict(one) for name, one in packages.items()}, indent=2))
+    else:
+        print("\n".join(report("functions", functions, MAX_FUNCTION_LINES)))
+        print("\n".join(report("files", files, MAX_FILE_LINES)))
+        print("\n".join(table(packages)))
     fits = all(part.lines <= MAX_FUNCTION_LINES for part in functions)
     return 0 if fits and all(part.lines <= MAX_FILE_LINES for part in files) else 1
 

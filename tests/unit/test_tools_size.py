@@ -1,5 +1,6 @@
 """Sizes of functions and files, on small sources and on this repository."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,35 @@ def test_limits(
     assert main([str(root)]) == 1
     (over,) = [line for line in capsys.readouterr().out.splitlines() if "<- over" in line]
     assert name in over
+
+
+def test_the_spread_of_each_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten functions of 1 to 10 lines: the median is 5.5, nine of them have at most 9."""
+    source = "".join(f"def f{n}():\n" + "    x = 1\n" * (n - 1) for n in range(2, 11))
+    root = tree(tmp_path, "tools/a.py", "def f1(): ...\n" + source)
+    for name in (
+        "src/tonnage/core",
+        "src/tonnage/planner/cost",
+        "native/include",
+        "native/kernels",
+    ):
+        (root / name).mkdir(parents=True)
+    (root / "src/tonnage/a.py").write_text("def a(): ...\n")
+    (root / "src/tonnage/planner/cost/a.py").write_text("def b():\n    return 1\n")
+    (root / "native/a.cc").write_text("void c() {\n}\n")
+    (root / "native/include/a.h").write_text("inline void d() { f(); }\n")
+    (root / "native/kernels/a.cc").write_text("void e() {}\n")
+    assert main([str(root), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["native", "native/kernels", "planner", "tonnage", "tools"]
+    assert found["tools"] == {
+        "count": 10, "median": 5.5, "p90": 9, "largest": 10, "where": "tools/a.py:46 f10",
+    }  # fmt: skip
+    assert (found["native"]["count"], found["native"]["largest"]) == (2, 2)
+    assert found["planner"]["where"] == "src/tonnage/planner/cost/a.py:1 b"
+    assert main([str(root)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("planner")]
+    assert line.split() == ["planner", "1", "2", "2", "2", "src/tonnage/planner/cost/a.py:1", "b"]
 
 
 def test_this_repository_and_that_its_functions_are_seen(
