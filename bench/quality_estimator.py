@@ -13,6 +13,7 @@ Run: python bench/quality_estimator.py measure TEXT MODEL.gguf ... --chunks 8 > 
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ from typing import Any
 
 import numpy as np
 
+# The wrappers of the kernels belong to the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from kernel_ops import wrappers
+from kernel_ops.arena import Matrix
 from tonnage._native import Executor, best_isa
 from tonnage.blocks.attention import Attention
 from tonnage.blocks.gated_mlp import GatedMlp
@@ -31,8 +37,6 @@ from tonnage.engine.headers import read_model
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
-from tonnage.ops import faces
-from tonnage.ops.bench import Matrix
 from tonnage.planner.quality.estimate import (
     ANY_CHANGE,
     REFERENCE_WIDTH,
@@ -146,7 +150,7 @@ def errors(path: Path, team: Executor) -> Iterator[dict[str, object]]:
             exact = dequantize(entry.format, raw, shape).astype(np.float64)
             whole = Matrix(entry.format, raw, shape)
             for rung in rungs[1:]:
-                held = faces.packed_rows(team, whole, BY_NAME[rung.format])
+                held = wrappers.packed_rows(team, whole, BY_NAME[rung.format])
                 error = float(((held - exact) ** 2).sum() / (exact**2).sum())
                 yield {"model": path.stem, "name": name, "own": entry.format.name,
                        "format": rung.format, "squared_error": error}  # fmt: skip

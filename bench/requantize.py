@@ -10,19 +10,23 @@ Run: python bench/requantize.py [MODEL.gguf ...] [--ggml LIBGGML_BASE.so] [--row
 import argparse
 import ctypes
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+# The wrappers of the kernels belong to the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from kernel_ops import wrappers
+from kernel_ops.arena import KernelArena, Matrix
 from tonnage._native import Executor, best_isa
 from tonnage.core.block_format import BY_NAME, F32, BlockFormat
 from tonnage.core.layout import panel_bytes
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
-from tonnage.ops import faces
-from tonnage.ops.bench import Bench, Matrix
 from tonnage.planner.quality.precision import PLAIN_FORMATS, TARGETS
 
 SAMPLES = ("attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down", "token_embd")
@@ -75,7 +79,7 @@ def speed(team: Executor, target: str) -> float:
     rows, cols = 2048, 4096
     values = rng.standard_normal((rows, cols)).astype(np.float32)
     matrix = Matrix(F32, values.tobytes(), (rows, cols))
-    bench = Bench(team, max_rows=1)
+    bench = KernelArena(team, max_rows=1)
     fmt = BY_NAME[target]
     stride = panel_bytes(fmt, cols)
     offset = bench.space(stride * (rows // 32))
@@ -102,7 +106,7 @@ def main() -> None:
         for target in TARGETS if values.shape[1] % 256 == 0 else PLAIN_FORMATS:
             if bits_of(BY_NAME[target]) >= bits_of(own):
                 continue  # loading never goes up
-            held = faces.packed_rows(team, whole, BY_NAME[target])
+            held = wrappers.packed_rows(team, whole, BY_NAME[target])
             line = {
                 "weights": name,
                 "own": own.name,

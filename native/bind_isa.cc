@@ -33,6 +33,7 @@ void bind_isa(nb::module_& m) {
         "from the least to the most preferred.");
   m.def("best_isa", [](const std::optional<std::set<std::string>>& features) {
     return best_isa(features ? *features : cpu_features()).name;
-  }, nb::arg("features") = nb::none(), "Return the most preferred instruction set for a CPU with `features`; without them, for this CPU.");
+  }, nb::arg("features") = nb::none(),
+        "Return the most preferred instruction set for a CPU with `features`; without them, for this CPU.");
   m.def("has_isa", &has_isa, nb::arg("isa"), "Return whether its kernels are built and this CPU can run them.");
 }

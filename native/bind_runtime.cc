@@ -1,4 +1,4 @@
-// The Python face of arena, program and executor.
+// Python bindings of arena, program and executor.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -100,15 +100,15 @@ class Builder {
       throw InputError("the group of pages is " + std::to_string(group) + ", there are " + std::to_string(num_groups));
     KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16)),
                      format == "int8" ? KvFormat::Int8 : KvFormat::F16, group};
-    int64_t pool;
+    int64_t size;
     if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
     if (layer.head_bytes() * heads > page_bytes)
       throw InputError("a page of " + std::to_string(page_bytes) + " bytes is too small for heads of " +
                        std::to_string(layer.head_bytes() * heads));
-    if (__builtin_mul_overflow(page_bytes, program_.groups[group].num_pages, &pool)) throw InputError("the pages leave the arena");
+    if (__builtin_mul_overflow(page_bytes, program_.groups[group].num_pages, &size)) throw InputError("the pages leave the arena");
     // The last page ends with its heads; what follows up to page_bytes is other layers'.
-    if (pool > 0) pool -= page_bytes - layer.head_bytes() * heads;
-    layer.base = bytes("the pages", base, pool);
+    if (size > 0) size -= page_bytes - layer.head_bytes() * heads;
+    layer.base = bytes("the pages", base, size);
     return layer;
   }
 
@@ -205,28 +205,29 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
   p.ops.push_back(op);
 }
 
-void add_rotate(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm, float eps,
-                float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t still_from) {
+void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm,
+                       float eps, float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t low_from) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
-  if (size_of("rotate: the number of pairs", pairs) * 2 > layer.k_dim)
-    throw InputError("rotate: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
-  if (still_from < 0 || still_from > pairs)
-    throw InputError("rotate: still_from is " + std::to_string(still_from) + " of " + std::to_string(pairs) + " pairs");
-  if (k_bias >= 0 && layer.format != KvFormat::Int8) throw InputError("rotate: k_bias is for int8 pages");
+  if (size_of("rope_kv_write: the number of pairs", pairs) * 2 > layer.k_dim)
+    throw InputError("rope_kv_write: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
+  if (low_from < 0 || low_from > pairs)
+    throw InputError("rope_kv_write: low_from is " + std::to_string(low_from) + " of " + std::to_string(pairs) + " pairs");
+  if (k_bias >= 0 && layer.format != KvFormat::Int8) throw InputError("rope_kv_write: k_bias is for int8 pages");
   const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
-  p.ops.push_back(RotateOp{b.floats("rotate: qkv", qkv, size), num_heads, layer, b.optional("rotate: q_norm", q_norm, layer.k_dim),
-                           b.optional("rotate: k_norm", k_norm, layer.k_dim), eps, scale,
-                           b.floats("rotate: table", table, p.max_rows * pairs * 2), pairs, interleaved,
-                           b.optional("rotate: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), still_from});
+  p.ops.push_back(RopeKvWriteOp{b.floats("rope_kv_write: qkv", qkv, size), num_heads, layer,
+                                b.optional("rope_kv_write: q_norm", q_norm, layer.k_dim),
+                                b.optional("rope_kv_write: k_norm", k_norm, layer.k_dim), eps, scale,
+                                b.floats("rope_kv_write: table", table, p.max_rows * pairs * 2), pairs, interleaved,
+                                b.optional("rope_kv_write: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), low_from});
 }
 
-void add_narrow(Program& p, int64_t x, int64_t x_cols, int64_t qkv, int64_t qkv_cols) {
+void add_gather_last(Program& p, int64_t x, int64_t x_cols, int64_t qkv, int64_t qkv_cols) {
   const Builder b(p);
-  size_of("narrow: the columns of x", x_cols);
-  size_of("narrow: the columns of qkv", qkv_cols);
-  p.ops.push_back(NarrowOp{b.floats("narrow: x", x, p.max_rows * x_cols), x_cols,
-                           b.floats("narrow: qkv", qkv, p.max_rows * qkv_cols), qkv_cols});
+  size_of("gather_last: the columns of x", x_cols);
+  size_of("gather_last: the columns of qkv", qkv_cols);
+  p.ops.push_back(GatherLastOp{b.floats("gather_last: x", x, p.max_rows * x_cols), x_cols,
+                           b.floats("gather_last: qkv", qkv, p.max_rows * qkv_cols), qkv_cols});
 }
 
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
@@ -250,19 +251,21 @@ void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
   p.ops.push_back(QuantizeOp{b.floats("quantize: x", x, p.max_rows * acts.cols), acts});
 }
 
-void add_pool(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps, int64_t cols, int64_t sums,
-              int64_t slots) {
+void add_pool_hidden(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps, int64_t cols,
+                     int64_t sums, int64_t slots) {
   const Builder b(p);
   // A worker norms a whole row in its scratch.
-  if (size_of("pool: the number of columns", cols, kWorkerScratchBytes / 4) % kBlockCols != 0)
-    throw InputError("pool: " + std::to_string(cols) + " columns are no whole blocks of 32");
-  if ((added < 0) != (added_weight < 0)) throw InputError("pool: added and its weight come together");
-  if (sums % 8) throw InputError("pool: sums at byte " + std::to_string(sums) + " are not on a multiple of 8");
-  size_of("pool: the number of slots", slots);
+  if (size_of("pool_hidden: the number of columns", cols, kWorkerScratchBytes / 4) % kBlockCols != 0)
+    throw InputError("pool_hidden: " + std::to_string(cols) + " columns are no whole blocks of 32");
+  if ((added < 0) != (added_weight < 0)) throw InputError("pool_hidden: added and its weight come together");
+  if (sums % 8) throw InputError("pool_hidden: sums at byte " + std::to_string(sums) + " are not on a multiple of 8");
+  size_of("pool_hidden: the number of slots", slots);
   p.num_slots = p.num_slots > 0 ? std::min(p.num_slots, slots) : slots;
-  p.ops.push_back(PoolOp{b.floats("pool: x", x, p.max_rows * cols), b.floats("pool: weight", weight, cols),
-                         b.optional("pool: added", added, p.max_rows * cols), b.optional("pool: added_weight", added_weight, cols),
-                         eps, cols, reinterpret_cast<double*>(b.floats("pool: sums", sums, 2 * slots * cols))});
+  p.ops.push_back(PoolHiddenOp{b.floats("pool_hidden: x", x, p.max_rows * cols),
+                               b.floats("pool_hidden: weight", weight, cols),
+                               b.optional("pool_hidden: added", added, p.max_rows * cols),
+                               b.optional("pool_hidden: added_weight", added_weight, cols),
+                               eps, cols, reinterpret_cast<double*>(b.floats("pool_hidden: sums", sums, 2 * slots * cols))});
 }
 
 // spans: (pages of each group, num_rows, position); pooled: (first_row, num_rows, slot, begins)
@@ -309,32 +312,32 @@ void bind_program(nb::module_& m) {
         if (!arena) throw InputError("a program needs an arena");
         size_of("the most rows of a step", max_rows, kMaxRows);
         size_of("the vocabulary", vocab_size);
-        std::vector<PageGroup> pools;
+        std::vector<PageGroup> page_groups;
         for (const auto& [num_pages, window] : groups) {
           if (num_pages < 0 || num_pages > kMaxSize) throw InputError("the number of pages is " + std::to_string(num_pages));
           if (window < 0) throw InputError("the window of a group is " + std::to_string(window));
-          pools.push_back({num_pages, window});
+          page_groups.push_back({num_pages, window});
         }
-        new (p) Program{std::move(arena), {}, vocab_size, std::move(pools), max_rows};
+        new (p) Program{std::move(arena), {}, vocab_size, std::move(page_groups), max_rows};
       }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("groups"), nb::arg("max_rows"),
-           "groups: (number of pages, window or 0 for all) of each pool of pages.")
+           "groups: (number of pages, window or 0 for all) of each group of pages.")
       .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
       .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"))
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
-      .def("rotate", &add_rotate, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("still_from") = 0)
-      .def("narrow", &add_narrow, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))
+      .def("rope_kv_write", &add_rope_kv_write, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("low_from") = 0)
+      .def("gather_last", &add_gather_last, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"))
-      .def("pool", &add_pool, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"));
+      .def("pool_hidden", &add_pool_hidden, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"));
 }
 
 void bind_executor(nb::module_& m) {
   nb::class_<Executor>(m, "Executor", "A team of threads with the kernels of one instruction set.")
       .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))
       .def_prop_ro("isa", [](const Executor& e) { return e.kernels().isa; })
-      .def_prop_ro("threads", [](Executor& e) { return e.pool().size(); })
+      .def_prop_ro("threads", [](Executor& e) { return e.team().size(); })
       .def_prop_ro("scratch_bytes", &Executor::scratch_bytes)
       .def("set_timed", &Executor::set_timed, nb::arg("timed"), "Say whether run notes how long each op takes.")
       .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")

@@ -1,4 +1,4 @@
-// The Python face of the sampler.
+// Python bindings of the sampler.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>

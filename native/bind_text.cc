@@ -1,4 +1,4 @@
-// The Python face of the tokenizer core.
+// Python bindings of the tokenizer core.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>

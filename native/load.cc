@@ -49,11 +49,11 @@ void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Wei
   const std::lock_guard<std::mutex> lock(busy_);
   const int64_t row_bytes = source_row_bytes(source, target.cols);
   std::vector<Staging> stagings(
-      pool_.size(), {std::vector<uint8_t>(row_bytes * kPanelRows), Requantizer(*kernels_, source, target.layout, target.cols)});
+      team_.size(), {std::vector<uint8_t>(row_bytes * kPanelRows), Requantizer(*kernels_, source, target.layout, target.cols)});
   std::atomic<int64_t> next{0};
   std::atomic<int64_t> bad_row{target.rows};
   std::atomic<bool> ended{false};
-  pool_.run([&](int index) {
+  team_.run([&](int index) {
     auto& [rows, requantizer] = stagings[index];
     for (int64_t p = next++; p < target.panels() && !ended && bad_row == target.rows; p = next++) {
       const int64_t first = p * kPanelRows;

@@ -32,7 +32,7 @@ float LogitBlocks::floor_of(size_t count) {
   return *last;
 }
 
-double LogitBlocks::weigh(const float* logits, float peak, float temperature) {
+double LogitBlocks::sum_weights(const float* logits, float peak, float temperature) {
   sums_.assign(peaks_.size(), 0.0);
   double total = 0;
   for (int32_t b = 0; b < count(); ++b) {

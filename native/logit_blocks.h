@@ -32,8 +32,8 @@ class LogitBlocks {
   float floor_of(size_t count);
 
   // Sums exp((logit - peak) / temperature) over all; sums of the blocks are kept for `find`. Temperature above 0.
-  double weigh(const float* logits, float peak, float temperature);
-  // Of what `weigh` saw: the first token up to which the weights, token by token, come to more than `share`.
+  double sum_weights(const float* logits, float peak, float temperature);
+  // Of what `sum_weights` saw: the first token up to which the weights, token by token, come to more than `share`.
   int32_t find(const float* logits, float peak, float temperature, double share) const;
 
  private:

@@ -8,7 +8,7 @@
 #include <new>
 
 #include "tonnage/isa.h"
-#include "tonnage/narrow.h"
+#include "tonnage/gather_last.h"
 
 namespace tonnage {
 
@@ -61,7 +61,7 @@ int require_threads(int threads) {
 
 Executor::Executor(const std::string& isa, int threads)
     : kernels_(&require_isa(isa).kernels),
-      pool_(require_threads(threads)),
+      team_(require_threads(threads)),
       scratch_(static_cast<size_t>(threads) * kWorkerScratchBytes + 64) {}
 
 namespace {
@@ -147,18 +147,18 @@ int64_t now_ns() {
 struct RunOp {
   const Kernels& kernels;
   const Step& step;
-  const NarrowedStep& narrowed;
+  const GatheredStep& gathered;
   Worker worker;
   void operator()(const EmbedOp& op) const { kernels.embed(op, step, worker); }
   void operator()(const RopeTableOp& op) const { kernels.rope_table(op, step, worker); }
   void operator()(const NormOp& op) const { kernels.norm(op, step, worker); }
   void operator()(const MatmulOp& op) const { kernels.matmul(op, step, worker); }
   void operator()(const GatedOp& op) const { kernels.gated(op, step, worker); }
-  void operator()(const RotateOp& op) const { kernels.rotate(op, step, worker); }
-  void operator()(const NarrowOp& op) const { narrowed.move(op, worker); }
+  void operator()(const RopeKvWriteOp& op) const { kernels.rope_kv_write(op, step, worker); }
+  void operator()(const GatherLastOp& op) const { gathered.move(op, worker); }
   void operator()(const AttendOp& op) const { kernels.attend(op, step, worker); }
   void operator()(const QuantizeOp& op) const { kernels.quantize(op, step, worker); }
-  void operator()(const PoolOp& op) const { kernels.pool(op, step, worker); }
+  void operator()(const PoolHiddenOp& op) const { kernels.pool_hidden(op, step, worker); }
 };
 
 }  // namespace
@@ -181,23 +181,23 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
                      views.data(),                        static_cast<int32_t>(views.size()),
                      logit_rows.data(),                   static_cast<int32_t>(logit_rows.size()),
                      pooled.data(),                       static_cast<int32_t>(pooled.size())};
-  const NarrowedStep narrowed(step);
+  const GatheredStep gathered(step);
   uint8_t* scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
   const bool timed = timed_;
   if (timed) op_ns_.assign(program.ops.size(), 0);
-  pool_.run([&](int index) {
-    const Worker worker = {index, pool_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
+  team_.run([&](int index) {
+    const Worker worker = {index, team_.size(), scratch + int64_t{index} * kWorkerScratchBytes};
     const Step* rows = &step;
     for (size_t i = 0; i < program.ops.size() && rows->num_rows > 0; ++i) {
       const Op& op = program.ops[i];
-      if (step.num_pooled == 0 && std::holds_alternative<PoolOp>(op)) continue;
-      if (std::holds_alternative<NarrowOp>(op)) {
-        if (narrowed.is_whole()) continue;
-        rows = &narrowed.step();
+      if (step.num_pooled == 0 && std::holds_alternative<PoolHiddenOp>(op)) continue;
+      if (std::holds_alternative<GatherLastOp>(op)) {
+        if (gathered.is_whole()) continue;
+        rows = &gathered.step();
       }
       const int64_t begin = timed ? now_ns() : 0;
-      std::visit(RunOp{*kernels_, *rows, narrowed, worker}, op);
-      pool_.barrier();
+      std::visit(RunOp{*kernels_, *rows, gathered, worker}, op);
+      team_.barrier();
       if (timed && index == 0) op_ns_[i] = now_ns() - begin;
     }
   });
@@ -205,7 +205,7 @@ void Executor::run(const Program& program, const std::vector<int32_t>& tokens, c
 
 void Executor::share(const std::function<void(int)>& work) {
   const std::lock_guard<std::mutex> lock(busy_);
-  pool_.run(work);
+  team_.run(work);
 }
 
 }  // namespace tonnage

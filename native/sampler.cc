@@ -19,7 +19,7 @@ bool before(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>&
 }
 
 // SplitMix64 (Steele et al. 2014).
-uint64_t mix(uint64_t x) {
+uint64_t splitmix64(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
   x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -64,7 +64,7 @@ void Sampler::observe(int32_t token) {
 // The chance of a logit, relative to that of the best.
 float Sampler::weight(float logit, float peak) const { return falling_exp((logit - peak) / params_.temperature); }
 
-double Sampler::uniform() { return static_cast<double>(mix(mix(params_.seed) ^ drawn_) >> 11) * 0x1p-53; }
+double Sampler::uniform() { return static_cast<double>(splitmix64(splitmix64(params_.seed) ^ drawn_) >> 11) * 0x1p-53; }
 
 bool Sampler::adjusts() const {
   const bool repeats = params_.repetition_penalty != 1.0f && !(prompt_.empty() && generated_.empty());
@@ -81,14 +81,14 @@ void Sampler::adjust(float* logits, const Note& note) const {
     logits[token] += bias;
   }
   if (params_.repetition_penalty != 1.0f) {
-    const auto shrink = [&](int32_t token) {
+    const auto penalize = [&](int32_t token) {
       note(token, logits[token]);
       logits[token] = logits[token] > 0 ? logits[token] / params_.repetition_penalty
                                         : logits[token] * params_.repetition_penalty;
     };
-    for (const auto& [token, count] : prompt_) shrink(token);
+    for (const auto& [token, count] : prompt_) penalize(token);
     for (const auto& [token, count] : generated_)
-      if (!prompt_.contains(token)) shrink(token);
+      if (!prompt_.contains(token)) penalize(token);
   }
   for (const auto& [token, count] : generated_) {
     note(token, logits[token]);
@@ -187,7 +187,7 @@ int32_t Sampler::draw_candidate(size_t count, float peak) {
 
 // Draws from the best that make up top_p of all. Few of them do, so ever more are looked at until they suffice.
 int32_t Sampler::draw_nucleus(const float* logits, float peak) {
-  const double total = blocks_.weigh(logits, peak, params_.temperature);
+  const double total = blocks_.sum_weights(logits, peak, params_.temperature);
   const auto all = static_cast<size_t>(vocab_size_);
   for (float reach = -kNoWeight / 16;; reach *= 4) {
     gather(logits, peak - reach * params_.temperature, all);
@@ -209,7 +209,7 @@ int32_t Sampler::draw(const float* logits) {
     return draw_candidate(num_left(peak, total), peak);
   }
   if (params_.top_p < 1 || params_.min_p > 0) return draw_nucleus(logits, peak);
-  const double total = blocks_.weigh(logits, peak, params_.temperature);
+  const double total = blocks_.sum_weights(logits, peak, params_.temperature);
   return blocks_.find(logits, peak, params_.temperature, uniform() * total);
 }
 
@@ -242,7 +242,7 @@ Sampled Sampler::sample(float* logits, int32_t num_top) {
   const float peak = usable ? logits[blocks_.best(logits)] : NAN;
   if (!usable || (with_logprobs && peak == -INFINITY))
     throw InputError("the logits are not finite: the model's numbers overflowed; its weights may be damaged");
-  const double norm = with_logprobs ? peak + std::log(blocks_.weigh(logits, peak, 1.0f)) : 0;
+  const double norm = with_logprobs ? peak + std::log(blocks_.sum_weights(logits, peak, 1.0f)) : 0;
   report(logits, num_top, norm, out);
   const auto raw = change(logits);
   out.token = draw(logits);

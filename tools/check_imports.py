@@ -51,7 +51,6 @@ TABLE: dict[str, Package] = {
     "store": Package(_names("core formats _native"), third_party=_names("huggingface_hub")),
     "machine": Package(_names("core _native")),
     "planner": Package(_names("blocks core"), never=_OUTSIDE),
-    "ops": Package(_names("core formats _native"), third_party=_names("numpy")),
     # Samplers are native objects whatever computes the logits.
     "backends": Package(_names("core _native")),
     "backends.cpu": Package(_names("backends core machine _native")),
@@ -87,7 +86,7 @@ TABLE: dict[str, Package] = {
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
     "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
-    "tonnage.formats.codec tonnage.formats.super_decode tonnage.ops tonnage.quality.rows "
+    "tonnage.formats.codec tonnage.formats.super_decode tonnage.quality.rows "
     "tonnage.server tonnage.text.sandbox"
 )
 # Reference implementations: what they import, beside the standard library.

@@ -14,15 +14,15 @@ void attend_block(Tile& tile, Pages& pages, const AttendOp& op, const uint8_t* k
   const int after = tile.position[tile.count - 1] + 1 - block;
   const int seen = after < kPageTokens ? after : kPageTokens;  // by the tile's last row
   // A few rows compute too little to let the core run ahead: they ask for the values while they score, and
-  // for the next page's keys while they mix.
+  // for the next page's keys while they take P·V.
   const bool few = tile.count <= 2 * kMicro;
   if (few) ask_for(values, pages.value_bytes(seen));
   by_micro(tile.count, [&](auto n, int i) { pages.template score<n>(tile, i, keys, seen); });
   if (few && next_keys) ask_for(next_keys, op.kv.key_bytes());
   for (int i = 0; i < tile.count; ++i) mask_scores(tile, i, block, op.window, op.softcap);
-  soften(tile);
-  pages.weigh(tile, values, seen);
-  by_micro(tile.count, [&](auto n, int i) { pages.template mix<n>(tile, i, values, seen); });
+  update_softmax(tile);
+  pages.encode_weights(tile, values, seen);
+  by_micro(tile.count, [&](auto n, int i) { pages.template pv<n>(tile, i, values, seen); });
 }
 
 struct Heads {

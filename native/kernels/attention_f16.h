@@ -25,13 +25,14 @@ void score_groups(const float* const* q, const uint16_t* keys, int k_dim, float*
   });
 }
 
-// out[i][columns] = out * shrink[i] + weights[i] · values. Tokens from num_tokens on have weights of 0.
+// out[i][columns] = out * rescale[i] + weights[i] · values. Tokens from num_tokens on have weights of 0.
 template <int n, int lines>
-void mix_block(const float* weights, const float* shrink, const uint16_t* values, int num_tokens, int v_pad, float* out) {
+void pv_block(const float* weights, const float* rescale, const uint16_t* values, int num_tokens, int v_pad,
+              float* out) {
   F32 acc[n][lines];
   unroll<n>([&](auto i) __attribute__((always_inline)) {
     unroll<lines>([&](auto g) __attribute__((always_inline)) {
-      acc[i][g] = mul(load(out + i * v_pad + 16 * g), set(shrink[i]));
+      acc[i][g] = mul(load(out + i * v_pad + 16 * g), set(rescale[i]));
     });
   });
   for (int t = 0; t < num_tokens; ++t) {
@@ -64,19 +65,19 @@ struct HalfPages {
     score_groups<n, 1>(tile.queries + i, keys, kv.k_dim, out);
   }
 
-  void weigh(Tile&, const uint8_t*, int) const {}
+  void encode_weights(Tile&, const uint8_t*, int) const {}
   static void finish(float*, const KvLayer&) {}
 
   template <int n>
-  void mix(Tile& tile, int i, const uint8_t* page_values, int num_tokens) const {
+  void pv(Tile& tile, int i, const uint8_t* page_values, int num_tokens) const {
     const auto* values = reinterpret_cast<const uint16_t*>(page_values);
     const float* weights = tile.weights + 64 * i;
     float* out = tile.out + i * kv.v_pad;
     int d = 0;
     for (; d + 64 <= kv.v_pad; d += 64)
-      mix_block<n, 4>(weights, tile.shrink + i, values + d, num_tokens, kv.v_pad, out + d);
+      pv_block<n, 4>(weights, tile.rescale + i, values + d, num_tokens, kv.v_pad, out + d);
     for (; d < kv.v_pad; d += 16)
-      mix_block<n, 1>(weights, tile.shrink + i, values + d, num_tokens, kv.v_pad, out + d);
+      pv_block<n, 1>(weights, tile.rescale + i, values + d, num_tokens, kv.v_pad, out + d);
   }
 };
 

@@ -115,8 +115,8 @@ struct Int8Pages {
     score_lines<n, 1>(i, keys, out);
   }
 
-  // Turns the weights into codes with the values' scales in them; those of positions not yet written are 0.
-  void weigh(Tile& tile, const uint8_t* values, int num_tokens) {
+  // Makes codes of the weights with the values' scales in them; those of positions not yet written are 0.
+  void encode_weights(Tile& tile, const uint8_t* values, int num_tokens) {
     F32 scales[4];
     for (int g = 0; g < 4; ++g) {
       const F32 stored = load_f16(reinterpret_cast<const uint16_t*>(values) + 16 * g);
@@ -129,16 +129,16 @@ struct Int8Pages {
     }
   }
 
-  // Turns back one head's output: values are stored turned.
+  // Rotates one head's output back: values are stored rotated.
   static void finish(float* out, const KvLayer& layer) { hadamard(out, layer.v_dim, other_factor(layer.v_dim)); }
 
   template <int n>
-  void mix(Tile& tile, int i, const uint8_t* values, int num_tokens) const {
+  void pv(Tile& tile, int i, const uint8_t* values, int num_tokens) const {
     const uint8_t* codes = values + kKvScaleBytes;
     const int quads = (num_tokens + 3) / 4;
     int d = 0;
-    for (; d + 64 <= kv.v_pad; d += 64) mix_lines<n, 4>(tile, i, codes + 4 * d, quads, d);
-    for (; d < kv.v_pad; d += 16) mix_lines<n, 1>(tile, i, codes + 4 * d, quads, d);
+    for (; d + 64 <= kv.v_pad; d += 64) pv_lines<n, 4>(tile, i, codes + 4 * d, quads, d);
+    for (; d < kv.v_pad; d += 16) pv_lines<n, 1>(tile, i, codes + 4 * d, quads, d);
   }
 
  private:
@@ -158,7 +158,7 @@ struct Int8Pages {
   }
 
   template <int n, int lines>
-  void mix_lines(Tile& tile, int i, const uint8_t* codes, int num_quads, int d) const {
+  void pv_lines(Tile& tile, int i, const uint8_t* codes, int num_quads, int d) const {
     I32 acc[n][lines];
     dot_split<n, lines>(weights, i, num_quads, [&](int quad, int l) __attribute__((always_inline)) {
       return load_u8(codes + quad * 4 * kv.v_pad + 64 * l);
@@ -166,9 +166,9 @@ struct Int8Pages {
     unroll<n>([&](auto k) __attribute__((always_inline)) {
       float* out = tile.out + (i + k) * kv.v_pad + d;
       const F32 scale = set(weights.scale[i + k]);
-      const F32 shrink = set(tile.shrink[i + k]);
+      const F32 rescale = set(tile.rescale[i + k]);
       unroll<lines>([&](auto l) __attribute__((always_inline)) {
-        store(out + 16 * l, fma(to_f32(acc[k][l]), scale, mul(load(out + 16 * l), shrink)));
+        store(out + 16 * l, fma(to_f32(acc[k][l]), scale, mul(load(out + 16 * l), rescale)));
       });
     });
   }

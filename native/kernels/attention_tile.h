@@ -17,8 +17,8 @@ struct Tile {
   float* weights;  // [count][64]
   float* peak;     // [kQueryTile] running maximum
   float* total;    // [kQueryTile] running sum
-  float* next;     // [kQueryTile]
-  float* shrink;   // [kQueryTile]
+  float* next;     // [kQueryTile] maximum of this block
+  float* rescale;  // [kQueryTile] what the running sums are multiplied with
 };
 
 inline Tile make_tile(uint8_t* scratch, int num_queries, int v_pad) {
@@ -28,12 +28,12 @@ inline Tile make_tile(uint8_t* scratch, int num_queries, int v_pad) {
   tile.peak = p;
   tile.total = p + kQueryTile;
   tile.next = p + 2 * kQueryTile;
-  tile.shrink = p + 3 * kQueryTile;
+  tile.rescale = p + 3 * kQueryTile;
   tile.weights = p + 4 * kQueryTile;
   tile.out = tile.weights + kQueryTile * kPageTokens;
   for (int i = 0; i < kQueryTile; ++i) {
     tile.peak[i] = tile.next[i] = -INFINITY;
-    tile.total[i] = tile.shrink[i] = 0;
+    tile.total[i] = tile.rescale[i] = 0;
   }
   std::memset(tile.out, 0, sizeof(float) * num_queries * v_pad);
   return tile;
@@ -76,7 +76,8 @@ inline void mask_scores(Tile& tile, int i, int block, int window, float cap) {
   tile.next[i] = reduce_max(best);
 }
 
-inline void soften(Tile& tile) {
+// The online softmax update: new maxima and sums, weights in place of scores.
+inline void update_softmax(Tile& tile) {
   for (int i = 0; i < tile.count; i += 16) {
     const F32 old = load(tile.peak + i);
     const F32 peak = max(old, load(tile.next + i));
@@ -84,7 +85,7 @@ inline void soften(Tile& tile) {
     // Where nothing was seen yet the maximum is -inf; any finite one gives weights of 0.
     const F32 finite = max(peak, set(-3e38f));
     store(tile.next + i, finite);
-    store(tile.shrink + i, exp(sub(old, finite)));
+    store(tile.rescale + i, exp(sub(old, finite)));
   }
   for (int i = 0; i < tile.count; ++i) {
     float* s = tile.weights + 64 * i;
@@ -95,7 +96,7 @@ inline void soften(Tile& tile) {
       sum = add(sum, w);
       store(s + 16 * g, w);
     }
-    tile.total[i] = tile.total[i] * tile.shrink[i] + reduce_add(sum);
+    tile.total[i] = tile.total[i] * tile.rescale[i] + reduce_add(sum);
   }
 }
 

@@ -100,7 +100,7 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
 }
 
 // Workers share the columns, so every one of them norms all rows: little beside what computed them.
-void pool(const PoolOp& op, const Step& step, Worker worker) {
+void pool_hidden(const PoolHiddenOp& op, const Step& step, Worker worker) {
   const Range mine = share(op.cols / kBlockCols, worker);
   const int64_t begin = mine.begin * kBlockCols, end = mine.end * kBlockCols;
   auto* whole = reinterpret_cast<float*>(worker.scratch);
@@ -149,7 +149,7 @@ void norm_head(float* x, int64_t n, const float* weight, float eps) {
 
 // Apart for each stride, which lets the compiler use vectors.
 template <bool interleaved>
-void rotate_head(float* __restrict x, const float* __restrict cosines, const float* __restrict sines, int pairs) {
+void rope_head(float* __restrict x, const float* __restrict cosines, const float* __restrict sines, int pairs) {
   for (int p = 0; p < pairs; ++p) {
     const int i = interleaved ? 2 * p : p;
     const int k = interleaved ? 2 * p + 1 : p + pairs;
@@ -161,8 +161,8 @@ void rotate_head(float* __restrict x, const float* __restrict cosines, const flo
 }
 
 // x -= bias where a pair turns slowly, and where nothing turns.
-void subtract_still(const RotateOp& op, float* x, const float* bias) {
-  for (int p = op.still_from; p < op.pairs; ++p) {
+void subtract_low_frequency_bias(const RopeKvWriteOp& op, float* x, const float* bias) {
+  for (int p = op.low_from; p < op.pairs; ++p) {
     const int i = op.interleaved ? 2 * p : p;
     const int k = op.interleaved ? 2 * p + 1 : p + op.pairs;
     x[i] -= bias[i];
@@ -219,10 +219,10 @@ void store_value_codes(uint8_t* values, int slot, const float* x, int v_dim, int
 void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
   if (kv.format == KvFormat::Int8) return store_key_codes(kv.keys(page, head), slot, x, kv.k_dim);
   auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
-  uint16_t narrow[16];
+  uint16_t halves[16];
   for (int d = 0; d < kv.k_dim; d += 16) {
-    store_f16(narrow, within_half(load(x + d)));
-    for (int i = 0; i < 16; ++i) keys[(d + i) * 16] = narrow[i];
+    store_f16(halves, within_half(load(x + d)));
+    for (int i = 0; i < 16; ++i) keys[(d + i) * 16] = halves[i];
   }
 }
 
@@ -232,7 +232,7 @@ void store_value(const KvLayer& kv, int32_t page, int head, int slot, const floa
   for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, within_half(load(x + d)));
 }
 
-void rotate_row(const RotateOp& op, int64_t row, int head, int position, const int32_t* pages) {
+void rope_kv_write_row(const RopeKvWriteOp& op, int64_t row, int head, int position, const int32_t* pages) {
   const KvLayer& kv = op.kv;
   const int64_t q_size = int64_t{op.num_heads} * kv.k_dim;
   const int64_t k_size = int64_t{kv.num_heads} * kv.k_dim;
@@ -242,10 +242,10 @@ void rotate_row(const RotateOp& op, int64_t row, int head, int position, const i
   const float* weight = is_query ? op.q_norm : op.k_norm;
   if (weight) norm_head(x, kv.k_dim, weight, op.eps);
   const float* table = op.table + 2 * row * op.pairs;
-  if (op.interleaved) rotate_head<true>(x, table, table + op.pairs, op.pairs);
-  else rotate_head<false>(x, table, table + op.pairs, op.pairs);
+  if (op.interleaved) rope_head<true>(x, table, table + op.pairs, op.pairs);
+  else rope_head<false>(x, table, table + op.pairs, op.pairs);
   if (is_query) scale_head(x, kv.k_dim, op.scale);
-  if (!is_query && op.k_bias) subtract_still(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
+  if (!is_query && op.k_bias) subtract_low_frequency_bias(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
   if (kv.format == KvFormat::Int8) hadamard(x, kv.k_dim, is_query ? other_factor(kv.k_dim) : stored_factor(kv.k_dim));
   if (is_query) return;
   const int kv_head = head - op.num_heads;
@@ -258,7 +258,7 @@ void rotate_row(const RotateOp& op, int64_t row, int head, int position, const i
 
 }  // namespace
 
-void rotate(const RotateOp& op, const Step& step, Worker worker) {
+void rope_kv_write(const RopeKvWriteOp& op, const Step& step, Worker worker) {
   const int heads = op.num_heads + op.kv.num_heads;
   const Range mine = share(int64_t{step.num_rows} * heads, worker);
   for (int s = 0; s < step.num_spans; ++s) {
@@ -268,7 +268,7 @@ void rotate(const RotateOp& op, const Step& step, Worker worker) {
     for (int64_t i = mine.begin > first ? mine.begin : first; i < mine.end && i < last; ++i) {
       const int64_t row = i / heads;
       const auto position = static_cast<int>(span.position + row - span.first_row);
-      rotate_row(op, row, static_cast<int>(i % heads), position, span.pages[op.kv.group]);
+      rope_kv_write_row(op, row, static_cast<int>(i % heads), position, span.pages[op.kv.group]);
     }
   }
 }

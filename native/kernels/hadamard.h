@@ -1,7 +1,7 @@
-// Turning a head by a Hadamard matrix, which spreads what lies in a few elements over all of them.
+// Rotating a head by a Hadamard matrix, which spreads what lies in a few elements over all of them.
 //
 // One scale for a whole head is set by its largest element; keys have elements that are many times the
-// others (Ashkboos et al. 2024, QuaRot). Turned alike, queries and keys have the products they had before.
+// others (Ashkboos et al. 2024, QuaRot). Rotated alike, queries and keys have the products they had before.
 #pragma once
 
 #include "tonnage/vec.h"
@@ -39,7 +39,7 @@ inline void hadamard(float* x, int n, float factor) {
   }
 }
 
-// Two powers of two whose product is 1 / hadamard_size(n), so that turning there and back is exact in scale:
+// Two powers of two whose product is 1 / hadamard_size(n), so that rotating there and back is exact in scale:
 // the first for what is stored.
 constexpr float stored_factor(int n) { return 1.0f / (1 << (__builtin_ctz(n) / 2)); }
 constexpr float other_factor(int n) { return stored_factor(n) / (__builtin_ctz(n) % 2 ? 2.0f : 1.0f); }

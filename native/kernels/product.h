@@ -112,7 +112,7 @@ template <class F, bool keep, int columns, class Sums>
 }
 
 // Weights are asked for this many bytes before their use: the hardware's prefetcher stops at each page,
-// and the work on a block leaves the core too little room to run ahead by itself.
+// and the work on a block keeps the core from running ahead by itself.
 constexpr int kPrefetch = 8192;
 
 // Lines to ask for: some with each block, until the end.

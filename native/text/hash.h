@@ -56,7 +56,7 @@ class SlotTable {
     }
   }
 
-  // Room for num_items was reserved and the item is not in it yet. Throws TextError on a run of collisions
+  // Memory for num_items was reserved and the item is not in it yet. Throws TextError on a run of collisions
   // that chance does not make.
   void insert(uint64_t hash, uint32_t index) {
     size_t i = home(hash);

@@ -24,19 +24,19 @@ uint32_t low6(const char* p) { return static_cast<uint8_t>(*p) & 0x3Fu; }
 Rune read_rune(const char* p, const char* end) {
   const uint32_t lead = static_cast<uint8_t>(*p);
   if (lead < 0x80) return {lead, 1};
-  const auto room = end - p;
+  const auto left = end - p;
   if (lead >= 0xC2 && lead < 0xE0) {
-    if (room < 2 || !continues(p + 1)) return kInvalid;
+    if (left < 2 || !continues(p + 1)) return kInvalid;
     return {(lead & 0x1F) << 6 | low6(p + 1), 2};
   }
   if (lead >= 0xE0 && lead < 0xF0) {
-    if (room < 3 || !continues(p + 1) || !continues(p + 2)) return kInvalid;
+    if (left < 3 || !continues(p + 1) || !continues(p + 2)) return kInvalid;
     const uint32_t value = (lead & 0x0F) << 12 | low6(p + 1) << 6 | low6(p + 2);
     if (value < 0x800 || (value >= 0xD800 && value < 0xE000)) return kInvalid;
     return {value, 3};
   }
   if (lead >= 0xF0 && lead < 0xF5) {
-    if (room < 4 || !continues(p + 1) || !continues(p + 2) || !continues(p + 3)) return kInvalid;
+    if (left < 4 || !continues(p + 1) || !continues(p + 2) || !continues(p + 3)) return kInvalid;
     const uint32_t value = (lead & 0x07) << 18 | low6(p + 1) << 12 | low6(p + 2) << 6 | low6(p + 3);
     if (value < 0x10000 || value > 0x10FFFF) return kInvalid;
     return {value, 4};

@@ -55,7 +55,7 @@ class Program:
     def gated(
         self, *, gate: WeightArgs, up: WeightArgs, input: ActsArgs, out: ActsArgs, gelu: bool
     ) -> None: ...
-    def rotate(
+    def rope_kv_write(
         self,
         *,
         qkv: int,
@@ -69,14 +69,14 @@ class Program:
         pairs: int,
         interleaved: bool,
         k_bias: int = -1,
-        still_from: int = 0,
+        low_from: int = 0,
     ) -> None: ...
-    def narrow(self, *, x: int, x_cols: int, qkv: int, qkv_cols: int) -> None: ...
+    def gather_last(self, *, x: int, x_cols: int, qkv: int, qkv_cols: int) -> None: ...
     def attend(
         self, *, qkv: int, num_heads: int, kv: KvArgs, window: int, softcap: float, out: int
     ) -> None: ...
     def quantize(self, *, x: int, out: ActsArgs) -> None: ...
-    def pool(
+    def pool_hidden(
         self,
         *,
         x: int,

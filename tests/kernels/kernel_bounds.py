@@ -1,4 +1,4 @@
-"""Random operands, and how far float32 kernels may lie from their float64 twins.
+"""Random operands, and how far float32 kernels may lie from their float64 oracles.
 
 u is the unit roundoff of float32: a rounded result is the exact one times 1 + d, |d| <= u. Bounds
 count the roundings on the longest path of a result and multiply by the magnitudes that met them
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kernel_ops import oracles
+from kernel_ops.arena import Activations, Matrix
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BlockFormat
 from tonnage.formats.codec import dequantize, random_blocks
-from tonnage.ops import reference
-from tonnage.ops.bench import Activations, Matrix
 
 U = float(np.finfo(np.float32).eps) / 2
 TINY = float(np.finfo(np.float32).smallest_normal)
@@ -49,7 +49,7 @@ def random_input(
     """Return activations in the form that a weight of `fmt` reads."""
     x = rng.standard_normal((rows, cols)).astype(np.float32)
     x *= np.exp(rng.uniform(-3, 3, (rows, 1))).astype(np.float32)
-    return x if fmt.block_elems == 1 else reference.quantize(x)
+    return x if fmt.block_elems == 1 else oracles.quantize(x)
 
 
 def rows_of(x: Activations | np.ndarray, rows: Sequence[int]) -> Activations | np.ndarray:
@@ -70,15 +70,15 @@ def _offsets(matrix: Matrix) -> np.ndarray:
 
 
 def product_bound(matrix: Matrix, x: Activations | np.ndarray) -> np.ndarray:
-    """Return how far each element of x · weightᵀ may lie from the twin's.
+    """Return how far each element of x · weightᵀ may lie from the oracle's.
 
     A running error bound: each rounding adds at most u of its result. Floats: one fused
     multiply-add per column, so u of every partial sum. Quantized: the integer sums of 16 columns
     are exact; scale, its product and its addition round three times, the same for an offset, and
-    one more fused multiply-add takes each 32 columns into the sum. The twin's own weights, of
+    one more fused multiply-add takes each 32 columns into the sum. The oracle's own weights, of
     code times scale plus offset, were rounded once by the codec.
     """
-    v, w = reference.values(x), reference.weight(matrix)
+    v, w = oracles.values(x), oracles.weight(matrix)
     if matrix.format.block_elems == 1:
         partial = np.abs(np.cumsum(_pieces(v, w, 1), axis=0)).sum(axis=0)
         return GROWTH * U * partial + TINY
@@ -96,8 +96,8 @@ def _pieces(v: np.ndarray, w: np.ndarray, cols: int) -> np.ndarray:
     return left @ w.reshape(len(w), -1, cols).transpose(1, 2, 0)
 
 
-def turned_bound(bound: np.ndarray, before: np.ndarray, factor: float) -> np.ndarray:
-    """Return the bound of what is turned by a Hadamard matrix, times `factor`.
+def hadamard_bound(bound: np.ndarray, before: np.ndarray, factor: float) -> np.ndarray:
+    """Return the bound of what is rotated by a Hadamard matrix, times `factor`.
 
     before: what goes in, exact, and `bound` how far it is off. Sixteen sums and one level for each
     doubling round.

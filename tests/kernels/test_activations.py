@@ -19,11 +19,11 @@ from kernel_bounds import (
     rows_of,
 )
 
+from kernel_ops import oracles, wrappers
+from kernel_ops.arena import Activations, Matrix
 from tonnage._native import Executor
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BlockFormat
-from tonnage.ops import faces, reference
-from tonnage.ops.bench import Activations, Matrix
 
 Team = Callable[[int], Executor]
 TeamOf = Callable[[str, int], Executor]
@@ -58,14 +58,14 @@ def assert_codes_fit(acts: Activations, x: np.ndarray) -> None:
 def test_codes_are_within_half_a_step(team: Team, rng: np.random.Generator) -> None:
     for num_rows, cols in ((1, 32), (3, 96), (9, 1056), (33, 288)):
         x = wide_range((num_rows, cols), rng)
-        assert_codes_fit(faces.quantize(team(1 + num_rows % 3), x), x)
+        assert_codes_fit(wrappers.quantize(team(1 + num_rows % 3), x), x)
 
 
 def test_zeros_quantize_to_zeros(team: Team) -> None:
     x = np.zeros((3, 64), np.float32)
     x[1, 32:] = -0.0
     x[2, 40] = -3.0
-    acts = faces.quantize(team(1), x)
+    acts = wrappers.quantize(team(1), x)
     assert (acts.scales == [[0, 0], [0, 0], [0, np.float32(3) / np.float32(127)]]).all()
     assert (np.flatnonzero(acts.codes) == [2 * 64 + 40]).all()
     assert acts.codes[2, 40] == -127
@@ -74,7 +74,7 @@ def test_zeros_quantize_to_zeros(team: Team) -> None:
 @pytest.mark.parametrize("largest", [NOTHING, NOTHING * GROWTH, LARGEST])
 def test_extreme_magnitudes_quantize(team: Team, largest: float) -> None:
     x = (largest * np.linspace(-1, 1, 32)).astype(np.float32)[None]
-    assert_codes_fit(faces.quantize(team(1), x), x)
+    assert_codes_fit(wrappers.quantize(team(1), x), x)
 
 
 @pytest.mark.parametrize("largest", [1e-37, 1e-40, 1.5e-45])
@@ -82,7 +82,7 @@ def test_values_without_an_inverse_scale_stay_that_small(team: Team, largest: fl
     x = np.zeros((1, 64), np.float32)
     x[0, :32] = (largest * np.linspace(-1, 1, 32)).astype(np.float32)
     x[0, 5] = 0
-    acts = faces.quantize(team(1), x)
+    acts = wrappers.quantize(team(1), x)
     error = np.abs(acts.values() - x).max()
     assert error <= largest
 
@@ -91,10 +91,10 @@ def test_quantized_bits_agree_everywhere(
     isas: list[str], team_of: TeamOf, rng: np.random.Generator
 ) -> None:
     x = wide_range((33, 544), rng)
-    expected = faces.quantize(team_of(isas[0], 1), x)
+    expected = wrappers.quantize(team_of(isas[0], 1), x)
     for isa in isas:
         for threads in (1, 2, 3):
-            acts = faces.quantize(team_of(isa, threads), x)
+            acts = wrappers.quantize(team_of(isa, threads), x)
             assert_same_bits(acts.scales, expected.scales, f"scales, {isa}")
             assert (acts.codes == expected.codes).all()
 
@@ -108,7 +108,7 @@ def activate(team: Executor, values: np.ndarray, activation: str) -> np.ndarray:
     gate = Matrix(bf.F32, pick.tobytes(), (32, 64))
     up = Matrix(bf.F32, np.repeat(one, 32, axis=0).tobytes(), (32, 64))
     steps = [x[i : i + 512] for i in range(0, len(x), 512)]
-    pieces = [faces.gated(team, gate, up, step, activation)[0] for step in steps]
+    pieces = [wrappers.gated(team, gate, up, step, activation)[0] for step in steps]
     return np.concatenate(pieces).reshape(values.shape)
 
 
@@ -139,7 +139,7 @@ def test_activation_functions(team: Team, activation: str, rng: np.random.Genera
     x = activation_inputs(rng)
     y = activate(team(2), x, activation)
     with np.errstate(over="ignore"):
-        exact = reference.activate(x, activation)
+        exact = oracles.activate(x, activation)
     assert_within(y, exact, activation_bound(x.astype(np.float64), exact, activation))
 
 
@@ -154,15 +154,15 @@ def test_activation_bits_agree_on_all_instruction_sets(
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=MARK_FORMATS)
-def test_gated_equals_twin(team: Team, fmt: BlockFormat, rng: np.random.Generator) -> None:
+def test_gated_equals_oracle(team: Team, fmt: BlockFormat, rng: np.random.Generator) -> None:
     cols = columns_of(fmt)[1]
     gate, up = (random_matrix(fmt, 96, cols, rng) for _ in range(2))
     for num_rows, activation in ((1, "silu"), (4, "gelu_tanh"), (9, "silu"), (33, "gelu_tanh")):
         x = random_input(fmt, num_rows, cols, rng)
-        y, acts = faces.gated(team(1 + num_rows % 3), gate, up, x, activation)
-        g, other = reference.matmul(gate, x), reference.matmul(up, x)
+        y, acts = wrappers.gated(team(1 + num_rows % 3), gate, up, x, activation)
+        g, other = oracles.matmul(gate, x), oracles.matmul(up, x)
         g_bound, other_bound = product_bound(gate, x), product_bound(up, x)
-        act = reference.activate(g, activation)
+        act = oracles.activate(g, activation)
         # Both functions have slope at most 1.13.
         act_bound = 1.13 * g_bound + activation_bound(g, act, activation)
         bound = act_bound * (np.abs(other) + other_bound) + (np.abs(act) + act_bound) * other_bound
@@ -176,10 +176,10 @@ def test_gated_bits_depend_on_nothing_but_the_operands(
 ) -> None:
     gate, up = (random_matrix(fmt, 96, 512, rng) for _ in range(2))
     x = random_input(fmt, 33, 512, rng)
-    expected, acts = faces.gated(team_of(isas[0], 1), gate, up, x, "silu")
+    expected, acts = wrappers.gated(team_of(isas[0], 1), gate, up, x, "silu")
     for isa in isas:
         for num_rows, threads in ((1, 1), (3, 2), (5, 3), (9, 2), (33, 2)):
             rows = rng.permutation(33)[:num_rows]
-            y, own = faces.gated(team_of(isa, threads), gate, up, rows_of(x, rows), "silu")
+            y, own = wrappers.gated(team_of(isa, threads), gate, up, rows_of(x, rows), "silu")
             assert_same_bits(y, expected[rows], f"{isa}, {num_rows} rows")
             assert (own.codes == acts.codes[rows]).all()

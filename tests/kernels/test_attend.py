@@ -11,14 +11,14 @@ from kernel_bounds import (
     U,
     assert_same_bits,
     assert_within,
+    hadamard_bound,
     scattered,
-    turned_bound,
 )
 
+from kernel_ops import attention, oracles
+from kernel_ops.arena import Span
+from kernel_ops.attention import Heads, Int8Pages, KvPages, Pages
 from tonnage._native import Executor
-from tonnage.ops import attention, reference
-from tonnage.ops.attention import Heads, Int8Pages, KvPages, Pages
-from tonnage.ops.bench import Span
 
 Team = Callable[[int], Executor]
 TeamOf = Callable[[str, int], Executor]
@@ -41,7 +41,7 @@ def random_pages(
     if kv_format == "f16":
         return KvPages(keys.astype(np.float16), values.astype(np.float16))
     return Int8Pages(
-        reference.kv_codes(keys.astype(np.float32)), reference.kv_codes(values.astype(np.float32))
+        oracles.kv_codes(keys.astype(np.float32)), oracles.kv_codes(values.astype(np.float32))
     )
 
 
@@ -76,10 +76,10 @@ def attend_bound(
                 out.append(U * relative * values[seen, group].max(axis=0))
     if isinstance(pages, Int8Pages):
         out = np.array(out) + code_bound(qkv, heads, pages, spans, window, cap)
-        exact = reference.attend(qkv, heads, pages, spans, window, cap).reshape(out.shape)
-        stored, other = reference.hadamard_factors(heads.v_dim)
-        before = stored * reference.hadamard(exact)
-        return GROWTH * turned_bound(out, before, other).reshape(len(qkv), -1) + TINY
+        exact = oracles.attend(qkv, heads, pages, spans, window, cap).reshape(out.shape)
+        stored, other = oracles.hadamard_factors(heads.v_dim)
+        before = stored * oracles.hadamard(exact)
+        return GROWTH * hadamard_bound(out, before, other).reshape(len(qkv), -1) + TINY
     return GROWTH * np.array(out).reshape(len(qkv), -1) + TINY
 
 
@@ -103,7 +103,7 @@ def code_bound(
             begin = max(0, end - window) if window else 0
             for head in range(heads.num_heads):
                 group = head // (heads.num_heads // heads.num_kv_heads)
-                scores = reference.softcap(keys[begin:end, group] @ q[row, head], cap)
+                scores = oracles.softcap(keys[begin:end, group] @ q[row, head], cap)
                 weights = np.exp(scores - scores.max())
                 scaled = weights / weights.sum() * scales[begin:end, group]
                 codes = np.abs(values[begin:end, group]) / scales[begin:end, group, None]
@@ -123,7 +123,7 @@ def code_bound(
 @pytest.mark.parametrize(("cap", "window"), CAPS_AND_WINDOWS)
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 @pytest.mark.parametrize("kv_format", FORMATS)
-def test_equals_twin(
+def test_equals_oracle(
     team: Team, kv_format: str, heads: Heads, cap: float, window: int, rng: np.random.Generator
 ) -> None:
     spans = [Span(scattered(70, rng), 5, 65), Span([2], 3), Span(scattered(193, rng, 3), 1, 192)]
@@ -132,7 +132,7 @@ def test_equals_twin(
     out = attention.attend(
         team(1 + heads.k_dim // 16 % 3), qkv, heads, pages, spans, window=window, softcap=cap
     )
-    exact = reference.attend(qkv, heads, pages, spans, window, cap)
+    exact = oracles.attend(qkv, heads, pages, spans, window, cap)
     assert_within(out, exact, attend_bound(qkv, heads, pages, spans, window, cap))
 
 
@@ -142,7 +142,7 @@ def test_scores_far_apart(team: Team, rng: np.random.Generator) -> None:
     qkv = 100 * random_queries(2, heads, rng)
     pages = random_pages(3, heads, rng)
     out = attention.attend(team(2), qkv, heads, pages, spans)
-    exact = reference.attend(qkv, heads, pages, spans, 0, 0.0)
+    exact = oracles.attend(qkv, heads, pages, spans, 0, 0.0)
     assert_within(out, exact, attend_bound(qkv, heads, pages, spans, 0, 0.0))
 
 
@@ -152,9 +152,9 @@ def test_one_position_of_int8_returns_its_value(team: Team, rng: np.random.Gener
     out = attention.attend(team(1), random_queries(1, heads, rng), heads, pages, [Span([0], 1)])
     # The one weight is the largest, so its code is exact; its scale is rounded twice.
     stored = np.repeat(pages.values.elements()[0, :, 0], 2, axis=0)
-    factor = reference.hadamard_factors(48)[1]
-    bound = GROWTH * turned_bound(4 * U * np.abs(stored), stored, factor)
-    assert_within(out.reshape(4, 48), factor * reference.hadamard(stored), bound)
+    factor = oracles.hadamard_factors(48)[1]
+    bound = GROWTH * hadamard_bound(4 * U * np.abs(stored), stored, factor)
+    assert_within(out.reshape(4, 48), factor * oracles.hadamard(stored), bound)
 
 
 def test_one_position_returns_its_value(team: Team, rng: np.random.Generator) -> None:
@@ -200,7 +200,7 @@ def test_what_an_int8_page_held_before_does_not_matter(
 def test_what_a_row_does_not_see_does_not_matter(
     team: Team, where: str, unseen: float, rng: np.random.Generator
 ) -> None:
-    # Infinities are never stored (test_rotate.py), since 0 times one would be NaN.
+    # Infinities are never stored (test_rope_kv_write.py), since 0 times one would be NaN.
     heads = Heads(4, 2, 64, 48)
     spans = [Span([0, 1], 3, 66)]
     pages = random_pages(2, heads, rng)

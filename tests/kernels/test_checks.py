@@ -27,24 +27,25 @@ MATMUL: dict[str, Any] = {
 GATED: dict[str, Any] = {
     "gate": Q8_MATRIX, "up": Q8_MATRIX, "input": CODES, "out": BOTH, "gelu": False,
 }  # fmt: skip
-ROTATE: dict[str, Any] = {
+ROPE_KV_WRITE: dict[str, Any] = {
     "qkv": 0, "num_heads": 4, "kv": KV, "q_norm": -1, "k_norm": -1, "eps": 0.0, "scale": 1.0,
     "table": OUT, "pairs": 16, "interleaved": False,
 }  # fmt: skip
 ATTEND: dict[str, Any] = {
     "qkv": 0, "num_heads": 4, "kv": KV, "window": 0, "softcap": 0.0, "out": OUT,
 }  # fmt: skip
-NARROW: dict[str, Any] = {"x": 0, "x_cols": 64, "qkv": OUT, "qkv_cols": 256}
+GATHER_LAST: dict[str, Any] = {"x": 0, "x_cols": 64, "qkv": OUT, "qkv_cols": 256}
 EMBED: dict[str, Any] = {"table": Q8_MATRIX, "scale": 1.0, "x": OUT}
 ROPE: dict[str, Any] = {"frequencies": 0, "pairs": 16, "table": OUT}
 QUANTIZE: dict[str, Any] = {"x": 0, "out": BOTH}
-POOL: dict[str, Any] = {
+POOL_HIDDEN: dict[str, Any] = {
     "x": 0, "weight": 0, "added": -1, "added_weight": -1, "eps": 0.0, "cols": 64, "sums": OUT,
     "slots": 2,
 }  # fmt: skip
 OPS = {
     "embed": EMBED, "rope_table": ROPE, "norm": NORM, "matmul": MATMUL, "gated": GATED,
-    "rotate": ROTATE, "narrow": NARROW, "attend": ATTEND, "quantize": QUANTIZE, "pool": POOL,
+    "rope_kv_write": ROPE_KV_WRITE, "gather_last": GATHER_LAST, "attend": ATTEND,
+    "quantize": QUANTIZE, "pool_hidden": POOL_HIDDEN,
 }  # fmt: skip
 
 
@@ -104,21 +105,25 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("gated", {"up": matrix(rows=32)}, "gate has 64 rows, up 32"),
     ("gated", {"out": (1 << 16, -1, 32)}, "the output 32 columns"),
     ("gated", {"input": (-1, 0, 64)}, "lacks the form"),
-    ("narrow", {"x": -1}, "x is missing"),
-    ("narrow", {"x_cols": 0}, "columns of x is 0"),
-    ("narrow", {"qkv_cols": 1 << 40}, "columns of qkv is"),
-    ("narrow", {"qkv": ARENA_BYTES - 252}, "outside the arena"),
-    ("rotate", {"qkv": -1}, "qkv is missing"),
-    ("rotate", {"table": -1}, "table is missing"),
-    ("rotate", {"pairs": 17}, "17 pairs exceed a head of 32"),
-    ("rotate", {"pairs": 1 << 30}, "pairs exceed"),
-    ("rotate", {"still_from": 17}, "still_from is 17 of 16 pairs"),
-    ("rotate", {"still_from": -1}, "still_from is -1"),
-    ("rotate", {"k_bias": 0}, "k_bias is for int8 pages"),
-    ("rotate", {"k_bias": ARENA_BYTES - 252, "kv": (*KV[:5], "int8", 0)}, "outside the arena"),
-    ("rotate", {"num_heads": 0}, "query heads is 0"),
-    ("rotate", {"num_heads": (1 << 31) - 1}, "queries, keys and values"),
-    ("rotate", {"kv": (1 << 18, 1 << 14, 2, 24, 32, "f16", 0)}, "24, no multiple of 16"),
+    ("gather_last", {"x": -1}, "x is missing"),
+    ("gather_last", {"x_cols": 0}, "columns of x is 0"),
+    ("gather_last", {"qkv_cols": 1 << 40}, "columns of qkv is"),
+    ("gather_last", {"qkv": ARENA_BYTES - 252}, "outside the arena"),
+    ("rope_kv_write", {"qkv": -1}, "qkv is missing"),
+    ("rope_kv_write", {"table": -1}, "table is missing"),
+    ("rope_kv_write", {"pairs": 17}, "17 pairs exceed a head of 32"),
+    ("rope_kv_write", {"pairs": 1 << 30}, "pairs exceed"),
+    ("rope_kv_write", {"low_from": 17}, "low_from is 17 of 16 pairs"),
+    ("rope_kv_write", {"low_from": -1}, "low_from is -1"),
+    ("rope_kv_write", {"k_bias": 0}, "k_bias is for int8 pages"),
+    (
+        "rope_kv_write",
+        {"k_bias": ARENA_BYTES - 252, "kv": (*KV[:5], "int8", 0)},
+        "outside the arena",
+    ),
+    ("rope_kv_write", {"num_heads": 0}, "query heads is 0"),
+    ("rope_kv_write", {"num_heads": (1 << 31) - 1}, "queries, keys and values"),
+    ("rope_kv_write", {"kv": (1 << 18, 1 << 14, 2, 24, 32, "f16", 0)}, "24, no multiple of 16"),
     ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32, "f16", 0)}, "key/value heads is 0"),
     ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32, "f16", 0)}, "a head dimension is 0"),
     ("attend", {"kv": (1 << 18, 1 << 14, 2, 32, 528, "f16", 0)}, "a head dimension is 528"),
@@ -140,17 +145,17 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("attend", {"window": -1}, "the window is -1"),
     ("attend", {"out": -1}, "out is missing"),
     ("quantize", {"x": -1}, "quantize: x is missing"),
-    ("pool", {"x": -1}, "pool: x is missing"),
-    ("pool", {"weight": -1}, "pool: weight is missing"),
-    ("pool", {"added": 0}, "come together"),
-    ("pool", {"cols": 0}, "columns is 0"),
-    ("pool", {"cols": 48}, "48 columns are no whole blocks"),
-    ("pool", {"cols": layout.WORKER_SCRATCH_BYTES // 4 + 1}, "columns is 68481"),
-    ("pool", {"sums": -8}, "sums is missing"),
-    ("pool", {"sums": OUT + 4}, "not on a multiple of 8"),
-    ("pool", {"sums": ARENA_BYTES - 1016}, "outside the arena"),
-    ("pool", {"slots": 0}, "slots is 0"),
-    ("pool", {"slots": HUGE}, "slots is 46"),
+    ("pool_hidden", {"x": -1}, "pool_hidden: x is missing"),
+    ("pool_hidden", {"weight": -1}, "pool_hidden: weight is missing"),
+    ("pool_hidden", {"added": 0}, "come together"),
+    ("pool_hidden", {"cols": 0}, "columns is 0"),
+    ("pool_hidden", {"cols": 48}, "48 columns are no whole blocks"),
+    ("pool_hidden", {"cols": layout.WORKER_SCRATCH_BYTES // 4 + 1}, "columns is 68481"),
+    ("pool_hidden", {"sums": -8}, "sums is missing"),
+    ("pool_hidden", {"sums": OUT + 4}, "not on a multiple of 8"),
+    ("pool_hidden", {"sums": ARENA_BYTES - 1016}, "outside the arena"),
+    ("pool_hidden", {"slots": 0}, "slots is 0"),
+    ("pool_hidden", {"slots": HUGE}, "slots is 46"),
 ]
 
 
@@ -225,7 +230,7 @@ POOLED: list[tuple[list[tuple[int, int, int, bool]], list[int], str]] = [
 def test_bad_rows_to_pool_are_refused(
     program: Program, pooled: list[tuple[int, int, int, bool]], logit_rows: list[int], message: str
 ) -> None:
-    program.pool(**POOL)
+    program.pool_hidden(**POOL_HIDDEN)
     with pytest.raises(InputError, match=message):
         Executor(best_isa(), 2).run(program, [0] * 4, [([[0]], 4, 0)], logit_rows, pooled)
 
@@ -263,7 +268,7 @@ def test_bad_tables_are_refused(
 
 def test_what_lies_behind_the_window_needs_no_page(windowed: Program) -> None:
     kv = (*KV[:6], 1)
-    windowed.rotate(**{**ROTATE, "kv": kv})
+    windowed.rope_kv_write(**{**ROPE_KV_WRITE, "kv": kv})
     windowed.attend(**{**ATTEND, "kv": kv, "window": 70})
     # The row at 133 sees positions from 64 on.
     Executor(best_isa(), 2).run(windowed, [0], [([[0, 1, 2], [-1, 0, 1]], 1, 133)], [])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from kernel_bounds import FORMATS, MARK_FORMATS, assert_same_bits, columns_of, random_matrix
 
+from kernel_ops import wrappers
+from kernel_ops.arena import Matrix
 from tonnage._native import Executor, InputError
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BlockFormat
 from tonnage.formats.codec import dequantize, quantize
-from tonnage.ops import faces
-from tonnage.ops.bench import Matrix
 
 Team = Callable[[int], Executor]
 
@@ -23,7 +23,7 @@ def test_panels_hold_exactly_the_checkpoint(
     for rows in (1, 16, 17, 32, 45, 64):
         cols = columns_of(fmt)[rows % 3]
         matrix = random_matrix(fmt, rows, cols, rng)
-        held = faces.packed_rows(team(1 + rows % 3), matrix)
+        held = wrappers.packed_rows(team(1 + rows % 3), matrix)
         # Adding 0 makes -0 and 0 alike: 0 - 0 and 0 * -0 differ in nothing but that sign.
         exact = dequantize(fmt, matrix.data, (rows, cols)) + np.float32(0)
         assert_same_bits(held + np.float32(0), exact, f"{rows} x {cols}")
@@ -33,7 +33,7 @@ def test_embedding_is_scaled(team: Team, rng: np.random.Generator) -> None:
     matrix = random_matrix(bf.Q6_K, 45, 256, rng)
     tokens = [44, 0, 31, 32, 44]
     scale = float(np.float32(np.sqrt(640)))
-    x = faces.embed(team(2), matrix, tokens, scale=scale)
+    x = wrappers.embed(team(2), matrix, tokens, scale=scale)
     exact = dequantize(bf.Q6_K, matrix.data, matrix.shape)[tokens] * np.float32(scale)
     assert (x == exact).all()
 
@@ -44,7 +44,7 @@ EXTREME_EXPONENTS = [0, 1, 2, 127, 253, 254, 255]
 @pytest.mark.parametrize("exponent", EXTREME_EXPONENTS)
 def test_every_exponent_of_mxfp4(team: Team, exponent: int) -> None:
     block = bytes([exponent]) + bytes(i | (15 - i) << 4 for i in range(16))
-    held = faces.packed_rows(team(1), Matrix(bf.MXFP4, block, (1, 32)))
+    held = wrappers.packed_rows(team(1), Matrix(bf.MXFP4, block, (1, 32)))
     np.testing.assert_array_equal(held, dequantize(bf.MXFP4, block, (1, 32)))
 
 
@@ -55,7 +55,7 @@ def test_extreme_scales(team: Team, fmt: BlockFormat, bits: int, rng: np.random.
     block = np.frombuffer(random_matrix(fmt, 1, fmt.block_elems, rng).data, np.uint8).copy()
     block[offset : offset + 2] = bits & 255, bits >> 8
     matrix = Matrix(fmt, block.tobytes(), (1, fmt.block_elems))
-    held = faces.packed_rows(team(1), matrix)
+    held = wrappers.packed_rows(team(1), matrix)
     assert (held == dequantize(fmt, matrix.data, matrix.shape)).all()
 
 
@@ -86,7 +86,7 @@ def test_quantizing_while_loading_beats_rounding(
     team: Team, kind: BlockFormat, target: BlockFormat, rng: np.random.Generator
 ) -> None:
     matrix, values = stored(kind, hard_rows(rng))
-    held = faces.packed_rows(team(2), matrix, target).astype(np.float64)
+    held = wrappers.packed_rows(team(2), matrix, target).astype(np.float64)
     rounded = dequantize(target, quantize(target, values), values.shape)
     ours, plain = (
         ((got - values.astype(np.float64)) ** 2).reshape(-1, 32).sum(axis=1)
@@ -103,7 +103,7 @@ def test_four_bits_are_better_than_rounding_on_the_whole(
 ) -> None:
     values = rng.standard_normal((64, 512)).astype(np.float32)
     matrix = Matrix(bf.F32, values.tobytes(), values.shape)
-    ours = faces.packed_rows(team(2), matrix, bf.Q4_1) - values
+    ours = wrappers.packed_rows(team(2), matrix, bf.Q4_1) - values
     plain = dequantize(bf.Q4_1, quantize(bf.Q4_1, values), values.shape) - values
     assert (ours**2).sum() < 0.92 * (plain**2).sum()
 
@@ -114,15 +114,15 @@ def test_what_has_no_quantized_form_is_refused(team: Team, bad: float, target: B
     values = np.ones((40, 64), np.float32)
     values[37, 33] = bad
     with pytest.raises(InputError, match=rf"row 37 .*{target.name}"):
-        faces.packed_rows(team(2), Matrix(bf.F32, values.tobytes(), (40, 64)), target)
+        wrappers.packed_rows(team(2), Matrix(bf.F32, values.tobytes(), (40, 64)), target)
 
 
 def test_a_file_that_ends_early_is_an_error(team: Team) -> None:
     with pytest.raises(RuntimeError, match="ended"):
-        faces.packed_rows(team(2), Matrix(bf.Q8_0, b"\0" * (34 * 70 - 1), (70, 32)))
+        wrappers.packed_rows(team(2), Matrix(bf.Q8_0, b"\0" * (34 * 70 - 1), (70, 32)))
 
 
 def test_other_conversions_are_refused(team: Team, rng: np.random.Generator) -> None:
     for source, target in ((bf.Q8_0, bf.F16), (bf.F32, bf.BF16), (bf.Q4_K, bf.MXFP4)):
         with pytest.raises(InputError, match="cannot be converted"):
-            faces.packed_rows(team(1), random_matrix(source, 1, 256, rng), target)
+            wrappers.packed_rows(team(1), random_matrix(source, 1, 256, rng), target)

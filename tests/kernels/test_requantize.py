@@ -7,13 +7,13 @@ import pytest
 from gguf import GGMLQuantizationType, quants
 from kernel_bounds import FORMATS, MARK_FORMATS, assert_same_bits, random_matrix
 
+from kernel_ops import wrappers
+from kernel_ops.arena import Matrix
 from tonnage._native import Executor, InputError, load_staging_bytes
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BY_NAME, BlockFormat
 from tonnage.core.layout import load_staging_bytes as planned_staging_bytes
 from tonnage.formats.codec import dequantize
-from tonnage.ops import faces
-from tonnage.ops.bench import Matrix
 from tonnage.planner.quality.precision import TARGETS
 
 Team = Callable[[int], Executor]
@@ -38,7 +38,7 @@ def error(values: np.ndarray, held: np.ndarray) -> float:
 @pytest.mark.parametrize("name", GGML_ERROR)
 def test_as_exact_as_ggml(team: Team, name: str, rng: np.random.Generator) -> None:
     values = rng.standard_normal((128, 1024))
-    held = faces.packed_rows(team(2), as_matrix(values), BY_NAME[name])
+    held = wrappers.packed_rows(team(2), as_matrix(values), BY_NAME[name])
     assert error(values, held) < ALLOWED * GGML_ERROR[name]
 
 
@@ -47,7 +47,7 @@ def test_as_exact_as_the_reference_package(team: Team, name: str, rng: np.random
     values = rng.standard_t(5, (64, 512)).astype(np.float32)
     kind = GGMLQuantizationType[name]
     theirs = quants.dequantize(quants.quantize(values, kind), kind)
-    held = faces.packed_rows(team(2), as_matrix(values), BY_NAME[name])
+    held = wrappers.packed_rows(team(2), as_matrix(values), BY_NAME[name])
     assert error(values, held) < ALLOWED * error(values, theirs)
 
 
@@ -61,8 +61,8 @@ def test_every_source_is_decoded_exactly(
         values = dequantize(source, matrix.data, matrix.shape)
         for name in ("Q8_0", "Q4_K", "Q3_K"):
             if name != source.name:
-                held = faces.packed_rows(team(2), matrix, BY_NAME[name])
-                again = faces.packed_rows(team(1), as_matrix(values), BY_NAME[name])
+                held = wrappers.packed_rows(team(2), matrix, BY_NAME[name])
+                again = wrappers.packed_rows(team(1), as_matrix(values), BY_NAME[name])
                 assert_same_bits(held + np.float32(0), again + np.float32(0), name)
 
 
@@ -70,7 +70,7 @@ def test_columns_that_end_inside_a_tile(team: Team, rng: np.random.Generator) ->
     for cols in (32, 288, 576, 896):
         values = rng.standard_normal((33, cols))
         for name in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "IQ4_NL"):
-            held = faces.packed_rows(team(2), as_matrix(values), BY_NAME[name])
+            held = wrappers.packed_rows(team(2), as_matrix(values), BY_NAME[name])
             assert error(values, held) < 0.09
 
 
@@ -80,7 +80,7 @@ def test_all_instruction_sets_agree(
 ) -> None:
     values = rng.standard_normal((40, 512)) * np.exp(rng.uniform(-18, 4, (40, 1)))
     held = [
-        faces.packed_rows(team_of(isa, 1 + i % 2), as_matrix(values), BY_NAME[name])
+        wrappers.packed_rows(team_of(isa, 1 + i % 2), as_matrix(values), BY_NAME[name])
         for i, isa in enumerate(isas)
     ]
     for isa, other in zip(isas, held, strict=True):
@@ -98,7 +98,7 @@ def test_odd_values_lose_no_more_than_themselves(
     rows = [np.zeros(256), np.ones(256), -np.ones(256), spike, few, 2 + 0.01 * few, few - 9,
             1e-20 * few, 1e-42 * few, 4000 * few]  # fmt: skip
     values = np.array(rows, np.float32)
-    held = faces.packed_rows(team(1), as_matrix(values), BY_NAME[name]).astype(np.float64)
+    held = wrappers.packed_rows(team(1), as_matrix(values), BY_NAME[name]).astype(np.float64)
     missed = ((held - values) ** 2).sum(axis=1)
     size = (values.astype(np.float64) ** 2).sum(axis=1)
     assert np.isfinite(held).all()
@@ -112,7 +112,7 @@ def test_what_has_no_form_is_refused(team: Team, bad: float, name: str) -> None:
     values = np.ones((40, 256), np.float32)
     values[37, 33] = bad
     with pytest.raises(InputError, match=rf"row 37 .*{name}"):
-        faces.packed_rows(team(2), as_matrix(values), BY_NAME[name])
+        wrappers.packed_rows(team(2), as_matrix(values), BY_NAME[name])
 
 
 @pytest.mark.parametrize("source", FORMATS, ids=MARK_FORMATS)

@@ -4,13 +4,21 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from kernel_bounds import GROWTH, TINY, U, assert_same_bits, assert_within, scattered, turned_bound
+from kernel_bounds import (
+    GROWTH,
+    TINY,
+    U,
+    assert_same_bits,
+    assert_within,
+    hadamard_bound,
+    scattered,
+)
 
+from kernel_ops import attention, oracles, wrappers
+from kernel_ops.arena import Span
+from kernel_ops.attention import Heads, Rotation
 from tonnage._native import Executor
 from tonnage.core.rope import RopeSpec
-from tonnage.ops import attention, faces, reference
-from tonnage.ops.attention import Heads, Rotation
-from tonnage.ops.bench import Span
 
 Team = Callable[[int], Executor]
 TeamOf = Callable[[str, int], Executor]
@@ -31,15 +39,15 @@ def test_norm(team: Team, cols: int, rng: np.random.Generator) -> None:
     for num_rows in (1, 2, 9, 33):
         x = (rng.standard_normal((num_rows, cols)) * 10.0 ** rng.integers(-6, 7)).astype(np.float32)
         weight = rng.standard_normal(cols).astype(np.float32)
-        out = faces.norm(team(1 + num_rows % 3), x, weight, EPS)
-        exact = reference.rmsnorm(x, weight, EPS)
+        out = wrappers.norm(team(1 + num_rows % 3), x, weight, EPS)
+        exact = oracles.rmsnorm(x, weight, EPS)
         assert_within(out.values, exact, norm_bound(cols, exact))
         assert_same_bits(out.x, x, "x")
-        assert_same_bits(out.acts.scales, faces.quantize(team(1), out.values).scales, "scales")
+        assert_same_bits(out.acts.scales, wrappers.quantize(team(1), out.values).scales, "scales")
 
 
 def test_norm_of_zeros_is_zero(team: Team) -> None:
-    out = faces.norm(team(1), np.zeros((1, 64), np.float32), np.ones(64, np.float32), EPS)
+    out = wrappers.norm(team(1), np.zeros((1, 64), np.float32), np.ones(64, np.float32), EPS)
     assert not out.values.any()
     assert not out.acts.codes.any()
 
@@ -50,14 +58,14 @@ def test_post_norm_is_added_first(
 ) -> None:
     x, branch = (rng.standard_normal((9, 96)).astype(np.float32) for _ in range(2))
     weight, gain = (rng.standard_normal(96).astype(np.float32) for _ in range(2))
-    out = faces.norm(team(2), x, weight, EPS, added=(branch, gain), gather=gather)
+    out = wrappers.norm(team(2), x, weight, EPS, added=(branch, gain), gather=gather)
     rows = list(range(9)) if gather is None else gather
-    total = reference.add_norm(x, branch, gain, EPS)[rows]
+    total = oracles.add_norm(x, branch, gain, EPS)[rows]
     bound = norm_bound(96, total - x[rows]) + U * np.abs(total)
     assert_within(out.x[rows], total, bound)
     untouched = [row for row in range(9) if row not in rows]
     assert_same_bits(out.x[untouched], x[untouched], "rows that were not asked for")
-    exact = reference.rmsnorm(out.x[rows], weight, EPS)
+    exact = oracles.rmsnorm(out.x[rows], weight, EPS)
     assert_within(out.values, exact, norm_bound(96, exact))
 
 
@@ -66,11 +74,11 @@ def test_norm_bits_depend_on_nothing_but_the_row(
 ) -> None:
     x, branch = (rng.standard_normal((33, 544)).astype(np.float32) for _ in range(2))
     weight, gain = (rng.standard_normal(544).astype(np.float32) for _ in range(2))
-    expected = faces.norm(team_of(isas[0], 1), x, weight, EPS, added=(branch, gain))
+    expected = wrappers.norm(team_of(isas[0], 1), x, weight, EPS, added=(branch, gain))
     for isa in isas:
         for num_rows, threads in ((1, 1), (4, 3), (33, 2)):
             rows = rng.permutation(33)[:num_rows]
-            out = faces.norm(
+            out = wrappers.norm(
                 team_of(isa, threads), x[rows], weight, EPS, added=(branch[rows], gain)
             )
             assert_same_bits(out.values, expected.values[rows], isa)
@@ -93,17 +101,19 @@ def test_pool_adds_up_what_the_norm_gives(
     x, branch = (rng.standard_normal((33, cols)).astype(np.float32) for _ in range(2))
     weight, gain = (rng.standard_normal(cols).astype(np.float32) for _ in range(2))
     added = (branch, gain) if with_branch else None
-    normed = faces.norm(team(1), x, weight, EPS, added=added)
+    normed = wrappers.norm(team(1), x, weight, EPS, added=added)
     before = rng.standard_normal((4, cols))
     pooled = [(0, 7, 2, True), (9, 1, 0, False), (12, 21, 3, False)]
-    sums = faces.pool(team(1 + cols // 32 % 3), x, weight, EPS, pooled, before, added=added)
+    sums = wrappers.pool_hidden(
+        team(1 + cols // 32 % 3), x, weight, EPS, pooled, before, added=added
+    )
     expected = before.copy()
     for first, count, slot, begins in pooled:
         start = np.zeros(cols) if begins else before[slot]
         expected[slot] = chained(normed.values[first : first + count], start)
     assert (sums.view(np.uint64) == expected.view(np.uint64)).all()
-    exact = reference.pool(normed.x[:7], weight, EPS)
-    sizes = np.abs(reference.rmsnorm(normed.x[:7], weight, EPS)).sum(axis=0)
+    exact = oracles.pool(normed.x[:7], weight, EPS)
+    sizes = np.abs(oracles.rmsnorm(normed.x[:7], weight, EPS)).sum(axis=0)
     # Of sums of 7 the roundings are float64's, so the norm's own are all that counts.
     assert_within(sums[2], exact, norm_bound(cols, sizes) + 8 * 2.0**-52 * sizes)
 
@@ -115,14 +125,16 @@ def test_pooled_bits_depend_on_the_rows_alone(
     weight = rng.standard_normal(544).astype(np.float32)
     nothing = np.zeros((1, 544))
     args = (x, weight, EPS, [(0, 40, 0, True)], nothing)
-    expected = faces.pool(team_of(isas[0], 1), *args)
+    expected = wrappers.pool_hidden(team_of(isas[0], 1), *args)
     for isa in isas:
         for sizes in ((40,), (1, 33, 6), (3,) * 13 + (1,)):
             sums, begin = nothing, 0
             for size in sizes:
                 part = x[begin : begin + size]
                 pooled = [(0, size, 0, begin == 0)]
-                sums = faces.pool(team_of(isa, 1 + size % 3), part, weight, EPS, pooled, sums)
+                sums = wrappers.pool_hidden(
+                    team_of(isa, 1 + size % 3), part, weight, EPS, pooled, sums
+                )
                 begin += size
             assert (sums.view(np.uint64) == expected.view(np.uint64)).all(), (isa, sizes)
 
@@ -140,7 +152,7 @@ def spans_of(positions: list[tuple[int, int]], rng: np.random.Generator) -> list
 def test_rope_table(isas: list[str], team_of: TeamOf, rng: np.random.Generator) -> None:
     frequencies = np.array(RopeSpec(80, 10000.0).inverse_frequencies(), np.float32)
     spans = spans_of([(0, 3), (63, 2), (131071, 1)], rng)
-    exact = reference.rope_table(frequencies, spans)
+    exact = oracles.rope_table(frequencies, spans)
     expected = attention.rope_table(team_of(isas[0], 1), frequencies, spans)
     # The angle is exact in float64 (24 + 31 bits round once), and so is the cosine, but for u.
     assert_within(expected, exact, GROWTH * U + 131072 * 2.0**-52)
@@ -158,7 +170,7 @@ HEADS = (
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-def test_rotate(
+def test_rope_kv_write(
     team: Team, heads: Heads, normed: bool, interleaved: bool, rng: np.random.Generator
 ) -> None:
     spans = spans_of([(0, 3), (62, 5), (200, 1)], rng)
@@ -168,8 +180,10 @@ def test_rotate(
     gains = [rng.standard_normal(heads.k_dim).astype(np.float32) if normed else None for _ in "qk"]
     rotation = Rotation(table, *gains, EPS, float(np.float32(0.3)), interleaved)
     qkv = rng.standard_normal((9, heads.qkv_cols)).astype(np.float32)
-    out, pages = attention.rotate(team(1 + heads.k_dim // 16 % 3), qkv, heads, rotation, spans)
-    q, k, v = reference.rotate(qkv, heads, rotation)
+    out, pages = attention.rope_kv_write(
+        team(1 + heads.k_dim // 16 % 3), qkv, heads, rotation, spans
+    )
+    q, k, v = oracles.rope(qkv, heads, rotation)
     new_q, new_k, _ = heads.split(out)
     # Per element of a rotated pair: the norm, then a product, a product and a sum, then the scale.
     size = 4 * (1 if not normed else norm_bound(heads.k_dim, np.ones(1))[0] / U + 1)
@@ -184,22 +198,23 @@ def test_rotate(
         row += span.num_rows
 
 
-def assert_turned(qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rotation) -> None:
+def assert_hadamard_rotated(
+    qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rotation
+) -> None:
     """Assert that q, k and v are what int8 pages need, k without its bias.
 
-    An element of a rotated pair rounds 8 times, as in `test_rotate`, and k once with its bias.
+    An element of a rotated pair rounds 8 times, as in `test_rope_kv_write`, and k once with its
+    bias.
     """
-    exact = reference.rotate_int8(qkv, heads, rotation)
-    q, k, v = (np.abs(part) for part in reference.rotate(qkv, heads, rotation))
+    exact = oracles.rope_int8(qkv, heads, rotation)
+    q, k, v = (np.abs(part) for part in oracles.rope(qkv, heads, rotation))
     k_parts = k + np.abs(rotation.k_bias)
     q_off, k_off = (8 * U * part.max(axis=2, keepdims=True) for part in (q, k))
-    (k_factor, q_factor), (v_factor, _) = map(
-        reference.hadamard_factors, (heads.k_dim, heads.v_dim)
-    )
+    (k_factor, q_factor), (v_factor, _) = map(oracles.hadamard_factors, (heads.k_dim, heads.v_dim))
     bounds = (
-        turned_bound(q_off, q, q_factor),
-        turned_bound(k_off + U * k_parts, k_parts, k_factor),
-        turned_bound(0 * v, v, v_factor),
+        hadamard_bound(q_off, q, q_factor),
+        hadamard_bound(k_off + U * k_parts, k_parts, k_factor),
+        hadamard_bound(0 * v, v, v_factor),
     )
     for new, right, bound in zip(heads.split(out), exact, bounds, strict=True):
         assert_within(new, right, GROWTH * bound + TINY)
@@ -207,7 +222,7 @@ def assert_turned(qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rota
 
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-def test_rotate_stores_codes(
+def test_rope_kv_write_stores_codes(
     team: Team, heads: Heads, interleaved: bool, rng: np.random.Generator
 ) -> None:
     spans = spans_of([(0, 3), (62, 5), (200, 1)], rng)
@@ -217,11 +232,11 @@ def test_rotate_stores_codes(
     qkv *= 10.0 ** np.arange(-8, 10, 2)[:, None].astype(np.float32)
     qkv[3] = 0
     bias = 100 * rng.standard_normal((heads.num_kv_heads, heads.k_dim)).astype(np.float32)
-    still_from = int(rng.integers(0, table.shape[2] + 1))
-    rotation = Rotation(table, None, None, EPS, 0.3, interleaved, bias, still_from)
+    low_from = int(rng.integers(0, table.shape[2] + 1))
+    rotation = Rotation(table, None, None, EPS, 0.3, interleaved, bias, low_from)
     num_threads = 1 + heads.k_dim // 16 % 3
-    out, pages = attention.rotate(team(num_threads), qkv, heads, rotation, spans, "int8")
-    assert_turned(qkv, out, heads, rotation)
+    out, pages = attention.rope_kv_write(team(num_threads), qkv, heads, rotation, spans, "int8")
+    assert_hadamard_rotated(qkv, out, heads, rotation)
     _, new_k, new_v = heads.split(out)
     row = 0
     for span in spans:
@@ -229,7 +244,7 @@ def test_rotate_stores_codes(
             (pages.keys, pages.values), (new_k, new_v), pages.of(span), strict=True
         ):
             mine = new[row : row + span.num_rows]
-            coded = reference.kv_codes(mine)
+            coded = oracles.kv_codes(mine)
             for i, at in enumerate(range(span.position, span.position + span.num_rows)):
                 page = span.pages[at // 64]
                 assert (part.codes[page, :, at % 64] == coded.codes[i]).all()
@@ -242,14 +257,14 @@ def test_rotate_stores_codes(
 
 
 @pytest.mark.parametrize("kv_format", ["f16", "int8"])
-def test_rotate_writes_only_its_positions(
+def test_rope_kv_write_writes_only_its_positions(
     team: Team, kv_format: str, rng: np.random.Generator
 ) -> None:
     heads = Heads(2, 1, 32, 48)
     spans = [Span([1], 2, 17), Span([2, 0], 1, 64)]
     table = np.stack([np.ones((3, 16)), np.zeros((3, 16))], axis=1).astype(np.float32)
     qkv = rng.uniform(1, 2, (3, heads.qkv_cols)).astype(np.float32)
-    _, pages = attention.rotate(team(2), qkv, heads, Rotation(table), spans, kv_format)
+    _, pages = attention.rope_kv_write(team(2), qkv, heads, Rotation(table), spans, kv_format)
     if kv_format == "f16":
         parts = [pages.keys != 0, pages.values != 0]
     else:
@@ -262,7 +277,7 @@ def test_rotate_writes_only_its_positions(
 
 
 @pytest.mark.parametrize("kv_format", ["f16", "int8"])
-def test_rotate_bits_agree_on_all_instruction_sets(
+def test_rope_kv_write_bits_agree_on_all_instruction_sets(
     isas: list[str], team_of: TeamOf, kv_format: str, rng: np.random.Generator
 ) -> None:
     heads = Heads(5, 1, 128, 64)
@@ -275,20 +290,20 @@ def test_rotate_bits_agree_on_all_instruction_sets(
     for norms in ((None, None), (gain, gain)):
         rotation = Rotation(table, *norms, EPS, 0.3)
         args = (qkv, heads, rotation, spans, kv_format)
-        expected, pages = attention.rotate(team_of(isas[0], 1), *args)
+        expected, pages = attention.rope_kv_write(team_of(isas[0], 1), *args)
         for isa in isas:
-            out, own = attention.rotate(team_of(isa, 2), *args)
+            out, own = attention.rope_kv_write(team_of(isa, 2), *args)
             assert_same_bits(out, expected, isa)
             assert own.packed() == pages.packed(), isa
 
 
-def test_rotate_stores_what_f16_cannot_hold_as_its_largest(team: Team) -> None:
+def test_rope_kv_write_stores_what_f16_cannot_hold_as_its_largest(team: Team) -> None:
     heads = Heads(1, 1, 16, 16)
     spans = [Span([0], 1, 0)]
     table = np.stack([np.ones((1, 8)), np.zeros((1, 8))], axis=1).astype(np.float32)
     qkv = np.full((1, heads.qkv_cols), 1e6, np.float32)
     qkv[0, 20:40] = -1e6
-    _, pages = attention.rotate(team(1), qkv, heads, Rotation(table), spans)
+    _, pages = attention.rope_kv_write(team(1), qkv, heads, Rotation(table), spans)
     keys, values = pages.of(spans[0])
     assert (keys[0].ravel() == np.where(qkv[0, 16:32] > 0, 65504, -65504)).all()
     assert (values[0].ravel() == np.where(qkv[0, 32:] > 0, 65504, -65504)).all()

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernel_ops import wrappers
+from kernel_ops.arena import Matrix
 from oracles.rounding import allowed_share, rms, rounded_forward, scatter
 from oracles.transformer import forward
 from support.checkpoints import (
@@ -32,8 +34,6 @@ from tonnage.core.plan import KvFormat
 from tonnage.engine.engine import Engine
 from tonnage.formats.codec import random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
-from tonnage.ops import faces
-from tonnage.ops.bench import Matrix
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.precision import TARGETS
 
@@ -181,7 +181,7 @@ def requantized(spec: ModelSpec, formats: dict[str, str]) -> Callable[[str], np.
         entry = spec.weights[name]
         data = Path(entry.file).read_bytes()[entry.offset : entry.offset + entry.nbytes]
         matrix = Matrix(entry.format, data, entry.shape)
-        return faces.packed_rows(team, matrix, BY_NAME[formats[name]]).astype(np.float64)
+        return wrappers.packed_rows(team, matrix, BY_NAME[formats[name]]).astype(np.float64)
 
     return tensor
 

@@ -1,4 +1,4 @@
-"""From trials to rates: a machine whose constants are known must give them back."""
+"""From cases to rates: a machine whose constants are known must give them back."""
 
 import math
 from unittest.mock import Mock
@@ -7,8 +7,8 @@ import pytest
 
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes, round_up
-from tonnage.core.rates import rotate_kind
-from tonnage.machine import trials as t
+from tonnage.core.rates import rope_kv_write_kind
+from tonnage.machine import cases as t
 from tonnage.machine.rates_fit import Fit, no_slower_than_more
 
 CALL_S, OP_S, WRITTEN_S, GATED_S, MAC_S, BYTES_PER_S = 2e-6, 1e-7, 2e-10, 7e-10, 3e-12, 4e10
@@ -17,7 +17,7 @@ VISIT_S, VISIT_ELEMENT_S, PAGE_BYTE_S = 4e-7, 1e-9, 5e-12
 KEPT_BYTES, GROUND_BYTES = 16 << 20, 1 << 40
 SIZES = t.Sizes(2)
 # Nothing is run here, so no memory is needed.
-KEYS = [key for make in (t.cached_trials, t.fresh_trials) for key, _ in make(Mock(), SIZES)]
+KEYS = [key for make in (t.cached_cases, t.fresh_cases) for key, _ in make(Mock(), SIZES)]
 
 
 def product_s(name: str, rows: int, *, fresh: bool) -> float:
@@ -67,7 +67,7 @@ def small_s(rows: int) -> float:
 
 
 def seconds(key: t.Key) -> float:
-    """What the trial `key` takes on the machine of these constants."""
+    """What the case `key` takes on the machine of these constants."""
     name, *rest = key
     special = {
         "fresh": lambda: product_s(rest[0], rest[1], fresh=True),
@@ -94,7 +94,7 @@ def team():
     assert len(set(KEYS)) == len(KEYS)
     typical = {key: seconds(key) for key in KEYS}
     read_s = 1 / BYTES_PER_S
-    fit = Fit(SIZES, typical, start_s=2 * CALL_S, read_s=read_s, ground_bytes=GROUND_BYTES)
+    fit = Fit(SIZES, typical, start_s=2 * CALL_S, read_s=read_s, arena_bytes=GROUND_BYTES)
     return fit.rates()
 
 
@@ -112,12 +112,12 @@ def test_what_a_product_writes_is_told_from_its_columns(team):
 
 def test_other_elements(team):
     assert team.element("norm added") == pytest.approx(WRITTEN_S)
-    # Every trial but those of products takes as long as writing 1,024 elements of each row.
-    heads, kv_heads = t.ROTATED_HEADS
+    # Every case but those of products takes as long as writing 1,024 elements of each row.
+    heads, kv_heads = t.ROPE_HEADS
     for normed in (False, True):
-        elements = (heads + 2 * kv_heads) * t.rotated_dim(normed=normed)
+        elements = (heads + 2 * kv_heads) * t.rope_dim(normed=normed)
         expected = pytest.approx(WRITTEN_S * t.ELEMENTS / elements)
-        assert team.element(rotate_kind("int8", normed=normed)) == expected
+        assert team.element(rope_kv_write_kind("int8", normed=normed)) == expected
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "F16"])
@@ -156,7 +156,7 @@ def test_times_that_do_not_go_together_give_rates_all_the_same():
     """Passes of which many were disturbed: nothing negative, nothing endless."""
     for step in (7, 11, 13):
         typical = {key: 1e-6 * (1 + i * step % 17) for i, key in enumerate(KEYS)}
-        team = Fit(SIZES, typical, start_s=1e-9, read_s=1e-10, ground_bytes=1 << 28).rates()
+        team = Fit(SIZES, typical, start_s=1e-9, read_s=1e-10, arena_bytes=1 << 28).rates()
         times = [
             *(s for _, s in team.element_s),
             *(s for rate in team.attend for s in rate.seconds),

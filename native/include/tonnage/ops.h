@@ -46,7 +46,7 @@ struct Span {
   int32_t position;
 };
 
-// Rows of one sequence whose final hidden states are added to a slot of PoolOp::sums.
+// Rows of one sequence whose final hidden states are added to a slot of PoolHiddenOp::sums.
 struct PooledRows {
   int32_t first_row;
   int32_t num_rows;
@@ -159,10 +159,11 @@ struct KvLayer {
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
-// For Int8 pages all three are then turned (kernels/hadamard.h), after the keys lost what `k_bias` adds to
-// pairs from `still_from` on: those turn so slowly that it is about the same at every position, where it adds
-// the same to all scores of a query and softmax does not see it. It may be many times the rest of a key.
-struct RotateOp {
+// For Int8 pages all three are then Hadamard-rotated (kernels/hadamard.h), after the keys lost the low-frequency
+// key bias: what `k_bias` adds to pairs from `low_from` on. Those turn so slowly that it is about the same at
+// every position, where it adds the same to all scores of a query and softmax does not see it. It may be many
+// times the rest of a key.
+struct RopeKvWriteOp {
   float* qkv;  // [R][H k_dim + K k_dim + K v_dim]
   int32_t num_heads;
   KvLayer kv;
@@ -174,12 +175,12 @@ struct RotateOp {
   int32_t pairs;
   bool interleaved;
   const float* k_bias;  // [K k_dim] or null
-  int32_t still_from;   // 0 to pairs
+  int32_t low_from;     // 0 to pairs
 };
 
-// Behind the last layer's keys and values only rows with logits and pooled rows go on: they move to the front of
-// both buffers, in their order, and later ops see a step of them alone.
-struct NarrowOp {
+// The last-token gather. Behind the last layer's keys and values only rows with logits and pooled rows go on: they
+// move to the front of both buffers, in their order, and later ops see a step of them alone.
+struct GatherLastOp {
   float* x;  // [R][x_cols]
   int64_t x_cols;
   float* qkv;  // [R][qkv_cols]
@@ -204,7 +205,7 @@ struct QuantizeOp {
 
 // sums[slot] += the norm of x[r], which is only read, for all pooled rows in order; with `added` x is first what
 // NormOp makes of it. Every element is one chain of float64 additions, so chunks do not change its bits.
-struct PoolOp {
+struct PoolHiddenOp {
   const float* x;  // [R][cols]
   const float* weight;
   const float* added;  // [R][cols] or null
@@ -232,14 +233,14 @@ struct Kernels {
   void (*norm)(const NormOp&, const Step&, Worker);
   void (*matmul)(const MatmulOp&, const Step&, Worker);
   void (*gated)(const GatedOp&, const Step&, Worker);
-  void (*rotate)(const RotateOp&, const Step&, Worker);
+  void (*rope_kv_write)(const RopeKvWriteOp&, const Step&, Worker);
   void (*attend)(const AttendOp&, const Step&, Worker);
   void (*quantize)(const QuantizeOp&, const Step&, Worker);
-  void (*pool)(const PoolOp&, const Step&, Worker);
+  void (*pool_hidden)(const PoolHiddenOp&, const Step&, Worker);
   // Lays `rows` <= 32 checkpoint rows of `cols` elements into one panel, missing rows as zero.
   void (*pack)(Layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel);
   // Writes the panel's rows to `out` as blocks of the target, quantized from what the panel decodes to;
-  // tile: room for kRequantizeFloats. Returns a row whose values are not finite or exceed what
+  // tile: kRequantizeFloats floats. Returns a row whose values are not finite or exceed what
   // the target's scales hold, or -1.
   int64_t (*requantize)(const Requantization&, float* tile, uint8_t* out);
   // Sets the largest of n <= kLogitBlock logits; returns whether each is a number below infinity.

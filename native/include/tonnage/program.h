@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tonnage/ops.h"
-#include "tonnage/pool.h"
+#include "tonnage/thread_team.h"
 
 namespace tonnage {
 
@@ -25,7 +25,7 @@ class InputError : public std::runtime_error {
 // One anonymous mapping, 2-MiB aligned, zero at first; pages become resident as they are touched.
 class Arena {
  public:
-  // Throws InputError for a size below 1 and std::bad_alloc when there is no room for it.
+  // Throws InputError for a size below 1 and std::bad_alloc when there is no memory for it.
   Arena(int64_t num_bytes, bool huge_pages);
   ~Arena();
   Arena(const Arena&) = delete;
@@ -42,7 +42,8 @@ class Arena {
   int64_t size_;
 };
 
-using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RotateOp, NarrowOp, AttendOp, QuantizeOp, PoolOp>;
+using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RopeKvWriteOp, GatherLastOp, AttendOp, QuantizeOp,
+                        PoolHiddenOp>;
 
 // Pages whose ids are below num_pages. window: how many last positions are seen at most, 0 for all.
 struct PageGroup {
@@ -56,7 +57,7 @@ struct Program {
   int64_t vocab_size = 0;  // tokens are below it
   std::vector<PageGroup> groups;
   int64_t max_rows = 0;
-  int64_t max_logit_rows = kMaxRows;  // what every gathering op has room for
+  int64_t max_logit_rows = kMaxRows;  // what every gathering op has memory for
   int64_t num_slots = 0;  // of sums of hidden states
 };
 
@@ -75,7 +76,7 @@ class Executor {
   Executor(const std::string& isa, int threads);
 
   const Kernels& kernels() const { return *kernels_; }
-  Pool& pool() { return pool_; }
+  ThreadTeam& team() { return team_; }
   int64_t scratch_bytes() const { return static_cast<int64_t>(scratch_.size()); }
 
   // Runs the program on tokens (all spans' rows one after another); logits of `logit_rows` only, which
@@ -101,7 +102,7 @@ class Executor {
  private:
   std::mutex busy_;
   const Kernels* kernels_;
-  Pool pool_;
+  ThreadTeam team_;
   std::vector<uint8_t> scratch_;
   bool timed_ = false;
   std::vector<int64_t> op_ns_;

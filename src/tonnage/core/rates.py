@@ -15,9 +15,9 @@ PRODUCT_ROWS = 8
 GATED = ("gated silu", "gated gelu")
 
 
-def rotate_kind(kv_format: str, *, normed: bool) -> str:
-    """Return the name of a rotation that stores pages of one format."""
-    return f"rotate {kv_format} normed" if normed else f"rotate {kv_format}"
+def rope_kv_write_kind(kv_format: str, *, normed: bool) -> str:
+    """Return the name of a rope that writes pages of one format."""
+    return f"rope_kv_write {kv_format} normed" if normed else f"rope_kv_write {kv_format}"
 
 
 @dataclass(frozen=True, slots=True)

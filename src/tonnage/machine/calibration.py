@@ -1,7 +1,7 @@
 """Measuring the constants of the forecast on this machine, through the kernels that will run.
 
 Rounds go over all measurements, and of each the median pass counts: a forecast is of what a user
-will see, and the fastest of several passes is what nobody sees.
+will see, and the fastest of several passes is faster than that.
 """
 
 import random
@@ -15,13 +15,13 @@ from tonnage.core.block_format import BY_NAME
 from tonnage.core.machine import Machine
 from tonnage.core.rates import Rates, TeamRates
 from tonnage.core.sampling import SamplingOptions
+from tonnage.machine.cases import Key, Sizes, cached_cases, fresh_cases
 from tonnage.machine.clock import clock_ops_per_s
-from tonnage.machine.ground import VOCAB, Ground, Trial
+from tonnage.machine.microbench import VOCAB, Case, MicrobenchArena
 from tonnage.machine.placement import task_ids, team_on_cpus
 from tonnage.machine.rates_file import rates_key
 from tonnage.machine.rates_fit import Fit
 from tonnage.machine.report import thread_counts
-from tonnage.machine.trials import Key, Sizes, cached_trials, fresh_trials
 
 PROBE_S = 2.0
 # One pass may have been disturbed, three hardly are.
@@ -59,7 +59,7 @@ def measure_rates(
 class Probe:
     """All measurements of some numbers of threads, round by round.
 
-    For who wants other work between the rounds; `measure_rates` is for everyone else.
+    A caller with other work between the rounds takes it; others call `measure_rates`.
     """
 
     def __init__(self, machine: Machine, counts: Sequence[int]) -> None:
@@ -68,11 +68,11 @@ class Probe:
         Raises ProbeError when that memory is not to be had.
         """
         self._machine = machine
-        self._ground = Ground(machine)
+        self._arena = MicrobenchArena(machine)
         self._clock = clock_ops_per_s(machine.isa, 0.02)
         slower = 1 << max(0, round(_QUICK_OPS_PER_S / self._clock).bit_length() - 1)
         self.least_rounds = _LEAST_ROUNDS if slower == 1 else 1
-        self._teams = [_Team(self._ground, machine, Sizes(n, slower)) for n in counts]
+        self._teams = [_Team(self._arena, machine, Sizes(n, slower)) for n in counts]
 
     @property
     def num_teams(self) -> int:
@@ -89,42 +89,42 @@ class Probe:
         """Return what the rounds so far say: at least one of every team."""
         machine = self._machine
         teams = tuple(team.rates() for team in self._teams)
-        draw_s = logit_s(self._ground.arena)
+        draw_s = logit_s(self._arena.memory)
         return Rates(rates_key(machine), machine.isa, self._clock, draw_s, teams)
 
 
 class _Team:
     """One number of threads, and all passes of each measurement with it."""
 
-    def __init__(self, ground: Ground, machine: Machine, sizes: Sizes) -> None:
-        self._ground, self._sizes = ground, sizes
+    def __init__(self, arena: MicrobenchArena, machine: Machine, sizes: Sizes) -> None:
+        self._arena, self._sizes = arena, sizes
         before = task_ids()
         self._executor = _native.Executor(machine.isa, sizes.threads)
         self.task_ids = sorted(task_ids() - before)
         self._passes: dict[Key, list[float]] = {}
         self._starts: list[float] = []
         # With threads of their own, so before this team has its CPUs.
-        num_bytes = ground.num_bytes
+        num_bytes = arena.num_bytes
         reads = _native.probe_read(machine.isa, sizes.threads, num_bytes, 0.03)
         self._read_s = min(reads) / num_bytes
-        self._known: dict[Key, Trial] = {}
-        self._awake = ground.quantize(1, 32)
+        self._known: dict[Key, Case] = {}
+        self._awake = arena.quantize(1, 32)
 
     def round(self) -> None:
         """Take one more pass of each measurement."""
         if not self._known:
-            self._known = dict(cached_trials(self._ground, self._sizes))
-        for key, trial in self._known.items():
+            self._known = dict(cached_cases(self._arena, self._sizes))
+        for key, case in self._known.items():
             # The first run wakes the threads and fills the cache; what a long stream leaves in it
             # settles after some.
             for _ in range(_SETTLING if key == ("again",) else 1):
-                run(self._executor, trial)
-            self._note(key, run(self._executor, trial))
-        for key, trial in fresh_trials(self._ground, self._sizes):
+                run(self._executor, case)
+            self._note(key, run(self._executor, case))
+        for key, case in fresh_cases(self._arena, self._sizes):
             # What is done with few pages is short: code and scratch are to be warm, as in a step.
             before = self._known["kept", *key[1:]] if key[0] == "seen" else self._awake
             run(self._executor, before)
-            self._note(key, run(self._executor, trial))
+            self._note(key, run(self._executor, case))
         self._starts += [self._start_s() for _ in range(_STARTS)]
 
     def rates(self) -> TeamRates:
@@ -134,7 +134,7 @@ class _Team:
             {key: median(passes) for key, passes in self._passes.items()},
             start_s=median(self._starts),
             read_s=self._read_s,
-            ground_bytes=self._ground.num_bytes,
+            arena_bytes=self._arena.num_bytes,
         ).rates()
 
     def _note(self, key: Key, seconds: float) -> None:
@@ -147,19 +147,19 @@ class _Team:
         """
         form = BY_NAME["Q8_0"]
         shape, _ = self._sizes.products(form, 1)
-        run(self._executor, self._ground.products(form, 1, shape, 1, fresh=True))
+        run(self._executor, self._arena.products(form, 1, shape, 1, fresh=True))
         pause_end = time.perf_counter() + _PAUSE_S
         while time.perf_counter() < pause_end:
             pass
         return run(self._executor, self._awake)
 
 
-def run(executor: _native.Executor, trial: Trial) -> float:
+def run(executor: _native.Executor, case: Case) -> float:
     """Return the seconds of one run."""
-    pages = list(range((trial.position + trial.rows + 63) // 64))
-    tokens, spans = trial.token_ids, [([pages], trial.rows, trial.position)]
+    pages = list(range((case.position + case.rows + 63) // 64))
+    tokens, spans = case.token_ids, [([pages], case.rows, case.position)]
     begin = time.perf_counter()
-    executor.run(trial.program, tokens, spans, [])
+    executor.run(case.program, tokens, spans, [])
     return time.perf_counter() - begin
 
 

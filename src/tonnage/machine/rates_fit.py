@@ -1,4 +1,4 @@
-"""From the seconds of trials to the rates of a team: plain arithmetic, and what keeps it sane."""
+"""From the seconds of cases to the rates of a team: plain arithmetic, and what keeps it sane."""
 
 import math
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from tonnage.core.rates import (
     PageRate,
     ProductRate,
     TeamRates,
-    rotate_kind,
+    rope_kv_write_kind,
 )
-from tonnage.machine.trials import (
+from tonnage.machine.cases import (
     AGAIN_FORMAT,
     AGAIN_OPS,
     COLS,
@@ -31,7 +31,7 @@ from tonnage.machine.trials import (
     MANY_SEEN,
     NEAR,
     QUERIES,
-    ROTATED_HEADS,
+    ROPE_HEADS,
     ROWS,
     SEEN_OPS,
     SHORT,
@@ -39,12 +39,12 @@ from tonnage.machine.trials import (
     SMALL_OPS,
     Key,
     Sizes,
-    rotated_dim,
+    rope_dim,
 )
 
 
 class Fit:
-    """The rates of one team, from what its trials took."""
+    """The rates of one team, from what its cases took."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class Fit:
         *,
         start_s: float,
         read_s: float,
-        ground_bytes: int,
+        arena_bytes: int,
     ) -> None:
         """Take what was measured.
 
-        typical: seconds by key, of all trials. start_s: an empty step as between two tokens.
-        read_s: seconds per byte of plain reading. ground_bytes: what fresh weights come from.
+        typical: seconds by key, of all cases. start_s: an empty step as between two tokens.
+        read_s: seconds per byte of plain reading. arena_bytes: what fresh weights come from.
         """
         self._sizes, self._typical = sizes, typical
-        self._start_s, self._read_s, self._ground_bytes = start_s, read_s, ground_bytes
+        self._start_s, self._read_s, self._arena_bytes = start_s, read_s, arena_bytes
         empty, many = typical["empty", 1], typical["empty", EMPTY_OPS + 1]
         self._op_s = max(1e-9, (many - empty) / EMPTY_OPS)
         self._call_s = empty - self._op_s
@@ -115,10 +115,10 @@ class Fit:
             # What is left of it without any columns.
             short, longer = (each_s(ELEMENTS, name, cols) for cols in (SHORT, LONGER))
             rates[name] = max(0.0, short - (longer - short) * SHORT / (LONGER - SHORT))
-        heads, kv_heads = ROTATED_HEADS
+        heads, kv_heads = ROPE_HEADS
         for kv_format, normed in product(KV_FORMATS, (False, True)):
-            name = rotate_kind(kv_format, normed=normed)
-            rates[name] = each_s((heads + 2 * kv_heads) * rotated_dim(normed=normed), name)
+            name = rope_kv_write_kind(kv_format, normed=normed)
+            rates[name] = each_s((heads + 2 * kv_heads) * rope_dim(normed=normed), name)
         rates["rope_table"] = each_s(ELEMENTS // 16, "rope_table")
         whole = self._typical["embed", ELEMENT_ROWS] - self._call_s - self._op_s
         rates["embed"] = max(0.0, whole) / (ELEMENT_ROWS * ELEMENTS) * self._sizes.threads
@@ -139,7 +139,7 @@ class Fit:
         busy = no_slower_than_more({n: self._whole(form, n, form.name) for n in ROWS})
         mixed = {n: self._whole(form, n, "fresh", form.name) for n in FRESH_ROWS}
         # A little of what is called fresh comes from the cache.
-        kept = min(0.5, self._cached_bytes / self._ground_bytes)
+        kept = min(0.5, self._cached_bytes / self._arena_bytes)
         fresh = no_slower_than_more(
             {n: min(busy[n], without_cached(mixed[n], busy[n], kept)) for n in mixed}
         )

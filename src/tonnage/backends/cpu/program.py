@@ -137,7 +137,7 @@ class _Builder:
         )
 
     def _rope_kv_write(self, step: RopeKvWrite) -> None:
-        self._program.rotate(
+        self._program.rope_kv_write(
             qkv=self._buffer(step.qkv),
             num_heads=step.num_heads,
             kv=self._kv(step.kv),
@@ -149,12 +149,12 @@ class _Builder:
             pairs=step.pairs,
             interleaved=step.interleaved,
             k_bias=self._vector(step.k_bias),
-            still_from=step.low_from,
+            low_from=step.low_from,
         )
 
     def _gather_last(self, step: GatherLast) -> None:
         (x, x_cols), (qkv, qkv_cols) = step.buffers
-        self._program.narrow(
+        self._program.gather_last(
             x=self._buffer(x), x_cols=x_cols, qkv=self._buffer(qkv), qkv_cols=qkv_cols
         )
 
@@ -172,7 +172,7 @@ class _Builder:
         self._program.quantize(x=self._buffer(step.x), out=self._acts(step.out))
 
     def _pool_hidden(self, step: PoolHidden) -> None:
-        self._program.pool(
+        self._program.pool_hidden(
             x=self._buffer(step.x),
             weight=self._vector(step.weight),
             added=self._buffer(step.added),

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
 from tonnage.core.plan import MatrixPlan, Plan
-from tonnage.core.rates import GATED, rotate_kind
+from tonnage.core.rates import GATED, rope_kv_write_kind
 from tonnage.core.steps import (
     Attend,
     Embed,
@@ -206,7 +206,7 @@ def _kind(step: Step, kv_format: str) -> str | None:
         case Norm():
             return "norm" if step.added is None else "norm added"
         case RopeKvWrite():
-            return rotate_kind(kv_format, normed=step.q_norm is not None)
+            return rope_kv_write_kind(kv_format, normed=step.q_norm is not None)
         case GatherLast() | PoolHidden():
             return None
         case _:

@@ -1,7 +1,7 @@
 """The native kernels as functions of arrays: each builds a program of one op and runs it.
 
 A team is an Executor: instruction set and threads. R rows of activations are float32 (R, cols), or
-`Activations` where the weight is quantized. `reference` holds the naive twin of each.
+`Activations` where the weight is quantized. `oracles` holds the oracle of each.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kernel_ops.arena import Activations, Floats, KernelArena, Matrix, Pooled
 from tonnage._native import Executor
 from tonnage.core.block_format import BlockFormat
-from tonnage.ops.bench import Activations, Bench, Floats, Matrix, Pooled
 
 
 def quantize(team: Executor, x: Floats) -> Activations:
     """Return x (R, cols) as int8 codes with one scale per 32."""
-    bench = Bench(team, max_rows=len(x))
-    out = bench.acts_space(x.shape[1], codes=True, values=False)
-    bench.program.quantize(x=bench.place(x), out=out)
-    bench.run(len(x))
-    return bench.read_acts(out, len(x))
+    arena = KernelArena(team, max_rows=len(x))
+    out = arena.acts_space(x.shape[1], codes=True, values=False)
+    arena.program.quantize(x=arena.place(x), out=out)
+    arena.run(len(x))
+    return arena.read_acts(out, len(x))
 
 
 def embed(
@@ -30,11 +30,11 @@ def embed(
 ) -> Floats:  # fmt: skip
     """Return scale * table[tokens]; target: the format that the table becomes while loading."""
     rows, cols = table.shape
-    bench = Bench(team, max_rows=len(tokens), vocab_size=rows)
-    x = bench.space(4 * len(tokens) * cols)
-    bench.program.embed(table=bench.matrix(table, target), scale=scale, x=x)
-    bench.run(len(tokens), tokens=tokens)
-    return bench.floats(x, (len(tokens), cols))
+    arena = KernelArena(team, max_rows=len(tokens), vocab_size=rows)
+    x = arena.space(4 * len(tokens) * cols)
+    arena.program.embed(table=arena.matrix(table, target), scale=scale, x=x)
+    arena.run(len(tokens), tokens=tokens)
+    return arena.floats(x, (len(tokens), cols))
 
 
 def packed_rows(team: Executor, matrix: Matrix, target: BlockFormat | None = None) -> Floats:
@@ -60,28 +60,28 @@ def matmul(
     """Return x · weightᵀ of up to three matrices side by side, (R, sum of their rows)."""
     epilogue = epilogue or Epilogue()
     num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
-    bench = Bench(team, max_rows=num_rows)
+    arena = KernelArena(team, max_rows=num_rows)
     width = sum(part.shape[0] for part in parts)
-    out = bench.place(epilogue.residual)
+    out = arena.place(epilogue.residual)
     if epilogue.residual is None:
-        out = bench.space(4 * num_rows * width)
-    bench.program.matmul(
-        parts=_parts(bench, parts, epilogue.bias), input=bench.acts(x), out=out, out_stride=width,
+        out = arena.space(4 * num_rows * width)
+    arena.program.matmul(
+        parts=_parts(arena, parts, epilogue.bias), input=arena.acts(x), out=out, out_stride=width,
         out_rows=num_rows, cap=epilogue.cap, accumulate=epilogue.residual is not None, gather=False,
     )  # fmt: skip
-    bench.run(num_rows)
-    return bench.floats(out, (num_rows, width))
+    arena.run(num_rows)
+    return arena.floats(out, (num_rows, width))
 
 
 def _parts(
-    bench: Bench, matrices: Sequence[Matrix], bias: Floats | None
+    arena: KernelArena, matrices: Sequence[Matrix], bias: Floats | None
 ) -> list[tuple[tuple[int, int, int, int, int], int, int]]:
     parts = []
     column = 0
     for matrix in matrices:
         end = column + matrix.shape[0]
         own = None if bias is None else bias[column:end]
-        parts.append((bench.matrix(matrix), bench.vector(own), column))
+        parts.append((arena.matrix(matrix), arena.vector(own), column))
         column = end
     return parts
 
@@ -91,14 +91,14 @@ def gated(
 ) -> tuple[Floats, Activations]:
     """Return act(gate · x) * (up · x), plain and quantized; activation: silu or gelu_tanh."""
     num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
-    bench = Bench(team, max_rows=num_rows)
-    out = bench.acts_space(gate.shape[0], codes=True, values=True)
-    bench.program.gated(
-        gate=bench.matrix(gate), up=bench.matrix(up), input=bench.acts(x), out=out,
+    arena = KernelArena(team, max_rows=num_rows)
+    out = arena.acts_space(gate.shape[0], codes=True, values=True)
+    arena.program.gated(
+        gate=arena.matrix(gate), up=arena.matrix(up), input=arena.acts(x), out=out,
         gelu=activation == "gelu_tanh",
     )  # fmt: skip
-    bench.run(num_rows)
-    return bench.floats(out[1], (num_rows, gate.shape[0])), bench.read_acts(out, num_rows)
+    arena.run(num_rows)
+    return arena.floats(out[1], (num_rows, gate.shape[0])), arena.read_acts(out, num_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +116,31 @@ def norm(
 ) -> Normed:  # fmt: skip
     """Return rmsnorm(x) * weight; added: (branch, weight), whose norm is first added to x."""
     branch, branch_weight = added or (None, None)
-    bench = Bench(team, max_rows=len(x))
-    at = bench.place(x)
-    out = bench.acts_space(x.shape[1], codes=True, values=True)
-    bench.program.norm(
-        x=at, weight=bench.place(weight), added=bench.place(branch),
-        added_weight=bench.place(branch_weight), eps=eps, out=out, gather=gather is not None,
+    arena = KernelArena(team, max_rows=len(x))
+    at = arena.place(x)
+    out = arena.acts_space(x.shape[1], codes=True, values=True)
+    arena.program.norm(
+        x=at, weight=arena.place(weight), added=arena.place(branch),
+        added_weight=arena.place(branch_weight), eps=eps, out=out, gather=gather is not None,
     )  # fmt: skip
-    bench.run(len(x), logit_rows=gather or ())
+    arena.run(len(x), logit_rows=gather or ())
     rows = len(x) if gather is None else len(gather)
-    values = bench.floats(out[1], (rows, x.shape[1]))
-    return Normed(bench.floats(at, x.shape), values, bench.read_acts(out, rows))
+    values = arena.floats(out[1], (rows, x.shape[1]))
+    return Normed(arena.floats(at, x.shape), values, arena.read_acts(out, rows))
 
 
-def pool(
+def pool_hidden(
     team: Executor, x: Floats, weight: Floats, eps: float, pooled: Sequence[Pooled],
     sums: npt.NDArray[np.float64], *, added: tuple[Floats, Floats] | None = None,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
     """Return `sums` (slots, cols) with rmsnorm(x) * weight of the pooled rows added."""
     branch, branch_weight = added or (None, None)
     slots, cols = sums.shape
-    bench = Bench(team, max_rows=len(x))
-    at = bench.place(sums)
-    bench.program.pool(
-        x=bench.place(x), weight=bench.place(weight), added=bench.place(branch),
-        added_weight=bench.place(branch_weight), eps=eps, cols=cols, sums=at, slots=slots,
+    arena = KernelArena(team, max_rows=len(x))
+    at = arena.place(sums)
+    arena.program.pool_hidden(
+        x=arena.place(x), weight=arena.place(weight), added=arena.place(branch),
+        added_weight=arena.place(branch_weight), eps=eps, cols=cols, sums=at, slots=slots,
     )  # fmt: skip
-    bench.run(len(x), pooled=pooled)
-    return np.frombuffer(bench.arena.read(at, sums.nbytes)).reshape(sums.shape)
+    arena.run(len(x), pooled=pooled)
+    return np.frombuffer(arena.memory.read(at, sums.nbytes)).reshape(sums.shape)

@@ -7,10 +7,10 @@ from typing import ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from kernel_ops.arena import Floats, KernelArena, Span
 from tonnage._native import Executor
 from tonnage.core.layout import PAGE_TOKENS, round_up
 from tonnage.core.plan import KvFormat
-from tonnage.ops.bench import Bench, Floats, Span
 
 Halves = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
@@ -158,12 +158,12 @@ def _in_order(part: npt.NDArray[Element], span: Span) -> npt.NDArray[Element]:
 def rope_table(team: Executor, frequencies: Floats, spans: Sequence[Span]) -> Floats:
     """Return cosines and sines (R, 2, pairs) of position times frequency."""
     rows = sum(span.num_rows for span in spans)
-    bench = Bench(team, max_rows=rows, num_pages=_num_pages(spans))
-    table = bench.space(4 * rows * 2 * len(frequencies))
-    at = bench.place(frequencies)
-    bench.program.rope_table(frequencies=at, pairs=len(frequencies), table=table)
-    bench.run(rows, spans=spans)
-    return bench.floats(table, (rows, 2, len(frequencies)))
+    arena = KernelArena(team, max_rows=rows, num_pages=_num_pages(spans))
+    table = arena.space(4 * rows * 2 * len(frequencies))
+    at = arena.place(frequencies)
+    arena.program.rope_table(frequencies=at, pairs=len(frequencies), table=table)
+    arena.run(rows, spans=spans)
+    return arena.floats(table, (rows, 2, len(frequencies)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Rotation:
     """What happens to queries and keys: norms (weights or None), angles, the queries' scale.
 
     table: of `rope_table`, (R, 2, pairs). k_bias (kv heads, k_dim): what int8 keys leave out of
-    pairs from `still_from` on, and of elements that are in no pair.
+    pairs from `low_from` on, and of elements that are in no pair.
     """
 
     table: Floats
@@ -181,30 +181,30 @@ class Rotation:
     scale: float = 1.0
     interleaved: bool = False
     k_bias: Floats | None = None
-    still_from: int = 0
+    low_from: int = 0
 
 
-def rotate(
+def rope_kv_write(
     team: Executor, qkv: Floats, heads: Heads, rotation: Rotation, spans: Sequence[Span],
     kv_format: KvFormat = "f16",
 ) -> tuple[Floats, Pages]:  # fmt: skip
     """Return qkv (R, qkv_cols) with queries and keys rotated, and pages with the new K, V."""
     num_pages = _num_pages(spans)
-    bench = Bench(team, max_rows=len(qkv), num_pages=num_pages)
+    arena = KernelArena(team, max_rows=len(qkv), num_pages=num_pages)
     page_bytes = heads.page_bytes(kv_format)
-    kv = bench.space(num_pages * page_bytes)
-    at = bench.place(qkv)
-    bench.program.rotate(
+    kv = arena.space(num_pages * page_bytes)
+    at = arena.place(qkv)
+    arena.program.rope_kv_write(
         qkv=at, num_heads=heads.num_heads, kv=_kv_args(kv, heads, kv_format),
-        q_norm=bench.place(rotation.q_norm), k_norm=bench.place(rotation.k_norm), eps=rotation.eps,
-        scale=rotation.scale, table=bench.place(rotation.table), pairs=rotation.table.shape[2],
-        interleaved=rotation.interleaved, k_bias=bench.place(rotation.k_bias),
-        still_from=rotation.still_from,
+        q_norm=arena.place(rotation.q_norm), k_norm=arena.place(rotation.k_norm), eps=rotation.eps,
+        scale=rotation.scale, table=arena.place(rotation.table), pairs=rotation.table.shape[2],
+        interleaved=rotation.interleaved, k_bias=arena.place(rotation.k_bias),
+        low_from=rotation.low_from,
     )  # fmt: skip
-    bench.run(len(qkv), spans=spans)
-    raw = bench.arena.read(kv, num_pages * page_bytes)
+    arena.run(len(qkv), spans=spans)
+    raw = arena.memory.read(kv, num_pages * page_bytes)
     pages = Int8Pages if kv_format == "int8" else KvPages
-    return bench.floats(at, qkv.shape), pages.unpack(raw, num_pages, heads)
+    return arena.floats(at, qkv.shape), pages.unpack(raw, num_pages, heads)
 
 
 def attend(
@@ -212,16 +212,16 @@ def attend(
     window: int = 0, softcap: float = 0.0,
 ) -> Floats:  # fmt: skip
     """Return softmax(cap(q · K)) · V of each row over its window, (R, heads * v_dim)."""
-    bench = Bench(team, max_rows=len(qkv), num_pages=len(pages))
-    kv = bench.space(len(pages) * heads.page_bytes(pages.format))
-    bench.arena.write(kv, pages.packed())
-    out = bench.space(4 * len(qkv) * heads.num_heads * heads.v_dim)
-    bench.program.attend(
-        qkv=bench.place(qkv), num_heads=heads.num_heads, kv=_kv_args(kv, heads, pages.format),
+    arena = KernelArena(team, max_rows=len(qkv), num_pages=len(pages))
+    kv = arena.space(len(pages) * heads.page_bytes(pages.format))
+    arena.memory.write(kv, pages.packed())
+    out = arena.space(4 * len(qkv) * heads.num_heads * heads.v_dim)
+    arena.program.attend(
+        qkv=arena.place(qkv), num_heads=heads.num_heads, kv=_kv_args(kv, heads, pages.format),
         window=window, softcap=softcap, out=out,
     )  # fmt: skip
-    bench.run(len(qkv), spans=spans)
-    return bench.floats(out, (len(qkv), heads.num_heads * heads.v_dim))
+    arena.run(len(qkv), spans=spans)
+    return arena.floats(out, (len(qkv), heads.num_heads * heads.v_dim))
 
 
 def _num_pages(spans: Sequence[Span]) -> int:

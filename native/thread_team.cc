@@ -1,4 +1,4 @@
-#include "tonnage/pool.h"
+#include "tonnage/thread_team.h"
 
 #include <stdexcept>
 #include <string>
@@ -32,7 +32,7 @@ void wait_while(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-Pool::Pool(int threads) : size_(threads) {
+ThreadTeam::ThreadTeam(int threads) : size_(threads) {
   try {
     for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
   } catch (const std::system_error&) {
@@ -41,16 +41,16 @@ Pool::Pool(int threads) : size_(threads) {
   }
 }
 
-Pool::~Pool() { stop(); }
+ThreadTeam::~ThreadTeam() { stop(); }
 
-void Pool::stop() {
+void ThreadTeam::stop() {
   stop_.store(true, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Pool::serve(int index) {
+void ThreadTeam::serve(int index) {
   uint32_t seen = 0;
   for (;;) {
     wait_while(epoch_, seen);
@@ -61,7 +61,7 @@ void Pool::serve(int index) {
   }
 }
 
-void Pool::run(const std::function<void(int)>& work) {
+void ThreadTeam::run(const std::function<void(int)>& work) {
   work_ = &work;
   running_.store(size_ - 1, std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
@@ -71,7 +71,7 @@ void Pool::run(const std::function<void(int)>& work) {
     wait_while(running_, left);
 }
 
-void Pool::barrier() {
+void ThreadTeam::barrier() {
   if (size_ == 1) return;
   const uint32_t turn = turn_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {

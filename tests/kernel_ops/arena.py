@@ -59,7 +59,7 @@ class Span:
     position: int = 0
 
 
-class Bench:
+class KernelArena:
     """Buffers in an arena of `num_bytes` (untouched bytes cost nothing) and a program over them."""
 
     def __init__(
@@ -69,8 +69,8 @@ class Bench:
         """Make an empty program of up to `max_rows` rows."""
         self.team = team
         self.max_rows = max_rows
-        self.arena = Arena(num_bytes, huge_pages=False)
-        self.program = Program(self.arena, vocab_size, [(num_pages, 0)], max_rows)
+        self.memory = Arena(num_bytes, huge_pages=False)
+        self.program = Program(self.memory, vocab_size, [(num_pages, 0)], max_rows)
         self._next = 0
         self._guards: list[int] = []
         self._add_guard()
@@ -83,7 +83,7 @@ class Bench:
         return offset
 
     def _add_guard(self) -> None:
-        self.arena.write(self._next, GUARD)
+        self.memory.write(self._next, GUARD)
         self._guards.append(self._next)
 
     def place(self, values: npt.NDArray[np.generic] | None) -> int:
@@ -91,7 +91,7 @@ class Bench:
         if values is None:
             return -1
         offset = self.space(values.nbytes)
-        self.arena.write(offset, values.tobytes())
+        self.memory.write(offset, values.tobytes())
         return offset
 
     def vector(self, values: Floats | None) -> int:
@@ -124,7 +124,7 @@ class Bench:
             os.close(fd)
 
     def acts_space(self, cols: int, *, codes: bool, values: bool) -> ActsArgs:
-        """Return room for activations in the forms asked for."""
+        """Return memory for activations in the forms asked for."""
         return (
             self.space(acts_bytes(self.max_rows, cols)) if codes else -1,
             self.space(4 * self.max_rows * cols) if values else -1,
@@ -139,13 +139,13 @@ class Bench:
         args = self.acts_space(cols, codes=True, values=False)
         padded = np.zeros((rows, cols // 32 + 1), ACT_BLOCK)
         padded[:, :-1] = _act_blocks(x)
-        self.arena.write(args[0], padded.tobytes())
+        self.memory.write(args[0], padded.tobytes())
         return args
 
     def read_acts(self, args: ActsArgs, rows: int) -> Activations:
         """Return the quantized form of `rows` rows, after checking what follows from it."""
         offset, _, cols = args
-        raw = self.arena.read(offset, acts_bytes(rows, cols))
+        raw = self.memory.read(offset, acts_bytes(rows, cols))
         blocks = np.frombuffer(raw, ACT_BLOCK).reshape(rows, -1)[:, :-1]
         codes = blocks["codes"].reshape(rows, cols).copy()
         acts = Activations(codes, blocks["scale"].copy())
@@ -155,7 +155,7 @@ class Bench:
 
     def floats(self, offset: int, shape: tuple[int, ...]) -> Floats:
         """Return a copy of float32 values in the arena."""
-        raw = self.arena.read(offset, 4 * int(np.prod(shape)))
+        raw = self.memory.read(offset, 4 * int(np.prod(shape)))
         return np.frombuffer(raw, np.float32).reshape(shape)
 
     def run(
@@ -174,7 +174,7 @@ class Bench:
 
     def check_guards(self) -> None:
         """Raise AssertionError when bytes between two buffers have changed."""
-        hit = [at for at in self._guards if self.arena.read(at, GUARD_BYTES) != GUARD]
+        hit = [at for at in self._guards if self.memory.read(at, GUARD_BYTES) != GUARD]
         if hit:
             raise AssertionError(f"a kernel wrote outside its buffers, near bytes {hit}")
 

@@ -1,13 +1,13 @@
-"""The naive twin of every kernel: the same contract in float64, one plain line where possible."""
+"""The oracle of every kernel: its contract in float64, one plain line where possible."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from kernel_ops.arena import Activations, Floats, Matrix, Span
+from kernel_ops.attention import Coded, Heads, Pages, Rotation
 from tonnage.formats.codec import dequantize
-from tonnage.ops.attention import Coded, Heads, Pages, Rotation
-from tonnage.ops.bench import Activations, Floats, Matrix, Span
 
 Array = npt.NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def rope_table(frequencies: Floats, spans: Sequence[Span]) -> Array:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def rotate(
+def rope(
     qkv: Floats, heads: Heads, rotation: Rotation
 ) -> tuple[Array, Array, npt.NDArray[np.float64]]:
     """Return q (R, heads, k_dim) rotated and scaled, k rotated, v as it was."""
@@ -99,31 +99,31 @@ def rotate(
         q = rmsnorm(q, rotation.q_norm, rotation.eps)
     if rotation.k_norm is not None:
         k = rmsnorm(k, rotation.k_norm, rotation.eps)
-    return rotation.scale * _turn(q, rotation), _turn(k, rotation), v
+    return rotation.scale * _rope(q, rotation), _rope(k, rotation), v
 
 
-def rotate_int8(
+def rope_int8(
     qkv: Floats, heads: Heads, rotation: Rotation
 ) -> tuple[Array, Array, npt.NDArray[np.float64]]:
-    """Return q, k and v as `rotate` does, then turned as int8 pages hold them.
+    """Return q, k and v as `rope` does, then Hadamard-rotated as int8 pages hold them.
 
-    k loses its bias first. Turning by Hadamard's matrix of the largest power of two that divides a
-    head; the factors of q and k, and of v and what is attended, are powers of two.
+    k loses its low-frequency bias first. The matrix is Hadamard's of the largest power of two that
+    divides a head; the factors of q and k, and of v and what is attended, are powers of two.
     """
-    q, k, v = rotate(qkv, heads, rotation)
+    q, k, v = rope(qkv, heads, rotation)
     if rotation.k_bias is not None:
-        k = k - np.where(_still(heads.k_dim, rotation), rotation.k_bias, 0)
+        k = k - np.where(_low_frequency(heads.k_dim, rotation), rotation.k_bias, 0)
     stored, other = hadamard_factors(heads.k_dim)
     v_stored, _ = hadamard_factors(heads.v_dim)
     return other * hadamard(q), stored * hadamard(k), v_stored * hadamard(v)
 
 
-def _still(k_dim: int, rotation: Rotation) -> npt.NDArray[np.bool_]:
+def _low_frequency(k_dim: int, rotation: Rotation) -> npt.NDArray[np.bool_]:
     pairs = rotation.table.shape[2]
     element = np.arange(k_dim)
     pair = element // 2 if rotation.interleaved else element % pairs
-    still: npt.NDArray[np.bool_] = (pair >= rotation.still_from) | (element >= 2 * pairs)
-    return still
+    low: npt.NDArray[np.bool_] = (pair >= rotation.low_from) | (element >= 2 * pairs)
+    return low
 
 
 def hadamard(x: Array) -> Array:
@@ -141,7 +141,7 @@ def hadamard_factors(size: int) -> tuple[float, float]:
     return 2.0 ** -(log // 2), 2.0 ** -(log - log // 2)
 
 
-def _turn(x: Array, rotation: Rotation) -> Array:
+def _rope(x: Array, rotation: Rotation) -> Array:
     pairs = rotation.table.shape[2]
     cos, sin = rotation.table[:, None, 0], rotation.table[:, None, 1]
     index = np.arange(pairs)
@@ -169,7 +169,7 @@ def kv_codes(values: Floats) -> Coded:
 def attend(
     qkv: Floats, heads: Heads, pages: Pages, spans: Sequence[Span], window: int, cap: float
 ) -> Array:
-    """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim); int8 V is turned back."""
+    """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim); int8 V is rotated back."""
     q = heads.split(qkv)[0].astype(np.float64)
     out = np.empty((len(qkv), heads.num_heads, heads.v_dim))
     row = 0

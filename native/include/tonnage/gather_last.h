@@ -1,4 +1,4 @@
-// The rows of a step that are still of use once the last keys and values are written.
+// The last-token gather: the rows of a step that later operations read once the last keys and values are written.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +8,19 @@
 
 namespace tonnage {
 
-// A step of only those rows that have logits or are pooled, for the ops behind NarrowOp. It points into the step
+// A step of only those rows that have logits or are pooled, for the ops behind GatherLastOp. It points into the step
 // that it was made of, and has neither tokens nor positions.
-class NarrowedStep {
+class GatheredStep {
  public:
-  explicit NarrowedStep(const Step& step);
-  NarrowedStep(const NarrowedStep&) = delete;
-  NarrowedStep& operator=(const NarrowedStep&) = delete;
+  explicit GatheredStep(const Step& step);
+  GatheredStep(const GatheredStep&) = delete;
+  GatheredStep& operator=(const GatheredStep&) = delete;
 
   const Step& step() const { return step_; }
   // Whether no row is left out: nothing has to move.
   bool is_whole() const { return whole_; }
   // Moves the rows to the front of the buffers; each worker its share of the columns.
-  void move(const NarrowOp& op, Worker worker) const;
+  void move(const GatherLastOp& op, Worker worker) const;
 
  private:
   void move_columns(float* data, int64_t stride, int64_t begin, int64_t end) const;

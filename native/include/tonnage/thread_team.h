@@ -9,13 +9,13 @@
 
 namespace tonnage {
 
-class Pool {
+class ThreadTeam {
  public:
   // Throws std::runtime_error when the system has no more threads.
-  explicit Pool(int threads);
-  ~Pool();
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   int size() const { return size_; }
 

@@ -24,7 +24,7 @@ _WEIGHTS, _VALUES = b"\x11", b"\x3c"  # neither NaN nor subnormal in any format
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Case:
     """A program to run with `rows` rows of one sequence from `position` on."""
 
     program: _native.Program
@@ -38,7 +38,7 @@ class Trial:
         return list(self.tokens) or [0] * self.rows
 
 
-class Ground:
+class MicrobenchArena:
     """The arena: `num_bytes` read as weights and pages, and scratch behind them."""
 
     def __init__(self, machine: Machine) -> None:
@@ -52,10 +52,10 @@ class Ground:
                 f"Measuring this machine needs {format_bytes(needed)} of memory, and "
                 f"{format_bytes(machine.usable_memory_bytes)} may be taken; free some."
             )
-        self.arena = _native.Arena(needed, huge_pages=True)
+        self.memory = _native.Arena(needed, huge_pages=True)
         for begin in range(0, needed, _CHUNK_BYTES):
             filling = _WEIGHTS if begin < self.num_bytes else _VALUES
-            self.arena.write(begin, filling * min(_CHUNK_BYTES, needed - begin))
+            self.memory.write(begin, filling * min(_CHUNK_BYTES, needed - begin))
         self.input = self.num_bytes
         self.output = self.num_bytes + _SCRATCH_BYTES // 2
         self._next = WINDOW_BYTES
@@ -72,14 +72,14 @@ class Ground:
 
     def _program(self, rows: int, positions: int = 0) -> _native.Program:
         num_pages = round_up(max(rows, positions), PAGE_TOKENS) // PAGE_TOKENS
-        return _native.Program(self.arena, VOCAB, [(num_pages, 0)], rows)
+        return _native.Program(self.memory, VOCAB, [(num_pages, 0)], rows)
 
     def _acts(self, cols: int, *, values: bool = False) -> tuple[int, int, int]:
         return (-1, self.input, cols) if values else (self.input, -1, cols)
 
     def products(
         self, form: BlockFormat, rows: int, shape: tuple[int, int], ops: int, *, fresh: bool = False
-    ) -> Trial:
+    ) -> Case:
         """Return `ops` products with matrices (rows out, columns) of `shape`."""
         out_rows, cols = shape
         stride = panel_bytes(form, cols)
@@ -93,9 +93,9 @@ class Ground:
                 parts=[(weight, -1, 0)], input=acts, out=self.output, out_stride=out_rows,
                 out_rows=rows, cap=0.0, accumulate=False, gather=False,
             )  # fmt: skip
-        return Trial(program, rows)
+        return Case(program, rows)
 
-    def gated(self, rows: int, shape: tuple[int, int], *, gelu: bool) -> Trial:
+    def gated(self, rows: int, shape: tuple[int, int], *, gelu: bool) -> Case:
         """Return one gated product with matrices (rows out, columns) of `shape`."""
         hidden, cols = shape
         form = BY_NAME["Q8_0"]
@@ -106,24 +106,24 @@ class Ground:
         gate, up = ((begin + at, form.ggml_type, hidden, cols, stride) for at in (0, nbytes))
         out = (self.output, -1, hidden)
         program.gated(gate=gate, up=up, input=self._acts(cols), out=out, gelu=gelu)
-        return Trial(program, rows)
+        return Case(program, rows)
 
-    def embed(self, rows: int, cols: int) -> Trial:
+    def embed(self, rows: int, cols: int) -> Case:
         """Return one embedding of rows whose weights lie far apart."""
         form = BY_NAME["Q8_0"]
         stride = panel_bytes(form, cols)
         begin = self._window(stride * (VOCAB // 32), fresh=True)
         program = self._program(rows)
         program.embed(table=(begin, form.ggml_type, VOCAB, cols, stride), scale=1.0, x=self.output)
-        return Trial(program, rows, 0, tuple(range(0, VOCAB, VOCAB // rows))[:rows])
+        return Case(program, rows, 0, tuple(range(0, VOCAB, VOCAB // rows))[:rows])
 
-    def rope_table(self, rows: int, pairs: int) -> Trial:
+    def rope_table(self, rows: int, pairs: int) -> Case:
         """Return one table of the angles of `pairs` per row."""
         program = self._program(rows)
         program.rope_table(frequencies=self.input, pairs=pairs, table=self.output)
-        return Trial(program, rows)
+        return Case(program, rows)
 
-    def norm(self, rows: int, cols: int, *, added: bool = False) -> Trial:
+    def norm(self, rows: int, cols: int, *, added: bool = False) -> Case:
         """Return one norm of rows into codes; added: a branch's own norm comes before."""
         program = self._program(rows)
         branch = self.input + _SCRATCH_BYTES // 4
@@ -132,44 +132,46 @@ class Ground:
             added_weight=self.input if added else -1, eps=1e-6, out=(self.output, -1, cols),
             gather=False,
         )  # fmt: skip
-        return Trial(program, rows)
+        return Case(program, rows)
 
-    def quantize(self, rows: int, cols: int, ops: int = 1) -> Trial:
+    def quantize(self, rows: int, cols: int, ops: int = 1) -> Case:
         """Return `ops` quantizations of the same rows."""
         program = self._program(rows)
         for _ in range(ops):
             program.quantize(x=self.input, out=(self.output, -1, cols))
-        return Trial(program, rows)
+        return Case(program, rows)
 
-    def rotate(
+    def rope_kv_write(
         self, rows: int, heads: tuple[int, int], dim: int, kv_format: str, *, normed: bool
-    ) -> Trial:
-        """Return one rotation; heads: of queries, of keys and values."""
+    ) -> Case:
+        """Return one rope with its KV write; heads: of queries, of keys and values."""
         program = self._program(rows)
-        self._add_rotate(program, heads, self._pages(heads[1], dim, rows, kv_format), normed=normed)
-        return Trial(program, rows)
+        self._add_rope_kv_write(
+            program, heads, self._pages(heads[1], dim, rows, kv_format), normed=normed
+        )
+        return Case(program, rows)
 
     def attend(
         self, rows: int, position: int, heads: tuple[int, int], dim: int, kv_format: str
-    ) -> Trial:
+    ) -> Case:
         """Return one attention over cached pages; heads: of queries, of keys and values."""
         program = self._program(rows, position + rows)
         self._add_attend(program, heads[0], self._pages(heads[1], dim, position + rows, kv_format))
-        return Trial(program, rows, position)
+        return Case(program, rows, position)
 
     def paged(
         self, position: int, heads: tuple[int, int], pages: tuple[int, str], ops: int,
         *, fresh: bool,
-    ) -> Trial:  # fmt: skip
+    ) -> Case:  # fmt: skip
         """Return `ops` times what one row does with pages: write, then read; pages: dim, format."""
         program = self._program(1, position + 1)
         for _ in range(ops):
             kv = self._pages(heads[1], pages[0], position + 1, pages[1], fresh=fresh)
-            self._add_rotate(program, heads, kv, normed=False)
+            self._add_rope_kv_write(program, heads, kv, normed=False)
             self._add_attend(program, heads[0], kv)
-        return Trial(program, 1, position)
+        return Case(program, 1, position)
 
-    def _add_rotate(
+    def _add_rope_kv_write(
         self,
         program: _native.Program,
         heads: tuple[int, int],
@@ -178,7 +180,7 @@ class Ground:
         normed: bool,
     ) -> None:
         norm = self.input if normed else -1
-        program.rotate(
+        program.rope_kv_write(
             qkv=self.output, num_heads=heads[0], kv=kv, q_norm=norm, k_norm=norm, eps=1e-6,
             scale=1.0, table=self.input, pairs=kv[3] // 2, interleaved=False,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from itertools import product
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
 from tonnage.core.layout import panel_bytes
 from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rates import GATED, PRODUCT_ROWS, rotate_kind
-from tonnage.machine.ground import WINDOW_BYTES, Ground, Trial
+from tonnage.core.rates import GATED, PRODUCT_ROWS, rope_kv_write_kind
+from tonnage.machine.microbench import WINDOW_BYTES, Case, MicrobenchArena
 
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 512)
 FRESH_ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -27,8 +27,8 @@ SEEN = ((64, FEW_SEEN), (64, MANY_SEEN), (256, FEW_SEEN))
 ELEMENT_ROWS, ELEMENTS = 64, 1024
 # Columns of products of which as good as only the writing is left; twice, to take the rest out.
 SHORT, LONGER = 32, 64
-ROTATED_HEADS = (9, 3)
-_ROTATED_DIM, _NORMED_DIM = 64, 128  # families that norm queries and keys have larger heads
+ROPE_HEADS = (9, 3)
+_ROPE_DIM, _NORMED_DIM = 64, 128  # families that norm queries and keys have larger heads
 SMALL, SMALL_OPS = (640, 576), 16
 EMPTY_OPS = 256
 AGAIN_FORMAT, AGAIN_OPS = BY_NAME["Q8_0"], 15
@@ -36,9 +36,9 @@ AGAIN_FORMAT, AGAIN_OPS = BY_NAME["Q8_0"], 15
 Key = tuple[str | int, ...]
 
 
-def rotated_dim(*, normed: bool) -> int:
+def rope_dim(*, normed: bool) -> int:
     """Return the size of the heads that are rotated."""
-    return _NORMED_DIM if normed else _ROTATED_DIM
+    return _NORMED_DIM if normed else _ROPE_DIM
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,60 +80,62 @@ class Sizes:
     def _again_rows(self) -> int:
         return max(64, _OUT_ROWS // self.slower)
 
-    def again(self, ground: Ground, *, fresh: bool = False) -> Trial:
+    def again(self, arena: MicrobenchArena, *, fresh: bool = False) -> Case:
         """Return the program that reads them; fresh: as many others, for comparison."""
         shape = (self._again_rows, COLS)
-        return ground.products(AGAIN_FORMAT, 1, shape, AGAIN_OPS, fresh=fresh)
+        return arena.products(AGAIN_FORMAT, 1, shape, AGAIN_OPS, fresh=fresh)
 
 
-def cached_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
+def cached_cases(arena: MicrobenchArena, sizes: Sizes) -> Iterator[tuple[Key, Case]]:
     """Yield what is run twice, and measured the second time."""
     for form, rows in product(ALL_FORMATS, ROWS):
-        yield (form.name, rows), ground.products(form, rows, *sizes.products(form, rows))
+        yield (form.name, rows), arena.products(form, rows, *sizes.products(form, rows))
     for kv_format, queries, dim in product(KV_FORMATS, QUERIES, HEAD_DIMS):
         rows, heads = sizes.attend(queries, dim)
         for seen in (NEAR, FAR):
-            trial = ground.attend(rows, seen - rows, heads, dim, kv_format)
-            yield (kv_format, queries, dim, seen), trial
-    yield from _paged_trials(ground, sizes, fresh=False)
+            case = arena.attend(rows, seen - rows, heads, dim, kv_format)
+            yield (kv_format, queries, dim, seen), case
+    yield from _paged_cases(arena, sizes, fresh=False)
     for rows in (1, PRODUCT_ROWS):
-        yield ("small", rows), ground.products(BY_NAME["Q8_0"], rows, SMALL, SMALL_OPS)
+        yield ("small", rows), arena.products(BY_NAME["Q8_0"], rows, SMALL, SMALL_OPS)
     for ops in (1, EMPTY_OPS + 1):
-        yield ("empty", ops), ground.quantize(1, 32, ops)
-    yield ("again",), sizes.again(ground)
-    yield from _element_trials(ground)
+        yield ("empty", ops), arena.quantize(1, 32, ops)
+    yield ("again",), sizes.again(arena)
+    yield from _element_cases(arena)
 
 
-def _paged_trials(ground: Ground, sizes: Sizes, *, fresh: bool) -> Iterator[tuple[Key, Trial]]:
+def _paged_cases(
+    arena: MicrobenchArena, sizes: Sizes, *, fresh: bool
+) -> Iterator[tuple[Key, Case]]:
     heads = (SEEN_GROUP * sizes.seen_heads, sizes.seen_heads)
     for kv_format, (dim, seen) in product(KV_FORMATS, SEEN):
-        trial = ground.paged(seen - 1, heads, (dim, kv_format), SEEN_OPS, fresh=fresh)
-        yield ("seen" if fresh else "kept", kv_format, dim, seen), trial
+        case = arena.paged(seen - 1, heads, (dim, kv_format), SEEN_OPS, fresh=fresh)
+        yield ("seen" if fresh else "kept", kv_format, dim, seen), case
 
 
-def _element_trials(ground: Ground) -> Iterator[tuple[Key, Trial]]:
+def _element_cases(arena: MicrobenchArena) -> Iterator[tuple[Key, Case]]:
     for rows in (1, ELEMENT_ROWS):
         for cols in (SHORT, LONGER):
             shape = (ELEMENTS, cols)
-            yield ("matmul", rows, cols), ground.products(BY_NAME["Q8_0"], rows, shape, 1)
+            yield ("matmul", rows, cols), arena.products(BY_NAME["Q8_0"], rows, shape, 1)
             for name in GATED:
-                gated = ground.gated(rows, shape, gelu=name == "gated gelu")
+                gated = arena.gated(rows, shape, gelu=name == "gated gelu")
                 yield (name, rows, cols), gated
-        yield ("norm", rows), ground.norm(rows, ELEMENTS)
-        yield ("norm added", rows), ground.norm(rows, ELEMENTS, added=True)
-        yield ("quantize", rows), ground.quantize(rows, ELEMENTS)
-        yield ("rope_table", rows), ground.rope_table(rows, ELEMENTS // 16)
+        yield ("norm", rows), arena.norm(rows, ELEMENTS)
+        yield ("norm added", rows), arena.norm(rows, ELEMENTS, added=True)
+        yield ("quantize", rows), arena.quantize(rows, ELEMENTS)
+        yield ("rope_table", rows), arena.rope_table(rows, ELEMENTS // 16)
         for kv_format, normed in product(KV_FORMATS, (False, True)):
-            name = rotate_kind(kv_format, normed=normed)
-            dim = rotated_dim(normed=normed)
-            yield (name, rows), ground.rotate(rows, ROTATED_HEADS, dim, kv_format, normed=normed)
+            name = rope_kv_write_kind(kv_format, normed=normed)
+            dim = rope_dim(normed=normed)
+            yield (name, rows), arena.rope_kv_write(rows, ROPE_HEADS, dim, kv_format, normed=normed)
 
 
-def fresh_trials(ground: Ground, sizes: Sizes) -> Iterator[tuple[Key, Trial]]:
+def fresh_cases(arena: MicrobenchArena, sizes: Sizes) -> Iterator[tuple[Key, Case]]:
     """Yield what is run once, over weights and pages that no cache holds."""
     for form, rows in product(ALL_FORMATS, FRESH_ROWS):
-        trial = ground.products(form, rows, *sizes.products(form, rows), fresh=True)
-        yield ("fresh", form.name, rows), trial
-    yield from _paged_trials(ground, sizes, fresh=True)
-    yield ("anew",), sizes.again(ground, fresh=True)
-    yield ("embed", ELEMENT_ROWS), ground.embed(ELEMENT_ROWS, ELEMENTS)
+        case = arena.products(form, rows, *sizes.products(form, rows), fresh=True)
+        yield ("fresh", form.name, rows), case
+    yield from _paged_cases(arena, sizes, fresh=True)
+    yield ("anew",), sizes.again(arena, fresh=True)
+    yield ("embed", ELEMENT_ROWS), arena.embed(ELEMENT_ROWS, ELEMENTS)

@@ -1,4 +1,4 @@
-#include "tonnage/narrow.h"
+#include "tonnage/gather_last.h"
 
 #include <cstring>
 
@@ -20,7 +20,7 @@ std::vector<int32_t> new_rows(const Step& step) {
 
 }  // namespace
 
-NarrowedStep::NarrowedStep(const Step& step) : whole_(step.num_logit_rows == step.num_rows), step_(step) {
+GatheredStep::GatheredStep(const Step& step) : whole_(step.num_logit_rows == step.num_rows), step_(step) {
   if (whole_) return;
   const std::vector<int32_t> target = new_rows(step);
   for (int32_t s = 0; s < step.num_spans; ++s) {
@@ -45,7 +45,7 @@ NarrowedStep::NarrowedStep(const Step& step) : whole_(step.num_logit_rows == ste
            step.num_logit_rows, pooled_.data(), step.num_pooled};
 }
 
-void NarrowedStep::move(const NarrowOp& op, Worker worker) const {
+void GatheredStep::move(const GatherLastOp& op, Worker worker) const {
   const auto share = [&](float* data, int64_t cols) {
     move_columns(data, cols, cols * worker.index / worker.count, cols * (worker.index + 1) / worker.count);
   };
@@ -54,7 +54,7 @@ void NarrowedStep::move(const NarrowOp& op, Worker worker) const {
 }
 
 // In ascending order, so that no row is overwritten before it has moved.
-void NarrowedStep::move_columns(float* data, int64_t stride, int64_t begin, int64_t end) const {
+void GatheredStep::move_columns(float* data, int64_t stride, int64_t begin, int64_t end) const {
   for (size_t i = 0; i < rows_.size(); ++i)
     std::memmove(data + static_cast<int64_t>(i) * stride + begin, data + rows_[i] * stride + begin,
                  static_cast<size_t>(end - begin) * sizeof(float));
