@@ -19,7 +19,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
-	@echo 'make test            run the tests (TESTS=tests/unit for some of them)'
+	@echo 'make test            run the tests, also with real models that were pulled (TESTS=tests/unit for some)'
 	@echo 'make install         put tonnage into $(VENV)'
 	@echo 'make test-install    put tonnage and what its tests need into $(TEST_VENV)'
 	@echo 'make parity          compare every family with transformers (torch, about 1 GB, in $(PARITY_VENV))'

@@ -1,16 +1,41 @@
-"""In which order tests run, and what runs beside them.
+"""In which order tests run, what runs beside them, which real models they find, what was not run.
 
 First come all tests without a mark of these, with the loads of minutes (support/loads.py) beside
 them where any selected test wants those; then the tests that wait for such a load (mark `load`);
 last, when nothing else runs, those that measure time (mark `quiet`).
 """
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.loads import RunningLoad, why_not
+from support.models import VARIABLE, link_pulled_models
+from support.not_run import not_run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let tests find the models that were pulled, unless a folder of others is named."""
+    if VARIABLE not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="test-models-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        config.add_cleanup(lambda: os.environ.pop(VARIABLE))
+        link_pulled_models(folder)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in one line, the last before pytest's own, what was not run and why."""
+    yield
+    stats = terminalreporter.stats
+    line = not_run(stats.get("skipped", []), len(stats.get("deselected", [])))
+    if line:
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

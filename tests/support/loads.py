@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from support.models import NO_MODEL, model_file
 from support.own_process import program, program_env, run_program
 
 REAL_SECONDS = float(os.environ.get("TONNAGE_LOAD_SECONDS", "180"))
@@ -28,17 +29,13 @@ PATIENCE_S = 600.0
 NICE = 19
 
 
-def real_model() -> Path:
-    return Path(os.environ.get("TONNAGE_TEST_MODELS", ".")) / "smollm2-135m.gguf"
-
-
 def load_tiny(folder: Path) -> dict[str, Any]:
     return run_program("random_load", _tiny(folder), TINY_SECONDS, timeout_s=PATIENCE_S)
 
 
 def load_real(folder: Path) -> dict[str, Any]:
     timeout_s = REAL_SECONDS + PATIENCE_S
-    return run_program("random_load", real_model(), REAL_SECONDS, timeout_s=timeout_s)
+    return run_program("random_load", model_file(), REAL_SECONDS, timeout_s=timeout_s)
 
 
 def load_below_a_limit(folder: Path) -> dict[str, Any]:
@@ -55,7 +52,7 @@ def load_below_a_limit(folder: Path) -> dict[str, Any]:
 def load_grid(folder: Path) -> dict[str, Any]:
     from support.budget_grid import check_grid
 
-    return {"lines": check_grid(folder, real_model(), GRID_SECONDS)}
+    return {"lines": check_grid(folder, model_file(), GRID_SECONDS)}
 
 
 def _tiny(folder: Path, **changes: int) -> Path:
@@ -75,8 +72,8 @@ LOADS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 def why_not(name: str) -> str | None:
     """Return why a load cannot run here, None when it can."""
-    if name in ("real", "grid") and not real_model().exists():
-        return f"no {real_model()}"
+    if name in ("real", "grid") and not model_file().exists():
+        return f"{NO_MODEL}: {model_file().stem}"
     if name in ("limit", "grid"):
         from support import cgroup
 

@@ -4,7 +4,6 @@ One row at a time, chunks of any size, several sequences in one step with their 
 pages in any order, any number of threads and every instruction set must agree at each logit.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
+from support.models import real_model
 from tonnage._native import best_isa, has_isa
 from tonnage.backends.cpu.runtime import CpuRuntime
 from tonnage.backends.protocol import PooledRows, Span
@@ -29,7 +29,6 @@ KINDS = (
     ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),
     ("gemma3_text", "Q5_0", "f16"), ("llama", "Q4_1", "int8"), ("gemma2", "Q8_0", "int8"),
 )  # fmt: skip
-MODEL = "smollm2-135m.gguf"
 
 
 def tiny_spec(folder: Path, family: str, kind: str) -> ModelSpec:
@@ -186,10 +185,7 @@ def test_every_instruction_set(opened: tuple[ModelSpec, CpuRuntime, np.ndarray],
 @pytest.mark.slow
 @pytest.mark.parametrize("kv_format", KV_FORMATS)
 def test_a_real_model(kv_format: KvFormat) -> None:
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / MODEL
-    if folder is None or not path.exists():
-        pytest.skip(f"no {MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
+    path = real_model()
     with GgufFile.open(path) as file:
         spec = spec_from_gguf(file.metadata, file.catalog)
     tokens = ids(spec, 150)

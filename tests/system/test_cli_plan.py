@@ -1,7 +1,6 @@
 """`tonnage plan` and `tonnage run --ledger`: the plan holds in real processes."""
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf, write_hf
 from support.command import refused, tonnage
+from support.models import real_model
 from tonnage.core.plan import Item
 from tonnage.core.units import parse_bytes
 
@@ -268,10 +268,7 @@ def test_the_ledger_is_printed_after_the_answer(model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUDGETS)
 def test_real_models_stay_within_their_plan(name, tmp_path):
-    home = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(home or ".") / f"{name}.gguf"
-    if home is None or not path.exists():
-        pytest.skip(f"no {name}.gguf in the folder TONNAGE_TEST_MODELS ({home}): not checked")
+    path = real_model(name)
     args = ("--memory", BUDGETS[name], "--context", 1024)
     plan = planned(tmp_path, path, *args)
     # The best of three, since others may be using the machine.

@@ -1,7 +1,6 @@
 """Texts to vectors through an engine: those of the reference transformer, whatever else runs."""
 
 import asyncio
-import os
 import random
 from contextlib import aclosing
 from pathlib import Path
@@ -14,6 +13,7 @@ from oracles.transformer import last_hidden_state
 from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf, weights_of
 from support.described import coded_matrices, described
+from support.models import real_model
 from tonnage.core.errors import (
     ContextLengthError,
     DeadlineError,
@@ -30,7 +30,6 @@ from tonnage.scheduler.scheduler import Scheduler
 
 CONTEXT = 320
 NUM_TOKENS = 40
-REAL_MODEL = "smollm2-135m.gguf"
 QUANTIZED = (("qwen3", "Q8_0"), ("gemma2", "Q8_0"))
 # Heads of 24, which these have by default, have no kernel.
 WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
@@ -89,14 +88,6 @@ def test_hidden_states_are_those_of_the_twin(family: str, kind: str, tmp_path: P
 @pytest.mark.slow
 def test_hidden_states_of_a_real_model() -> None:
     assert_parity(real_model())
-
-
-def real_model() -> Path:
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / REAL_MODEL
-    if folder is None or not path.exists():
-        pytest.skip(f"no {REAL_MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
-    return path
 
 
 def assert_parity(path: Path) -> None:

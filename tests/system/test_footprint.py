@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
+from support.models import real_model
 from support.own_process import run_json, run_program
 from text_support import MODELS
 
@@ -47,7 +48,7 @@ def check_items(told: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", REAL)
 def test_real_models_weigh_what_was_planned(path):
     if path is None:
-        pytest.skip("no real model: TONNAGE_TEST_MODELS names no folder of *.gguf")
+        pytest.skip("no real model pulled")
     check_items(run_program("mixed_load", path, "--memory", "2GiB", "--context", 512))
 
 
@@ -88,11 +89,10 @@ print(json.dumps({"ledgers": ledgers, "alone": alone, "peak_rss_bytes": peak_rss
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_engines_inside_of_a_program_that_holds_memory(real, tmp_path):
-    path = MODELS / "smollm2-135m.gguf"
-    if not real:
+    if real:
+        path = real_model()
+    else:
         path = write_gguf(tmp_path / "tiny.gguf", tiny_model(tiny_config("llama"), seed=1))
-    elif not path.exists():
-        pytest.skip("smollm2-135m.gguf is not in TONNAGE_TEST_MODELS")
     told = run_json([sys.executable, "-c", EMBEDDED, str(path)])
     for ledger in (*told["ledgers"], told["alone"]):
         assert abs(ledger["unaccounted_bytes"]) <= UNACCOUNTED_BYTES
@@ -126,10 +126,7 @@ def test_opening_and_closing_leaves_nothing(form, tmp_path):
 
 @pytest.mark.slow
 def test_opening_and_closing_a_real_model_leaves_nothing():
-    path = MODELS / "smollm2-135m.gguf"
-    if not path.exists():
-        pytest.skip("smollm2-135m.gguf is not in TONNAGE_TEST_MODELS")
-    check_cycles(path, 50)
+    check_cycles(real_model(), 50)
 
 
 def test_a_run_plans_what_the_plan_does(tmp_path):

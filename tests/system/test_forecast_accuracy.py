@@ -1,7 +1,6 @@
 """The forecast against what this machine does in this run, and how the command line shows it."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from bench.forecast import STEADY, compare, summary, table
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import tonnage
+from support.models import real_model
 from tonnage.core.rates import Rates
 from tonnage.machine.calibration import measure_rates
 from tonnage.machine.host import read_machine
@@ -72,10 +72,7 @@ def test_a_plan_has_a_forecast_once_the_machine_was_measured(model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_forecast_is_near_the_fact(name, capsys):
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / f"{name}.gguf"
-    if folder is None or not path.exists():
-        pytest.skip(f"no {name}.gguf in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
+    path = real_model(name)
     counts = sorted({1, read_machine().default_threads})
     for _ in range(TRIES):
         pairs = [pair for threads in counts for pair in compare(path, threads)]

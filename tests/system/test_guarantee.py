@@ -16,11 +16,10 @@ from support.budget_grid import MIB, Point, check_grid, check_refused, check_ser
 from support.cgroup import memory_group, why_not
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.command import COMMAND
+from support.models import real_model
 from support.page_cache import forget
-from text_support import MODELS
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-SMALL = "smollm2-135m"
 LOAD_S = 60.0  # in all, shared by the accepted plans of one model
 OTHERS = ("gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 pytestmark = pytest.mark.guarantee
@@ -32,11 +31,9 @@ needs_group = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_accepted_plans_hold_their_budget_and_others_are_refused(name, tmp_path, capsys):
-    model = MODELS / f"{name}.gguf"
-    if not model.exists():
-        pytest.skip(f"{name}.gguf is not in the folder of TONNAGE_TEST_MODELS")
+    model = real_model(name)
     if not os.environ.get("TONNAGE_TEST_GRID"):
-        pytest.skip("minutes per model; TONNAGE_TEST_GRID=1 runs it")
+        pytest.skip("no TONNAGE_TEST_GRID=1: minutes per model")
     lines = check_grid(tmp_path, model, LOAD_S)
     with capsys.disabled():
         print("".join(f"\n  {line}" for line in lines), end="")
@@ -76,10 +73,7 @@ def test_the_group_kills_what_exceeds_it():
 @pytest.mark.quiet
 def test_the_page_cache_of_a_cold_file_does_not_slow_a_load(tmp_path):
     """File pages count against the group that reads them first, and give way to weights."""
-    source = MODELS / f"{SMALL}.gguf"
-    if not source.exists():
-        pytest.skip(f"{SMALL}.gguf is not in the folder of TONNAGE_TEST_MODELS")
-    model = Path(shutil.copy(source, tmp_path / "own.gguf"))
+    model = Path(shutil.copy(real_model(), tmp_path / "own.gguf"))
     plan = plan_of(tmp_path, model, "--context", 1024)
     tight = Point(plan["total_bytes"], 1024, plan)
     wide = Point(tight.budget_bytes + 4 * model.stat().st_size, 1024, plan)

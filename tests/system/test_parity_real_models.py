@@ -1,11 +1,6 @@
-"""Real models through the reference transformer: do they say what they were taught?
+"""Real models through the reference transformer: do they say what they were taught?"""
 
-TONNAGE_TEST_MODELS names a folder that holds the files `tonnage pull` makes (NAME.gguf).
-"""
-
-import os
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +8,7 @@ from oracles.transformer import hidden_states, logits
 from support.containers import read_gguf, weights_of
 from support.described import described
 from support.layers import attention_of, mlp_of
+from support.models import real_model
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf
 
@@ -23,11 +19,7 @@ FIBONACCI = "def fibonacci(n):\n    if n"
 
 @lru_cache
 def opened(name: str) -> tuple[dict, ModelSpec]:
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / f"{name}.gguf"
-    if folder is None or not path.exists():
-        pytest.skip(f"no {name}.gguf in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
-    metadata, catalog = read_gguf(path)
+    metadata, catalog = read_gguf(real_model(name))
     return metadata, spec_from_gguf(metadata, catalog)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from support.http_load import HttpLoad
 from support.live_server import write_chat_model
+from support.models import real_model
 from support.serve_process import fetched, serving
 
-REAL = Path(os.environ.get("TONNAGE_TEST_MODELS", "")) / "smollm2-135m.gguf"
 SECONDS = float(os.environ.get("TONNAGE_LOAD_SECONDS", "3"))
 
 
@@ -43,8 +43,7 @@ def test_64_connections(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_file(), reason="needs smollm2-135m in TONNAGE_TEST_MODELS")
 def test_64_connections_of_a_real_model(tmp_path, capsys):
     with capsys.disabled():
-        load = loaded(tmp_path, REAL, SECONDS, "--memory", "300MiB")
+        load = loaded(tmp_path, real_model(), SECONDS, "--memory", "300MiB")
     assert load.statuses[429] > 0

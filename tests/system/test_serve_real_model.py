@@ -1,19 +1,18 @@
 """Answers of SmolLM2 bound to schemas: 20 schemas, 10 draws each."""
 
 import json
-import os
-from pathlib import Path
 
 import openai
 import pytest
 
 from support.live_server import NAME, live
+from support.models import NO_MODEL, model_file
 from tonnage.engine.engine import Engine
 
-MODEL = Path(os.environ.get("TONNAGE_TEST_MODELS", "")) / "smollm2-135m.gguf"
+MODEL = model_file()
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not MODEL.is_file(), reason="needs smollm2-135m in TONNAGE_TEST_MODELS"),
+    pytest.mark.skipif(not MODEL.is_file(), reason=NO_MODEL),
 ]
 TEXT = {"type": "string", "maxLength": 24}
 COUNT = {"type": "integer", "minimum": 0, "maximum": 999}

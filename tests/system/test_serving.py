@@ -1,7 +1,6 @@
 """Many requests at once through an engine: answers are those of each request alone."""
 
 import asyncio
-import os
 import random
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
+from support.models import real_model
 from tonnage.core.errors import ContextLengthError, DeadlineError, OverloadError, RequestError
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
@@ -20,7 +20,6 @@ from tonnage.engine.generation import Generation
 from tonnage.scheduler.scheduler import Scheduler
 
 CONTEXT = 320
-REAL_MODEL = "smollm2-135m.gguf"
 # Layers that see everything, some with a window beside them, windows only.
 SIZES: dict[str, dict[str, object]] = {
     "llama": {}, "gemma3_text": {}, "mistral": {"hidden_size": 128, "sliding_window": 70},
@@ -146,11 +145,7 @@ def test_64_requests_get_the_answers_they_get_alone(
 @pytest.mark.slow
 @pytest.mark.parametrize("kv_format", KV_FORMATS)
 def test_64_requests_of_a_real_model(kv_format: str, tmp_path: Path) -> None:
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / REAL_MODEL
-    if folder is None or not path.exists():
-        pytest.skip(f"no {REAL_MODEL} in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
-    assert_as_alone(path, tmp_path, kv_format)
+    assert_as_alone(real_model(), tmp_path, kv_format)
 
 
 def test_a_batch_comes_in_its_order_with_its_failures(model: Path, engine: Engine) -> None:

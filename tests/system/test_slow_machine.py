@@ -1,7 +1,6 @@
 """Faults put into a real run, one at a time: each is named within fifty tokens."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from support.command import COMMAND, environment, tonnage
 from support.cpu_group import NoCpuGroupError, cpu_group
+from support.models import real_model
 from support.page_cache import forget
 from tonnage.machine.host import read_machine
 
@@ -36,11 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.quiet]
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    folder = os.environ.get("TONNAGE_TEST_MODELS")
-    path = Path(folder or ".") / f"{MODEL}.gguf"
-    if folder is None or not path.exists():
-        pytest.skip(f"no {MODEL}.gguf in the folder TONNAGE_TEST_MODELS ({folder}): not checked")
-    return path
+    return real_model(MODEL)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 
+from support.models import real_model
 from tonnage.core import block_format as bf
 from tonnage.formats.codec import dequantize, random_blocks
 from tonnage.formats.gguf import GgufArray, GgufFile
@@ -157,9 +158,7 @@ def test_headers_are_read_without_numpy():
 @pytest.mark.slow
 @pytest.mark.quiet
 def test_a_real_file_opens_fast():
-    path = os.environ.get("TONNAGE_TEST_GGUF")
-    if not path:
-        pytest.skip("TONNAGE_TEST_GGUF names no file")
+    path = real_model()
     start = time.perf_counter()
     with GgufFile.open(path) as file:
         elapsed = time.perf_counter() - start

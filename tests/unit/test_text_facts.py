@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
+from support.models import NO_MODEL
 from support.tiny_tokenizer import byte_letters
 from text_support import MODELS, LazyArray, byte_level_metadata, read_metadata, strings
 from tonnage.core.footprint import TextFacts, tokenizer_bytes
@@ -104,7 +105,7 @@ def test_a_scored_vocabulary_has_no_merges_but_scores():
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.gguf")) or [None], ids=str)
 def test_real_models(path):
     if path is None:
-        pytest.skip("no real model: TONNAGE_TEST_MODELS names no folder of *.gguf")
+        pytest.skip(NO_MODEL)
     metadata = read_metadata(path)
     assert close(facts_of_gguf(metadata), Tokenizer.from_gguf(metadata), MIB // 2)
 

@@ -1,7 +1,4 @@
-"""Real vocabularies: token for token the reference, inside the bytes and time they may take.
-
-TONNAGE_TEST_MODELS is a folder with *.gguf.
-"""
+"""Real vocabularies: token for token the reference, inside the bytes and time they may take."""
 
 import random
 import subprocess
@@ -14,6 +11,7 @@ from tokenizers import Tokenizer as Referee
 from tokenizers import decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from support.models import NO_MODEL
 from text_support import (
     HARD_TEXTS,
     MODELS,
@@ -33,7 +31,7 @@ MAX_BYTES = {100_000: 4 << 20, 200_000: 12 << 20, 300_000: 20 << 20}
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not FILES, reason="TONNAGE_TEST_MODELS names no folder with *.gguf"),
+    pytest.mark.skipif(not FILES, reason=NO_MODEL),
 ]
 
 
