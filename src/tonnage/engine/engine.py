@@ -84,7 +84,7 @@ class Engine:
         self.expectation = expectation
         self.max_context_tokens = spec.context_length
         self._start = start
-        self.structured_output_bytes = 0  # of a server's tables
+        self._structured_output_bytes = 0  # of a server's tables
         self.runtime = runtime
         self.tokenizer = tokenizer
         # What the process holds beside the arena, whose pages sequences touch.
@@ -358,6 +358,10 @@ class Engine:
         """What this engine holds now, without what the process shares."""
         return sum(entry.now_bytes for entry in self.own_entries())
 
+    def note_structured_output(self, num_bytes: int) -> None:
+        """Count `num_bytes` as the tables of structured output, for a server that built them."""
+        self._structured_output_bytes = num_bytes
+
     def own_entries(self) -> tuple[Entry, ...]:
         """Return the items of the ledger that are this engine's alone."""
         return tuple(entry for entry in self._measure({}) if entry.name not in SHARED_ITEMS)
@@ -366,7 +370,7 @@ class Engine:
         outside: dict[str, tuple[int, Measure]] = {
             "tokenizer": (self.tokenizer.nbytes, "owner"),
             "chat template": (self._prompts.template_bytes, "growth"),
-            "structured output": (self.structured_output_bytes, "growth"),
+            "structured output": (self._structured_output_bytes, "growth"),
             "prefix store": (self._start.store_bytes, "growth"),
             "thread scratch": (self.runtime.thread_scratch_bytes, "owner"),
         }

@@ -1,5 +1,6 @@
 """An answer while it is being made: an iterator of pieces of text, and what it came to."""
 
+from array import array
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
@@ -55,6 +56,15 @@ class Generation:
         for _ in self:
             pass
         return self
+
+    def drop_logprobs(self) -> None:
+        """Hold the last log probabilities alone, for a reader who has taken the others."""
+        del self.logprobs[:-1]
+
+    def compact(self) -> None:
+        """Hold little of an ended completion whose text was taken: token ids in 4 bytes each."""
+        self.text = ""
+        self.tokens = array("i", self.tokens)
 
     @property
     def decode_tokens_per_s(self) -> float:

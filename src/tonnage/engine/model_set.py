@@ -8,6 +8,7 @@ so that its context and its weights do not depend on which others are in memory;
 import gc
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from tonnage.core.errors import RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
@@ -29,6 +30,13 @@ from tonnage.store.audits import known_audits
 from tonnage.store.source import ModelSource
 
 _INTERPRETER = "interpreter and libraries"
+
+
+class HasEntries(Protocol):
+    """An engine as the ledger sees it."""
+
+    def own_entries(self) -> tuple[Entry, ...]:
+        """Return the items of the ledger that are this engine's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class ModelSet:
         return self.process_bytes + max(most, held + buffers)
 
     def ledger(
-        self, engines: Mapping[str, Engine], placed: Mapping[str, int], server_now_bytes: int
+        self, engines: Mapping[str, HasEntries], placed: Mapping[str, int], server_now_bytes: int
     ) -> Ledger:
         """Return every item of the process, planned and now.
 

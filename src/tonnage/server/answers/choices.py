@@ -1,7 +1,6 @@
 """The answers to one request: pieces as they come, calls told from text, what came of each."""
 
 import asyncio
-from array import array
 from collections.abc import AsyncIterator, Sequence
 from sys import getsizeof
 from typing import Any
@@ -10,7 +9,7 @@ import msgspec
 
 from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Piece
-from tonnage.server.answers.answers import Answer
+from tonnage.server.answers.engine import Answer
 from tonnage.server.answers.tool_calls import Call, ToolParser
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
@@ -53,7 +52,7 @@ class Choice:
             self._num_held += count
             self.logprobs += new
             # The piece has them; the last may not have been handed over yet.
-            del self.answer.generation.logprobs[:-1]
+            self.answer.generation.drop_logprobs()
         return self._keep(self._parser.push(piece.text))
 
     def _weight(self, entry: TokenLogprob) -> int:
@@ -68,8 +67,7 @@ class Choice:
         """
         generation = self.answer.generation
         self.texts = [self.text]
-        generation.text = ""
-        generation.tokens = array("i", generation.tokens)
+        generation.compact()
         kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
         num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
         self._memory.answers.hold(num_bytes, own_bytes)

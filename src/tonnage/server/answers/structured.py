@@ -10,7 +10,7 @@ import msgspec
 
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import Constraint
-from tonnage.engine.engine import Engine
+from tonnage.server.answers.engine import ServedEngine
 from tonnage.server.answers.tool_calls import CLOSE, OPEN
 from tonnage.server.answers.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
@@ -75,7 +75,7 @@ class GrammarConstraint:
 class StructuredOutput:
     """Makes constraints for one model; what it needs is built with the first of them."""
 
-    def __init__(self, engine: Engine, *, enabled: bool) -> None:
+    def __init__(self, engine: ServedEngine, *, enabled: bool) -> None:
         """Take the engine of the model. enabled: whether memory was planned for the tables."""
         self._enabled = enabled
         self._engine = engine
@@ -171,7 +171,7 @@ class StructuredOutput:
                 raise HttpError(400, "The model has no end token, so no form can be forced.")
             before = engine.outside_bytes()
             self._native = _tables_of(engine.tokenizer)
-            engine.structured_output_bytes = max(0, engine.outside_bytes() - before)
+            engine.note_structured_output(max(0, engine.outside_bytes() - before))
         return self._native
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.ledger import Ledger
-from tonnage.engine.engine import Engine
+from tonnage.server.answers.engine import ServedEngine
 from tonnage.server.http.failures import HttpError, too_many
 from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, State
 from tonnage.server.models.served_model import OnLoad, ServedModel, Waits
@@ -24,7 +24,7 @@ from tonnage.server.observe.activity import TtlCache
 from tonnage.server.observe.log import frames_of, log
 from tonnage.server.observe.metrics import Requests
 
-Measure = Callable[[Mapping[str, Engine], Mapping[str, int]], Ledger]
+Measure = Callable[[Mapping[str, ServedEngine], Mapping[str, int]], Ledger]
 _USUAL_LOAD_S = 2.0
 
 

@@ -16,10 +16,9 @@ from tonnage.core.footprint import answers_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
-from tonnage.engine.engine import Engine
-from tonnage.server.answers.answers import AsyncEngine
 from tonnage.server.answers.choices import Choice, Choices
 from tonnage.server.answers.conversation import Turns, without_tools
+from tonnage.server.answers.engine import AsyncEngine, ServedEngine
 from tonnage.server.answers.structured import MakeConstraint, StructuredOutput
 from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.failures import HttpError
@@ -91,7 +90,7 @@ class Service:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ServedEngine,
         answers: AsyncEngine,
         names: Sequence[str],
         *,

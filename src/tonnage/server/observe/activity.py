@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tonnage.engine.activity import Activity
-from tonnage.engine.engine import Engine
+from tonnage.server.answers.engine import ServedEngine
 from tonnage.server.observe.metrics import Samples
 
 # However many look on, and however often: engine and kernel are asked five times a second.
@@ -34,7 +34,7 @@ class TtlCache(Generic[Seen]):
 class Observer:
     """Looks at an engine between two of its steps."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: ServedEngine) -> None:
         """Take an engine; it is asked when a client looks."""
         self._engine = engine
         self._activity = TtlCache(lambda: asyncio.wrap_future(engine.look()))
