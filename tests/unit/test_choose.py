@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from golden.regenerate import tiny_spec
 from golden.spec_files import NAMES, load
-from support.speeds import plain_speed
+from support.speeds import PlainSpeed, plain_speed
 from tonnage.cli.render.choice_words import given_up
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.model_spec import ModelSpec
@@ -219,6 +219,24 @@ def test_threads_stop_where_more_bring_less_than_two_percent() -> None:
         assert chosen(SMALL, 10**10, plain_speed(knee=knee)).workload.threads == knee
     assert chosen(SMALL, 10**10, unmeasured).workload.threads == 4
     assert thread_counts(MACHINE) == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ((50.0, 80.0, 98.5, 100.0), 3),  # 1.5 % less than the best with a thread less
+        ((50.0, 80.0, 97.5, 100.0), 4),  # 2.5 % less
+        ((98.5, 99.0, 99.5, 100.0), 1),
+        ((96.0, 98.5, 100.0, 90.0), 2),
+        ((85.0, 100.0, 99.0, 98.0), 2),
+    ],
+)
+def test_threads_are_the_fewest_within_two_percent_of_the_best_forecast(rates, expected) -> None:
+    def predict(plan: Plan) -> PlainSpeed:
+        rate = rates[min(plan.threads, len(rates)) - 1]
+        return PlainSpeed(rate, 1e3 * rate, 1)
+
+    assert chosen(SMALL, 10**10, predict).workload.threads == expected
 
 
 def test_without_a_forecast_threads_stay_on_one_memory_node() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from golden.regenerate import tiny_spec
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.rates import BYTES_PER_S, MACS_PER_S, made_up_rates
 from tonnage.core.errors import MachineError
@@ -79,6 +80,29 @@ def test_speed_grows_with_rows_and_threads_and_falls_with_positions(spec):
     assert speeds == sorted(speeds)
     far = [forecast(planned(spec), RATES, position=at).decode_tokens_per_s for at in (0, 500, 2000)]
     assert far == sorted(far, reverse=True)
+
+
+@pytest.mark.parametrize("kv_format", ["f16", "int8"])
+def test_64_more_positions_cost_their_scores_values_and_bytes(kv_format):
+    """One more page to attend, with one thread: its time follows from the made-up rates alone.
+
+    Per query head and position 1e-10 s for the pair and 1e-11 s per element of K and V; per byte of
+    K and V 1e-12 s to read it (support.rates).
+    """
+    spec = tiny_spec("llama")
+    plan = planned(spec, kv_format=kv_format, context_tokens=256)
+    expected = 0.0
+    for layer in spec.layers:
+        a = layer.attention
+        elements = a.k_dim + a.v_dim
+        each = elements + 4 if kv_format == "int8" else 2 * elements  # int8: two scales in f16
+        expected += 64 * a.num_heads * (1e-10 + 1e-11 * elements)
+        expected += 64 * a.num_kv_heads * each * 1e-12
+    work = work_of(plan)
+    more = step_s(work, RATES, 1, 127) - step_s(work, RATES, 1, 63)
+    assert more == pytest.approx(expected, rel=1e-6)
+    near, far = (forecast(plan, RATES, position=at).decode_tokens_per_s for at in (63, 127))
+    assert 1 / far - 1 / near == pytest.approx(expected, rel=1e-6)
 
 
 def test_more_threads_than_were_measured_forecast_no_more_speed(spec):
