@@ -181,6 +181,13 @@ def _add_plan(parser: ArgumentParser) -> None:
     add("--explain", action="store_true", help="draw the items as a chart")
     add("--svg", type=Path, metavar="FILE", help="write a picture of memory from start to answer")
     add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the plan as a file, for `tonnage run --plan` and `tonnage serve --plan-file`",
+    )
+    add(
         "--machine",
         metavar="NAME|FILE",
         action="append",
@@ -202,6 +209,13 @@ def _add_run(parser: ArgumentParser) -> None:
     )
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--ledger", action="store_true", help="show what each item took, after the answer")
+    add(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="load by the plan that `tonnage plan -o FILE` wrote; it names MODEL where that is "
+        "left out, and the prompt then comes from stdin",
+    )
     _add_engine(parser, ["concurrency"])
     _add_sampling(parser)
 

@@ -27,6 +27,7 @@ def open_engine(args: Namespace, serving: "ServingOptions | None" = None) -> "En
         engine = Engine.open(
             args.model,
             args.memory,
+            plan=getattr(args, "plan", None),
             serving=serving,
             progress=PullProgress(sys.stderr),
             on_load=on_load(status),

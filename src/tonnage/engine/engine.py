@@ -6,52 +6,51 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tonnage.backends.cpu.backend import CpuBackend
-from tonnage.backends.protocol import Runtime, Span
+from tonnage.backends.protocol import Span
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
-from tonnage.core.model_spec import ModelSpec
 from tonnage.core.options import current
-from tonnage.core.page_counts import PageCounts
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.units import parse_bytes
-from tonnage.engine.build import ServingOptions, build_serving
-from tonnage.engine.disk_tier import note_model, open_tier
+from tonnage.engine.assembly import (
+    LoadedModel,
+    assemble,
+    choose_for,
+    read_checkpoint,
+    read_host,
+    require_unchanged,
+)
+from tonnage.engine.build import ServingOptions
 from tonnage.engine.embedding import Embedder, Embedding, EmbeddingStream, Inputs
-from tonnage.engine.expectation import Expectation, OnFault, measured_rates, predictor
+from tonnage.engine.expectation import OnFault
 from tonnage.engine.generation import Generation
-from tonnage.engine.headers import read_model
 from tonnage.engine.job import Terms, deadline_ns
 from tonnage.engine.measure import bytes_beside, measure_items
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.options import EngineOptions
 from tonnage.engine.page_budget import PageBudget
 from tonnage.engine.prompts import Message, Prompts, require_context
-from tonnage.engine.stream import AnswerStream, Serving, failed
-from tonnage.machine.host import read_machine
+from tonnage.engine.stream import AnswerStream, failed
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
     Start,
-    anonymous_bytes,
     file_and_shared_bytes,
     peak_rss_bytes,
     rss_bytes,
 )
 from tonnage.planner.search.budget import choose_budget
-from tonnage.planner.search.choose import Choice, Question, choose, require_fit
-from tonnage.planner.search.constraints import Constraints
-from tonnage.store.audits import known_audits
+from tonnage.planner.search.choose import Choice
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.progress import Progress
 from tonnage.store.source import ModelSource, resolve
-from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tonnage.engine.activity import Activity
+    from tonnage.planner.plan_file import PlanFile
 
 __all__ = ["Engine", "Message", "Span"]
 
@@ -62,26 +61,14 @@ THIS_PROCESS = ProcessLedger()
 class Engine:
     """A loaded model. Use `Engine.open`; `close` or a `with` gives the memory back."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        tokenizer: Tokenizer,
-        source: ModelSource,
-        spec: ModelSpec,
-        start: Start,
-        choice: Choice,
-        serving: Serving,
-        expectation: Expectation,
-        page_counts: PageCounts | None = None,
-    ) -> None:
-        """Take what `load` built; start: how the process stood before.
-
-        page_counts: of the pages on disk, None where none are kept.
-        """
-        self.page_counts = page_counts
+    def __init__(self, loaded: LoadedModel) -> None:
+        """Take what `assemble` built."""
+        self.page_counts = loaded.page_counts  # of pages on disk; None where none are kept
+        choice, runtime, start = loaded.choice, loaded.runtime, loaded.start
+        spec, tokenizer = loaded.checkpoint.spec, loaded.checkpoint.tokenizer
         self.plan = choice.plan
         self.choice = choice
-        self.expectation = expectation
+        self.expectation = loaded.expectation
         self.max_context_tokens = spec.context_length
         self._start = start
         self._structured_output_bytes = 0  # of a server's tables
@@ -90,10 +77,10 @@ class Engine:
         # What the process holds beside the arena, whose pages sequences touch.
         self.outside_bytes = partial(bytes_beside, runtime)
         self._prompts = Prompts(tokenizer, choice.plan.vocab_size, self.outside_bytes)
-        self.source = source
-        self._serving = serving
-        self._embedder = Embedder(serving, tokenizer, choice.plan, spec.pooling or "mean")
-        self._pages = PageBudget(serving.loop, runtime, read_limits, start.process, self)
+        self.source = loaded.checkpoint.source
+        self._serving = loaded.serving
+        self._embedder = Embedder(self._serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self._pages = PageBudget(self._serving.loop, runtime, read_limits, start.process, self)
         self._serving.loop.before_step = self._pages
         self._closed = False
         start.process.enter(self)
@@ -104,6 +91,7 @@ class Engine:
         model: str | None = None,
         memory: str | int | None = None,
         *,
+        plan: "PlanFile | str | os.PathLike[str] | None" = None,
         serving: ServingOptions | None = None,
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
@@ -114,56 +102,56 @@ class Engine:
 
         memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
         options: the fields of EngineOptions; what is not stated is chosen to fit
-        (docs/planning.md), and `choice` holds what came of it. serving: how its sequences are
-        served, for servers. on_load receives the bytes placed so far, and of all. process: whose
-        engines share the budget.
+        (docs/planning.md), and `choice` holds what came of it. plan: what `tonnage plan -o` wrote,
+        in place of a choice; it states model and memory where these are left out. serving: how its
+        sequences are served, for servers. on_load receives the bytes placed so far, and of all.
+        process: whose engines share the budget.
         Raises a TonnageError subclass for everything that can go wrong before the first token,
         TypeError for an unknown option.
         """
         stated: EngineOptions = current(EngineOptions, options)
+        serving = serving_of(stated, serving)
+        file = None
+        if plan is not None:
+            from tonnage.engine.plan_files import choice_in, stated_plan
+
+            file = stated_plan(plan, stated)
+            model, memory = model or file.model, memory or file.budget_bytes
         catalogs = open_catalogs(stated.get("catalog"), os.environ)
         source = resolve(
             model, catalogs=catalogs, offline=stated.get("offline", False), progress=progress
         )
         start = Start.of(process)  # What a pull has loaded is part of it.
-        serving = serving_of(stated, serving)
-        constraints = constraints_of(stated, serving)
-        return cls.load(source, memory, constraints, serving, start, on_load=on_load)
+        host = read_host()
+        checkpoint = read_checkpoint(source, serving)
+        budget = choose_budget(host.machine, memory, rss_bytes())
+        if file is not None:
+            choice = choice_in(file, source, checkpoint.spec, host.machine, start, serving)
+        else:
+            choice = choose_for(checkpoint, host, constraints_of(stated, serving), budget, start)
+        return cls(assemble(choice, checkpoint, host, budget, serving, start, on_load))
 
     @classmethod
     def load(
         cls,
+        choice: Choice,
         source: ModelSource,
         memory: str | int | None,
-        constraints: Constraints,
         serving: ServingOptions,
         start: Start,
         *,
         on_load: Callable[[int, int], None] | None = None,
     ) -> "Engine":
-        """Plan and load a model that is here, beside what `start` says; else as in `open`."""
-        machine = read_machine()
-        noted = note_model(serving.disk, source.path)
-        spec, tokenizer = read_model(source)
-        budget, rates = choose_budget(machine, memory, rss_bytes()), measured_rates(machine)
-        question = Question(
-            spec, machine, constraints, predictor(rates), known_audits(source.path),
-            resident_bytes=start.resident_bytes, beside_bytes=start.beside_bytes,
-        )  # fmt: skip
-        choice = choose(question, budget, compare=False)
-        require_fit(choice, budget)
-        expectation = Expectation(choice.plan, machine, rates)
-        on_place = _with_total(on_load, choice.plan.weight_bytes)
-        runtime = CpuBackend(machine.isa).load(choice.plan, on_place)
-        expectation.loaded()
-        before = anonymous_bytes()
-        store = open_tier(serving.disk, noted, source.path, runtime, tokenizer)
-        start = replace(
-            start, budget_bytes=budget.num_bytes, store_bytes=anonymous_bytes() - before
-        )
-        served = build_serving(runtime, tokenizer, serving, store=store)
-        counts = None if store is None else store.store.counts
-        return cls(runtime, tokenizer, source, spec, start, choice, served, expectation, counts)
+        """Load a model that is here by the plan that was chosen for it, beside what `start` says.
+
+        memory: for the whole process, what it can get if None. Raises BudgetError when the plan
+        does not fit it, or when the checkpoint takes more than it was planned with;
+        FileFormatError when its headers changed otherwise.
+        """
+        host, checkpoint = read_host(), read_checkpoint(source, serving)
+        require_unchanged(choice, checkpoint)
+        budget = choose_budget(host.machine, memory, rss_bytes())
+        return cls(assemble(choice, checkpoint, host, budget, serving, start, on_load))
 
     def generate(
         self,
@@ -392,9 +380,3 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
-
-
-def _with_total(
-    on_load: Callable[[int, int], None] | None, total_bytes: int
-) -> Callable[[int], None] | None:
-    return None if on_load is None else lambda done_bytes: on_load(done_bytes, total_bytes)

@@ -13,17 +13,24 @@ from typing import Protocol
 from tonnage.core.errors import RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.nearest import did_you_mean
-from tonnage.core.plan import SHARED_ITEMS, Item
-from tonnage.core.quality import PlanQuality
+from tonnage.core.plan import SHARED_ITEMS, Item, Plan
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
 from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.engine.headers import read_spec
+from tonnage.engine.plan_files import choice_in
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.machine.release import return_free_memory
-from tonnage.planner.models.placement import ModelInput, ModelSetPlan, plan_model_set
-from tonnage.planner.search.budget import choose_budget
+from tonnage.planner.models.placement import (
+    ModelInput,
+    ModelSetPlan,
+    Placement,
+    only_model,
+    plan_model_set,
+)
+from tonnage.planner.plan_file import PlanFile
+from tonnage.planner.search.budget import Budget, choose_budget, require_within
 from tonnage.planner.search.choose import Choice
 from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import known_audits
@@ -41,40 +48,72 @@ class HasEntries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlacedModel:
-    """A model that can be loaded.
+    """A model that can be loaded: by which plan, and which others may be in memory then.
 
-    context_tokens, pages_tokens: of one answer, and of all at once. resident_bytes, loading_bytes:
-    what it takes of its own once it is loaded, and while it is, which is the sum of items.
-    memory_bytes: of the whole process, as its plan sees it. co_resident: beside all others of which
-    that is true; else it is loaded in place of in_place_of of them. constraints: all that its plan
-    chose. serving: how it is served.
+    start: how the process stood before any model. serving: how it is served.
     """
 
     name: str
     source: ModelSource
     pinned: bool
-    context_tokens: int
-    pages_tokens: int
-    resident_bytes: int
-    loading_bytes: int
-    memory_bytes: int
-    items: tuple[Item, ...]
-    quality: PlanQuality
-    co_resident: bool
-    in_place_of: int
+    placement: Placement
     start: Start
-    constraints: Constraints
     serving: ServingOptions
 
+    @property
+    def plan(self) -> Plan:
+        """The plan that is loaded, whatever else is in memory."""
+        return self.placement.choice.plan
+
+    @property
+    def context_tokens(self) -> int:
+        """Of one completion."""
+        return self.plan.context_tokens
+
+    @property
+    def pages_tokens(self) -> int:
+        """Of all completions at once."""
+        return self.plan.kv.groups[0].num_pages * self.plan.kv.page_tokens
+
+    @property
+    def resident_bytes(self) -> int:
+        """What it takes of its own once it is loaded."""
+        return self.placement.need.resident_bytes
+
+    @property
+    def loading_bytes(self) -> int:
+        """What it takes of its own while it is loaded, the sum of `items`."""
+        return self.placement.need.loading_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process takes while this model alone is loaded."""
+        return self.placement.memory_bytes
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The items of its plan that are its own."""
+        return tuple(item for item in self.plan.items if item.name not in SHARED_ITEMS)
+
+    @property
+    def co_resident(self) -> bool:
+        """Whether it is in memory beside all others of which that is true."""
+        return self.placement.co_resident
+
+    @property
+    def in_place_of(self) -> int:
+        """How many of those have to go for it where it is not."""
+        return self.placement.in_place_of
+
     def open(self, on_load: Callable[[int, int], None] | None = None) -> Engine:
-        """Load the model by the plan that was offered.
+        """Load the model by its plan.
 
         Raises what `Engine.load` does, BudgetError when its file has grown since.
         """
         return Engine.load(
+            self.placement.choice,
             self.source,
             self.memory_bytes,
-            self.constraints,
             self.serving,
             self.start,
             on_load=on_load,
@@ -179,12 +218,26 @@ def make_model_set(
         inputs, machine, budget, predictor(measured_rates(machine)),
         resident_bytes=start.resident_bytes,
     )  # fmt: skip
+    return _model_set(models, planned, budget, serving, start, pinned, on_choice)
+
+
+def _model_set(
+    sources: Mapping[str, ModelSource],
+    planned: ModelSetPlan,
+    budget: Budget,
+    serving: ServingOptions,
+    start: Start,
+    pinned: Collection[str] = (),
+    on_choice: Callable[[str, Choice], None] | None = None,
+) -> ModelSet:
     if on_choice is not None:
         for name, placement in planned.placements.items():
             on_choice(name, placement.choice)
+    # The budget is shared by plans, not by engines.
+    alone = replace(start, beside_bytes=0)
     placed = (
-        _placed_model(name, source, planned, constraints, serving, start, pinned=name in pinned)
-        for name, source in models.items()
+        PlacedModel(name, source, name in pinned, planned.placements[name], alone, serving)
+        for name, source in sources.items()
     )
     return ModelSet(
         tuple(placed), budget.num_bytes, planned.process_bytes, serving.server_bytes,
@@ -192,46 +245,30 @@ def make_model_set(
     )  # fmt: skip
 
 
+def model_set_of(
+    name: str,
+    source: ModelSource,
+    file: PlanFile,
+    memory: str | int | None,
+    serving: ServingOptions,
+    *,
+    on_choice: Callable[[str, Choice], None] | None = None,
+    process: ProcessLedger = THIS_PROCESS,
+) -> ModelSet:
+    """Return the set of one model that is loaded by a plan file.
+
+    memory: what the file states if None. Raises PlanFileError for a plan of another checkpoint,
+    BudgetError when it does not fit beside what the server takes.
+    """
+    machine = read_machine()
+    budget = choose_budget(machine, memory or file.budget_bytes, rss_bytes())
+    start, spec = Start.of(process), read_spec(source)
+    choice = choice_in(file, source, spec, machine, start, serving)
+    require_within(choice.plan.total_bytes, budget)
+    planned = only_model(name, choice)
+    return _model_set({name: source}, planned, budget, serving, start, on_choice=on_choice)
+
+
 def _input(source: ModelSource, constraints: Constraints, *, pinned: bool) -> ModelInput:
     spec = read_spec(source)
     return ModelInput(spec, constraints, known_audits(source.path), pinned)
-
-
-def _placed_model(
-    name: str,
-    source: ModelSource,
-    planned: ModelSetPlan,
-    constraints: Constraints,
-    serving: ServingOptions,
-    start: Start,
-    *,
-    pinned: bool,
-) -> PlacedModel:
-    placement = planned.placements[name]
-    chosen, plan, need = placement.choice.workload, placement.choice.plan, placement.need
-    stated = replace(
-        constraints,
-        threads=chosen.threads,
-        context=chosen.context_tokens,
-        precision=None,
-        formats=chosen.formats,
-        kv_format=chosen.kv_format,
-        max_batch_tokens=chosen.max_rows,
-    )
-    return PlacedModel(
-        name=name,
-        source=source,
-        pinned=pinned,
-        context_tokens=chosen.context_tokens,
-        pages_tokens=plan.kv.groups[0].num_pages * plan.kv.page_tokens,
-        resident_bytes=need.resident_bytes,
-        loading_bytes=need.loading_bytes,
-        memory_bytes=placement.memory_bytes,
-        items=tuple(item for item in plan.items if item.name not in SHARED_ITEMS),
-        quality=placement.choice.quality,
-        co_resident=placement.co_resident,
-        in_place_of=placement.in_place_of,
-        start=replace(start, beside_bytes=0),  # the budget is shared by plans, not by engines
-        constraints=stated,
-        serving=serving,
-    )

@@ -35,6 +35,10 @@ class ServeOptions(EngineOptions, total=False):
     keys: Annotated[
         Path | None, Option(help="TOML of API keys and quotas; docs/serving.md", unit="FILE")
     ]
+    plan_file: Annotated[
+        Path | None,
+        Option(help="serve one model by the plan that `tonnage plan -o FILE` wrote", unit="FILE"),
+    ]
     pin: Annotated[
         list[str],
         Option(help="a model that always stays in memory; may be repeated", unit="NAME"),

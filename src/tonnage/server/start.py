@@ -15,9 +15,11 @@ from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
 from tonnage.core.options import check_ranges, filled
 from tonnage.engine.build import ServingOptions
-from tonnage.engine.model_set import ModelSet, PlacedModel, make_model_set, release
+from tonnage.engine.model_set import ModelSet, PlacedModel, make_model_set, model_set_of, release
 from tonnage.engine.opening import constraints_of, serving_of
+from tonnage.engine.plan_files import stated_plan
 from tonnage.machine.memory_use import anonymous_bytes
+from tonnage.planner.plan_file import PlanFile
 from tonnage.server.observe.pressure import PressureLog
 from tonnage.server.options import DEFAULT_CONCURRENCY, ServeOptions
 from tonnage.store.catalog import open_catalogs
@@ -87,7 +89,15 @@ def plan_server(
         )
     with_traces = wants_traces(every.get("traces"))
     serving = _serving(every, with_traces=with_traces)
+    file = _plan_file(models, every)
+    if file is not None:
+        models = models or (file.model,)
     sources = _sources(models, every, observers)
+    if file is not None:
+        ((name, source),) = sources.items()
+        on_choice = observers.on_choice
+        model_set = model_set_of(name, source, file, memory, serving, on_choice=on_choice)
+        return PlannedServer(model_set, every, with_traces)
     model_set = make_model_set(
         sources,
         memory,
@@ -97,6 +107,20 @@ def plan_server(
         on_choice=observers.on_choice,
     )
     return PlannedServer(model_set, every, with_traces)
+
+
+def _plan_file(models: Sequence[str], options: ServeOptions) -> PlanFile | None:
+    """Return the plan to serve by, None where none is stated.
+
+    Raises RequestError for what a plan leaves no choice of, PlanFileError.
+    """
+    path = options.get("plan_file")
+    if path is None:
+        return None
+    if len(models) > 1 or options.get("pin"):
+        raise RequestError("A plan file is for one model; leave out the others, and --pin.")
+    usual = ("concurrency", DEFAULT_CONCURRENCY)
+    return stated_plan(path, dict(one for one in options.items() if one != usual))
 
 
 def _serving(options: ServeOptions, *, with_traces: bool) -> ServingOptions:

@@ -1,10 +1,14 @@
 """What tells the weights of a model on this machine from others, without reading all of them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from tonnage.core.digest import short_digest, stream_digest
 
 _SAMPLE_BYTES = 64 << 10
 _NUM_SAMPLES = 16
+_PLACE_BYTES = 4 << 10
 
 
 def checked_sha256(model: Path) -> str | None:
@@ -32,6 +36,30 @@ def model_files(model: Path) -> list[Path]:
     if not model.is_dir():
         return [model]
     return sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
+
+
+def checkpoint_identity(model: Path, header_bytes: Mapping[Path, int]) -> str:
+    """Return what tells a checkpoint from others, wherever it lies and whenever it was copied.
+
+    Of every file its size, its header and bytes at places all over it; of a JSON file all bytes; of
+    a folder the names of its files, too. header_bytes: of the files that hold weights, by resolved
+    path. Weights that differ at other places alone are not noticed. Raises OSError.
+    """
+    stamps = []
+    for file in model_files(model):
+        size = file.stat().st_size
+        begin = size if file.suffix == ".json" else header_bytes.get(file.resolve(), 0)
+        name = file.name if model.is_dir() else ""
+        with file.open("rb") as stream:
+            header = stream_digest(stream, begin)
+            stamps.append(f"{name}:{size}:{header}:{_sampled(stream.fileno(), size)}")
+    return short_digest("\n".join(stamps).encode())
+
+
+def _sampled(fd: int, size: int) -> str:
+    last = max(0, size - _PLACE_BYTES)
+    places = (last * place // (_NUM_SAMPLES - 1) for place in range(_NUM_SAMPLES))
+    return short_digest(b"".join(os.pread(fd, _PLACE_BYTES, begin) for begin in places))
 
 
 def strict_identity(model: Path) -> str:

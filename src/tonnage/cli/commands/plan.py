@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tonnage.cli.choosing import choice_here, own_budget
@@ -13,12 +14,14 @@ from tonnage.cli.render.choice_words import quality_lines, rejected_lines
 from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
 from tonnage.cli.render.plan_table import render_chart, render_plan
 from tonnage.cli.render.terminal import PullProgress
+from tonnage.core.errors import RequestError
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
 from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import PlanOptions
 from tonnage.planner.cost.forecast import Forecast
+from tonnage.planner.plan_file import PlanFile
 from tonnage.planner.quality.measured import audit_of
 from tonnage.planner.search.alternatives import Alternative
 from tonnage.planner.search.budget import Budget, device_budget
@@ -32,7 +35,7 @@ from tonnage.store.source import ModelSource
 class Answer:
     """A plan and what it was made for; device: None for this machine.
 
-    audits: all of the model; measured: the one of just what was chosen.
+    audits: all of the model; measured: the one of just what was chosen. file: what -o writes.
     """
 
     model: str
@@ -41,6 +44,7 @@ class Answer:
     audits: Sequence[AuditResult] = ()
     measured: AuditResult | None = None
     device: Device | None = None
+    file: PlanFile | None = None
 
 
 def plan(args: Namespace) -> int:
@@ -53,6 +57,8 @@ def plan(args: Namespace) -> int:
 
         print_machines(as_json=args.json)
         return 0
+    if args.output is not None and args.machine:
+        raise RequestError("-o writes a plan for this machine; leave out --machine.")
     answers, catalog = _answers(args)
     if args.svg is not None:
         from tonnage.cli.render.plan_svg import render_svg
@@ -60,6 +66,8 @@ def plan(args: Namespace) -> int:
         first = answers[0]
         picture = render_svg(first.model, first.choice.plan, first.budget.num_bytes)
         args.svg.write_text(picture, "utf-8")
+    if args.output is not None:
+        _write(args.output, answers[0])
     if args.json:
         import json
 
@@ -75,6 +83,15 @@ def plan(args: Namespace) -> int:
     for answer in answers:
         require_fit(answer.choice, answer.budget)
     return 0
+
+
+def _write(path: Path, answer: Answer) -> None:
+    """Write the plan file. Raises BudgetError for a plan that does not fit."""
+    from tonnage.store.cache import write_whole
+
+    require_fit(answer.choice, answer.budget)
+    assert answer.file is not None
+    write_whole(path, answer.file.to_json().encode())
 
 
 def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
@@ -110,7 +127,14 @@ def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget)
     audits = cached_audits(source.path)
     choice = choice_here(args, spec, budget, audits)
     measured = audit_of(spec, choice.workload, audits)
-    return Answer(source.name, choice, budget, audits, measured)
+    file = None
+    if args.output is not None:
+        from tonnage.engine.plan_files import plan_file_of
+        from tonnage.machine.host import read_machine
+
+        stated_bytes = None if args.memory is None else budget.num_bytes
+        file = plan_file_of(choice, source, spec, read_machine(), stated_bytes)
+    return Answer(source.name, choice, budget, audits, measured, file=file)
 
 
 def _there(

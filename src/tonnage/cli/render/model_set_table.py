@@ -67,7 +67,7 @@ def _lines(model_set: "ModelSet") -> Iterator[str]:
         yield f"{model.name:{_NAME}} {'sum':8} {format_bytes(model.loading_bytes):>11}"
         yield (
             f"context {model.context_tokens:,} tokens, pages for {model.pages_tokens:,} in "
-            f"{model.constraints.kv_format}, {model.constraints.concurrency} sequences at once"
+            f"{model.plan.kv.format}, {model.plan.concurrency} sequences at once"
         )
     yield ""
     if len(model_set.models) > 1:
@@ -98,7 +98,7 @@ def model_set_json(model_set: "ModelSet") -> str:
 
 
 def _values(model: "PlacedModel") -> dict[str, Any]:
-    chosen = model.constraints
+    choice, plan = model.placement.choice, model.plan
     return {
         "id": model.name,
         "pinned": model.pinned,
@@ -109,10 +109,10 @@ def _values(model: "PlacedModel") -> dict[str, Any]:
         "items": [asdict(item) for item in model.items],
         "context_tokens": model.context_tokens,
         "pages_tokens": model.pages_tokens,
-        "concurrency": chosen.concurrency,
-        "kv_format": chosen.kv_format,
-        "max_batch_tokens": chosen.max_batch_tokens,
-        "threads": chosen.threads,
-        "formats": dict(chosen.formats),
-        "quality": asdict(model.quality),
+        "concurrency": plan.concurrency,
+        "kv_format": plan.kv.format,
+        "max_batch_tokens": plan.max_rows,
+        "threads": plan.threads,
+        "formats": dict(choice.workload.formats),
+        "quality": asdict(choice.quality),
     }

@@ -96,9 +96,7 @@ def plan_model_set(
     planner = _Planner(machine, budget, predict, resident_bytes)
     if len(models) == 1:
         ((name, model),) = models.items()
-        only = Placement(planner.choose(model, 0))
-        process_bytes = _process_bytes(only.choice.plan)
-        return ModelSetPlan({name: only}, process_bytes, only.memory_bytes)
+        return only_model(name, planner.choose(model, 0))
     smallest = {name: planner.smallest(model) for name, model in models.items()}
     _require_fit(models, smallest, budget)
     process_bytes = max(_process_bytes(plan) for plan in smallest.values())
@@ -121,6 +119,12 @@ def plan_model_set(
         (one.least for one in few_rows if one.pinned),
     )
     return ModelSetPlan(placements, process_bytes, process_bytes + all_bytes)
+
+
+def only_model(name: str, choice: Choice) -> ModelSetPlan:
+    """Return the set of one model, by what was chosen for it."""
+    only = Placement(choice)
+    return ModelSetPlan({name: only}, _process_bytes(choice.plan), only.memory_bytes)
 
 
 def _process_bytes(plan: Plan) -> int:

@@ -48,6 +48,17 @@ def choose_budget(machine: Machine, memory: str | int | None, held_bytes: int) -
     return Budget(stated, "were allowed")
 
 
+def require_within(num_bytes: int, budget: Budget) -> None:
+    """Raise BudgetError when a plan of so many bytes takes more than the budget."""
+    if num_bytes > budget.num_bytes:
+        raise BudgetError(
+            f"The plan takes {format_bytes(num_bytes)} in this process and "
+            f"{format_bytes(budget.num_bytes)} {budget.origin}, "
+            f"{format_bytes(num_bytes - budget.num_bytes)} short; allow --memory "
+            f"{-(-num_bytes >> 20)}MiB, or plan again with less."
+        )
+
+
 def device_budget(device: "Device", memory: str | int | None) -> Budget:
     """Return what a process on `device` may come to: `memory`, or all of its largest tier.
 

@@ -31,7 +31,6 @@ from tonnage.planner.search.candidate import (
     request_seconds,
 )
 from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints, choose_workload
-from tonnage.planner.search.page_pool import widened
 
 if TYPE_CHECKING:
     from tonnage.planner.search.alternatives import Alternative
@@ -114,6 +113,8 @@ def choose(question: Question, budget: Budget, *, compare: bool = True) -> Choic
     search = _search(question, budget.num_bytes)
     found = search.best()
     if found is not None and question.constraints.share_pages:
+        from tonnage.planner.search.page_pool import widened
+
         found = widened(search.evaluator, found, budget.num_bytes)
     chosen = search.smallest if found is None else found
     choice = _choice(search, chosen, accepted=found is not None)
