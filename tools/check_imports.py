@@ -54,6 +54,9 @@ TABLE: dict[str, Package] = {
     # Samplers are native objects whatever computes the logits.
     "backends": Package(_names("core _native")),
     "backends.cpu": Package(_names("backends core machine _native")),
+    "backends.reference": Package(
+        _names("backends core formats _native"), third_party=_names("numpy")
+    ),
     # The identity of pages contains the digest of the native code.
     "kvcache": Package(_names("core _native")),
     "scheduler": Package(_names("core kvcache"), never=_CLOCK),
@@ -85,9 +88,9 @@ TABLE: dict[str, Package] = {
 # Modules and packages that import something heavy at their top. Others import them inside
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
-    "tonnage.formats.block_decode tonnage.formats.block_encode tonnage.formats.block_random "
-    "tonnage.formats.codec tonnage.formats.super_decode tonnage.quality.rows "
-    "tonnage.server tonnage.text.sandbox"
+    "tonnage.backends.reference tonnage.formats.block_decode tonnage.formats.block_encode "
+    "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.super_decode "
+    "tonnage.quality.rows tonnage.server tonnage.text.sandbox"
 )
 # Reference implementations: what they import, beside the standard library.
 ORACLES = Path("tests", "oracles")
