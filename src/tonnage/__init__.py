@@ -30,24 +30,25 @@ if TYPE_CHECKING:
     from tonnage.engine.engine import Engine as Engine
     from tonnage.engine.generation import Generation as Generation
     from tonnage.engine.generation import TokenLogprob as TokenLogprob
-    from tonnage.engine.job import Piece as Piece
+    from tonnage.engine.job import Delta as Delta
     from tonnage.engine.options import EngineOptions as EngineOptions
     from tonnage.engine.options import PlanOptions as PlanOptions
     from tonnage.engine.planning import plan as plan
     from tonnage.engine.prompts import Message as Message
-    from tonnage.engine.stream import AnswerStream as AnswerStream
+    from tonnage.engine.stream import CompletionStream as CompletionStream
     from tonnage.planner.search.choose import Choice as Choice
     from tonnage.server.options import ServeOptions as ServeOptions
     from tonnage.server.start import serve as serve
 
 # Where each public name lives.
 _MODULES = {
-    "AnswerStream": "tonnage.engine.stream",
     "BudgetError": "tonnage.core.errors",
     "Choice": "tonnage.planner.search.choose",
+    "CompletionStream": "tonnage.engine.stream",
     "Constraint": "tonnage.core.sampling",
     "ContextLengthError": "tonnage.core.errors",
     "DeadlineError": "tonnage.core.errors",
+    "Delta": "tonnage.engine.job",
     "Embedding": "tonnage.engine.embedding",
     "EmbeddingStream": "tonnage.engine.embedding",
     "Engine": "tonnage.engine.engine",
@@ -56,7 +57,6 @@ _MODULES = {
     "Ledger": "tonnage.core.ledger",
     "Message": "tonnage.engine.prompts",
     "OverloadError": "tonnage.core.errors",
-    "Piece": "tonnage.engine.job",
     "Plan": "tonnage.core.plan",
     "PlanOptions": "tonnage.engine.options",
     "RequestError": "tonnage.core.errors",

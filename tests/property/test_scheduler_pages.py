@@ -19,7 +19,7 @@ GROUPS = {
     "only windows": (PageGroup(16, 0), PageGroup(5, 500, 5)),
 }
 LIMITS = Limits(
-    max_running=4, max_rows=48, max_logit_rows=4, context_tokens=400, max_waiting=6,
+    max_running=4, max_batch_tokens=48, max_logit_rows=4, context_tokens=400, max_waiting=6,
     max_stall_ns=30_000, load_bytes=2500,
 )  # fmt: skip
 
@@ -43,8 +43,8 @@ def test_ten_thousand_operations_leave_no_page_behind(
             world.scheduler.cache.check()
     world.set_budget(1)
     world.drain()
-    counts = world.scheduler.ladder.counts
-    assert min(counts[rung] for rung in ("evict", "shrink", "preempt", "refuse")) > 0
+    counts = world.scheduler.pressure.counts
+    assert min(counts[level] for level in ("evict", "shrink", "preempt", "refuse")) > 0
     assert world.num_completed > 100
     assert world.num_pooled > 100
     assert world.num_cached_tokens > 1000
@@ -76,7 +76,7 @@ def test_states_are_those_of_all_tokens_before(
     assert world.num_completed > 50
     assert world.num_pooled > 50
     assert world.num_cached_tokens > 1000
-    assert world.scheduler.ladder.counts["preempt"] > 0
+    assert world.scheduler.pressure.counts["preempt"] > 0
     if world.store is not None:
         assert world.store.num_state_hits > 5
     if most_drafts:

@@ -14,7 +14,7 @@ from tonnage.core.errors import DeadlineError, LogitsError, OverloadError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.engine import Engine
 from tonnage.engine.generation import Generation
-from tonnage.engine.job import Piece
+from tonnage.engine.job import Delta
 from tonnage.server.http.app import App
 from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.run import bind, server_of
@@ -60,7 +60,7 @@ class ScriptedAnswer:
     def __aiter__(self) -> "ScriptedAnswer":
         return self
 
-    async def __anext__(self) -> Piece:
+    async def __anext__(self) -> Delta:
         await asyncio.sleep(self.pause_s)
         if self.error is not None:
             raise self.error
@@ -70,7 +70,7 @@ class ScriptedAnswer:
         text = self.pieces.pop(0)
         self.generation.text += text
         self.generation.tokens.append(0)
-        return Piece(text, (0,), ())
+        return Delta(text, (0,), ())
 
     async def aclose(self) -> None:
         self.closed = True

@@ -217,11 +217,11 @@ class World:
         for part in parts:
             rows += len(part.tokens)
             values = self._compute(part)
-            if part.draws:
+            if part.num_logit_rows:
                 drawn[part.request_id] = self._verify(part, values)
         limits = self.limits
-        assert rows <= limits.max_rows
-        assert sum(part.draws for part in parts) <= limits.max_logit_rows
+        assert rows <= limits.max_batch_tokens
+        assert sum(part.num_logit_rows for part in parts) <= limits.max_logit_rows
         self.now_ns += max(1, rows) * 1000
         if not parts:
             return False
@@ -294,20 +294,20 @@ class World:
 
     def _verify(self, part: Part, values: list[int]) -> list[int]:
         """Draw from row after row as long as the next one computed what was drawn."""
-        begin = len(values) - part.draws
+        begin = len(values) - part.num_logit_rows
         request = self.requests[part.request_id]
         left = min(request.max_tokens, self.limits.context_tokens - len(request.prompt)) - len(
             self.answers[part.request_id]
         )
         drawn = [next_token(values[begin])]
-        for row in range(1, part.draws):
+        for row in range(1, part.num_logit_rows):
             assert len(drawn) < left, "a draft behind the last token is of no use"
-            if drawn[-1] != part.tokens[len(part.tokens) - part.draws + row]:
+            if drawn[-1] != part.tokens[len(part.tokens) - part.num_logit_rows + row]:
                 break
             if drawn[-1] == END_TOKEN:
                 break
             drawn.append(next_token(values[begin + row]))
-        if part.draws > 1:
+        if part.num_logit_rows > 1:
             self.num_accepted[len(drawn) - 1] += 1
         return drawn
 
@@ -377,8 +377,8 @@ class World:
             if ended.error is not None:
                 self._note(ended.error)
             if isinstance(ended.error, OverloadError):
-                most = self.scheduler.room.most_tokens(self.requests[ended.request_id])
-                assert not self.scheduler.room.suffices(most), "it only had to wait"
+                most = self.scheduler.admission.most_tokens(self.requests[ended.request_id])
+                assert not self.scheduler.admission.suffices(most), "it only had to wait"
             self._drop(ended.request_id)
 
     def _note(self, error: OverloadError | DeadlineError) -> None:

@@ -45,7 +45,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Seen:
     """What the clients met. Times in seconds; most_rss_bytes: in each part of the time.
 
-    said: the first word of each sentence of the ladder after the shrinking, and how many pages
+    said: the first word of each sentence that is logged after the shrinking, and how many pages
     could be taken in the group that had fewest.
     """
 
@@ -71,7 +71,7 @@ class Load:
         self.shrunk_bytes = (engine.plan.total_bytes - lost) // PAGE_BYTES * PAGE_BYTES
 
     def note(self, sentence: str) -> None:
-        """Hear what the ladder says."""
+        """Take a sentence that is logged when pages are short."""
         cache = self.engine._serving.loop.scheduler.cache
         # The engine looks at limits now and then: what gives way before is not of interest.
         begins = bool(self.seen.said) or sentence.startswith("KV")
@@ -197,7 +197,7 @@ def told(load: Load) -> dict[str, Any]:
         "num_left": scheduler.num_running + scheduler.num_waiting,
         "num_used_pages": sum(pool.num_used for pool in scheduler.cache.pools),
         "outcomes": dict(seen.outcomes),
-        "ladder": scheduler.ladder.counts,
+        "pressure": scheduler.pressure.counts,
         "said": seen.said,
         "num_disk_hits": scheduler.cache.tree.store.store.counts.hits,
         "first_token_s": quantiles(seen.first_token_s),

@@ -61,7 +61,7 @@ class Run:
         loop, runtime = engine._serving.loop, engine.runtime
         self.logits: dict[int, list[str]] = {}
         self.num_steps = self.most_accepted = 0
-        draw_rows, commit = loop._draw_rows, loop.scheduler.commit
+        draw_rows, commit = loop._sample_rows, loop.scheduler.commit
 
         def note_logits(rows: list, jobs: list[Job], *rest: object) -> None:
             for (_, index, _), job in zip(rows, jobs, strict=True):
@@ -76,13 +76,13 @@ class Run:
             )
             commit(parts, drawn, elapsed_ns)
 
-        loop._draw_rows, loop.scheduler.commit = note_logits, note_step
+        loop._sample_rows, loop.scheduler.commit = note_logits, note_step
         generations = [engine._begin(*each, raw=False) for each in made]
-        jobs = [engine._serving._job(one, _terms(), None) for one in generations]
+        jobs = [engine._serving._job(one, _parameters(), None) for one in generations]
         jobs_by_id = {job.id: number for number, job in enumerate(jobs)}
         loop.submit(*jobs)
         loop.advance(lambda: all(job.ended for job in jobs))
-        del loop._draw_rows, loop.scheduler.commit
+        del loop._sample_rows, loop.scheduler.commit
         self.results = [result(one) for one in generations]
         self.whole = [[*one.prompt, *one.tokens] for one in generations]
         self.texts = [one.text for one in generations]
@@ -90,10 +90,10 @@ class Run:
         loop.scheduler.cache.check()
 
 
-def _terms() -> object:
-    from tonnage.engine.job import Terms
+def _parameters() -> object:
+    from tonnage.engine.job import RequestParameters
 
-    return Terms()
+    return RequestParameters()
 
 
 def with_drafts(engine: Engine, plain: Run, made: Asked, seed: int) -> Run:
@@ -192,7 +192,7 @@ def test_what_was_rejected_is_no_prefix(opened: Engine) -> None:
     assert again.tokens == alone.tokens
 
 
-@pytest.mark.parametrize("after", ["draw", "_draw_rows", "_draw"])
+@pytest.mark.parametrize("after", ["sample", "_sample_rows", "_sample"])
 def test_an_interrupted_step_with_drafts_loses_nothing(model: Path, after: str) -> None:
     made = requests(4, seed=8)
     with open_engine(model, 1) as engine:
@@ -200,7 +200,7 @@ def test_an_interrupted_step_with_drafts_loses_nothing(model: Path, after: str) 
     with open_engine(model, 1) as engine:
         loop = engine._serving.loop
         loop.draft_source = Guesses(plain.whole, random.Random(3), engine.plan.vocab_size)
-        place = engine.runtime if after == "draw" else loop
+        place = engine.runtime if after == "sample" else loop
         calls, call = 0, getattr(place, after)
 
         def interrupted(*args: object) -> None:
@@ -212,7 +212,7 @@ def test_an_interrupted_step_with_drafts_loses_nothing(model: Path, after: str) 
 
         setattr(place, after, interrupted)
         begun = [engine._begin(*each, raw=False) for each in made]
-        jobs = [engine._serving._job(one, _terms(), None) for one in begun]
+        jobs = [engine._serving._job(one, _parameters(), None) for one in begun]
         loop.submit(*jobs)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):

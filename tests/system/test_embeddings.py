@@ -24,7 +24,7 @@ from tonnage.core.errors import (
 from tonnage.core.pooling import POOLINGS
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import Engine
-from tonnage.engine.job import Terms
+from tonnage.engine.job import RequestParameters
 from tonnage.models.registry import spec_from_gguf
 from tonnage.scheduler.scheduler import Scheduler
 
@@ -138,14 +138,14 @@ def test_company_chunks_and_threads_change_no_bit(
         loop, rng = engine._serving.loop, random.Random(4)
         loop.before_step = lambda now_ns: disturb(loop.scheduler, rng)
         assert vectors(engine, prompts, pooling=pooling) == expected
-        assert loop.scheduler.ladder.counts["preempt"] > 3
+        assert loop.scheduler.pressure.counts["preempt"] > 3
         assert used_pages(engine) == 0
 
 
 def disturb(scheduler: Scheduler, rng: random.Random) -> None:
     """Preempt somebody now and then, whoever it is, and let chunks be of any size."""
     if scheduler.num_running > 1 and rng.random() < 0.1:
-        scheduler.ladder.preempt(rng.choice(scheduler._running))
+        scheduler.pressure.preempt(rng.choice(scheduler._running))
 
 
 def used_pages(engine: Engine) -> int:
@@ -315,7 +315,7 @@ def test_an_interrupted_step_is_not_added_twice(model: Path) -> None:
                 raise KeyboardInterrupt
 
         engine.runtime.step = interrupted  # type: ignore[method-assign]
-        jobs = [engine._serving.pool_job(one, "mean", Terms()) for one in prompts]
+        jobs = [engine._serving.pool_job(one, "mean", RequestParameters()) for one in prompts]
         engine._serving.loop.submit(*jobs)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):

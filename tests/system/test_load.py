@@ -18,8 +18,8 @@ def check(told: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     mib = [num_bytes / (1 << 20) for num_bytes in told["most_rss_bytes"]]
     with capsys.disabled():
         print(
-            f"\n  {told['outcomes']}, ladder {told['ladder']}, {told['num_disk_hits']} pages from "
-            f"disk; first token (median, 95 %, most) {told['first_token_s']} s, longest gap "
+            f"\n  {told['outcomes']}, pressure {told['pressure']}, {told['num_disk_hits']} pages "
+            f"from disk; first token (median, 95 %, most) {told['first_token_s']} s, longest gap "
             f"{told['longest_gap_s']} s; MiB {' '.join(f'{one:.1f}' for one in mib)} of "
             f"{told['planned_bytes'] / (1 << 20):.1f}, then {told['shrunk_bytes'] / (1 << 20):.1f}",
             end="",
@@ -57,7 +57,7 @@ def test_twice_the_load_of_a_real_model(
 
 
 @pytest.mark.load("limit")
-def test_a_limit_that_shrinks_walks_down_the_ladder(
+def test_a_limit_that_shrinks_preempts_and_refuses(
     told: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The kernel's limit, of which the engine is told nothing: it takes most of the pages.
@@ -71,7 +71,7 @@ def test_a_limit_that_shrinks_walks_down_the_ladder(
     assert 0 < told["kv_allowed_bytes"] < told["kv_bytes"] * 3 / 4
     assert told["kv_raised_bytes"] == told["kv_bytes"]
     # The batch shrinks as well where few enough are left, and only where none is free or cold.
-    assert all(told["ladder"][rung] for rung in ("evict", "store", "preempt", "refuse"))
+    assert all(told["pressure"][level] for level in ("evict", "store", "preempt", "refuse"))
     words = [word for word, _ in told["said"]]
     assert "Request" in words[words.index("KV") :]
     assert all(available == 0 for word, available in told["said"] if word == "Pages")

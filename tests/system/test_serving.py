@@ -116,7 +116,7 @@ def assert_as_alone(path: Path, folder: Path, kv_format: str) -> None:
             loop, rng = engine._serving.loop, random.Random(threads)
             loop.before_step = lambda now_ns, loop=loop, rng=rng: disturb(loop.scheduler, rng)
             answers = asyncio.run(arrive(engine, made, random.Random(threads)))
-            counts = loop.scheduler.ladder.counts
+            counts = loop.scheduler.pressure.counts
             num_hits.append(loop.scheduler.cache.tree.store.store.counts.hits)
         assert [result(answer) for answer in answers] == expected
         assert counts["preempt"] > 3
@@ -130,7 +130,7 @@ def assert_as_alone(path: Path, folder: Path, kv_format: str) -> None:
 def disturb(scheduler: Scheduler, rng: random.Random) -> None:
     """Preempt somebody now and then, whoever it is, and let chunks be of any size."""
     if scheduler.num_running > 1 and rng.random() < 0.1:
-        scheduler.ladder.preempt(rng.choice(scheduler._running))
+        scheduler.pressure.preempt(rng.choice(scheduler._running))
     rows = rng.randrange(1, 48)
     scheduler._step_ns = lambda count: 0 if count <= rows else 1 << 60
 
@@ -307,18 +307,20 @@ def test_an_interrupted_step_loses_nothing(
     made = requests(3, seed=8)
     expected = alone(model, made)
     loop = engine._serving.loop
-    place, name = (loop._runtime, "draw") if behind_native else (loop, "_draw")
-    steps, draw = 0, getattr(place, name)
+    place, name = (loop._runtime, "sample") if behind_native else (loop, "_sample")
+    steps, sample = 0, getattr(place, name)
 
     def interrupted(*args: object) -> None:
         nonlocal steps
         steps += 1
-        draw(*args)
+        sample(*args)
         if steps in (3, 9):
             raise KeyboardInterrupt
 
     setattr(place, name, interrupted)
-    jobs = [engine._serving._job(engine._begin(*each, raw=False), _terms(), None) for each in made]
+    jobs = [
+        engine._serving._job(engine._begin(*each, raw=False), _parameters(), None) for each in made
+    ]
     for job in jobs:
         loop.submit(job)
     for torn in (False, True):
@@ -328,13 +330,13 @@ def test_an_interrupted_step_loses_nothing(
             loop._torn = True
             loop._rebuild()
     loop.advance(lambda: all(job.ended for job in jobs))
-    assert [result(job.answer.generation) for job in jobs] == expected
+    assert [result(job.completion.generation) for job in jobs] == expected
 
 
-def _terms() -> object:
-    from tonnage.engine.job import Terms
+def _parameters() -> object:
+    from tonnage.engine.job import RequestParameters
 
-    return Terms()
+    return RequestParameters()
 
 
 def test_a_closed_engine_says_so(model: Path) -> None:

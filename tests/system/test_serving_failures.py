@@ -14,7 +14,7 @@ from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.engine import Engine
 from tonnage.engine.generation import Generation
-from tonnage.engine.job import Piece
+from tonnage.engine.job import Delta
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_an_interrupted_batch_leaves_nothing_running(engine: Engine) -> None:
     assert (scheduler.num_running, scheduler.num_waiting, used_pages(engine)) == (0, 0, 0)
 
 
-class Interrupted(deque[Piece]):
+class Interrupted(deque[Delta]):
     """Pieces whose reader takes all that are there while the driver counts them."""
 
     def __init__(self, most: int) -> None:
@@ -169,13 +169,13 @@ def test_a_reader_that_takes_pieces_while_they_are_counted_gets_more(engine: Eng
 
 
 def test_the_last_piece_is_read_though_the_end_comes_with_it(engine: Engine) -> None:
-    class Late(deque[Piece]):
+    class Late(deque[Delta]):
         """Empty when it is looked at first, and full and ended right behind."""
 
         def __bool__(self) -> bool:
             there = len(self) > 0
             if not there and not job.ended:
-                self.append(Piece("last", (5,), ()))
+                self.append(Delta("last", (5,), ()))
                 job.ended = True
             return there
 

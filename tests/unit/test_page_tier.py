@@ -1,6 +1,6 @@
 """Between pool and files: which pages move, and what a plan's identity depends on."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -123,6 +123,31 @@ def test_everything_else_does(spec, plan):
     assert len(set(others)) == len(others)
     assert identity(plan) == identity(plan)
     assert len(identity(plan)) == 32
+
+
+# What a step computes with, by the kind of step and the name of its field.
+ARITHMETIC = (
+    ("attend", "window"), ("attend", "num_heads"), ("attend", "softcap"), ("rope_table", "pairs"),
+    ("rope_kv_write", "pairs"), ("rope_kv_write", "num_heads"), ("rope_kv_write", "scale"),
+    ("norm", "eps"),
+)  # fmt: skip
+
+
+def changed_steps(plan: Plan, op: str, field: str) -> tuple[object, ...] | None:
+    """Return the steps of `plan`, one of kind `op` with another `field`; None without any."""
+    for index, step in enumerate(plan.steps):
+        if step.op == op and field in {one.name for one in fields(step)}:
+            other = replace(step, **{field: getattr(step, field) + 1})
+            return (*plan.steps[:index], other, *plan.steps[index + 1 :])
+    return None
+
+
+@pytest.mark.parametrize(("op", "field"), ARITHMETIC)
+def test_what_a_step_computes_with_changes_the_identity(plan, op, field):
+    """The same pages and weights hold other values under another window or rotary embedding."""
+    steps = changed_steps(plan, op, field)
+    assert steps is not None
+    assert identity(replace(plan, steps=steps)) != identity(plan)
 
 
 def test_other_native_code_is_another_identity(plan, monkeypatch):

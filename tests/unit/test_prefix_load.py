@@ -21,8 +21,8 @@ class Kept(random.Random):
 def world(load_bytes: int, pages: int = 64) -> World:
     """Return a world whose store has the pages of LONG and whose memory has none."""
     limits = Limits(
-        max_running=4, max_rows=128, max_logit_rows=4, context_tokens=2048, max_stall_ns=40_000,
-        load_bytes=load_bytes,
+        max_running=4, max_batch_tokens=128, max_logit_rows=4, context_tokens=2048,
+        max_stall_ns=40_000, load_bytes=load_bytes,
     )  # fmt: skip
     one = World((PageGroup(pages, 1000),), limits, random.Random(1), with_store=True)
     one.store._rng = Kept()

@@ -9,14 +9,14 @@ from support.page_world import World, answer_alone
 from tonnage.core.errors import OverloadError
 from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.pace import Pace, most_rows
 from tonnage.scheduler.sequence import Request
+from tonnage.scheduler.step_time import StepTimeEstimator, most_rows
 
 ROOMY = (PageGroup(64, 1000),)
 
 
 def limits(**changes: int) -> Limits:
-    given = {"max_running": 8, "max_rows": 128, "max_logit_rows": 8, "context_tokens": 1024}
+    given = {"max_running": 8, "max_batch_tokens": 128, "max_logit_rows": 8, "context_tokens": 1024}
     return Limits(**{**given, "max_stall_ns": 40_000, **changes})
 
 
@@ -61,15 +61,15 @@ def test_a_long_prompt_stalls_nobody_beyond_the_bound() -> None:
 
 
 def test_as_many_run_as_have_pages_for_all_they_can_become() -> None:
-    one = world((PageGroup(24, 1000),), max_rows=2048)
+    one = world((PageGroup(24, 1000),), max_batch_tokens=2048)
     for number, prompt in enumerate(endless(8, 128)):
         ask(one, number, prompt, 65)
     one.step()
     assert one.scheduler.num_running == 8
     one.drain()
-    assert one.scheduler.ladder.counts["preempt"] == 0
+    assert one.scheduler.pressure.counts["preempt"] == 0
     # Those that may become longer than that leave a page to each other.
-    one = world((PageGroup(24, 1000),), max_rows=2048)
+    one = world((PageGroup(24, 1000),), max_batch_tokens=2048)
     for number, prompt in enumerate(endless(8, 128)):
         ask(one, number, prompt, 66)
     one.step()
@@ -103,7 +103,7 @@ def test_equal_prompts_are_computed_once() -> None:
     while one.requests:
         parts = one.scheduler.next_step(one.now_ns)
         computed += sum(len(part.tokens) for part in parts)
-        drawn = {p.request_id: [0] for p in parts if p.draws}
+        drawn = {p.request_id: [0] for p in parts if p.num_logit_rows}
         for part in parts:
             one._compute(part)
         one.scheduler.commit(parts, drawn, 1)
@@ -138,7 +138,7 @@ def test_priority_preempts_and_the_preempted_resumes() -> None:
     ask(one, 1, high, 5, priority=1)
     one.step()
     assert (one.scheduler.num_running, one.scheduler.num_waiting) == (1, 1)
-    assert one.scheduler.ladder.counts["preempt"] == 1
+    assert one.scheduler.pressure.counts["preempt"] == 1
     assert "preempted at" in "\n".join(one.log)
     while 0 in one.requests:
         one.step()  # compares the answer with the one alone
@@ -163,11 +163,11 @@ def test_nobody_is_refused_because_somebody_younger_finds_no_page() -> None:
     ask(one, 1, young, 120)
     while 1 in one.requests or 0 in one.requests:
         assert one.step()
-    assert one.scheduler.ladder.counts["refuse"] == 0
+    assert one.scheduler.pressure.counts["refuse"] == 0
     assert one.num_completed == 2
 
 
-def test_a_shrinking_budget_walks_down_the_ladder() -> None:
+def test_a_shrinking_budget_evicts_then_shrinks_the_batch_then_preempts() -> None:
     one = world()
     for number, prompt in enumerate(endless(6, 200)):
         ask(one, number, prompt, 60)
@@ -202,76 +202,76 @@ def test_an_answer_nobody_reads_gives_its_slot_away() -> None:
     one.drain()
 
 
-def test_pace_is_on_the_safe_side() -> None:
-    pace = Pace()
-    assert pace.step_ns(100) == 0
-    pace.observe(4, 1000)
-    assert pace.step_ns(4) == 1000
-    assert pace.step_ns(64) == 16_000
-    pace.observe(64, 5000)
-    assert 1000 < pace.step_ns(32) < 5000
-    assert pace.step_ns(128) == 10_000
-    assert most_rows(pace.step_ns, 10_000, 1, 512) == 128
-    assert most_rows(pace.step_ns, 1, 3, 512) == 3
+def test_estimates_is_on_the_safe_side() -> None:
+    estimator = StepTimeEstimator()
+    assert estimator.step_ns(100) == 0
+    estimator.observe(4, 1000)
+    assert estimator.step_ns(4) == 1000
+    assert estimator.step_ns(64) == 16_000
+    estimator.observe(64, 5000)
+    assert 1000 < estimator.step_ns(32) < 5000
+    assert estimator.step_ns(128) == 10_000
+    assert most_rows(estimator.step_ns, 10_000, 1, 512) == 128
+    assert most_rows(estimator.step_ns, 1, 3, 512) == 3
     # A slow step counts for long, and fades.
-    pace.observe(64, 50_000)
-    pace.observe(64, 5000)
-    assert pace.step_ns(64) == 43_750
+    estimator.observe(64, 50_000)
+    estimator.observe(64, 5000)
+    assert estimator.step_ns(64) == 43_750
     for _ in range(40):
-        pace.observe(64, 5000)
-    assert pace.step_ns(64) == 5000
+        estimator.observe(64, 5000)
+    assert estimator.step_ns(64) == 5000
 
 
 def test_one_slow_step_does_not_keep_chunks_short() -> None:
-    pace = Pace()
+    estimator = StepTimeEstimator()
     for rows in (4, 64, 128):
-        pace.observe(rows, 1000 * rows)
-    pace.observe(128, 900_000)
+        estimator.observe(rows, 1000 * rows)
+    estimator.observe(128, 900_000)
     longest = 0
     for _ in range(300):
-        rows = most_rows(pace.step_ns, 160_000, 12, 512)
+        rows = most_rows(estimator.step_ns, 160_000, 12, 512)
         assert rows * 1000 <= 200_000
         longest = max(longest, rows)
-        pace.observe(rows, 1000 * rows)
-        pace.observe(12, 12_000)
+        estimator.observe(rows, 1000 * rows)
+        estimator.observe(12, 12_000)
     assert longest >= 150
 
 
 def test_short_steps_do_not_make_long_ones_look_short() -> None:
-    pace = Pace()
-    pace.observe(256, 264_000)
+    estimator = StepTimeEstimator()
+    estimator.observe(256, 264_000)
     for _ in range(200):
-        pace.observe(4, 20_000)
-    assert pace.step_ns(256) == 264_000
-    assert most_rows(pace.step_ns, 160_000, 12, 512) < 160
+        estimator.observe(4, 20_000)
+    assert estimator.step_ns(256) == 264_000
+    assert most_rows(estimator.step_ns, 160_000, 12, 512) < 160
 
 
 def test_rows_that_become_slower_along_a_prompt_keep_the_bound() -> None:
     slowest = []
     for seed in range(20):
-        rng, pace, left = random.Random(seed), Pace(), 2000
+        rng, estimator, left = random.Random(seed), StepTimeEstimator(), 2000
 
         def took(rows: int, left: int, rng: random.Random) -> int:
             """Twice as long for a row at the end, and up to a tenth more by chance."""
             return int((25_000 + rows * (2100 - left * 1050 / 2000)) * (1 + rng.random() / 10))
 
-        pace.observe(4, took(4, left, rng))
-        pace.observe(128, took(128, left, rng))
+        estimator.observe(4, took(4, left, rng))
+        estimator.observe(128, took(128, left, rng))
         while left > 0:
-            rows = most_rows(pace.step_ns, 160_000, 12, min(512, left + 4))
+            rows = most_rows(estimator.step_ns, 160_000, 12, min(512, left + 4))
             slowest.append(took(rows, left, rng))
-            pace.observe(rows, slowest[-1])
+            estimator.observe(rows, slowest[-1])
             left -= rows - 4
             if rng.random() < 0.3:
-                pace.observe(4, took(4, left, rng))
+                estimator.observe(4, took(4, left, rng))
     assert max(slowest) <= 200_000
 
 
-def test_pace_never_falls_with_rows() -> None:
-    rng, pace = random.Random(4), Pace()
+def test_estimates_never_falls_with_rows() -> None:
+    rng, estimator = random.Random(4), StepTimeEstimator()
     for _ in range(200):
-        pace.observe(rng.randrange(1, 513), rng.randrange(1, 10_000))
-        times = [pace.step_ns(rows) for rows in range(1, 513)]
+        estimator.observe(rng.randrange(1, 513), rng.randrange(1, 10_000))
+        times = [estimator.step_ns(rows) for rows in range(1, 513)]
         assert times == sorted(times)
 
 
@@ -287,7 +287,7 @@ def test_pooled_texts_share_nothing_and_leave_nothing() -> None:
     rows = 0
     while one.requests:
         parts = one.scheduler.next_step(one.now_ns)
-        assert not any(part.draws for part in parts)
+        assert not any(part.num_logit_rows for part in parts)
         rows += sum(len(part.tokens) for part in parts)
         for part in parts:
             one._compute(part)
@@ -337,14 +337,14 @@ def test_a_preempted_mean_starts_anew() -> None:
     ask(one, 1, [2] * 10, 1, priority=1)
     while 1 in one.requests:
         one.step()
-    assert one.scheduler.ladder.counts["preempt"] == 1
+    assert one.scheduler.pressure.counts["preempt"] == 1
     one.drain()  # compares what was pooled with the whole text
     assert one.num_pooled == 1
 
 
 def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
-    """The youngest is first in turn and has no page; the eldest is at the same one."""
-    one = world((PageGroup(16, 1000),), max_rows=64)
+    """The youngest is first in turn and has no page; the oldest is at the same one."""
+    one = world((PageGroup(16, 1000),), max_batch_tokens=64)
     prompt = endless(1, 150)[0]
     ask(one, 0, prompt, 10, tenant="a")
     ask(one, 1, [1] * 250, 1, tenant="b")
@@ -359,7 +359,7 @@ def test_nobody_waits_for_a_page_that_nobody_can_compute() -> None:
     for request_id in (0, 2):
         scheduler.set_stalled(request_id, stalled=False)
     one.drain()
-    assert scheduler.ladder.counts["refuse"] == 0
+    assert scheduler.pressure.counts["refuse"] == 0
 
 
 def test_a_tenant_that_comes_starts_at_the_level_of_the_others() -> None:
@@ -434,7 +434,7 @@ def num_drafts(one: World) -> list[int]:
     drawn = {
         part.request_id: one._verify(part, of_part)
         for part, of_part in zip(parts, values, strict=True)
-        if part.draws
+        if part.num_logit_rows
     }
     one.scheduler.commit(parts, drawn, 1)
     for request_id, tokens in drawn.items():
@@ -447,7 +447,7 @@ def test_drafts_take_the_logit_rows_and_rows_that_are_left() -> None:
     decoding(one, 3)
     propose(one, 4)
     assert num_drafts(one) == [4, 1, 0]
-    one = world(max_logit_rows=16, max_rows=16)
+    one = world(max_logit_rows=16, max_batch_tokens=16)
     decoding(one, 1)
     ask(one, 5, [3] * 100, 1, live=False)
     propose(one, 4)

@@ -10,7 +10,7 @@ import pytest
 
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine.generation import Answer, Generation
+from tonnage.engine.generation import Completion, Generation
 from tonnage.server.http.decoding import require_few_values
 from tonnage.server.http.exchange import BodyBudget, HttpExchange, ServerLimits
 from tonnage.server.http.failures import HttpError
@@ -151,7 +151,7 @@ def test_an_answer_that_waits_has_nothing_to_draw_with(monkeypatch, penalty, see
     options = SamplingOptions(
         repetition_penalty=penalty, constraint=lambda: made.append("constraint") or constraint
     )
-    answer = Answer(Generation([5, 6], options, 0), tokenizer, plan)
+    answer = Completion(Generation([5, 6], options, 0), tokenizer, plan)
     assert made == []
     sampler: Any = answer.row(3)[0]
     assert sampler.seen == seen

@@ -87,7 +87,7 @@ def test_without_snapshots_nothing_is_kept() -> None:
 
 
 def world(num_snapshots: int = 8, **changes: int) -> World:
-    given = {"max_running": 4, "max_rows": 256, "max_logit_rows": 8, "context_tokens": 1024}
+    given = {"max_running": 4, "max_batch_tokens": 256, "max_logit_rows": 8, "context_tokens": 1024}
     limits = Limits(**{**given, **changes})
     return World(
         (PageGroup(40, 1000),), limits, random.Random(1), num_snapshots=num_snapshots, most_drafts=0

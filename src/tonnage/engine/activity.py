@@ -1,4 +1,4 @@
-"""What an engine is doing, for those who look on: the scheduler's view and the speed of steps."""
+"""What an engine is doing, for observers: a snapshot of the scheduler and the speed of steps."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tonnage.scheduler.parts import Part
 
 if TYPE_CHECKING:
-    from tonnage.scheduler.view import View
+    from tonnage.scheduler.snapshot import SchedulerSnapshot
 
 _RECENT_NS = 3_000_000_000
 _MOST_STEPS = 512
@@ -16,10 +16,10 @@ _MOST_STEPS = 512
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """The steps of the last 3 s, 512 at most, that wrote answers and read no prompt.
+    """The steps of the last 3 s, 512 at most, with decode and no prefill.
 
-    tokens_per_s: of all answers together, by the time the steps took. rows: answers in a step.
-    position: tokens before those that an answer's step computes. Both are means.
+    tokens_per_s: of all completions together, by the time the steps took. rows: completions in a
+    step. position: tokens before those that a completion's step computes. Both are means.
     """
 
     tokens_per_s: float
@@ -29,14 +29,14 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One moment; decoding is None when nothing was written lately."""
+    """One moment; decoding is None when nothing was decoded lately."""
 
-    view: "View"
+    snapshot: "SchedulerSnapshot"
     decoding: Decoding | None
 
 
-class Tempo:
-    """Remembers the steps that wrote answers; a microsecond per step."""
+class ThroughputMeter:
+    """Remembers the steps with decode and no prefill; takes a microsecond per step."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -45,14 +45,14 @@ class Tempo:
     def note(
         self,
         parts: Sequence[Part],
-        drawn: Mapping[int, Sequence[int]],
+        sampled: Mapping[int, Sequence[int]],
         begin_ns: int,
         end_ns: int,
     ) -> None:
-        """Take a step that was committed with what was drawn; drafts count where they were."""
-        if parts and all(part.draws == len(part.tokens) for part in parts):
+        """Take a step that was committed with what was sampled; drafts count where they were."""
+        if parts and all(part.num_logit_rows == len(part.tokens) for part in parts):
             positions = sum(part.position for part in parts)
-            num_tokens = sum(map(len, drawn.values()))
+            num_tokens = sum(map(len, sampled.values()))
             self._steps.append((end_ns, end_ns - begin_ns, num_tokens, len(parts), positions))
 
     def decoding(self, now_ns: int) -> Decoding | None:

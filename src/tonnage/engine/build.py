@@ -11,6 +11,7 @@ from tonnage.engine.stream import Serving
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import PageGroup
 from tonnage.kvcache.prefix_store import PrefixStore
+from tonnage.kvcache.states import StatePool
 from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.text.tokenizer import Tokenizer
@@ -20,14 +21,14 @@ from tonnage.text.tokenizer import Tokenizer
 class ServingOptions:
     """max_waiting: requests in the queue before more are refused.
 
-    max_stall_ns: the longest that a running answer waits for a token while prompts are read.
-    max_cached_bytes: of prefixes that nobody uses, None for as many as there are pages.
+    max_stall_ns: the longest that a running completion waits for a token beside prefill.
+    max_cached_bytes: of unused prefixes, None for as many as there are pages.
     disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes: what
     an HTTP server in this process may come to. with_structured_output: completions may have to fit
     a schema or a grammar.
-    share_pages: answers share what pages fit, at least a full context; else each has a full one.
-    log: told in a sentence each time that the pressure ladder does more than evict; by the thread
-    that runs the steps, so it has to return at once.
+    share_pages: requests share what pages fit, at least a full context; else each has a full one.
+    log: gets a sentence each time that pages are short and evicting does not suffice; called in the
+    thread that runs the steps, so it has to return at once.
     """
 
     max_waiting: int = 1024
@@ -63,6 +64,12 @@ def page_groups(plan: Plan) -> tuple[PageGroup, ...]:
     )
 
 
+def _states(runtime: Runtime) -> StatePool | None:
+    """Return the slots and snapshots of the plan, with nothing in them; None without any."""
+    slots = runtime.plan.slots
+    return StatePool(slots.num_slots, slots.num_snapshots, runtime) if slots.blocks else None
+
+
 def build_serving(
     runtime: Runtime,
     tokenizer: Tokenizer,
@@ -74,7 +81,7 @@ def build_serving(
     plan = runtime.plan
     limits = Limits(
         max_running=plan.concurrency,
-        max_rows=plan.max_rows,
+        max_batch_tokens=plan.max_rows,
         max_logit_rows=plan.max_logit_rows,
         context_tokens=plan.context_tokens,
         max_waiting=options.max_waiting,
@@ -87,6 +94,7 @@ def build_serving(
             ArenaPages(runtime),
             max_cached_bytes=options.max_cached_bytes,
             store=store,
+            states=_states(runtime),
         )
         return Scheduler(cache, limits, log=options.log)
 

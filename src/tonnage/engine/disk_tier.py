@@ -60,4 +60,8 @@ def open_tier(
     identity = page_identity(noted, vocabulary, tokenizer.chat_template, plan)
     folder = options.folder or models_folder(os.environ).with_name("pages")
     page_bytes = [group.page_stride for group in plan.kv.groups]
-    return PageTier(PageStore(folder, identity, page_bytes, options.max_bytes), runtime)
+    has_states = bool(plan.slots.blocks)
+    if has_states:
+        page_bytes.append(plan.slots.stride)
+    store = PageStore(folder, identity, page_bytes, options.max_bytes)
+    return PageTier(store, runtime, runtime if has_states else None)

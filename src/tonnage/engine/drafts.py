@@ -1,9 +1,10 @@
 """Where draft tokens come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Protocol
 
+from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
 
 
@@ -30,3 +31,11 @@ def propose(source: DraftSource, scheduler: Scheduler, vocab_size: int) -> None:
         if most > 0:
             proposed = source.propose(sequence.tokens, most)
             scheduler.drafts.propose(sequence, [*takewhile(is_token, proposed)])
+
+
+def continues(part: Part, number: int, sampled: Mapping[int, Sequence[int]]) -> bool:
+    """Whether a part's row of that number is to be sampled: all rows before gave its drafts."""
+    if number == 0:
+        return True
+    tokens = sampled.get(part.request_id, ())
+    return len(tokens) == number and part.draft(number) == tokens[-1]

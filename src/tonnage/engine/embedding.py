@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from tonnage.core.errors import ContextLengthError, LogitsError, RequestError
 from tonnage.core.plan import Plan
 from tonnage.core.pooling import POOLINGS, Pooling
-from tonnage.engine.job import PoolJob, Terms
+from tonnage.engine.job import PoolJob, RequestParameters
 from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
 from tonnage.text.tokenizer import Tokenizer
@@ -110,17 +110,22 @@ class Embedder:
 
     def embed(self, inputs: Inputs, options: VectorOptions) -> list[Embedding]:
         """Return the vector of each text; inputs, errors: as of `Engine.embed`."""
-        return self._batch(self.encode(inputs), options.pooling, Terms()).run(options)
+        return self._batch(self.encode(inputs), options.pooling, RequestParameters()).run(options)
 
     def stream(
-        self, prompts: Sequence[Sequence[int]], options: VectorOptions, terms: Terms
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: VectorOptions,
+        parameters: RequestParameters,
     ) -> "EmbeddingStream":
         """Return the vectors of `prompts`, which `encode` made, as an asynchronous iterator."""
-        return EmbeddingStream(self._batch(prompts, options.pooling, terms), options)
+        return EmbeddingStream(self._batch(prompts, options.pooling, parameters), options)
 
-    def _batch(self, prompts: Iterable[Sequence[int]], pooling: Pooling, terms: Terms) -> "Batch":
+    def _batch(
+        self, prompts: Iterable[Sequence[int]], pooling: Pooling, parameters: RequestParameters
+    ) -> "Batch":
         """Return texts to pool, twice as many at once as can run."""
-        jobs = (self._serving.pool_job(prompt, pooling, terms) for prompt in prompts)
+        jobs = (self._serving.pool_job(prompt, pooling, parameters) for prompt in prompts)
         return Batch(self._serving.loop, jobs, 2 * self._plan.concurrency)
 
 

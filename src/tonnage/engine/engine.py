@@ -26,13 +26,13 @@ from tonnage.engine.build import ServingOptions
 from tonnage.engine.embedding import Embedder, Embedding, EmbeddingStream, Inputs
 from tonnage.engine.expectation import OnFault
 from tonnage.engine.generation import Generation
-from tonnage.engine.job import Terms, deadline_ns
+from tonnage.engine.job import RequestParameters, deadline_ns
 from tonnage.engine.measure import bytes_beside, measure_items
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.options import EngineOptions
 from tonnage.engine.page_budget import PageBudget
 from tonnage.engine.prompts import Message, Prompts, require_context
-from tonnage.engine.stream import AnswerStream, failed
+from tonnage.engine.stream import CompletionStream, failed
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
     Start,
@@ -171,7 +171,7 @@ class Engine:
         the prompt does not fit, RequestError for parameters out of range.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        return self._serving.start(generation, Terms(), self.expectation.watcher(on_fault))
+        return self._serving.start(generation, self.expectation.watcher(on_fault))
 
     def stream(
         self,
@@ -184,7 +184,7 @@ class Engine:
         tenant: str = "",
         cache_salt: str = "",
         **overrides: Any,
-    ) -> AnswerStream:
+    ) -> CompletionStream:
         """Return the completion as an asynchronous iterator of deltas; closing it cancels.
 
         prompt, options, raw, overrides: as in `generate`. priority: higher goes first. deadline_s:
@@ -193,8 +193,8 @@ class Engine:
         scheduler refuses is raised from the iteration.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
-        return self._serving.stream(generation, Terms(priority, end_ns, tenant, cache_salt))
+        parameters = RequestParameters(priority, deadline_ns(deadline_s), tenant, cache_salt)
+        return self._serving.stream(generation, parameters)
 
     def generate_batch(
         self,
@@ -262,8 +262,8 @@ class Engine:
         refuses is raised from the iteration.
         """
         options = self._embedder.options(pooling, dimensions)
-        end_ns = None if deadline_s is None else deadline_ns(deadline_s)
-        return self._embedder.stream(prompts, options, Terms(priority, end_ns, tenant))
+        parameters = RequestParameters(priority, deadline_ns(deadline_s), tenant)
+        return self._embedder.stream(prompts, options, parameters)
 
     def encode_prompt(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool = False

@@ -1,4 +1,4 @@
-"""An answer while it is being made: an iterator of pieces of text, and what it came to."""
+"""A completion while it is being made: an iterator of text, and what it came to."""
 
 from array import array
 from collections.abc import Iterator, MutableSequence, Sequence
@@ -45,11 +45,11 @@ class Generation:
     time_to_first_token_ns: int = 0
     decode_ns: int = 0
     error: TonnageError | None = None
-    _pieces: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
+    _deltas: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
 
     def __iter__(self) -> Iterator[str]:
         """Yield text as it is generated."""
-        return self._pieces
+        return self._deltas
 
     def complete(self) -> "Generation":
         """Run to the end and return itself."""
@@ -84,13 +84,13 @@ def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
     return params
 
 
-class Answer:
-    """An answer in the making: takes one drawn token after another and fills a `Generation`."""
+class Completion:
+    """A completion in the making: takes one token after another and fills a `Generation`."""
 
     def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: Plan) -> None:
-        """Begin the answer to generation.prompt; nothing is drawn yet.
+        """Begin the completion to generation.prompt; nothing is sampled yet.
 
-        What drawing takes is made with the first draw: a thousand answers may wait for it.
+        What sampling takes is made with the first sample: a thousand completions may wait for it.
         """
         options = generation.options
         self.generation = generation
@@ -114,7 +114,7 @@ class Answer:
         self.generation.queue_ns = max(0, admitted_ns - self._since_ns)
 
     def row(self, index: int) -> SampleRow:
-        """Return how the next token is drawn from the `index`-th row of a step's logits."""
+        """Return how the next token is sampled from the `index`-th row of a step's logits."""
         sampler = self._sampler or self._begin()
         if self._constraint is not None:
             sampler.set_mask(self._constraint.mask())
@@ -131,16 +131,16 @@ class Answer:
         self._sampler = sampler
         return sampler
 
-    def take(self, drawn: Sampled | str) -> int:
-        """Return the token that was drawn. Raises LogitsError where there is a reason instead."""
-        if isinstance(drawn, str):
-            raise LogitsError(f"{self._family}: {drawn}; download the model again.")
+    def take(self, sampled: Sampled | str) -> int:
+        """Return the token that was sampled. Raises LogitsError where there is a reason instead."""
+        if isinstance(sampled, str):
+            raise LogitsError(f"{self._family}: {sampled}; download the model again.")
         if self._constraint is not None:
-            self._constraint.accept(drawn.token)
+            self._constraint.accept(sampled.token)
         if self.generation.options.logprobs is not None:
-            one = TokenLogprob(drawn.token, drawn.logprob, tuple(drawn.top))
+            one = TokenLogprob(sampled.token, sampled.logprob, tuple(sampled.top))
             self.generation.logprobs.append(one)
-        return drawn.token
+        return sampled.token
 
     def accept(self, token: int, now_ns: int) -> str:
         """Take the next token; return the text it adds. Sets finish_reason when it is the last."""
@@ -163,7 +163,7 @@ class Answer:
         return text
 
     def end(self, reason: str) -> str:
-        """End the answer here; return the text that was held back until now."""
+        """End the completion here; return the text that was held back until now."""
         self._sampler = self._constraint = None  # others of its request may go on for long
         tail = self._text.flush()
         self.generation.text += tail

@@ -1,4 +1,4 @@
-"""Requests as the loop of steps knows them: answers, and texts that become vectors."""
+"""Requests as the loop of steps knows them: completions, and texts that become vectors."""
 
 from array import array
 from collections import deque
@@ -8,17 +8,17 @@ from time import perf_counter_ns
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.pooling import Pooling
-from tonnage.engine.generation import Answer, TokenLogprob
+from tonnage.engine.generation import Completion, TokenLogprob
 from tonnage.scheduler.sequence import Request
 
 OnStep = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What one step added to an answer: text that can be shown, and the tokens behind it.
+class Delta:
+    """What a step added to a completion: text that can be shown, and the tokens behind it.
 
-    text may be empty (half a character, a possible stop string); a later piece then holds it.
+    text may be empty (half a character, a possible stop string); a later delta then holds it.
     tokens may be empty (the end of a text that was held back). logprobs: one per token where the
     options ask for them, else empty.
     """
@@ -29,8 +29,8 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms a request is served; deadline_ns: by the clock of the loop."""
+class RequestParameters:
+    """How a request is scheduled; deadline_ns: by the clock of the loop."""
 
     priority: int = 0
     deadline_ns: int | None = None
@@ -38,50 +38,55 @@ class Terms:
     salt: str = ""
 
 
-def deadline_ns(seconds: float) -> int:
-    """Return the time in so many seconds, by the clock of the loop."""
-    return perf_counter_ns() + int(seconds * 1e9)
+def deadline_ns(seconds: float | None) -> int | None:
+    """Return the time in so many seconds, by the clock of the loop; None where there is no end."""
+    return None if seconds is None else perf_counter_ns() + int(seconds * 1e9)
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """An answer in the making, what its reader has not taken yet, and how the reader is told.
+    """A completion in the making, what its reader has not taken yet, and how the reader is told.
 
-    ahead: pieces that may wait for the reader; with more the request gets no rows. None: nobody
-    reads pieces. notify: called by whoever runs the step, at most once per step. on_step: told the
-    position and seconds of steps that made one token of this answer and nothing else.
+    ahead: deltas that may wait for the reader; with more the request gets no rows. None: no client
+    reads deltas. notify: called by the thread that runs the step, at most once per step. on_step:
+    gets the position and seconds of steps that made one token of this completion and nothing else.
     """
 
     id: int
-    answer: Answer
-    terms: Terms
+    completion: Completion
+    parameters: RequestParameters
     ahead: int | None
     notify: Callable[[], None] | None = None
     on_step: OnStep | None = None
-    out: deque[Piece] = field(default_factory=deque)
+    out: deque[Delta] = field(default_factory=deque)
     ended: bool = False
     stalled: bool = False
     failure: BaseException | None = None
 
     def begin(self, now_ns: int) -> None:
         """Count time from now on."""
-        self.answer.resume(now_ns)
+        self.completion.resume(now_ns)
 
     def request(self, now_ns: int) -> Request:
-        """Return what the scheduler is asked for: the rest of the answer."""
-        answer, terms = self.answer, self.terms
-        done = answer.generation.tokens
-        known = array("i", answer.generation.prompt)
+        """Return what the scheduler is asked for: the rest of the completion."""
+        completion, parameters = self.completion, self.parameters
+        done = completion.generation.tokens
+        known = array("i", completion.generation.prompt)
         known.extend(done)
         return Request(
-            self.id, known, answer.max_tokens - len(done), now_ns,
-            terms.priority, terms.deadline_ns, terms.tenant, terms.salt,
+            self.id, known, completion.max_tokens - len(done), now_ns,
+            parameters.priority, parameters.deadline_ns, parameters.tenant, parameters.salt,
             live=self.ahead is not None,
         )  # fmt: skip
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether its last token was sampled."""
+        return self.completion.generation.finish_reason is not None
+
     def fail(self, error: BaseException) -> None:
-        """Take what ended the answer."""
-        generation = self.answer.generation
+        """Take what ended the completion."""
+        generation = self.completion.generation
         generation.finish_reason = "error"
         generation.error = error if isinstance(error, TonnageError) else None
         self.failure = error
@@ -91,10 +96,10 @@ class Job:
         if self.ahead is None:
             return
         tokens = () if token is None else (token,)
-        generation = self.answer.generation
+        generation = self.completion.generation
         wanted = generation.options.logprobs is not None and token is not None
         logprobs = (generation.logprobs[-1],) if wanted else ()
-        self.out.append(Piece(text, tokens, logprobs))
+        self.out.append(Delta(text, tokens, logprobs))
 
 
 @dataclass(eq=False, slots=True)
@@ -108,7 +113,7 @@ class PoolJob:
     id: int
     prompt: Sequence[int]
     pooling: Pooling
-    terms: Terms
+    parameters: RequestParameters
     joined: bool = False
     notify: Callable[[], None] | None = None
     sums: bytes = b""
@@ -121,10 +126,10 @@ class PoolJob:
 
     def request(self, now_ns: int) -> Request:
         """Return what the scheduler is asked for."""
-        terms = self.terms
+        parameters = self.parameters
         return Request(
-            self.id, array("i", self.prompt), 0, now_ns, terms.priority, terms.deadline_ns,
-            terms.tenant, pooling=self.pooling, joined=self.joined,
+            self.id, array("i", self.prompt), 0, now_ns, parameters.priority,
+            parameters.deadline_ns, parameters.tenant, pooling=self.pooling, joined=self.joined,
         )  # fmt: skip
 
     def fail(self, error: BaseException) -> None:

@@ -60,8 +60,8 @@ class LimitWatch:
         self._last_real_bytes = first.real_bytes
         self._next_ns = 0
         self._first_safe_bytes: int | None = None  # of two readings of a changed limit
-        self._room_since_ns: int | None = None
-        self._least_room_bytes = 0
+        self._spare_since_ns: int | None = None
+        self._least_spare_bytes = 0
 
     def __call__(self, now_ns: int) -> None:
         """Look if it is time to; called before every step."""
@@ -80,7 +80,7 @@ class LimitWatch:
         self._next_ns = now_ns + (LOOK_SOON_NS if near else LOOK_EVERY_NS)
         if num_bytes != self.num_bytes:
             self.num_bytes = num_bytes
-            self._room_since_ns = None
+            self._spare_since_ns = None
             self._on_change(num_bytes)
 
     def _safe(self, bounds: Bounds) -> int:
@@ -94,10 +94,10 @@ class LimitWatch:
             return real - self._margin_bytes // 2
         safe = self._safe(bounds)
         if self.num_bytes == self._full_bytes or safe < self.num_bytes + self._margin_bytes:
-            self._room_since_ns = None
+            self._spare_since_ns = None
             return self.num_bytes
-        if self._room_since_ns is None:
-            self._room_since_ns, self._least_room_bytes = now_ns, safe
-        self._least_room_bytes = min(self._least_room_bytes, safe)
-        long_enough = now_ns - self._room_since_ns >= GROW_AFTER_NS
-        return self._least_room_bytes if long_enough else self.num_bytes
+        if self._spare_since_ns is None:
+            self._spare_since_ns, self._least_spare_bytes = now_ns, safe
+        self._least_spare_bytes = min(self._least_spare_bytes, safe)
+        long_enough = now_ns - self._spare_since_ns >= GROW_AFTER_NS
+        return self._least_spare_bytes if long_enough else self.num_bytes

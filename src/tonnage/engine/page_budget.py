@@ -36,7 +36,7 @@ class PageBudget:
         )
 
     def __call__(self, now_ns: int) -> None:
-        """Follow the limits; for whoever runs the steps."""
+        """Follow the limits; for the thread that runs the steps."""
         self._watch(now_ns)
 
     def state(self, num_bytes: int) -> None:

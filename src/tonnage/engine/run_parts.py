@@ -9,9 +9,9 @@ def run_parts(runtime: Runtime, parts: list[Part]) -> None:
     tokens: list[int] = []
     spans, logit_rows, pooled = [], [], []
     for part in parts:
-        first_row, draws = len(tokens), part.draws
+        first_row, draws = len(tokens), part.num_logit_rows
         tokens += part.tokens
-        spans.append(Span(part.tables, len(part.tokens), part.position))
+        spans.append(Span(part.tables, len(part.tokens), part.position, part.sequence.slot))
         if draws == 1:
             logit_rows.append(len(tokens) - 1)
         elif draws:

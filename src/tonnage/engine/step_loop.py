@@ -1,8 +1,9 @@
-"""The loop of steps: executes what the scheduler decides and hands out what was drawn.
+"""The loop of steps: executes what the scheduler decides and hands out what was sampled.
 
-Whoever waits for an answer drives: it runs steps for all requests until its own has something. So
-a single answer needs no second thread. Asynchronous readers cannot drive; for them a thread does.
-Only the driver touches scheduler and runtime; everybody else leaves commands in the inbox.
+The caller that waits for a completion drives: it runs steps for all requests until its own has
+something. So a single completion needs no second thread. Asynchronous readers cannot drive; for
+them a thread does. Only the driver touches scheduler and runtime; others leave commands in the
+inbox.
 """
 
 import threading
@@ -13,15 +14,15 @@ from time import perf_counter_ns
 from tonnage._native import Sampled
 from tonnage.backends.protocol import Runtime, SampleRow
 from tonnage.core.errors import RequestError, TonnageError
-from tonnage.engine.activity import Tempo
-from tonnage.engine.drafts import DraftSource, propose
+from tonnage.engine.activity import ThroughputMeter
+from tonnage.engine.drafts import DraftSource, continues, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
 from tonnage.engine.run_parts import run_parts
 from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
 
 # Request id -> the tokens that a step gave it.
-Drawn = dict[int, tuple[int, ...]]
+Samples = dict[int, tuple[int, ...]]
 Failed = list[tuple[Job, Exception]]
 
 _IDLE_S = 0.001
@@ -36,7 +37,7 @@ class StepLoop:
         self._runtime = runtime
         self._make_scheduler = make_scheduler
         self.scheduler = make_scheduler()
-        self.tempo = Tempo()
+        self.throughput = ThroughputMeter()
         self._jobs: dict[int, AnyJob] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._turn = threading.Condition()
@@ -59,11 +60,11 @@ class StepLoop:
         self.call(lambda: self._enter_all(jobs))
 
     def cancel(self, job: AnyJob) -> None:
-        """End a request whose answer nobody wants; its pages are free before the next step."""
+        """End a request that is not wanted any more; its pages are free before the next step."""
         self.call(lambda: self._leave(job))
 
     def drop(self, job: AnyJob) -> None:
-        """Cancel without waking anybody; safe where garbage is collected, in any thread.
+        """Cancel without waking a thread; safe where garbage is collected, in any thread.
 
         Event.set takes a lock that the thread it interrupts may hold. A request that is being
         served keeps the driver awake; one that is not gives way to others anyway.
@@ -71,7 +72,7 @@ class StepLoop:
         self._inbox.append(lambda: self._leave(job))
 
     def taken(self, job: Job) -> None:
-        """Let a request have rows again after its reader has taken pieces."""
+        """Let a request have rows again after its reader has taken deltas."""
         if job.stalled:
             self.call(lambda: self._unstall(job))
 
@@ -80,10 +81,10 @@ class StepLoop:
         self._inbox.append(command)
         self._wake.set()
         if self._closed:
-            self.settle()  # nobody drives any more, and somebody may wait to hear that
+            self.settle()  # no thread drives any more, and one may wait for this command
 
     def advance(self, ready: Callable[[], bool]) -> None:
-        """Drive, or wait for whoever drives, until `ready`. Raises RequestError when closed."""
+        """Drive, or wait while another does, until `ready`. Raises RequestError when closed."""
         while not ready():
             with self._turn:
                 while self._driving and not ready():
@@ -97,7 +98,7 @@ class StepLoop:
                 self._wake.wait(_IDLE_S)
 
     def settle(self) -> None:
-        """Run what is in the inbox now, if nobody drives; else the driver will."""
+        """Run what is in the inbox now, unless a thread drives; it will do so then."""
         with self._turn:
             if self._driving:
                 return
@@ -113,7 +114,7 @@ class StepLoop:
         self.scheduler.set_budget(num_bytes)
 
     def start_thread(self) -> None:
-        """Let a thread drive whenever nobody else does."""
+        """Let a thread of its own drive whenever no caller does."""
         self._require_open()
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="tonnage-steps", daemon=True)
@@ -135,7 +136,7 @@ class StepLoop:
                 self._turn.wait()
         self.settle()
         for job in list(self._jobs.values()):
-            self._fail(job, RequestError("The engine was closed before this answer ended."))
+            self._fail(job, RequestError("The engine was closed before this completion ended."))
         self.scheduler.cache.tree.flush()
 
     def _require_open(self) -> None:
@@ -150,7 +151,7 @@ class StepLoop:
                     self._turn.wait()
                 self._driving = True
             if not self._drive() and not self._inbox and not self._closed:
-                # Memory limits may change while nobody asks for anything.
+                # Memory limits may change while there is no request.
                 self._wake.wait(None if self.before_step is None else _IDLE_LOOK_S)
 
     def _drive(self) -> bool:
@@ -203,74 +204,76 @@ class StepLoop:
         return True
 
     def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
-        """Draw, commit, and hand out; a step that is interrupted counts as far as it was drawn."""
-        drawn: Drawn = {}
+        """Sample, commit, and hand out; an interrupted step counts as far as it was sampled."""
+        sampled: Samples = {}
         failed: Failed = []
         interrupt: BaseException | None = None
         try:
-            self._draw(parts, drawn, failed)
+            self._sample(parts, sampled, failed)
         except BaseException as error:
             if self._torn:
                 raise
             interrupt = error
-            parts = [p for p in parts if not p.draws or p.request_id in drawn]
+            parts = [p for p in parts if not p.num_logit_rows or p.request_id in sampled]
         self._torn = True
         now = perf_counter_ns()
-        self.scheduler.commit(parts, drawn, now - begin_ns)
-        self.tempo.note(parts, drawn, begin_ns, now)
+        self.scheduler.commit(parts, sampled, now - begin_ns)
+        self.throughput.note(parts, sampled, begin_ns, now)
         for job, reason in failed:
             self._fail(job, reason)
-        for request_id in drawn:
+        for request_id in sampled:
             self._go_on(request_id)
         self._end_pooled(parts)
         self._torn = False
         if interrupt is not None:
             raise interrupt
         if len(parts) == 1 and len(parts[0].tokens) == 1:
-            self._tell_step(parts[0], (now - begin_ns) * 1e-9)
+            self._report_step(parts[0], (now - begin_ns) * 1e-9)
 
-    def _tell_step(self, part: Part, seconds: float) -> None:
+    def _report_step(self, part: Part, seconds: float) -> None:
         job = self._jobs.get(part.request_id)
         if (
             isinstance(job, Job)
             and job.on_step is not None
-            and len(job.answer.generation.tokens) > 1
+            and len(job.completion.generation.tokens) > 1
         ):
             job.on_step(part.position, seconds)
 
-    def _draw(self, parts: list[Part], drawn: Drawn, failed: Failed) -> None:
-        """Draw for all answers: their first rows at once, then the rows of drafts that were right.
+    def _sample(self, parts: list[Part], sampled: Samples, failed: Failed) -> None:
+        """Sample for all completions: their first rows, then the rows of drafts that were right.
 
-        Each request draws row after row, as it does without drafts, so its random numbers,
+        Each request samples row after row, as it does without drafts, so its random numbers,
         penalties, constraint and end are the same. Logits or a constraint that fail end their own
-        answer alone.
+        completion alone.
         """
         number, more = 0, True
         while more:
-            more = self._draw_round(parts, number, drawn, failed)
+            more = self._sample_round(parts, number, sampled, failed)
             number += 1
 
-    def _draw_round(self, parts: list[Part], number: int, drawn: Drawn, failed: Failed) -> bool:
-        """Draw from each part's row of that number; return whether any part has one more."""
+    def _sample_round(
+        self, parts: list[Part], number: int, sampled: Samples, failed: Failed
+    ) -> bool:
+        """Sample from each part's row of that number; return whether any part has one more."""
         rows: list[SampleRow] = []
         jobs: list[Job] = []
         first_row, more = 0, False
         for part in parts:
-            job = self._jobs.get(part.request_id) if part.draws > number else None
-            if isinstance(job, Job) and _continues(part, number, job, drawn):
-                more = more or part.draws > number + 1
+            job = self._jobs.get(part.request_id) if part.num_logit_rows > number else None
+            if isinstance(job, Job) and continues(part, number, sampled) and not job.has_finished:
+                more = more or part.num_logit_rows > number + 1
                 try:
-                    rows.append(job.answer.row(first_row + number))
+                    rows.append(job.completion.row(first_row + number))
                     jobs.append(job)
                 except Exception as error:
                     failed.append((job, error))
-            first_row += part.draws
+            first_row += part.num_logit_rows
         if rows:
-            self._draw_rows(rows, jobs, drawn, failed)
+            self._sample_rows(rows, jobs, sampled, failed)
         return more
 
-    def _draw_rows(
-        self, rows: list[SampleRow], jobs: list[Job], drawn: Drawn, failed: Failed
+    def _sample_rows(
+        self, rows: list[SampleRow], jobs: list[Job], sampled: Samples, failed: Failed
     ) -> None:
         made: list[Sampled | str] = []
         try:
@@ -280,9 +283,9 @@ class StepLoop:
             now = perf_counter_ns()
             for job, one in zip(jobs, made, strict=False):
                 try:
-                    token = job.answer.take(one)
+                    token = job.completion.take(one)
                     self._accept(job, token, now)
-                    drawn[job.id] = (*drawn.get(job.id, ()), token)
+                    sampled[job.id] = (*sampled.get(job.id, ()), token)
                 except Exception as error:
                     failed.append((job, error))
             self._torn = False
@@ -296,28 +299,28 @@ class StepLoop:
                 self._finish(job, "")
 
     def _accept(self, job: Job, token: int, now_ns: int) -> None:
-        answer = job.answer
-        if not answer.generation.tokens:
+        completion = job.completion
+        if not completion.generation.tokens:
             admitted_ns = self.scheduler.admitted_ns(job.id)
-            answer.started(self.scheduler.num_cached(job.id), admitted_ns)
-        if answer.max_tokens > 0:
-            job.deliver(token, answer.accept(token, now_ns))
+            completion.started(self.scheduler.num_cached(job.id), admitted_ns)
+        if completion.max_tokens > 0:
+            job.deliver(token, completion.accept(token, now_ns))
 
     def _go_on(self, request_id: int) -> None:
-        """End the answer that has got its last token, and let one wait whose reader is behind."""
+        """End a completion that has its last token, and let one wait whose reader is behind."""
         job = self._jobs.get(request_id)
         if not isinstance(job, Job):
             return  # it has failed
-        answer = job.answer
-        if answer.max_tokens == 0:
-            self._finish(job, answer.end("length"))
+        completion = job.completion
+        if completion.max_tokens == 0:
+            self._finish(job, completion.end("length"))
             return
-        if answer.generation.finish_reason is not None:
+        if job.has_finished:
             self._finish(job, "")
         elif job.ahead is not None and len(job.out) >= job.ahead:
             job.stalled = True
             self.scheduler.set_stalled(job.id, stalled=True)
-            # A reader that took pieces just before did not see that, and will not say so.
+            # A reader that took deltas just before did not see that, and will not call `taken`.
             if len(job.out) < job.ahead:
                 self._unstall(job)
         if job.notify is not None:
@@ -347,7 +350,7 @@ class StepLoop:
     def _unstall(self, job: Job) -> None:
         if not job.ended:
             job.stalled = False
-            job.answer.resume(perf_counter_ns())
+            job.completion.resume(perf_counter_ns())
             self.scheduler.set_stalled(job.id, stalled=False)
 
     def _finish(self, job: AnyJob, text: str) -> None:
@@ -369,7 +372,7 @@ class StepLoop:
             if ended.error is not None:
                 self._fail(job, ended.error)
             elif isinstance(job, Job):
-                self._finish(job, job.answer.end("deadline"))
+                self._finish(job, job.completion.end("deadline"))
 
     def _rebuild(self) -> None:
         """Start over with empty pages after an interruption left them half changed.
@@ -387,12 +390,3 @@ class StepLoop:
         self.scheduler = self._make_scheduler()
         if self._kv_bytes is not None:
             self.scheduler.set_budget(self._kv_bytes)
-
-
-def _continues(part: Part, number: int, job: Job, drawn: Drawn) -> bool:
-    """Whether the row of that number is drawn from: all before it were, and gave its drafts."""
-    if number == 0:
-        return True
-    tokens = drawn.get(part.request_id, ())
-    ended = job.answer.generation.finish_reason is not None
-    return len(tokens) == number and part.draft(number) == tokens[-1] and not ended

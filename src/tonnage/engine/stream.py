@@ -1,4 +1,4 @@
-"""What callers iterate: answers as text, answers in an event loop, batches."""
+"""What callers iterate: completions as text, completions in an event loop, batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -10,8 +10,8 @@ from tonnage.core.errors import TonnageError
 from tonnage.core.plan import Plan
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
-from tonnage.engine.generation import Answer, Generation
-from tonnage.engine.job import Job, OnStep, Piece, PoolJob, Terms
+from tonnage.engine.generation import Completion, Generation
+from tonnage.engine.job import Delta, Job, OnStep, PoolJob, RequestParameters
 from tonnage.engine.step_loop import StepLoop
 from tonnage.text.tokenizer import Tokenizer
 
@@ -21,45 +21,43 @@ if TYPE_CHECKING:
 
     from tonnage.engine.activity import Activity
 
-__all__ = ["AnswerStream", "Piece", "Serving"]
+__all__ = ["CompletionStream", "Delta", "Serving"]
 
-# Pieces that come faster are handed over as one: nobody reads 700 of them a second, and the cores
+# Deltas that come faster are handed over as one: no client shows 700 a second, and the cores
 # that would wake an event loop for each compute tokens instead.
 _GATHER_S = 0.04
-# Pieces that an answer may be ahead of its reader when others drive.
-_AHEAD_PIECES = 4
-_AHEAD_STREAM_PIECES = 64
+# Deltas that a completion may be ahead of its reader when others drive.
+_AHEAD_DELTAS = 4
+_AHEAD_STREAM_DELTAS = 64
 
 
 class Serving:
     """Starts requests on a loop of steps."""
 
     def __init__(self, loop: StepLoop, tokenizer: Tokenizer, plan: Plan) -> None:
-        """Take the loop that serves, and what answers are made with."""
+        """Take the loop that serves, and what completions are made with."""
         self.loop = loop
         self._tokenizer = tokenizer
         self._plan = plan
         self._ids = count()
 
-    def start(
-        self, generation: Generation, terms: Terms, on_step: OnStep | None = None
-    ) -> Generation:
+    def start(self, generation: Generation, on_step: OnStep | None = None) -> Generation:
         """Return `generation` so that iterating it runs it; nothing is computed before.
 
         on_step is told of every token that was made by a step of its own: how many tokens were
-        before it, and the seconds that computing and drawing it took.
+        before it, and the seconds that computing and sampling it took.
         """
-        generation._pieces = self._texts(generation, terms, on_step)
+        generation._deltas = self._texts(generation, on_step)
         return generation
 
-    def stream(self, generation: Generation, terms: Terms) -> "AnswerStream":
-        """Return the answer for an event loop; nothing is computed before it is iterated."""
-        return AnswerStream(self.loop, self._job(generation, terms, _AHEAD_STREAM_PIECES))
+    def stream(self, generation: Generation, parameters: RequestParameters) -> "CompletionStream":
+        """Return the completion for an event loop; nothing is computed before it is iterated."""
+        return CompletionStream(self.loop, self._job(generation, parameters, _AHEAD_STREAM_DELTAS))
 
     def run_batch(
         self, generations: list[Generation], width: int, on_done: Callable[[int], None]
     ) -> None:
-        """Run all to their ends, `width` at once; on_done is told their indices as they end.
+        """Run all to their ends, `width` at once; on_done gets their indices as they end.
 
         A failure stays in its generation. Whatever interrupts this ends all that still run.
         """
@@ -92,16 +90,18 @@ class Serving:
         while len(flying) < width and (one := next(todo, None)) is not None:
             index, generation = one
             try:
-                flying[index] = self._job(generation, Terms(), None)
+                flying[index] = self._job(generation, RequestParameters(), None)
             except TonnageError as error:
                 generation.finish_reason, generation.error = "error", error
                 on_done(index)
                 continue
             self.loop.submit(flying[index])
 
-    def pool_job(self, prompt: Sequence[int], pooling: Pooling, terms: Terms) -> PoolJob:
+    def pool_job(
+        self, prompt: Sequence[int], pooling: Pooling, parameters: RequestParameters
+    ) -> PoolJob:
         """Return a text whose hidden states are to be pooled; nothing is queued yet."""
-        return PoolJob(next(self._ids), prompt, pooling, terms)
+        return PoolJob(next(self._ids), prompt, pooling, parameters)
 
     def look(self) -> "Future[Activity]":
         """Return what is going on, as of the end of the step that runs now.
@@ -111,28 +111,28 @@ class Serving:
         from concurrent.futures import Future
 
         from tonnage.engine.activity import Activity
-        from tonnage.scheduler.view import view_of
+        from tonnage.scheduler.snapshot import snapshot_of
 
         seen: Future[Activity] = Future()
 
         def see() -> None:
             now_ns = perf_counter_ns()
             try:
-                view = view_of(self.loop.scheduler, now_ns)
-                seen.set_result(Activity(view, self.loop.tempo.decoding(now_ns)))
-            except Exception as error:  # Looking on must not end anybody's answer.
+                snapshot = snapshot_of(self.loop.scheduler, now_ns)
+                seen.set_result(Activity(snapshot, self.loop.throughput.decoding(now_ns)))
+            except Exception as error:  # A failing observer must end no completion.
                 seen.set_exception(error)
 
         self.loop.start_thread()
         self.loop.call(see)
         return seen
 
-    def _job(self, generation: Generation, terms: Terms, ahead: int | None) -> Job:
-        answer = Answer(generation, self._tokenizer, self._plan)
-        return Job(next(self._ids), answer, terms, ahead)
+    def _job(self, generation: Generation, parameters: RequestParameters, ahead: int | None) -> Job:
+        completion = Completion(generation, self._tokenizer, self._plan)
+        return Job(next(self._ids), completion, parameters, ahead)
 
-    def _texts(self, generation: Generation, terms: Terms, on_step: OnStep | None) -> Iterator[str]:
-        job = self._job(generation, terms, _AHEAD_PIECES)
+    def _texts(self, generation: Generation, on_step: OnStep | None) -> Iterator[str]:
+        job = self._job(generation, RequestParameters(), _AHEAD_DELTAS)
         job.on_step = on_step
         loop, out = self.loop, job.out
         loop.submit(job)
@@ -145,7 +145,7 @@ class Serving:
                 loop.taken(job)
                 if text:
                     yield text
-                    job.answer.resume(perf_counter_ns())
+                    job.completion.resume(perf_counter_ns())
         finally:
             if not job.ended:
                 loop.drop(job)
@@ -155,16 +155,16 @@ class Serving:
 
 
 def failed(options: SamplingOptions, error: TonnageError) -> Generation:
-    """Return what stands for an answer that could not begin."""
+    """Return what stands for a completion that could not begin."""
     generation = Generation([], options, 0)
     generation.finish_reason, generation.error = "error", error
     return generation
 
 
-class AnswerStream:
-    """An answer as an asynchronous iterator of `Piece`; closing it cancels the request at once.
+class CompletionStream:
+    """A completion as an asynchronous iterator of `Delta`; closing it cancels the request at once.
 
-    `generation` fills while it runs, at most 64 pieces ahead of the reader, and tells the whole at
+    `generation` fills while it runs, at most 64 deltas ahead of the reader, and tells the whole at
     the end (finish_reason, tokens, text, num_cached_tokens). Iterating raises OverloadError when
     the request is refused, DeadlineError when its time was up before it began, LogitsError when the
     model's numbers overflow. For one event loop; `async with` or `aclose` end it early.
@@ -182,15 +182,15 @@ class AnswerStream:
 
     @property
     def generation(self) -> Generation:
-        """The answer so far."""
-        return self._job.answer.generation
+        """The completion so far."""
+        return self._job.completion.generation
 
     def __aiter__(self) -> Self:
         """Return itself."""
         return self
 
-    async def __anext__(self) -> Piece:
-        """Wait for more: all pieces since the last, joined, at most one in 40 ms."""
+    async def __anext__(self) -> Delta:
+        """Wait for more: all deltas since the last, joined, at most one in 40 ms."""
         if not self._begun:
             self._begin()
         job = self._job
@@ -200,7 +200,7 @@ class AnswerStream:
         if clock() < self._next_s and not job.stalled:
             await self._wait(self._next_s)
         while True:
-            ended = job.ended  # looked at first, since the last piece comes before the end
+            ended = job.ended  # looked at first, since the last delta comes before the end
             if job.out:
                 break
             if ended:
@@ -209,25 +209,25 @@ class AnswerStream:
                     raise failure
                 raise StopAsyncIteration
             await self._wait(None)
-        pieces = [job.out.popleft() for _ in range(len(job.out))]
+        deltas = [job.out.popleft() for _ in range(len(job.out))]
         self._loop.taken(job)
-        # All answers share the same instants, so that one waking of the event loop serves them.
+        # All completions share the same instants, so that one waking of the event loop serves them.
         self._next_s = (clock() // _GATHER_S + 1) * _GATHER_S
-        return pieces[0] if len(pieces) == 1 else _joined(pieces)
+        return deltas[0] if len(deltas) == 1 else _joined(deltas)
 
     async def _wait(self, until_s: float | None) -> None:
-        """Wait for a piece, or until then whether there are pieces or not; for the end, always."""
+        """Wait for a delta, or until then whether there are deltas or not; for the end, always."""
         loop, job = self._loop_of_reader, self._job
         assert loop is not None
         waiter = self._waiter = loop.create_future()
         timer = None if until_s is None else loop.call_at(until_s, self._wake)
         self._wanted = until_s is None
         try:
-            # What came before somebody waited told nobody.
+            # What came before the wait has woken no one.
             if not (job.ended or (self._wanted and job.out)):
                 await waiter
         finally:
-            # Whoever closes while another waits has taken the other's place.
+            # A caller that closes while another waits has taken its place.
             if self._waiter is waiter:
                 self._wanted, self._waiter = False, None
             if timer is not None:
@@ -260,7 +260,7 @@ class AnswerStream:
         await self.aclose()
 
     def __del__(self) -> None:
-        """Cancel an answer that was dropped."""
+        """Cancel a completion that was dropped."""
         if self._begun and not self._job.ended:
             self._job.notify = None
             self._loop.drop(self._job)
@@ -272,7 +272,7 @@ class AnswerStream:
         loop = self._loop_of_reader = asyncio.get_running_loop()
 
         def notify() -> None:
-            # Nobody is woken for a piece while pieces are gathered.
+            # No reader is woken while deltas are gathered.
             job = self._job
             if not (self._wanted or job.ended or job.stalled):
                 return
@@ -285,10 +285,10 @@ class AnswerStream:
         self._loop.submit(self._job)
 
 
-def _joined(pieces: list[Piece]) -> Piece:
-    """Return one piece that says what several say."""
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        tuple(token for piece in pieces for token in piece.tokens),
-        tuple(one for piece in pieces for one in piece.logprobs),
+def _joined(deltas: list[Delta]) -> Delta:
+    """Return one delta that says what several say."""
+    return Delta(
+        "".join(delta.text for delta in deltas),
+        tuple(token for delta in deltas for token in delta.tokens),
+        tuple(one for delta in deltas for one in delta.logprobs),
     )

@@ -21,7 +21,7 @@ class PageBytes(Protocol):
 
 
 class PageCache:
-    """Hands out pages, evicting what nobody uses in the order of the prefix tree."""
+    """Hands out pages, evicting unused prefixes in the order of the prefix tree."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class PageCache:
         store: PrefixStore | None = None,
         states: StatePool | None = None,
     ) -> None:
-        """Take the groups of the plan; max_cached_bytes: of prefixes that nobody uses.
+        """Take the groups of the plan; max_cached_bytes: of unused prefixes.
 
         states: of a model whose sequences have a state beside their pages.
         """
@@ -49,7 +49,7 @@ class PageCache:
         return sum(group.page_bytes * pool.num_total for group, pool in pairs)
 
     def num_available(self, group: int) -> int:
-        """Return the pages of `group` that can be taken: free ones and those of cold prefixes."""
+        """Return the pages of `group` that can be taken: free and evictable ones."""
         pool = self.pools[group]
         return pool.num_free + pool.num_cached
 
@@ -66,26 +66,26 @@ class PageCache:
         if source != target:
             self._bytes.copy(group, source, target)
 
-    def num_pages_for(self, group: int, num_tokens: int, step_rows: int) -> int:
+    def num_pages_for(self, group: int, num_tokens: int, batch_tokens: int) -> int:
         """Return the most pages of `group` that a sequence of `num_tokens` holds at once."""
         pages = -(-num_tokens // PAGE_TOKENS)
         window = self.groups[group].window_tokens
         if window:
-            pages = min(pages, -(-(window + step_rows) // PAGE_TOKENS) + 1)
+            pages = min(pages, -(-(window + batch_tokens) // PAGE_TOKENS) + 1)
         return pages
 
-    def bytes_for(self, num_tokens: int, step_rows: int) -> int:
+    def bytes_for(self, num_tokens: int, batch_tokens: int) -> int:
         """Return the bytes of pages that a sequence of `num_tokens` takes."""
         return sum(
-            group.page_bytes * self.num_pages_for(index, num_tokens, step_rows)
+            group.page_bytes * self.num_pages_for(index, num_tokens, batch_tokens)
             for index, group in enumerate(self.groups)
         )
 
     def set_total(self, totals: Sequence[int]) -> bool:
         """Bring every pool towards its share of `totals`; return whether it is there.
 
-        Free pages go first, then cold prefixes; pages in use stay, and the caller has to free them
-        and come again. Pages given up are released to the system.
+        Free pages go first, then evictable prefixes; pages in use stay, and the caller has to free
+        them and come again. Pages given up are released to the system.
         """
         reached = True
         for group, (pool, wanted) in enumerate(zip(self.pools, totals, strict=True)):

@@ -169,7 +169,7 @@ class PageStore:
         try:
             state = os.fstat(fd)
             if state.st_uid != os.geteuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PermissionError("a page file that somebody else may have written")
+                raise PermissionError("a page file that another user may have written")
             size = _FIELDS.unpack_from(head)[_SIZE_FIELD]
             if not stat.S_ISREG(state.st_mode) or state.st_size != HEADER_BYTES + size:
                 return None
@@ -234,7 +234,7 @@ class PageStore:
             except FileNotFoundError:
                 pass
             except OSError:
-                continue  # somebody else's; what is ours may still go
+                continue  # of another user; our own may still go
             self.counts.evicted += 1
             total -= size
         self._known_bytes, self._unseen_bytes = total, 0

@@ -15,7 +15,7 @@ StoredPage = tuple[bytes, tuple[int, ...]]
 class PrefixLoad:
     """Whole pages that the store has beyond what the tree matches.
 
-    Nothing is held between two calls: what was loaded is cold, as any prefix that nobody uses, and
+    Nothing is held between two calls: what was loaded is evictable, as any unused prefix, and
     when it was evicted meanwhile the load ends.
     """
 
@@ -33,7 +33,7 @@ class PrefixLoad:
     def advance(self, most_pages: int | None) -> bool:
         """Load up to `most_pages`, None for all; return whether more are to come.
 
-        Colder prefixes make room, so the caller must have found room for all tokens just now.
+        Older prefixes are evicted for it; the caller must have found pages for all tokens just now.
         """
         tree, store = self._cache.tree, self._cache.tree.store
         if store is None or not self._found or not self._parent.alive:

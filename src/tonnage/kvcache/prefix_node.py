@@ -55,7 +55,7 @@ class Match:
 
 
 def is_free_leaf(node: Node) -> bool:
-    """Whether nobody uses a node and nothing hangs on it."""
+    """Whether a node is unused and nothing hangs on it."""
     return node.users == 0 and not node.children and not node.partials
 
 

@@ -24,7 +24,7 @@ from tonnage.kvcache.states import StatePool
 
 
 class PrefixTree:
-    """The tree over the pools of all groups; it keeps at most `max_bytes` that nobody uses."""
+    """The tree over the pools of all groups; it keeps at most `max_bytes` that are unused."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PrefixTree:
             states.before_eviction = self._save
         self._roots: dict[str, Node] = {}
         self._clock = 0
-        self.now_ns = 0  # of the step; for onlookers alone
+        self.now_ns = 0  # of the step; for observers alone
         self._num_made = 0
         self.num_nodes = 0
         self.num_evicted = 0
@@ -57,7 +57,7 @@ class PrefixTree:
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of pages that are kept and that nobody uses."""
+        """Bytes of pages that are kept and unused."""
         pairs = zip(self._groups, self._pools, strict=True)
         return sum(group.page_bytes * pool.num_cached for group, pool in pairs)
 
@@ -173,7 +173,7 @@ class PrefixTree:
             self.rest(node)
 
     def rest(self, node: Node) -> None:
-        """Note that `node` was used just now, and may be evicted when nobody uses it."""
+        """Note that `node` was used just now, and may be evicted once it is unused."""
         self._clock += 1
         node.stamp, node.rested_ns = self._clock, self.now_ns
         if is_free_leaf(node):
@@ -187,7 +187,7 @@ class PrefixTree:
             self._push(self._windows[group], node)
 
     def evict(self, group: int) -> bool:
-        """Free a page of `group` that nobody uses; return whether there was one."""
+        """Free an unused page of `group`; return whether there was one."""
         if self._groups[group].window_tokens:
             return self._evict_window(group)
         return self._evict_leaf()
@@ -206,7 +206,7 @@ class PrefixTree:
             self._save(node)
 
     def clear(self) -> None:
-        """Evict everything that nobody uses."""
+        """Evict everything that is unused."""
         while self._evict_leaf():
             pass
 

@@ -1,1 +1,1 @@
-"""Which request gets which pages and which rows of the next step: integers in, integers out."""
+"""Which request gets which pages and whose tokens make up the next step: integers alone."""

@@ -1,7 +1,7 @@
 """Draft tokens: what sequences may turn out to go on with, computed where a step has rows left.
 
 After "Fast Inference from Transformers via Speculative Decoding" (Leviathan et al., 2023), but
-verified by drawing: a draft is right if it is what the request draws anyway. So nothing is changed
+verified by sampling: a draft is right if the request samples that token anyway. So nothing changes
 but the number of steps.
 """
 
@@ -11,20 +11,20 @@ from dataclasses import replace
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
+from tonnage.scheduler.admission import Admission
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.parts import Part
-from tonnage.scheduler.room import Room
 from tonnage.scheduler.sequence import Sequence
 
 
 class Drafts:
     """Drafts of one step. They take free pages alone, so they evict and preempt nothing."""
 
-    def __init__(self, cache: PageCache, limits: Limits, room: Room) -> None:
+    def __init__(self, cache: PageCache, limits: Limits, room: Admission) -> None:
         """Begin with none; room: tells what a request may come to."""
         self._cache = cache
         self._limits = limits
-        self._room = room
+        self._admission = room
         self._proposed: dict[int, array[int]] = {}
         self._grown: list[Sequence] = []
         self._held: dict[int, int] = {}  # request id -> place of the state of before the step
@@ -34,11 +34,11 @@ class Drafts:
         return bool(self._proposed)
 
     def most(self, sequence: Sequence) -> int:
-        """Return how many drafts are of use: no more than tokens can still be drawn but one."""
+        """Return how many drafts are of use: one less than tokens can still be sampled."""
         limits = self._limits
-        most = min(self._room.most_tokens(sequence.request), limits.context_tokens - 1)
+        most = min(self._admission.most_tokens(sequence.request), limits.context_tokens - 1)
         left = most - len(sequence.tokens)
-        return max(0, min(left, limits.max_logit_rows - 1, limits.max_rows - 1))
+        return max(0, min(left, limits.max_logit_rows - 1, limits.max_batch_tokens - 1))
 
     def propose(self, sequence: Sequence, tokens: Items[int]) -> None:
         """Take token ids that may follow the known ones of a sequence that decodes, at most `most`.
@@ -51,7 +51,7 @@ class Drafts:
         """Add up to `most` drafts to the parts that decode; each is at most what was proposed."""
         for request_id, tokens in self._proposed.items():
             part = parts.get(request_id)
-            if part is None or part.draws != 1 or len(part.tokens) != 1:
+            if part is None or part.num_logit_rows != 1 or len(part.tokens) != 1:
                 continue
             count = min(most, len(tokens), self._num_that_fit(part.sequence))
             if count < 1 or not self._hold_state(part.sequence):
@@ -61,13 +61,13 @@ class Drafts:
             self._grown.append(part.sequence)
             parts[request_id] = replace(part, tokens=part.tokens + tokens[:count], num_drafts=count)
 
-    def num_kept(self, part: Part, num_drawn: int) -> int:
+    def num_kept(self, part: Part, num_sampled: int) -> int:
         """Return how many rows of a part stay computed; see `Part.num_kept`.
 
         A state cannot be cut: if any draft was wrong, that of before the step comes back, and the
-        tokens that were drawn are computed again.
+        tokens that were sampled are computed again.
         """
-        num_kept = part.num_kept(num_drawn)
+        num_kept = part.num_kept(num_sampled)
         states = self._cache.states
         if states is None or not part.num_drafts:
             return num_kept

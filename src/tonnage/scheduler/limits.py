@@ -11,12 +11,13 @@ DEFAULT_LOAD_BYTES = 8 << 20
 class Limits:
     """What a step and the queue may hold.
 
-    max_stall_ns: the longest that a running answer waits for its next token while prompts are read.
-    load_bytes: of pages that the store gives between two steps, while answers are written.
+    max_batch_tokens: rows of a step, of all requests together. max_stall_ns: the longest that a
+    running request waits for its next token beside the prefill of others. load_bytes: of pages
+    that the store gives between two steps while other requests decode.
     """
 
     max_running: int
-    max_rows: int
+    max_batch_tokens: int
     max_logit_rows: int
     context_tokens: int
     max_waiting: int = 1024

@@ -1,4 +1,4 @@
-"""Whose turn it is: by priority, then by tenant in fair shares, then by deadline and arrival."""
+"""Which request is next: by priority, by tenant in fair shares, by deadline, by arrival."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ NEVER_NS = 1 << 62
 
 
 class FairOrder:
-    """Virtual time per tenant: rows it was given. The tenant that had the least is next.
+    """Virtual time per tenant: the tokens computed for it. The tenant that had fewest is next.
 
     After "Fairness in Serving Large Language Models" (Sheng et al., 2024): a tenant that comes, or
     comes back, starts with the least of those that are there, so idling earns no credit.
@@ -24,7 +24,7 @@ class FairOrder:
         self._rows = {tenant: min(rows.values(), default=0), **rows}
 
     def charge(self, tenant: str, num_rows: int) -> None:
-        """Count rows that a tenant was given."""
+        """Count rows that were computed for a tenant."""
         self._rows[tenant] = self._rows.get(tenant, 0) + num_rows
 
     def key(self, sequence: Sequence) -> tuple[int, int, int, int, int]:

@@ -23,7 +23,7 @@ class Part:
     num_drafts: int = 0
 
     @property
-    def draws(self) -> int:
+    def num_logit_rows(self) -> int:
         """The number of its last rows whose logits are wanted; those of a step come in order.
 
         0 before the end of a prompt and where hidden states are pooled; else a row for the last
@@ -35,13 +35,12 @@ class Part:
         """Return the draft in the row of that number, the row of its last known token being 0."""
         return self.tokens[len(self.tokens) - self.num_drafts + number - 1]
 
-    def num_kept(self, num_drawn: int) -> int:
-        """Return how many of its rows stay computed when `num_drawn` tokens were drawn from it.
+    def num_kept(self, num_sampled: int) -> int:
+        """Return how many of its rows stay computed when it gave `num_sampled` tokens.
 
-        A draft's row stays when the draft was drawn from the row before it, and another token from
-        its own.
+        A draft's row stays when the row before it gave that draft.
         """
-        return len(self.tokens) - self.num_drafts + max(0, num_drawn - 1)
+        return len(self.tokens) - self.num_drafts + max(0, num_sampled - 1)
 
     @property
     def request_id(self) -> int:

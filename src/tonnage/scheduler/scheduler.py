@@ -1,8 +1,8 @@
-"""Continuous batching by token: which rows of which sequences make up the next step.
+"""Continuous batching by token: whose tokens make up the batch of the next step.
 
 docs/scheduling.md describes the policy. After "Taming Throughput-Latency Tradeoff in LLM Inference
-with Sarathi-Serve" (Agrawal et al., 2024): rows of running answers first, then a chunk of a prompt
-that keeps the step within the longest gap an answer may have.
+with Sarathi-Serve" (Agrawal et al., 2024): decode first, then as much prefill as keeps the step
+within the longest gap that a completion may have.
 """
 
 from array import array
@@ -11,28 +11,28 @@ from collections.abc import Sequence as Items
 
 from tonnage.core.errors import DeadlineError, TonnageError
 from tonnage.kvcache.page_cache import PageCache
+from tonnage.scheduler.admission import Admission
 from tonnage.scheduler.drafts import Drafts
 from tonnage.scheduler.events import Events
-from tonnage.scheduler.ladder import Ladder
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.loading import load_more
 from tonnage.scheduler.order import FairOrder, seniority
-from tonnage.scheduler.pace import Pace, StepTime, most_rows
 from tonnage.scheduler.parts import Ended, Part
-from tonnage.scheduler.room import Room
+from tonnage.scheduler.prefix_loader import PrefixLoader
+from tonnage.scheduler.pressure import PressureLevels
 from tonnage.scheduler.sequence import Request, Sequence
+from tonnage.scheduler.step_time import StepTime, StepTimeEstimator, most_rows
 
 __all__ = ["Ended", "Part", "Scheduler"]
 
-# A prompt goes on by this many rows per step, however slow steps are.
+# Prefill goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
-# Of the longest wait that is allowed: what a step beside answers is expected to take.
+# Of the longest wait that is allowed: what a step with decode in it is expected to take.
 AIMED_PERCENT = 70
 _MAX_RETRY_S = 600
 
 
 class Scheduler:
-    """Takes requests, gives steps, hears what was drawn. Knows no clock: every call is told.
+    """Takes requests, gives steps, takes what was sampled. Knows no clock: times are arguments.
 
     One thread at a time. `next_step` and then `commit` with its step, before anything else.
     """
@@ -48,14 +48,15 @@ class Scheduler:
         """Take the pages and limits; step_ns: a forecast, None to learn from the steps run."""
         self.cache = cache
         self.limits = limits
-        self.room = Room(cache, limits)
-        self.drafts = Drafts(cache, limits, self.room)
-        self.pace = Pace()
-        self._step_ns = step_ns or self.pace.step_ns
+        self.admission = Admission(cache, limits)
+        self.drafts = Drafts(cache, limits, self.admission)
+        self.estimator = StepTimeEstimator()
+        self._step_ns = step_ns or self.estimator.step_ns
         self.events = Events(log)
-        self.ladder = Ladder(cache, self._preempt, self.events.say)
+        self.pressure = PressureLevels(cache, self._preempt, self.events.add)
         page_bytes = sum(group.page_bytes for group in cache.groups)
         self._load_pages = max(1, limits.load_bytes // max(1, page_bytes))
+        self._loader = PrefixLoader(cache)
         self._order = FairOrder()
         self._all: dict[int, Sequence] = {}
         self._waiting: list[Sequence] = []
@@ -81,17 +82,17 @@ class Scheduler:
         return (*self._running, *self._waiting)
 
     def set_time(self, now_ns: int) -> None:
-        """Tell the time to what only onlookers see; `next_step` does too."""
+        """Set the time that only observers see; `next_step` does too."""
         self.events.now_ns = self.cache.tree.now_ns = now_ns
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises OverloadError when it can never fit, or the queue is full."""
-        total = self.room.most_tokens(request)
-        if not self.room.suffices(total):
-            raise self.ladder.refusal(total, self.limits.max_rows, None)
+        total = self.admission.most_tokens(request)
+        if not self.admission.suffices(total):
+            raise self.pressure.refusal(total, self.limits.max_batch_tokens, None)
         if len(self._waiting) >= self.limits.max_waiting and not request.joined:
-            needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_rows)
-            raise self.ladder.queue_refusal(len(self._waiting), needed, self._retry_after_s())
+            needed = self.cache.bytes_for(len(request.prompt) + 1, self.limits.max_batch_tokens)
+            raise self.pressure.queue_refusal(len(self._waiting), needed, self._retry_after_s())
         self._order.enter(request.tenant, {s.request.tenant for s in self._all.values()})
         sequence = Sequence(request, array("i", request.prompt))
         self._all[request.id] = sequence
@@ -104,45 +105,46 @@ class Scheduler:
         self.finish(request_id)
 
     def finish(self, request_id: int) -> None:
-        """End a request whose answer is complete; its pages stay as a prefix until evicted."""
+        """End a request that is complete; its pages stay as a prefix until evicted."""
         sequence = self._all.pop(request_id, None)
         if sequence is None:
             return
+        self._loader.drop(request_id)
         self._deadlines -= sequence.request.deadline_ns is not None
         if sequence.running:
             self._running.remove(sequence)
             sequence.release(self.cache)
-            self.ladder.shrunk = False
+            self.pressure.shrunk = False
         else:
             self._waiting.remove(sequence)
             self.cache.tree.drop_root(sequence.request.salt)
         self._blocked = False
 
     def decoding(self) -> Iterable[Sequence]:
-        """Return the requests that may have drafts: each draws a token with its next row."""
-        return (one for one in self._running if one.is_writing and not one.stalled)
+        """Return the requests that may have drafts: those that are read and decode."""
+        return (one for one in self._running if one.is_decoding and not one.stalled)
 
     def set_stalled(self, request_id: int, *, stalled: bool) -> None:
-        """Say that nobody reads an answer now, so that it gets no rows, or that somebody does."""
+        """Set whether the client of a request does not read now, so that it gets no rows."""
         sequence = self._all.get(request_id)
         if sequence is not None and sequence.stalled != stalled:
             sequence.stalled = stalled
             self._blocked = False
 
     def set_budget(self, num_bytes: int) -> None:
-        """Let all pages together take `num_bytes` from now on; down the ladder if they take more.
+        """Let all pages together take `num_bytes` from now on, preempting if they take more.
 
         Requests that can never fit the rest are ended as refused.
         """
         planned = sum(group.page_bytes * group.num_pages for group in self.cache.groups)
         share = (min(num_bytes, planned), planned) if planned else (1, 1)
         totals = [max(0, group.num_pages * share[0] // share[1]) for group in self.cache.groups]
-        self.events.say(f"KV pages may take {num_bytes:,} bytes: {totals} pages of the groups.")
+        self.events.add(f"KV pages may take {num_bytes:,} bytes: {totals} pages of the groups.")
         while not self.cache.set_total(totals):
-            self.ladder.shrink(len(self._running))
-            self.ladder.preempt(max(self._running, key=lambda s: (s.stalled, seniority(s))))
+            self.pressure.shrink(len(self._running))
+            self.pressure.preempt(max(self._running, key=lambda s: (s.stalled, seniority(s))))
         for sequence in list(self._all.values()):
-            if not self.room.suffices(self.room.most_tokens(sequence.request)):
+            if not self.admission.suffices(self.admission.most_tokens(sequence.request)):
                 self._refuse(sequence)
         self._blocked = False
 
@@ -156,35 +158,35 @@ class Scheduler:
         active = [s for s in self._running if not s.stalled]
         if not active:
             return []
-        writing = [s for s in active if s.is_writing]
-        reading = [s for s in active if not s.is_writing] if len(writing) < len(active) else []
+        decode = [s for s in active if s.is_decoding]
+        prefill = [s for s in active if not s.is_decoding] if len(decode) < len(active) else []
         parts: dict[int, Part] = {}
-        reads_first = self._reads_first(writing, reading)
-        if not reads_first:
-            self._add_writing(parts, writing)
-        if reading:
-            self._add_reading(parts, reading)
-        if reads_first and not parts:
-            self._add_writing(parts, writing)
+        prefill_first = self._prefill_first(decode, prefill)
+        if not prefill_first:
+            self._add_decode(parts, decode)
+        if prefill:
+            self._add_prefill(parts, prefill)
+        if prefill_first and not parts:
+            self._add_decode(parts, decode)
         if not parts:
             return self._nothing_fits(now_ns)
         if self.drafts:
             self._add_drafts(parts)
         return list(parts.values())
 
-    def commit(self, step: list[Part], drawn: Mapping[int, Items[int]], elapsed_ns: int) -> None:
+    def commit(self, step: list[Part], sampled: Mapping[int, Items[int]], elapsed_ns: int) -> None:
         """Count the rows of a step that has run.
 
-        drawn: request id -> the tokens drawn from its part, in order: those of its drafts that were
-        drawn, and one more; none when it failed. Rows of other drafts count as never computed, and
-        pages with nothing else are free again. Where sequences have a state, all rows of such a
-        step count as never computed. Tenants are charged for the rows that count.
+        sampled: request id -> the tokens sampled from its part, in order: those of its drafts that
+        were right, and one more; none when it failed. Rows of other drafts count as never computed,
+        and pages with nothing else are free again. Where sequences have a state, all rows of such
+        a part count as never computed. Tenants are charged for the rows that count.
         """
         num_rows = 0
         self._num_steps += 1
         for part in step:
             sequence = part.sequence
-            tokens = drawn.get(sequence.request.id, ()) if part.draws else ()
+            tokens = sampled.get(sequence.request.id, ()) if part.num_logit_rows else ()
             num_rows += len(part.tokens)
             num_kept = self.drafts.num_kept(part, len(tokens))
             sequence.tokens.extend(tokens)
@@ -192,7 +194,7 @@ class Scheduler:
             sequence.last_served = self._num_steps
             self._order.charge(sequence.request.tenant, num_kept)
         self.drafts.settle()
-        self.pace.observe(num_rows, elapsed_ns)
+        self.estimator.observe(num_rows, elapsed_ns)
         num_evicted = self.cache.tree.num_evicted
         if num_evicted != self._num_evicted:
             self.events.evicted(num_evicted - self._num_evicted)
@@ -218,12 +220,12 @@ class Scheduler:
         candidates.sort(key=self._order.key)
         for sequence in candidates:
             while self._running and not self._has_place(sequence):
-                victim = None if self.ladder.shrunk else self._gives_way(sequence)
+                victim = None if self.pressure.shrunk else self._victim_for(sequence)
                 if victim is None:
                     self._blocked = True
                     return
-                self.ladder.preempt(victim)
-            if not sequence.is_pooled and load_more(self.cache, sequence, self._most_loaded()):
+                self.pressure.preempt(victim)
+            if not sequence.is_pooled and self._loader.load_more(sequence, self._most_loaded()):
                 return
             self._waiting.remove(sequence)
             if sequence.is_pooled or self.cache.states is not None:
@@ -238,17 +240,17 @@ class Scheduler:
 
     def _most_loaded(self) -> int | None:
         """Return how many pages of the store may be loaded before the next step; None for all."""
-        awaited = any(one.is_writing and one.awaited for one in self._running)
+        awaited = any(one.is_decoding and one.awaited for one in self._running)
         return self._load_pages if awaited else None
 
     def _has_place(self, sequence: Sequence) -> bool:
-        """Whether a slot is there, and room."""
-        if self.ladder.shrunk or len(self._running) >= self.limits.max_running:
+        """Whether there are a slot and pages."""
+        if self.pressure.shrunk or len(self._running) >= self.limits.max_running:
             return False
-        return self.room.admits(sequence, self._running)
+        return self.admission.admits(sequence, self._running)
 
-    def _gives_way(self, sequence: Sequence) -> Sequence | None:
-        """Return who is preempted so that a waiting sequence can start: an idle or a lesser one."""
+    def _victim_for(self, sequence: Sequence) -> Sequence | None:
+        """Return which one is preempted for a waiting one: an idle one, or of lower priority."""
         lesser = [
             one for one in self._running
             if one.stalled or one.request.priority < sequence.request.priority
@@ -264,28 +266,28 @@ class Scheduler:
 
     # Rows of a step
 
-    def _reads_first(self, writing: list[Sequence], reading: list[Sequence]) -> bool:
-        """Whether prompts fill the step alone and nobody waits for the answers.
+    def _prefill_first(self, decode: list[Sequence], prefill: list[Sequence]) -> bool:
+        """Whether prefill fills the step alone and no client waits for the next tokens.
 
-        Those are written together later, more of them for one reading of the weights.
+        More requests decode together later, for one pass over the weights.
         """
-        backlog = sum(sequence.num_pending for sequence in reading)
-        return backlog >= self.limits.max_rows and not any(one.awaited for one in writing)
+        backlog = sum(sequence.num_pending for sequence in prefill)
+        return backlog >= self.limits.max_batch_tokens and not any(one.awaited for one in decode)
 
-    def _add_writing(self, parts: dict[int, Part], writing: list[Sequence]) -> None:
+    def _add_decode(self, parts: dict[int, Part], decode: list[Sequence]) -> None:
         limits = self.limits
-        most = min(len(writing), limits.max_rows, limits.max_logit_rows)
-        if most > 1 and any(sequence.awaited for sequence in writing):
+        most = min(len(decode), limits.max_batch_tokens, limits.max_logit_rows)
+        if most > 1 and any(sequence.awaited for sequence in decode):
             most = most_rows(self._step_ns, limits.max_stall_ns, 1, most)
-        if most < len(writing):
-            writing = sorted(writing, key=lambda s: (s.last_served, seniority(s)))[:most]
-        for sequence in writing:
+        if most < len(decode):
+            decode = sorted(decode, key=lambda s: (s.last_served, seniority(s)))[:most]
+        for sequence in decode:
             self._add(parts, sequence, 1)
 
-    def _add_reading(self, parts: dict[int, Part], reading: list[Sequence]) -> None:
+    def _add_prefill(self, parts: dict[int, Part], prefill: list[Sequence]) -> None:
         left = self._most_rows(parts, len(parts) + MIN_CHUNK_ROWS) - len(parts)
         claimed = set()
-        for sequence in sorted(reading, key=self._order.key):
+        for sequence in sorted(prefill, key=self._order.key):
             if not sequence.running:
                 continue
             page = None
@@ -296,23 +298,23 @@ class Scheduler:
                 continue
             added = self._add(parts, sequence, min(left, sequence.num_pending))
             left -= added
-            if added and page is not None:  # else the next one waits for what nobody computes
+            if added and page is not None:  # else the next one waits in vain
                 claimed.add(page)
 
     def _most_rows(self, parts: dict[int, Part], low: int) -> int:
         """Return the most rows of a step that has `parts` already; as many as `low` may be."""
         limits = self.limits
         if not any(part.sequence.awaited for part in parts.values()):
-            return limits.max_rows
+            return limits.max_batch_tokens
         # The rest of the bound is left to what other processes do meanwhile.
         bound = limits.max_stall_ns * AIMED_PERCENT // 100
-        low = min(limits.max_rows, low)
-        return most_rows(self._step_ns, bound, low, limits.max_rows)
+        low = min(limits.max_batch_tokens, low)
+        return most_rows(self._step_ns, bound, low, limits.max_batch_tokens)
 
     def _add_drafts(self, parts: dict[int, Part]) -> None:
         """Add drafts to a step that is complete without them."""
         num_rows = sum(len(part.tokens) for part in parts.values())
-        num_logits = sum(part.draws for part in parts.values())
+        num_logits = sum(part.num_logit_rows for part in parts.values())
         left = self._most_rows(parts, num_rows) - num_rows
         self.drafts.add(parts, min(left, self.limits.max_logit_rows - num_logits))
 
@@ -327,7 +329,7 @@ class Scheduler:
             if num_rows == 0:
                 return 0
         before = len(self._running)
-        num_rows = self.ladder.make_room(sequence, num_rows, self._running)
+        num_rows = self.pressure.find_pages(sequence, num_rows, self._running)
         if len(self._running) < before:
             for request_id in [key for key, part in parts.items() if not part.sequence.running]:
                 del parts[request_id]
@@ -341,18 +343,18 @@ class Scheduler:
         return num_rows
 
     def _nothing_fits(self, now_ns: int) -> list[Part]:
-        """Return rows of the eldest, to whom all others give way; refuse it if they do not fit.
+        """Return rows of the oldest, for which all others may be preempted; refuse it if none fits.
 
-        Whoever's turn it was found no page and is younger than those who have them.
+        Those that were next found no page and are younger than those that have them.
         """
         active = [s for s in self._running if not s.stalled]
         if not active:
             return []
-        eldest = min(active, key=seniority)
+        oldest = min(active, key=seniority)
         parts: dict[int, Part] = {}
-        num_rows = min(eldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_rows)
-        if not self._add(parts, eldest, num_rows):
-            self._refuse(eldest)
+        num_rows = min(oldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_batch_tokens)
+        if not self._add(parts, oldest, num_rows):
+            self._refuse(oldest)
             return self.next_step(now_ns)
         return list(parts.values())
 
@@ -373,15 +375,15 @@ class Scheduler:
             self._end(sequence, error)
 
     def _refuse(self, sequence: Sequence) -> None:
-        total = self.room.most_tokens(sequence.request)
-        self._end(sequence, self.ladder.refusal(total, self.limits.max_rows, None))
+        total = self.admission.most_tokens(sequence.request)
+        self._end(sequence, self.pressure.refusal(total, self.limits.max_batch_tokens, None))
 
     def _end(self, sequence: Sequence, error: TonnageError | None) -> None:
         self.finish(sequence.request.id)
         self._ended.append(Ended(sequence.request.id, error))
 
     def _retry_after_s(self) -> float:
-        """Return when a place in the queue should be free: when the next answer can be done."""
+        """Return when a place in the queue should be free: when the next request can be done."""
         left = [
             len(s.request.prompt) + s.request.max_tokens - s.num_computed for s in self._running
         ]

@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tonnage.core.layout import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
@@ -12,18 +11,15 @@ from tonnage.kvcache.pages import LOST
 from tonnage.kvcache.prefix_node import Match, Node
 from tonnage.kvcache.states import StatePool
 
-if TYPE_CHECKING:
-    from tonnage.kvcache.prefix_load import PrefixLoad
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked for: `prompt` and at most `max_tokens` more; times in nanoseconds.
 
-    priority: higher goes first. deadline_ns: when the answer is of no use any more. tenant: whose
-    share its rows count to. salt: prefixes are shared between equal salts only. live: somebody
-    waits for every token, so the gaps between them have a bound. pooling: the prompt is read for
-    its hidden states and nothing is written after it. joined: it is a part of what was queued
+    priority: higher goes first. deadline_ns: when a completion is of no use any more. tenant: whose
+    share its rows count to. salt: prefixes are shared between equal salts only. live: a client
+    waits for every token, so the gaps between them have a bound. pooling: the prompt is computed
+    for its hidden states, and no token is sampled after it. joined: it is a part of what was queued
     before, so the queue's bound does not count for it.
     """
 
@@ -48,7 +44,7 @@ class Sequence:
     admitted_ns: when it had pages for the first time, 0 before. slot: its place among those that
     run, for the sum of its hidden states and for its state; -1 where it has neither, or no pages.
     One that is pooled neither finds nor leaves a prefix: a mean needs every row, and texts that are
-    read once must not evict the conversations that go on.
+    computed once must not evict the conversations that go on.
     """
 
     request: Request
@@ -60,7 +56,6 @@ class Sequence:
     running: bool = False
     last_served: int = 0
     admitted_ns: int = 0
-    load: "PrefixLoad | None" = None
     slot: int = -1
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
@@ -69,22 +64,22 @@ class Sequence:
 
     @property
     def num_pending(self) -> int:
-        """Tokens that are known and not computed; 1 while an answer is being written."""
+        """Tokens that are known and not computed; 1 in decode."""
         return len(self.tokens) - self.num_computed
 
     @property
     def is_pooled(self) -> bool:
-        """Whether hidden states are wanted, and no answer."""
+        """Whether hidden states are wanted, and no completion."""
         return self.request.pooling is not None
 
     @property
-    def is_writing(self) -> bool:
-        """Whether the next row draws the next token of an answer."""
+    def is_decoding(self) -> bool:
+        """Whether the next row gives the next token of a completion."""
         return self.num_pending == 1 and not self.is_pooled
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for its next token."""
+        """Whether a client waits for its next token."""
         return self.request.live and not self.stalled
 
     def match(self, cache: PageCache) -> Match:
@@ -116,7 +111,7 @@ class Sequence:
             assert self.num_computed == match.num_tokens, "a state cannot be cut"
 
     def rows_that_fit(self, cache: PageCache, num_rows: int) -> int:
-        """Return how many of `num_rows` the pages suffice for that are there or can be taken."""
+        """Return how many of `num_rows` fit in the pages that are there or can be taken."""
         for group, table in enumerate(self.tables):
             held = len(table) + cache.num_available(group)
             num_rows = min(num_rows, held * PAGE_TOKENS - self.num_computed)

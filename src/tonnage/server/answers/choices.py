@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tonnage.engine.generation import TokenLogprob
-from tonnage.engine.job import Piece
+from tonnage.engine.job import Delta
 from tonnage.server.answers.engine import Answer
 from tonnage.server.answers.tool_calls import Call, ToolParser
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
@@ -39,7 +39,7 @@ class Choice:
         self._num_held = 0
         self.held_bytes = 0
 
-    def take(self, piece: Piece) -> list[str | Call]:
+    def take(self, piece: Delta) -> list[str | Call]:
         """Take a piece; return the texts and calls that are complete with it.
 
         Raises HttpError when there is no memory for its log probabilities.
@@ -119,14 +119,14 @@ class Choices:
         self.all = list(choices)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece | None]]:
+    async def pieces(self) -> AsyncIterator[tuple[int, Delta | None]]:
         """Yield (index of a choice, its next piece), None for its end."""
         if len(self.all) == 1:
             async for piece in self.all[0].answer:
                 yield 0, piece
             yield 0, None
             return
-        arrived: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue(64)
+        arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(64)
         self._tasks = [
             asyncio.create_task(_pump(index, choice.answer, arrived))
             for index, choice in enumerate(self.all)
@@ -160,7 +160,7 @@ class Choices:
 
 
 async def _pump(
-    index: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, Piece | Exception | None]]"
+    index: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, Delta | Exception | None]]"
 ) -> None:
     try:
         async for piece in answer:

@@ -13,7 +13,7 @@ from tonnage.engine.activity import Activity
 from tonnage.engine.embedding import Embedding, Inputs
 from tonnage.engine.expectation import Expectation
 from tonnage.engine.generation import Generation
-from tonnage.engine.job import Piece
+from tonnage.engine.job import Delta
 from tonnage.text.tokenizer import Tokenizer
 
 
@@ -27,7 +27,7 @@ class Answer(Protocol):
     def __aiter__(self) -> Self:
         """Return itself."""
 
-    async def __anext__(self) -> Piece:
+    async def __anext__(self) -> Delta:
         """Return more text, which may be of several tokens."""
 
     async def aclose(self) -> None:

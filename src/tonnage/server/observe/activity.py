@@ -62,16 +62,16 @@ class Observer:
 
 
 def shown(activity: Activity) -> dict[str, Any]:
-    """Return pages, prefixes and the ladder as JSON values."""
-    view = activity.view
+    """Return pages, prefixes and memory pressure as JSON values."""
+    snapshot = activity.snapshot
     return {
-        "queue": {"waiting": view.num_waiting, "running": view.num_running},
+        "queue": {"waiting": snapshot.num_waiting, "running": snapshot.num_running},
         "pages": {
-            "total": view.num_total,
-            "free": view.num_free,
-            "cached": view.num_cached,
-            "used": view.num_used,
-            "page_bytes": view.page_bytes,
+            "total": snapshot.num_total,
+            "free": snapshot.num_free,
+            "cached": snapshot.num_cached,
+            "used": snapshot.num_used,
+            "page_bytes": snapshot.page_bytes,
             "sequences": [
                 {
                     "id": one.id,
@@ -80,14 +80,14 @@ def shown(activity: Activity) -> dict[str, Any]:
                     "pages": one.num_pages,
                     "shared_pages": one.shared_pages,
                 }
-                for one in view.sequences
+                for one in snapshot.sequences
             ],
         },
         "prefix": {
-            "roots": [branch.to_dict() for branch in view.branches],
-            "hidden_nodes": view.num_hidden,
+            "roots": [branch.to_dict() for branch in snapshot.branches],
+            "hidden_nodes": snapshot.num_hidden,
         },
-        "ladder": [{"age_s": age_ns / 1e9, "text": text} for age_ns, text in view.events],
+        "ladder": [{"age_s": age_ns / 1e9, "text": text} for age_ns, text in snapshot.events],
     }
 
 
@@ -95,20 +95,20 @@ def tell_activity(
     samples: Samples, activity: Activity, speed: Mapping[str, float | None], model: str
 ) -> None:
     """Add what the engine is doing; what is unknown now is left out."""
-    view = activity.view
-    samples.add("tonnage_requests_waiting", view.num_waiting, model=model)
-    samples.add("tonnage_requests_running", view.num_running, model=model)
+    snapshot = activity.snapshot
+    samples.add("tonnage_requests_waiting", snapshot.num_waiting, model=model)
+    samples.add("tonnage_requests_running", snapshot.num_running, model=model)
     for state, count in (
-        ("free", view.num_free), ("cached", view.num_cached), ("used", view.num_used),
+        ("free", snapshot.num_free), ("cached", snapshot.num_cached), ("used", snapshot.num_used),
     ):  # fmt: skip
         samples.add("tonnage_kv_pages", count, model=model, state=state)
         samples.add(f"tonnage_pages_{state}", count, model=model)
     for name in ("tonnage_kv_pages_capacity", "tonnage_pages_total"):
-        samples.add(name, view.num_total, model=model)
+        samples.add(name, snapshot.num_total, model=model)
     for names, value in _rates(speed):
         for name in names:
             samples.add(f"tonnage_{name}", value, model=model)
-    for level, count in view.rungs.items():
+    for level, count in snapshot.levels.items():
         samples.add("tonnage_memory_pressure_total", count, model=model, level=level)
         samples.add("tonnage_pressure_total", count, model=model, rung=level)
 

@@ -1,15 +1,15 @@
-"""How long steps take, learnt from those that were run."""
+"""How long steps take, estimated from those that were run."""
 
 from collections.abc import Callable
 
 # (rows of a step) -> nanoseconds; must not fall when rows grow.
 StepTime = Callable[[int], int]
-# A step tells what rows add if it has so many, and a quarter of them were seen alone.
-_TELLING_ROWS = 32
+# A step shows what rows add if it has so many, and a quarter of them were seen alone.
+_CLEAR_ROWS = 32
 _SHORT_SHARE = 4
 
 
-class Pace:
+class StepTimeEstimator:
     """Predicts the time of a step from its rows, on the safe side.
 
     Per power of two of rows it keeps the slowest recent step, which fades by an eighth with each
@@ -40,11 +40,11 @@ class Pace:
     def _base(self, num_rows: int, elapsed_ns: int) -> tuple[int, int]:
         """Return a much shorter step, from which on rows add to the time; else one as long.
 
-        A slow step with few rows says nothing of others.
+        A slow step with few rows allows no conclusion.
         """
         short = [seen for seen in self._seen.values() if _SHORT_SHARE * seen[0] <= num_rows]
         rows, known = max(short, default=(0, elapsed_ns))
-        if num_rows < _TELLING_ROWS or known > elapsed_ns:
+        if num_rows < _CLEAR_ROWS or known > elapsed_ns:
             return 0, elapsed_ns
         return rows, known
 

@@ -1,4 +1,4 @@
-"""A scheduler as an onlooker may see it: counts and shapes, no token and no name of a tenant."""
+"""A scheduler as an observer may see it: counts and shapes, no token and no name of a tenant."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -23,10 +23,11 @@ _MOST_LOOKED_AT = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceView:
+class SequenceSnapshot:
     """A request; id: a running number. shared_pages: those that one before it in the list has too.
 
-    paused: nobody reads its answer at the moment. preempted: it waits for the second time.
+    State `reading` is prefill, `writing` is decode, `paused` that its client does not read at the
+    moment, `preempted` that it waits for the second time.
     """
 
     id: int
@@ -38,7 +39,7 @@ class SequenceView:
 
 @dataclass(slots=True)
 class Branch:
-    """Pages of a prefix up to where others part from it; idle_ns: 0 while somebody uses it."""
+    """Pages of a prefix up to where others part from it; idle_ns: 0 while a request uses it."""
 
     num_tokens: int
     num_pages: int
@@ -56,11 +57,12 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SchedulerSnapshot:
     """What is there now. Pages are those of the first group that keeps all positions.
 
     num_hidden: pages of prefixes that are not among `branches`. events: age in nanoseconds and
-    what the pressure ladder did, the oldest first. rungs: how often it used each of its rungs.
+    what was done when pages were short, the oldest first. levels: how often each pressure level was
+    used.
     """
 
     num_waiting: int
@@ -70,14 +72,14 @@ class View:
     num_free: int
     num_cached: int
     num_used: int
-    sequences: tuple[SequenceView, ...]
+    sequences: tuple[SequenceSnapshot, ...]
     branches: tuple[Branch, ...]
     num_hidden: int
     events: tuple[tuple[int, str], ...]
-    rungs: dict[str, int]
+    levels: dict[str, int]
 
 
-def view_of(scheduler: Scheduler, now_ns: int) -> View:
+def snapshot_of(scheduler: Scheduler, now_ns: int) -> SchedulerSnapshot:
     """Return what `scheduler` is doing; for the thread that drives it, between two steps."""
     cache = scheduler.cache
     windows = [spec.window_tokens for spec in cache.groups]
@@ -85,7 +87,7 @@ def view_of(scheduler: Scheduler, now_ns: int) -> View:
     pool = cache.pools[group]
     branches, num_shown = _branches(cache.tree, group, now_ns)
     events = scheduler.events.last()
-    return View(
+    return SchedulerSnapshot(
         num_waiting=scheduler.num_waiting,
         num_running=scheduler.num_running,
         page_bytes=cache.groups[group].page_bytes,
@@ -97,18 +99,18 @@ def view_of(scheduler: Scheduler, now_ns: int) -> View:
         branches=tuple(branches),
         num_hidden=cache.tree.num_nodes - num_shown,
         events=tuple((max(0, now_ns - at_ns), text) for at_ns, text in events),
-        rungs=scheduler.ladder.counts,
+        levels=scheduler.pressure.counts,
     )
 
 
-def _sequences(all_: Iterable[Sequence], group: int) -> Iterable[SequenceView]:
+def _sequences(all_: Iterable[Sequence], group: int) -> Iterable[SequenceSnapshot]:
     seen: set[int] = set()
     for sequence in islice(all_, MOST_SEQUENCES):
         table = sequence.tables[group] if sequence.tables else []
         held = {page for page in table if page != LOST}
         num_shared = len(held & seen)
         seen |= held
-        yield SequenceView(
+        yield SequenceSnapshot(
             sequence.request.id, _state(sequence), len(sequence.tokens), len(held), num_shared
         )
 
@@ -118,7 +120,7 @@ def _state(sequence: Sequence) -> State:
         return "preempted" if sequence.num_preempted else "waiting"
     if sequence.stalled:
         return "paused"
-    return "writing" if sequence.is_writing else "reading"
+    return "writing" if sequence.is_decoding else "reading"
 
 
 def _branches(tree: PrefixTree, group: int, now_ns: int) -> tuple[list[Branch], int]:

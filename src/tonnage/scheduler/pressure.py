@@ -1,12 +1,12 @@
-"""What is given up when pages run short, in this order, and what is said about it.
+"""What is given up when pages run short, level after level, and what is logged of it.
 
-1. cold prefixes are evicted, the least recently used first (`PageCache.take`);
+1. prefixes that no request uses are evicted, the least recently used first (`PageCache.take`);
 2. with a page store they are written there before (`PrefixTree.evict`);
-3. the batch shrinks: nobody is admitted until somebody has left;
-4. the youngest of the lowest priority is preempted: its pages become a cold prefix, and it
+3. the batch shrinks: no request is admitted until one has ended;
+4. the youngest of the lowest priority is preempted: its pages become an evictable prefix, and it
    resumes later;
 5. a request that does not fit even alone is refused, with bytes and a time to retry.
-Sequences whose reader does not read go before all others in 4.
+Requests whose clients do not read go before all others in 4.
 """
 
 from collections import Counter
@@ -18,13 +18,13 @@ from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.order import seniority
 from tonnage.scheduler.sequence import Sequence as Paged
 
-RUNGS = ("evict", "store", "shrink", "preempt", "refuse")
+LEVELS = ("evict", "store", "shrink", "preempt", "refuse")
 
 
-class Ladder:
-    """Finds pages for a sequence, one rung after another; `counts` tells how often each was used.
+class PressureLevels:
+    """Finds pages for a sequence, one level after another; `counts` tells how often each was used.
 
-    preempt: takes a running sequence's pages away. log: told each step below the first two.
+    preempt: takes a running sequence's pages away. log: gets a sentence from the third level on.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Ladder:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each of RUNGS was used."""
+        """How often each of LEVELS was used."""
         evicted = self._cache.tree.num_evicted
         stored = evicted if self._cache.tree.store is not None else 0
-        return {**dict.fromkeys(RUNGS, 0), **self._counts, "evict": evicted, "store": stored}
+        return {**dict.fromkeys(LEVELS, 0), **self._counts, "evict": evicted, "store": stored}
 
-    def make_room(self, sequence: Paged, num_rows: int, running: Sequence[Paged]) -> int:
+    def find_pages(self, sequence: Paged, num_rows: int, running: Sequence[Paged]) -> int:
         """Return how many of `num_rows` the sequence has pages for now; 0 when it has to wait.
 
         running: all that hold pages; those that are preempted have `running` False afterwards.
@@ -61,7 +61,7 @@ class Ladder:
         return fitting
 
     def victim(self, sequence: Paged, running: Sequence[Paged]) -> Paged | None:
-        """Return who has to make room for `sequence`: an idle one, or the youngest after it."""
+        """Return which one is preempted for `sequence`: an idle one, else the youngest after it."""
         others = [one for one in running if one is not sequence and one.running]
         idle = [one for one in others if one.stalled]
         mine = seniority(sequence)
@@ -70,7 +70,7 @@ class Ladder:
         )
 
     def shrink(self, num_running: int) -> None:
-        """Admit nobody until somebody has left."""
+        """Admit no request until one has ended."""
         if not self.shrunk:
             self.shrunk = True
             self._counts["shrink"] += 1
@@ -86,12 +86,12 @@ class Ladder:
         self._preempt(victim)
 
     def refusal(
-        self, num_tokens: int, step_rows: int, retry_after_s: float | None
+        self, num_tokens: int, batch_tokens: int, retry_after_s: float | None
     ) -> OverloadError:
         """Return the error for a sequence of `num_tokens` that the pages do not suffice for."""
         self._counts["refuse"] += 1
         cache = self._cache
-        needed, total = cache.bytes_for(num_tokens, step_rows), cache.total_bytes
+        needed, total = cache.bytes_for(num_tokens, batch_tokens), cache.total_bytes
         missing = max(1, needed - total)
         way = (
             "ask for fewer tokens or give the engine more memory"

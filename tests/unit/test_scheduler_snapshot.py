@@ -1,4 +1,4 @@
-"""What an onlooker is shown of a scheduler."""
+"""What an observer is shown of a scheduler."""
 
 import random
 from time import perf_counter_ns
@@ -8,7 +8,7 @@ from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.events import MOST_EVENTS, Events
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.sequence import Request
-from tonnage.scheduler.view import MOST_NODES, MOST_SEQUENCES, Branch, view_of
+from tonnage.scheduler.snapshot import MOST_NODES, MOST_SEQUENCES, Branch, snapshot_of
 
 SECOND = 1_000_000_000
 
@@ -39,7 +39,7 @@ def test_prefixes_are_shown_up_to_where_they_part() -> None:
     for number, tail in enumerate(([1] * 64, [2] * 130)):
         ask(one, number, [0] * 128 + tail + [3], 1)
         finish(one)
-    view = view_of(one.scheduler, one.now_ns + 5 * SECOND)
+    view = snapshot_of(one.scheduler, one.now_ns + 5 * SECOND)
     # The second tail is two pages; three tokens behind it are too few to keep.
     assert shapes(view.branches) == [(128, 2, [(64, 1, []), (128, 2, [])])]
     assert view.num_hidden == 0
@@ -53,7 +53,7 @@ def test_tenants_are_told_by_shape_alone() -> None:
     ask(one, 0, [0] * 65, 1, tenant="alice", salt="pepper")
     ask(one, 1, [0] * 65, 1, tenant="bob", salt="thyme")
     finish(one)
-    view = view_of(one.scheduler, one.now_ns)
+    view = snapshot_of(one.scheduler, one.now_ns)
     assert shapes(view.branches) == [(64, 1, []), (64, 1, [])]
     assert not any(word in repr(view) for word in ("alice", "bob", "pepper", "thyme"))
 
@@ -66,26 +66,26 @@ def test_states_and_shared_pages() -> None:
         ask(one, number, [0] * 64 + [number], 50)
     one.step()
     one.step()
-    view = view_of(one.scheduler, one.now_ns)
+    view = snapshot_of(one.scheduler, one.now_ns)
     assert [s.state for s in view.sequences] == ["writing", "writing", "waiting"]
     assert [s.num_pages for s in view.sequences] == [2, 2, 0]
     assert [s.shared_pages for s in view.sequences] == [0, 1, 0]
     assert sum(s.num_pages - s.shared_pages for s in view.sequences) == view.num_used
     assert (view.num_running, view.num_waiting) == (2, 1)
     one.scheduler.set_stalled(1, stalled=True)
-    assert view_of(one.scheduler, one.now_ns).sequences[0].state == "paused"
+    assert snapshot_of(one.scheduler, one.now_ns).sequences[0].state == "paused"
 
 
-def test_the_ladder_is_told_with_its_age() -> None:
+def test_pressure_is_logged_with_its_age() -> None:
     one = world(num_pages=4)
     for number in range(3):
         ask(one, number, [number] * 130, 60)
     finish(one)
-    view = view_of(one.scheduler, one.now_ns + 2 * SECOND)
+    view = snapshot_of(one.scheduler, one.now_ns + 2 * SECOND)
     texts = [text for _, text in view.events]
-    assert any("cold pages of prefixes were evicted" in text for text in texts)
+    assert any("pages of unused prefixes were evicted" in text for text in texts)
     assert all(age_ns >= 2 * SECOND for age_ns, _ in view.events)
-    assert view.rungs["evict"] > 0
+    assert view.levels["evict"] > 0
 
 
 def test_evictions_in_a_row_are_one_sentence_and_old_ones_go() -> None:
@@ -94,9 +94,9 @@ def test_evictions_in_a_row_are_one_sentence_and_old_ones_go() -> None:
     events.evicted(2)
     events.now_ns = 7
     events.evicted(3)
-    assert events.last() == ((7, "5 cold pages of prefixes were evicted."),)
+    assert events.last() == ((7, "5 pages of unused prefixes were evicted."),)
     for number in range(MOST_EVENTS + 5):
-        events.say(str(number))
+        events.add(str(number))
     assert [text for _, text in events.last()] == said[5:]
 
 
@@ -108,7 +108,7 @@ def test_a_look_is_bounded_however_much_there_is() -> None:
     for number in range(1000, 1200):
         ask(one, number, [0] * 10, 1)
     begin = perf_counter_ns()
-    view = view_of(one.scheduler, one.now_ns)
+    view = snapshot_of(one.scheduler, one.now_ns)
     elapsed_ns = perf_counter_ns() - begin
     assert len(view.sequences) == MOST_SEQUENCES
 

@@ -7,7 +7,7 @@ from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.sequence import Request, Sequence
 
 
-class Room:
+class Admission:
     """Counts the pages that sequences hold and may come to need."""
 
     def __init__(self, cache: PageCache, limits: Limits) -> None:
@@ -59,4 +59,4 @@ class Room:
         return min(len(sequence.tokens) + 1, self.most_tokens(sequence.request))
 
     def _held(self, num_tokens: int, group: int) -> int:
-        return self._cache.num_pages_for(group, num_tokens, self._limits.max_rows)
+        return self._cache.num_pages_for(group, num_tokens, self._limits.max_batch_tokens)
