@@ -123,10 +123,10 @@ class Embedder:
 
     def _batch(
         self, prompts: Iterable[Sequence[int]], pooling: Pooling, parameters: RequestParameters
-    ) -> "Batch":
+    ) -> "PoolBatch":
         """Return texts to pool, twice as many at once as can run."""
         jobs = (self._serving.pool_job(prompt, pooling, parameters) for prompt in prompts)
-        return Batch(self._serving.loop, jobs, 2 * self._plan.concurrency)
+        return PoolBatch(self._serving.loop, jobs, 2 * self._plan.concurrency)
 
 
 def _texts(inputs: Inputs) -> list[str | Sequence[int]]:
@@ -155,7 +155,7 @@ def _check(index: int, ids: list[int], plan: Plan) -> None:
         )
 
 
-class Batch:
+class PoolBatch:
     """Jobs of texts, at most `width` of them queued, running or not taken yet; the first ahead."""
 
     def __init__(self, loop: StepLoop, jobs: Iterable[PoolJob], width: int) -> None:
@@ -219,7 +219,7 @@ class EmbeddingStream:
     one event loop; `aclose` cancels what is left.
     """
 
-    def __init__(self, batch: Batch, options: VectorOptions) -> None:
+    def __init__(self, batch: PoolBatch, options: VectorOptions) -> None:
         """Take what has not begun."""
         self._batch = batch
         self._options = options

@@ -1,16 +1,19 @@
 """What a model would take here, before anything is loaded."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from tonnage.core.footprint import INTERPRETER_BYTES
+from tonnage.core.model_spec import ModelSpec
 from tonnage.core.options import current
+from tonnage.core.quality import AuditResult
 from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.engine.headers import read_spec
 from tonnage.engine.opening import constraints_of
-from tonnage.engine.options import EngineOptions
+from tonnage.engine.options import EngineOptions, PlanOptions
 from tonnage.machine.host import read_machine
-from tonnage.planner.search.budget import choose_budget
+from tonnage.planner.search.budget import Budget, choose_budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.store.audits import cached_audits
 from tonnage.store.catalog import open_catalogs
@@ -18,6 +21,27 @@ from tonnage.store.source import resolve
 
 if TYPE_CHECKING:
     from tonnage.store.progress import Progress
+
+
+def fresh_budget(memory: str | int | None) -> Budget:
+    """Return what a fresh process of this machine may come to. Raises UnitError, BudgetError."""
+    # What a fresh process would hold, not what this one does.
+    return choose_budget(read_machine(), memory, INTERPRETER_BYTES)
+
+
+def choose_here(
+    spec: ModelSpec,
+    budget: Budget,
+    options: PlanOptions,
+    audits: Sequence[AuditResult],
+    *,
+    compare: bool = True,
+) -> Choice:
+    """Return the choice for this machine; compare: with its alternatives. Raises RequestError."""
+    machine = read_machine()
+    predict = predictor(measured_rates(machine))
+    question = Question(spec, machine, constraints_of(options), predict, audits)
+    return choose(question, budget, compare=compare)
 
 
 def plan(
@@ -34,13 +58,9 @@ def plan(
     subclass for a model that is not found or not understood, and options out of range.
     """
     stated: EngineOptions = current(EngineOptions, options)
-    machine = read_machine()
-    # What a fresh process would hold, not what this one does.
-    budget = choose_budget(machine, memory, INTERPRETER_BYTES)
+    budget = fresh_budget(memory)
     catalogs = open_catalogs(stated.get("catalog"), os.environ)
     source = resolve(
         model, catalogs=catalogs, offline=stated.get("offline", False), progress=progress
     )
-    audits, predict = cached_audits(source.path), predictor(measured_rates(machine))
-    question = Question(read_spec(source), machine, constraints_of(stated), predict, audits)
-    return choose(question, budget)
+    return choose_here(read_spec(source), budget, stated, cached_audits(source.path))

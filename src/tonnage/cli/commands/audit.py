@@ -6,12 +6,13 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 
-from tonnage.cli.choosing import choice_here, own_budget
-from tonnage.cli.opening import on_load
+from tonnage.cli.opening import on_load, stated
 from tonnage.cli.render.terminal import PullProgress, StatusLine, printable
 from tonnage.core.errors import CacheError, RequestError
 from tonnage.core.quality import AuditResult, Estimate
 from tonnage.engine.headers import read_spec
+from tonnage.engine.options import PlanOptions
+from tonnage.engine.planning import choose_here, fresh_budget
 from tonnage.planner.search.alternatives import weights_words
 from tonnage.planner.search.choose import require_fit
 from tonnage.quality.audit import Audit, AuditText, Progress, Subject, prepare
@@ -86,8 +87,14 @@ def _subject(args: Namespace, source: ModelSource) -> Subject:
             )
         return Subject(source, args.precision, args.kv_format or "f16")
     args.concurrency = 1 if args.concurrency is None else args.concurrency
-    budget = own_budget(args)
-    choice = choice_here(args, read_spec(source), budget, cached_audits(source.path), compare=False)
+    budget = fresh_budget(args.memory)
+    choice = choose_here(
+        read_spec(source),
+        budget,
+        stated(PlanOptions, args),
+        cached_audits(source.path),
+        compare=False,
+    )
     require_fit(choice, budget)
     formats = choice.workload.formats
     words = weights_words(choice.plan) if formats else ""

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tonnage.cli.choosing import choice_here, own_budget
 from tonnage.cli.opening import stated
 from tonnage.cli.render.choice_words import quality_lines, rejected_lines
 from tonnage.cli.render.forecast_lines import forecast_values, render_forecast
@@ -20,6 +19,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
 from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import PlanOptions
+from tonnage.engine.planning import choose_here, fresh_budget
 from tonnage.planner.cost.forecast import Forecast
 from tonnage.planner.plan_file import PlanFile
 from tonnage.planner.quality.measured import audit_of
@@ -32,7 +32,7 @@ from tonnage.store.source import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PlanResult:
     """A plan and what it was made for; device: None for this machine.
 
     audits: all of the model; measured: the one of just what was chosen. file: what -o writes.
@@ -50,7 +50,7 @@ class Answer:
 def plan(args: Namespace) -> int:
     """Print the plan that `args` ask for; return 0. Raises BudgetError when it does not fit.
 
-    With --json a refused plan is an answer like any other.
+    With --json a refused plan is a result like any other.
     """
     if args.machines:
         from tonnage.cli.commands.machines import print_machines
@@ -59,42 +59,42 @@ def plan(args: Namespace) -> int:
         return 0
     if args.output is not None and args.machine:
         raise RequestError("-o writes a plan for this machine; leave out --machine.")
-    answers, catalog = _answers(args)
+    results, catalog = _results(args)
     if args.svg is not None:
         from tonnage.cli.render.plan_svg import render_svg
 
-        first = answers[0]
+        first = results[0]
         picture = render_svg(first.model, first.choice.plan, first.budget.num_bytes)
         args.svg.write_text(picture, "utf-8")
     if args.output is not None:
-        _write(args.output, answers[0])
+        _write(args.output, results[0])
     if args.json:
         import json
 
-        objects = [_with_machine(answer, catalog) for answer in answers]
+        objects = [_with_machine(planned, catalog) for planned in results]
         print(json.dumps(objects[0] if len(objects) == 1 else {"machines": objects}))
         return 0
     draw = render_chart if args.explain else render_plan
-    for number, answer in enumerate(answers):
+    for number, planned in enumerate(results):
         lines = ["" for _ in range(min(number, 1))]
-        lines.append(draw(answer.model, answer.choice.plan, answer.budget.num_bytes))
-        lines += ["", *_quality(answer), *_speed(answer, catalog)]
-        print("\n".join([*lines, *rejected_lines(answer.choice)]), flush=True)
-    for answer in answers:
-        require_fit(answer.choice, answer.budget)
+        lines.append(draw(planned.model, planned.choice.plan, planned.budget.num_bytes))
+        lines += ["", *_quality(planned), *_speed(planned, catalog)]
+        print("\n".join([*lines, *rejected_lines(planned.choice)]), flush=True)
+    for planned in results:
+        require_fit(planned.choice, planned.budget)
     return 0
 
 
-def _write(path: Path, answer: Answer) -> None:
+def _write(path: Path, planned: PlanResult) -> None:
     """Write the plan file. Raises BudgetError for a plan that does not fit."""
     from tonnage.store.cache import write_whole
 
-    require_fit(answer.choice, answer.budget)
-    assert answer.file is not None
-    write_whole(path, answer.file.to_json().encode())
+    require_fit(planned.choice, planned.budget)
+    assert planned.file is not None
+    write_whole(path, planned.file.to_json().encode())
 
 
-def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
+def _results(args: Namespace) -> tuple[list[PlanResult], Hardware | None]:
     from tonnage.engine.headers import read_spec
     from tonnage.store.catalog import open_catalogs
     from tonnage.store.source import resolve
@@ -102,7 +102,9 @@ def _answers(args: Namespace) -> tuple[list[Answer], Hardware | None]:
     catalogs = open_catalogs(args.catalog, os.environ)
     devices, catalog = _devices(args.machine)
     # Budgets first: a wrong one is said before anything is pulled.
-    budgets = [device_budget(device, args.memory) for device in devices] or [own_budget(args)]
+    budgets = [device_budget(device, args.memory) for device in devices] or [
+        fresh_budget(args.memory)
+    ]
     progress = PullProgress(sys.stderr)
     source = resolve(args.model, catalogs=catalogs, offline=args.offline, progress=progress)
     spec = read_spec(source)
@@ -121,11 +123,11 @@ def _devices(wanted: Sequence[str]) -> tuple[list[Device], Hardware | None]:
     return [find_device(catalog, name) for name in wanted], catalog
 
 
-def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> Answer:
+def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> PlanResult:
     from tonnage.store.audits import cached_audits
 
     audits = cached_audits(source.path)
-    choice = choice_here(args, spec, budget, audits)
+    choice = choose_here(spec, budget, stated(PlanOptions, args), audits)
     measured = audit_of(spec, choice.workload, audits)
     file = None
     if args.output is not None:
@@ -134,7 +136,7 @@ def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget)
 
         stated_bytes = None if args.memory is None else budget.num_bytes
         file = plan_file_of(choice, source, spec, read_machine(), stated_bytes)
-    return Answer(source.name, choice, budget, audits, measured, file=file)
+    return PlanResult(source.name, choice, budget, audits, measured, file=file)
 
 
 def _there(
@@ -144,7 +146,7 @@ def _there(
     catalog: Hardware,
     device: Device,
     budget: Budget,
-) -> Answer:
+) -> PlanResult:
     from dataclasses import replace
 
     from tonnage.machine.host import read_machine
@@ -158,47 +160,47 @@ def _there(
         spec, read_machine(), constraints, lambda made: speed_on(made, device, prior)
     )
     choice = choose(question, budget)
-    return Answer(source.name, choice, budget, device=device)
+    return PlanResult(source.name, choice, budget, device=device)
 
 
-def _with_machine(answer: Answer, catalog: Hardware | None) -> dict[str, Any]:
-    values = result(answer)
-    if answer.device is not None and catalog is not None:
+def _with_machine(planned: PlanResult, catalog: Hardware | None) -> dict[str, Any]:
+    values = result(planned)
+    if planned.device is not None and catalog is not None:
         from tonnage.cli.commands.machines import machine_json
 
-        values["machine"] = machine_json(answer.choice.plan, answer.device, catalog)
+        values["machine"] = machine_json(planned.choice.plan, planned.device, catalog)
     return values
 
 
-def _quality(answer: Answer) -> Iterator[str]:
-    yield from quality_lines(answer.choice, answer.audits, answer.measured)
+def _quality(planned: PlanResult) -> Iterator[str]:
+    yield from quality_lines(planned.choice, planned.audits, planned.measured)
 
 
-def _speed(answer: Answer, catalog: Hardware | None) -> Iterator[str]:
-    if answer.device is not None and catalog is not None:
+def _speed(planned: PlanResult, catalog: Hardware | None) -> Iterator[str]:
+    if planned.device is not None and catalog is not None:
         from tonnage.cli.commands.machines import machine_lines
 
-        yield from machine_lines(answer.choice.plan, answer.device, catalog)
+        yield from machine_lines(planned.choice.plan, planned.device, catalog)
         return
-    expected = answer.choice.forecast
+    expected = planned.choice.forecast
     yield render_forecast(expected if isinstance(expected, Forecast) else None)
 
 
-def result(answer: Answer) -> dict[str, Any]:
+def result(planned: PlanResult) -> dict[str, Any]:
     """Return the object of `--json`; a refused plan also says what binds and what would fit.
 
     weights: every tensor as it lies in memory, in the order of execution, its padding included;
     the item of that name also has the angles and the rest of the last huge page. forecast: null
     where this machine was not measured.
     """
-    choice, made = answer.choice, answer.choice.plan
+    choice, made = planned.choice, planned.choice.plan
     matrices = [(m.offset, m.name, m.format, m.nbytes) for m in made.matrices]
     vectors = [(v.offset, v.name, "F32", v.nbytes) for v in made.vectors]
     values: dict[str, Any] = {
-        "model": answer.model,
+        "model": planned.model,
         "accepted": choice.accepted,
-        "budget_bytes": answer.budget.num_bytes,
-        "budget_origin": answer.budget.origin,
+        "budget_bytes": planned.budget.num_bytes,
+        "budget_origin": planned.budget.origin,
         "total_bytes": made.total_bytes,
         "items": [
             {"name": i.name, "kind": i.kind, "planned_bytes": i.planned_bytes} for i in made.items
@@ -214,11 +216,11 @@ def result(answer: Answer) -> dict[str, Any]:
         "max_batch_tokens": made.max_rows,
         "forecast": _forecast(choice.forecast),
         "quality": {**asdict(choice.quality), "max_kld": choice.constraints.max_kld},
-        "audits": [asdict(audit) for audit in answer.audits],
+        "audits": [asdict(audit) for audit in planned.audits],
         "rejected": [_alternative(one) for one in choice.rejected],
     }
     if not choice.accepted:
-        values["shortfall_bytes"] = made.total_bytes - answer.budget.num_bytes
+        values["shortfall_bytes"] = made.total_bytes - planned.budget.num_bytes
         values["binding_item"] = binding_item(made).name
         values["relaxations"] = [asdict(one) for one in choice.relaxations]
     return values
