@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import fields
 from importlib import import_module
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, get_type_hints
 
 import pytest
 
@@ -12,7 +12,7 @@ from tonnage.cli.arguments import COMMANDS, parse
 from tonnage.cli.opening import stated
 from tonnage.core.errors import RequestError, UnitError
 from tonnage.core.options import Option, check_ranges, current, described
-from tonnage.core.sampling import SamplingOptions
+from tonnage.core.sampling import SamplingOptions, SamplingOverrides
 from tonnage.engine.engine import Engine
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.options import EngineOptions, MemoryOptions, ModelOptions, PlanOptions
@@ -122,6 +122,10 @@ def test_help_fits_a_terminal_and_states_defaults(capsys, monkeypatch, command):
     options = [line for line in text.splitlines() if line.startswith(("usage:", "  -", " " * 20))]
     assert len(options) > 10
     assert max(map(len, options)) <= 80
+
+
+def test_keywords_of_a_completion_are_the_sampling_options():
+    assert get_type_hints(SamplingOverrides) == get_type_hints(SamplingOptions)
 
 
 def test_every_command_of_the_command_line_has_a_function():

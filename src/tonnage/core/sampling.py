@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypedDict
 
 from tonnage.core.errors import RequestError
 from tonnage.core.options import Option, check_range, check_ranges
@@ -95,3 +95,22 @@ class SamplingOptions:
     def resolved_seed(self) -> int:
         """Return the seed, a fresh one from the system if none was given."""
         return self.seed if self.seed is not None else int.from_bytes(os.urandom(8), "little")
+
+
+class SamplingOverrides(TypedDict, total=False):
+    """The fields of SamplingOptions as keywords, so that editors and type checkers know them."""
+
+    max_tokens: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    seed: int | None
+    stop: tuple[str, ...]
+    logit_bias: Mapping[int, float]
+    logprobs: int | None
+    ignore_eos: bool
+    constraint: Callable[[], Constraint] | None

@@ -12,7 +12,7 @@ from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.options import current
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
 from tonnage.core.pooling import Pooling
-from tonnage.core.sampling import SamplingOptions
+from tonnage.core.sampling import SamplingOptions, SamplingOverrides
 from tonnage.core.units import parse_bytes
 from tonnage.engine.assembly import (
     LoadedModel,
@@ -160,7 +160,7 @@ class Engine:
         *,
         raw: bool = False,
         on_fault: OnFault | None = None,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOverrides],
     ) -> Generation:
         """Return the completion as an iterable of text deltas.
 
@@ -183,7 +183,7 @@ class Engine:
         deadline_s: float | None = None,
         tenant: str = "",
         cache_salt: str = "",
-        **overrides: Any,
+        **overrides: Unpack[SamplingOverrides],
     ) -> CompletionStream:
         """Return the completion as an asynchronous iterator of deltas; closing it cancels.
 
@@ -314,7 +314,7 @@ class Engine:
         options: SamplingOptions | None,
         *,
         raw: bool,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOverrides],
     ) -> Generation:
         """Return the completion of `prompt` before its first token."""
         tokens = self.encode_prompt(prompt, raw=raw)
