@@ -54,7 +54,7 @@ def check(planned_set: ModelSetPlan, num_bytes: int, pinned: str = "") -> int:
     sizes = {n: Size(p.need.resident_bytes, p.need.loading_bytes) for n, p in placed.items()}
     LoadPolicy(sizes, capacity, pinned=pinned.split())
     for one in placed.values():
-        assert one.memory_bytes <= num_bytes
+        assert one.memory_bytes == one.choice.plan.total_bytes <= num_bytes
         assert one.choice.accepted
     return sum(one.co_resident for one in placed.values())
 

@@ -269,7 +269,11 @@ class _Planner:
 
     def choose(self, model: ModelInput, beside_bytes: int) -> Choice:
         """Return what is chosen as for a single model beside others."""
-        return _fitting(replace(self._question(model), beside_bytes=beside_bytes), self.budget)
+        question = replace(self._question(model), beside_bytes=beside_bytes)
+        choice = _fitting(question, self.budget)
+        # Bytes left to other models bound the choice; they are no item of this model's plan.
+        workload = replace(choice.workload, beside_bytes=0)
+        return replace(choice, workload=workload, plan=make_plan(model.spec, workload))
 
     def smallest(self, model: ModelInput, context_tokens: int | None = None) -> Plan:
         question = self._question(model)
