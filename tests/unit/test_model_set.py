@@ -48,7 +48,7 @@ def least_bytes(sources, pinned=()) -> int:
 
 
 @pytest.mark.parametrize("pinned", ["", "small", "large small", "small middle large"])
-def test_what_a_roster_promises_fits_whatever_is_loaded(sources, pinned):
+def test_what_a_model_set_promises_fits_whatever_is_loaded(sources, pinned):
     pinned = pinned.split()
     least = least_bytes(sources, pinned)
     for budget in (least, least + 3 * MIB, least + 40 * MIB):
@@ -78,7 +78,7 @@ def test_more_memory_gives_pinned_models_more_of_it_and_leaves_each_other_model_
             assert pinned.resident_bytes + other.loading_bytes <= one.capacity_bytes
 
 
-def test_a_model_is_loaded_by_the_plan_it_was_offered_with_whatever_else_is_there(sources):
+def test_a_model_is_loaded_by_the_plan_that_was_chosen_whatever_else_is_there(sources):
     made = make_model_set(sources, ample_bytes(), *OPTIONS)
     small, _, large = made.models
     with small.open() as alone:

@@ -1,4 +1,4 @@
-"""Plans of real models' headers that share one process: who is beside whom, and what that costs."""
+"""Plans of real models' headers that share one process: which are co-resident, and at what cost."""
 
 import dataclasses
 
@@ -35,14 +35,14 @@ SMOL, GEMMA, QWEN = "smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"
 
 
 def planned(num_bytes: int, *names: str, pinned: str = "", **constraints: object) -> ModelSetPlan:
-    members = {
+    inputs = {
         name: ModelInput(
             load(name), dataclasses.replace(CONSTRAINTS, **constraints), (), name in pinned.split()
         )
         for name in names
     }
     budget = Budget(num_bytes, "were allowed")
-    return plan_model_set(members, MACHINE, budget, plain_speed())
+    return plan_model_set(inputs, MACHINE, budget, plain_speed())
 
 
 def check(planned_set: ModelSetPlan, num_bytes: int, pinned: str = "") -> int:
@@ -66,7 +66,9 @@ def contexts(planned_set: ModelSetPlan) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("pinned", ["", GEMMA])
-def test_more_memory_never_separates_models_and_company_never_costs_quality(pinned: str) -> None:
+def test_more_memory_never_separates_models_and_co_residence_never_costs_quality(
+    pinned: str,
+) -> None:
     names, counts = (SMOL, GEMMA, QWEN), []
     for num_bytes in (480 * MIB, 640 * MIB, 1300 * MIB):
         try:

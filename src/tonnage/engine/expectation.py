@@ -63,7 +63,7 @@ class Expectation:
         )
 
     def decode_tokens_per_s(self, rows: int, position: int) -> float | None:
-        """Return what to expect of `rows` answers together, each behind `position` tokens."""
+        """Return what to expect of `rows` sequences together, each behind `position` tokens."""
         if self._rates is None:
             return None
         return forecast_work(
@@ -82,9 +82,9 @@ class Expectation:
         return tokens_per_s * touched / self._rates.read_bytes_per_s(self._plan.threads)
 
     def watcher(self, on_fault: OnFault | None) -> Callable[[int, float], None] | None:
-        """Return what takes the position and the seconds of every token of an answer, or None.
+        """Return what takes the position and the seconds of every token of a completion, or None.
 
-        on_fault is told each cause when it is named first.
+        on_fault receives each cause when it is named first.
         """
         watch = self._watch
         if watch is None:

@@ -200,10 +200,10 @@ def make_model_set(
 ) -> ModelSet:
     """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
 
-    constraints, serving: of every model. pinned: names of those that stay in memory. on_choice is
-    told what was chosen for each. process: where open engines are counted. Raises RequestError for
-    an unknown name, BudgetError with the numbers when the smallest plans of the pinned models and
-    of any one other do not fit together.
+    constraints, serving: of every model. pinned: names of those that stay in memory. on_choice
+    receives what was chosen for each. process: where open engines are counted. Raises RequestError
+    for an unknown name, BudgetError with the numbers when the smallest plans of the pinned models
+    and of any one other do not fit together.
     """
     for name in pinned:
         if name not in models:

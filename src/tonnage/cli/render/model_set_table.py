@@ -84,7 +84,7 @@ def _row(name: str, kind: str, num_bytes: int, budget_bytes: int) -> str:
 
 
 def model_set_json(model_set: "ModelSet") -> str:
-    """Return one JSON object: the process, every model with its items, and who is beside whom."""
+    """Return one JSON object: the process, every model with its items and its place."""
     return json.dumps(
         {
             "budget_bytes": model_set.budget_bytes,

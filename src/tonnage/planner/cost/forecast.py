@@ -104,7 +104,7 @@ def step_s(
 ) -> float:
     """Return the seconds of a step of `rows` token rows, each sequence's first at `position`.
 
-    Rows are of as many sequences, and all with logits, unless said otherwise.
+    Rows are of as many sequences, and all with logits, unless stated otherwise.
     """
     sequences = rows if sequences is None else sequences
     wanted = rows if logit_rows is None else logit_rows

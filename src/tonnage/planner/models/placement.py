@@ -198,7 +198,7 @@ class _Fixed:
 class _Wide:
     """A model with the weights of its file, and as many tokens as it gets.
 
-    widest: its usual workload. Its tokens are its context, and beyond that pages for more answers.
+    widest: its usual workload. Its tokens are its context, beyond that pages for other sequences.
     smallest: returns its plan of fewest bytes with that context, with the shortest for None.
     """
 

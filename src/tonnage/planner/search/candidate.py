@@ -18,11 +18,11 @@ _ROW_ORDER_S = 1e-6
 
 
 class Speed(Protocol):
-    """What a forecast says; tokens per second of one sequence."""
+    """What a forecast has; tokens per second of one sequence."""
 
     @property
     def decode_tokens_per_s(self) -> float:
-        """Of an answer."""
+        """Of a completion."""
 
     @property
     def prefill_tokens_per_s(self) -> float | None:
@@ -56,7 +56,7 @@ class Candidate:
 
     @property
     def request_s(self) -> float:
-        """Predicted seconds for 512 tokens of prompt and 128 of answer.
+        """Predicted seconds for 512 tokens of prompt and 128 of completion.
 
         What is not known is replaced by a number that orders candidates alone: more threads, then
         more rows per step are taken to be faster.

@@ -281,7 +281,7 @@ class _Search:
     def _least_weights(self, candidate: Candidate) -> Candidate:
         """Return `candidate` with the fewest bytes of weights within the bound, by bisection."""
         spec, workload = self.evaluator.spec, candidate.workload
-        low = sum(rungs[-1].nbytes for rungs in menus(spec).values())
+        low = sum(menu[-1].nbytes for menu in menus(spec).values())
         high = candidate.weight_bytes
         while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2

@@ -20,7 +20,7 @@ class Relaxation:
     """One change that alone makes a plan fit: `option` set to `value`, and the plan then.
 
     added_kld: mean divergence that it adds, in nats. slower: by what share a request of 512 tokens
-    of prompt and 128 of answer takes longer (below 0: less long), None without a forecast.
+    of prompt and 128 of completion takes longer (below 0: less long), None without a forecast.
     """
 
     option: str
