@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Protocol
 
+from tonnage.engine.job import Job
 from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
 
@@ -33,9 +34,8 @@ def propose(source: DraftSource, scheduler: Scheduler, vocab_size: int) -> None:
             scheduler.drafts.propose(sequence, [*takewhile(is_token, proposed)])
 
 
-def continues(part: Part, number: int, sampled: Mapping[int, Sequence[int]]) -> bool:
-    """Whether a part's row of that number is to be sampled: all rows before gave its drafts."""
-    if number == 0:
-        return True
+def continues(job: Job, part: Part, number: int, sampled: Mapping[int, Sequence[int]]) -> bool:
+    """Whether a draft's row is to be sampled: all rows before gave drafts, and none the end."""
     tokens = sampled.get(part.request_id, ())
-    return len(tokens) == number and part.draft(number) == tokens[-1]
+    is_right = len(tokens) == number and part.draft(number) == tokens[-1]
+    return is_right and not job.has_finished

@@ -260,7 +260,7 @@ class StepLoop:
         first_row, more = 0, False
         for part in parts:
             job = self._jobs.get(part.request_id) if part.num_logit_rows > number else None
-            if isinstance(job, Job) and continues(part, number, sampled) and not job.has_finished:
+            if isinstance(job, Job) and (number == 0 or continues(job, part, number, sampled)):
                 more = more or part.num_logit_rows > number + 1
                 try:
                     rows.append(job.completion.row(first_row + number))

@@ -59,7 +59,12 @@ class Drafts:
             most -= count
             part.sequence.grow(self._cache, 1 + count)
             self._grown.append(part.sequence)
-            parts[request_id] = replace(part, tokens=part.tokens + tokens[:count], num_drafts=count)
+            parts[request_id] = replace(
+                part,
+                tokens=part.tokens + tokens[:count],
+                num_logit_rows=1 + count,
+                num_drafts=count,
+            )
 
     def num_kept(self, part: Part, num_sampled: int) -> int:
         """Return how many rows of a part stay computed; see `Part.num_kept`.
@@ -69,7 +74,7 @@ class Drafts:
         """
         num_kept = part.num_kept(num_sampled)
         states = self._cache.states
-        if states is None or not part.num_drafts:
+        if states is None:
             return num_kept
         place = self._held.pop(part.request_id)
         if num_kept < len(part.tokens):

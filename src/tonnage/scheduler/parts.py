@@ -11,7 +11,9 @@ from tonnage.scheduler.sequence import Sequence
 class Part:
     """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
 
-    ends: whether nothing of the sequence is left to compute after it. num_drafts: of the last
+    ends: whether nothing of the sequence is left to compute after it. num_logit_rows: of its last
+    rows, those whose logits are wanted: 0 before the end of a prompt and where hidden states are
+    pooled, else one for the last known token and one for each draft. num_drafts: of the last
     tokens, those that are only proposed: what the sequence may turn out to go on with. tables: the
     sequence's own, valid until the step is committed.
     """
@@ -20,16 +22,8 @@ class Part:
     tokens: "array[int]"
     position: int
     ends: bool
+    num_logit_rows: int
     num_drafts: int = 0
-
-    @property
-    def num_logit_rows(self) -> int:
-        """The number of its last rows whose logits are wanted; those of a step come in order.
-
-        0 before the end of a prompt and where hidden states are pooled; else a row for the last
-        known token and one for each draft.
-        """
-        return 1 + self.num_drafts if self.ends and not self.sequence.is_pooled else 0
 
     def draft(self, number: int) -> int:
         """Return the draft in the row of that number, the row of its last known token being 0."""

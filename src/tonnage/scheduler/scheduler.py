@@ -188,7 +188,9 @@ class Scheduler:
             sequence = part.sequence
             tokens = sampled.get(sequence.request.id, ()) if part.num_logit_rows else ()
             num_rows += len(part.tokens)
-            num_kept = self.drafts.num_kept(part, len(tokens))
+            num_kept = len(part.tokens)
+            if part.num_drafts:
+                num_kept = self.drafts.num_kept(part, len(tokens))
             sequence.tokens.extend(tokens)
             sequence.commit(self.cache, num_kept)
             sequence.last_served = self._num_steps
@@ -335,11 +337,15 @@ class Scheduler:
                 del parts[request_id]
         if num_rows == 0:
             return 0
-        num_rows = sequence.num_to_border(self.cache, num_rows)
+        if self.cache.states is not None:
+            num_rows = sequence.num_to_border(num_rows)
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
         ends = end == len(sequence.tokens)
-        parts[sequence.request.id] = Part(sequence, sequence.tokens[begin:end], begin, ends)
+        num_logit_rows = int(ends and not sequence.is_pooled)
+        parts[sequence.request.id] = Part(
+            sequence, sequence.tokens[begin:end], begin, ends, num_logit_rows
+        )
         return num_rows
 
     def _nothing_fits(self, now_ns: int) -> list[Part]:

@@ -166,15 +166,15 @@ class Sequence:
         self.num_computed = match.num_tokens
         self._pass_window(cache)
 
-    def num_to_border(self, cache: PageCache, num_rows: int) -> int:
+    def num_to_border(self, num_rows: int) -> int:
         """Return how many of `num_rows` to compute in a step.
 
-        Where there is a state, a step ends at the last border of a page that it comes to, since a
+        For one with a state: a step ends at the last border of a page that it comes to, since a
         snapshot can be taken at its end alone.
         """
         end = self.num_computed + num_rows
         border = end // PAGE_TOKENS * PAGE_TOKENS
-        if cache.states is None or self.is_pooled or border <= self.num_computed:
+        if self.is_pooled or border <= self.num_computed:
             return num_rows
         return border - self.num_computed
 
