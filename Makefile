@@ -11,11 +11,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL ?= smollm2-135m
 ARGS ?=
 TESTS ?= tests
+MINUTES ?= 30
 PARITY_TESTS := tests/unit/test_parity_cases.py tests/system/test_parity_transformers.py
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 
-.PHONY: help install run test test-install parity parity-install lint clean
+.PHONY: help install run test test-install parity parity-install mutate lint clean
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
@@ -23,6 +24,7 @@ help:
 	@echo 'make install         put tonnage into $(VENV)'
 	@echo 'make test-install    put tonnage and what its tests need into $(TEST_VENV)'
 	@echo 'make parity          compare every family with transformers (torch, about 1 GB, in $(PARITY_VENV))'
+	@echo 'make mutate          score tests by mutations (TARGET=scheduler or scheduler.order, MINUTES=30)'
 	@echo 'make lint            formatting, types, import rules, sizes, documents'
 	@echo 'make clean           remove all environments and the build'
 
@@ -41,6 +43,11 @@ parity: parity-install
 	@$(PARITY_VENV)/bin/python -m pytest $(PARITY_TESTS)
 
 parity-install: $(PARITY_VENV)/installed
+
+mutate: test-install
+	@test -n '$(TARGET)' || { echo 'Name what to mutate: make mutate TARGET=scheduler'; exit 2; }
+	@$(TEST_VENV)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[mutation]"
+	@$(TEST_VENV)/bin/python tools/mutate.py '$(TARGET)' --minutes '$(MINUTES)'
 
 lint: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/ruff check .

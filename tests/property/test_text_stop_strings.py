@@ -1,5 +1,7 @@
 """Stop strings do not depend on how the text arrives."""
 
+from itertools import product
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,3 +27,14 @@ def test_any_cut_of_the_text_gives_the_same(text, stops, data):
         at += size
         assert ended_text(text, stops).startswith(shown)
     assert shown + stream.flush() == ended_text(text, stops)
+
+
+def short_texts(longest: int) -> list[str]:
+    return ["".join(text) for size in range(1, longest + 1) for text in product("ab", repeat=size)]
+
+
+def test_every_short_text_by_single_letters():
+    for text, stop in product(short_texts(6), short_texts(4)):
+        stream = StopStrings([stop])
+        shown = [stream.push(letter) for letter in text]
+        assert "".join(shown) + stream.flush() == ended_text(text, [stop]), (text, stop)

@@ -33,6 +33,7 @@ def test_every_family_is_described(opened: Opened, family: str) -> None:
     attention = attention_of(spec.layers[0])
     assert spec.family == family.removesuffix("_text")
     assert (spec.vocab_size, spec.d_model, len(spec.layers)) == (307, 96, 3)
+    assert spec.context_length == 512
     assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
     assert spec.tied_head == (is_gemma or family == "qwen2")
     assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)

@@ -3,6 +3,8 @@
 import random
 from time import perf_counter_ns
 
+import pytest
+
 from support.page_world import World
 from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.events import MOST_EVENTS, Events
@@ -100,6 +102,7 @@ def test_evictions_in_a_row_are_one_sentence_and_old_ones_go() -> None:
     assert [text for _, text in events.last()] == said[5:]
 
 
+@pytest.mark.quiet
 def test_a_look_is_bounded_however_much_there_is() -> None:
     one = world(num_pages=3000)
     for number in range(600):

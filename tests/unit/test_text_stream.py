@@ -4,7 +4,7 @@ import pytest
 
 from text_support import HARD_TEXTS, byte_level_metadata, trained
 from tonnage.core.errors import RequestError, TokenizerError
-from tonnage.text.stream import Detokenizer, StopStrings
+from tonnage.text.stream import MAX_STOP_CHARS, MAX_STOPS, Detokenizer, StopStrings
 from tonnage.text.tokenizer import Tokenizer
 
 
@@ -57,7 +57,15 @@ def test_a_possible_beginning_is_held_back():
     assert stops.push("d") == "abd"
     assert stops.push("ab") == ""
     assert stops.flush() == "ab"
+    assert stops.flush() == ""
     assert stops.stopped_at is None
+
+
+def test_as_many_and_as_long_stop_strings_as_are_allowed():
+    StopStrings(["x"] * MAX_STOPS)
+    longest = StopStrings(["y" * MAX_STOP_CHARS])
+    assert longest.push("a" + "y" * MAX_STOP_CHARS) == "a"
+    assert longest.stopped_at == "y" * MAX_STOP_CHARS
 
 
 @pytest.mark.parametrize("stops", [[""], ["x" * 2000], ["a"] * 100])
