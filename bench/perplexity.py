@@ -40,7 +40,7 @@ def main() -> int:
     ) as engine:
         text = args.text.read_text("utf-8")
         for number, chunk in enumerate(cut(engine.tokenizer, text)[: args.chunks], 1):
-            scores += score(engine, chunk).surprises
+            scores += score(engine, chunk).nlls
             if not args.json:
                 print(f"[{number}] {np.exp(np.mean(scores)):.4f}", file=sys.stderr)
         name, isa = engine.source.name, engine.runtime.kernels

@@ -114,12 +114,12 @@ def test_perplexity_is_the_reference_models_within_twice_the_error_of_its_logits
     (chunk,) = text_chunks(folder / "f32.gguf", (folder / "text").read_text())[:1]
     spec = spec_from_gguf(*read_gguf(folder / "f32.gguf"))
     exact = forward(described(spec), weights_of(spec), chunk)[FIRST:-1]
-    surprise = -log_softmax(exact)[np.arange(len(exact)), chunk[FIRST + 1 :]].mean()
+    expected = -log_softmax(exact)[np.arange(len(exact)), chunk[FIRST + 1 :]].mean()
     error = np.abs(all_logits(folder / "f32.gguf", chunk)[FIRST:-1] - exact).max()
     result = run(subject(folder / "f32.gguf"), None, (folder / "text").read_text(), 1)
     assert result.comparison is None
     # A log-softmax moves by at most twice what its logits move by.
-    assert abs(np.log(result.perplexity.value) - surprise) <= 2 * error
+    assert abs(np.log(result.perplexity.value) - expected) <= 2 * error
     assert error < 0.1 * np.abs(exact).max()
 
 

@@ -1,8 +1,6 @@
 """The choice under bytes and quality: what is fixed, the Pareto front, the order, refusals."""
 
 import dataclasses
-import time
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from golden.regenerate import tiny_spec
 from golden.spec_files import NAMES, load
 from support.speeds import PlainSpeed, plain_speed
+from support.yardstick import cpu_seconds
 from tonnage.cli.render.choice_words import given_up
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.model_spec import ModelSpec
@@ -318,21 +317,11 @@ def test_audits_that_lie_around_change_no_byte_of_a_plan(
     assert first == dataclasses.replace(second, quality=first.quality)
 
 
-def least_s(work: Callable[[], object]) -> float:
-    """Return the least processor time of three runs of `work`."""
-    spent = []
-    for _ in range(3):
-        begin = time.process_time()
-        work()
-        spent.append(time.process_time() - begin)
-    return min(spent)
-
-
 def test_a_choice_takes_about_as_long_as_eight_million_additions() -> None:
     # 0.25 s where a million take 40 ms (Zen 5), 0.42 s where they take 90 (Emerald Rapids).
-    million = least_s(lambda: sum(i * i for i in range(1_000_000)))
+    million = cpu_seconds(lambda: sum(i * i for i in range(1_000_000)))
     for mib in (800, 1000, 2000):
-        assert least_s(partial(chosen, LARGE, mib * MIB)) < 8 * million, mib
+        assert cpu_seconds(partial(chosen, LARGE, mib * MIB)) < 8 * million, mib
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,14 @@ def log_softmax(values: np.ndarray) -> np.ndarray:
     return exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
 
 
-def test_surprise_is_minus_the_log_probability():
+def test_negative_log_likelihood_of_a_token():
     values = logits(1)
     row, exact = row_of(values.tobytes()), -log_softmax(values)
     bound = 4 * len(values) * EPS
     for token in range(len(values)):
-        assert row.surprise(token) == pytest.approx(float(exact[token]), rel=bound, abs=bound)
+        assert row.negative_log_likelihood(token) == pytest.approx(
+            float(exact[token]), rel=bound, abs=bound
+        )
 
 
 def test_divergence_is_the_sum_over_the_vocabulary():
@@ -64,8 +66,8 @@ def test_the_likeliest_is_the_first_of_equals():
 
 def test_logits_far_apart_do_not_overflow():
     row = row_of(np.array([-3e38, 0, 3e38], np.float32).tobytes())
-    assert row.surprise(2) == 0
-    assert math.isfinite(row.surprise(0))
+    assert row.negative_log_likelihood(2) == 0
+    assert math.isfinite(row.negative_log_likelihood(0))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

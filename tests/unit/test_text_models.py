@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tokenizers import decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from support.models import NO_MODEL
+from support.yardstick import cpu_seconds, loop_seconds
 from text_support import (
     HARD_TEXTS,
     MODELS,
@@ -117,14 +117,17 @@ def test_bytes_and_time_of_loading(path):
     limit = next(limit for bound, limit in MAX_BYTES.items() if num_tokens < bound)
     assert nbytes <= resident + (1 << 20)
     assert resident < limit
-    assert best < 0.1
+    # 0.3 to 1.5 measured, of which the largest is 70 ms.
+    assert best < 4 * loop_seconds()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_speed_of_encoding(path):
+def test_a_byte_is_encoded_in_less_than_eight_rounds_of_a_loop(path):
     tokenizer = Tokenizer.from_gguf(read_metadata(path))
     text = "".join(p.read_text(errors="replace") for p in source_files(60_000))
-    tokenizer.encode(text, add_special=False, parse_special=False)
-    begun = time.process_time()
-    tokenizer.encode(text, add_special=False, parse_special=False)
-    assert len(text.encode()) / (time.process_time() - begun) > 5e6
+    seconds = cpu_seconds(
+        lambda: tokenizer.encode(text, add_special=False, parse_special=False), tries=3
+    )
+    # 1.7 to 3.4 measured (Emerald Rapids), at 5.4 to 8.4 million bytes a second.
+    rounds_per_byte = seconds / len(text.encode()) / (loop_seconds() / 1e6)
+    assert rounds_per_byte < 8

@@ -106,7 +106,7 @@ class AuditText:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Who is told: of loads (bytes placed, of all), and of chunks (done, of all, perplexity)."""
+    """Observers of loads (bytes placed, of all) and of chunks (done, of all, perplexity)."""
 
     on_load: Callable[[int, int], None] | None = None
     on_chunk: Callable[[int, int, float], None] | None = None
@@ -147,7 +147,7 @@ class Audit:
                     score_against(engine, reference, chunk) if reference else score(engine, chunk)
                 )
                 if progress.on_chunk:
-                    perplexity = exponential(mean_interval([_mean(s.surprises) for s in scores]))
+                    perplexity = exponential(mean_interval([_mean(s.nlls) for s in scores]))
                     progress.on_chunk(number, len(self.chunks), perplexity.value)
             isa = engine.runtime.kernels
         return self._result(scores, isa, time.perf_counter() - begin)
@@ -172,7 +172,7 @@ class Audit:
             text_sha256=self.key.text_sha256,
             num_chunks=len(scores),
             num_scored=len(scores) * SCORED_TOKENS,
-            perplexity=exponential(mean_interval([_mean(s.surprises) for s in scores])),
+            perplexity=exponential(mean_interval([_mean(s.nlls) for s in scores])),
             comparison=None if self.reference is None else _compare(self.reference, scores),
             isa=isa,
             seconds=seconds,
@@ -267,11 +267,11 @@ def _mean(values: list[float]) -> float:
 def _compare(reference: Subject, scores: list[ChunkScores]) -> Comparison:
     divergences = [value for chunk in scores for value in chunk.divergences]
     agreements = [value for chunk in scores for value in chunk.agreements]
-    surprises = [_mean(chunk.reference_surprises) for chunk in scores]
+    nlls = [_mean(chunk.reference_nlls) for chunk in scores]
     return Comparison(
         reference=reference.source.name,
         reference_precision=reference.precision,
-        perplexity=exponential(mean_interval(surprises)),
+        perplexity=exponential(mean_interval(nlls)),
         mean_kld=mean_interval([_mean(chunk.divergences) for chunk in scores]),
         kld_p999=quantile(divergences, 0.999),
         top1_agreement=sum(agreements) / len(agreements),

@@ -25,10 +25,14 @@ LOGIT_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class ChunkScores:
-    """One chunk, a value per scored token: nats of surprise, and against a reference the rest."""
+    """One chunk, a value per scored token; all but `nlls` only against a reference.
 
-    surprises: list[float]
-    reference_surprises: list[float]
+    nlls, reference_nlls: negative log-likelihoods in nats. divergences: of Kullback and Leibler, in
+    nats. agreements: whether both find the same token the likeliest.
+    """
+
+    nlls: list[float]
+    reference_nlls: list[float]
     divergences: list[float]
     agreements: list[bool]
 
@@ -45,12 +49,12 @@ def cut(tokenizer: "Tokenizer", text: str) -> list[list[int]]:
 
 
 def score(engine: Engine, tokens: list[int]) -> ChunkScores:
-    """Return the surprises of one chunk. `engine` holds CONTEXT_TOKENS positions."""
-    surprises = [
-        row.surprise(follower)
+    """Return the negative log-likelihoods of one chunk. `engine` holds CONTEXT_TOKENS positions."""
+    nlls = [
+        row.negative_log_likelihood(follower)
         for row, follower in zip(_rows(engine, tokens), tokens[FIRST_SCORED + 1 :], strict=True)
     ]
-    return ChunkScores(surprises, [], [], [])
+    return ChunkScores(nlls, [], [], [])
 
 
 def score_against(engine: Engine, reference: Engine, tokens: list[int]) -> ChunkScores:
@@ -58,8 +62,8 @@ def score_against(engine: Engine, reference: Engine, tokens: list[int]) -> Chunk
     scores = ChunkScores([], [], [], [])
     pairs = zip(_rows(engine, tokens), _rows(reference, tokens), strict=True)
     for (ours, theirs), follower in zip(pairs, tokens[FIRST_SCORED + 1 :], strict=True):
-        scores.surprises.append(ours.surprise(follower))
-        scores.reference_surprises.append(theirs.surprise(follower))
+        scores.nlls.append(ours.negative_log_likelihood(follower))
+        scores.reference_nlls.append(theirs.negative_log_likelihood(follower))
         scores.divergences.append(ours.divergence_from(theirs))
         scores.agreements.append(ours.top == theirs.top)
     return scores

@@ -45,7 +45,10 @@ def mean_interval(chunk_means: Sequence[float]) -> Estimate:
 
 
 def exponential(estimate: Estimate) -> Estimate:
-    """Return e to the power of an estimate and of its bounds: a perplexity from a mean surprise."""
+    """Return e to the power of an estimate and of its bounds.
+
+    A mean negative log-likelihood becomes a perplexity.
+    """
     low, high = (None if bound is None else _exp(bound) for bound in (estimate.low, estimate.high))
     return Estimate(_exp(estimate.value), low, high)
 

@@ -1,4 +1,4 @@
-"""Figures of one row of logits, in float64; the only module of the room that needs numpy."""
+"""Figures of one row of logits, in float64; the only module of the package that needs numpy."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Row:
         shifted -= shifted[top]
         return Row(shifted, float(np.log(np.exp(shifted).sum())), top)
 
-    def surprise(self, token: int) -> float:
+    def negative_log_likelihood(self, token: int) -> float:
         """Return -log P(token), in nats."""
         return self.log_total - float(self.shifted[token])
 

@@ -103,7 +103,7 @@ def _lines(log: Path) -> list[str]:
 def _failure(package: str, lines: list[str], folder: Path) -> PullError | CacheError:
     if any("No space left" in line or "Disk quota exceeded" in line for line in lines):
         return full_disk(folder)
-    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
     last = errors[-1].removeprefix("ERROR: ").rstrip(".")
     return PullError(
         f"pip could not fetch {package} (pip: {last}). Check the network, the name and version in "

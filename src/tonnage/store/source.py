@@ -191,7 +191,7 @@ def _local_folder(name: str, path: Path) -> ModelSource:
 
 
 def _find(name: str, catalogs: Catalogs, environ: Mapping[str, str]) -> CatalogEntry:
-    """Return the entry, or say also where a model lies that another catalog once brought."""
+    """Return the entry; the error names the path of a model that another catalog once brought."""
     if name not in catalogs.entries:
         from tonnage.store.cache import models_folder
 
