@@ -4,13 +4,16 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from support.rates import made_up_rates
 from tonnage import _native
+from tonnage.machine.host import read_machine
 from tonnage.machine.isa import ISAS
+from tonnage.machine.rates_file import load_rates, rates_key, store_rates
 
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -101,3 +104,12 @@ def test_the_best_of_this_cpu_runs_here() -> None:
     assert not _native.has_isa("sse9")
     with pytest.raises(_native.InputError, match="'sse9' is unknown to this build"):
         _native.Executor("sse9", 1)
+
+
+def test_rates_of_another_instruction_set_are_not_those_of_this_machine(tmp_path: Path) -> None:
+    machine = read_machine()
+    rates = replace(made_up_rates(), key=rates_key(machine), isa=machine.isa)
+    store_rates(tmp_path, rates)
+    assert load_rates(tmp_path, machine) == rates
+    store_rates(tmp_path, replace(rates, isa="sse9"))
+    assert load_rates(tmp_path, machine) is None
