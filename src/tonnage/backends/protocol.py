@@ -85,6 +85,13 @@ class Runtime(Protocol):
         A hidden state is what the head reads: the residual stream after the final norm, float32.
         """
 
+    def page_bytes(self, group: int) -> int:
+        """Return the bytes of a KV page of `group`, as `read_page` gives them."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a sequence's state, as `read_state` gives them."""
+
     def read_page(self, group: int, page: int) -> bytes:
         """Return the bytes of a KV page of `group`."""
 

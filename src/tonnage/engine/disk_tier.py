@@ -59,9 +59,9 @@ def open_tier(
     vocabulary = f"{tokenizer.vocab_size} {sorted(tokenizer.eos_ids)}"
     identity = page_identity(noted, vocabulary, tokenizer.chat_template, plan)
     folder = options.folder or models_folder(os.environ).with_name("pages")
-    page_bytes = [group.page_stride for group in plan.kv.groups]
+    page_bytes = [runtime.page_bytes(group) for group in range(len(plan.kv.groups))]
     has_states = bool(plan.slots.blocks)
     if has_states:
-        page_bytes.append(plan.slots.stride)
+        page_bytes.append(runtime.state_bytes)
     store = PageStore(folder, identity, page_bytes, options.max_bytes)
     return PageTier(store, runtime, runtime if has_states else None)

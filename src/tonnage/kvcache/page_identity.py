@@ -17,9 +17,9 @@ def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) 
 
     model: tells its weights from all others. tokenizer: tells its vocabulary; with the template it
     changes no page, but what it makes of a text. Of the plan: formats of weights and pages, where
-    layers lie in a page, and the arithmetic of the steps; not sizes of pools, rows or threads,
-    since logits do not depend on them (docs/kernels.md). Rows may still decide how layers are
-    grouped into pages, and pages of another form are other pages.
+    layers lie in a page and blocks in a state, and the arithmetic of the steps; not sizes of pools,
+    rows or threads, since logits do not depend on them (docs/kernels.md). Rows may still decide how
+    layers are grouped into pages, and pages of another form are other pages.
     """
     parts = {
         "method": _METHOD_VERSION,
@@ -31,6 +31,7 @@ def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) 
         "vectors": [(v.name, v.count, v.add) for v in plan.vectors],
         "ropes": [(rope.frequencies, rope.factors) for rope in plan.ropes],
         "pages": [plan.kv.format, plan.kv.page_tokens, *_layout(plan)],
+        "states": [(block.offset, block.elements) for block in plan.slots.blocks],
         "steps": [step.arithmetic for step in plan.steps],
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -68,6 +68,15 @@ class CpuRuntime:
         vocab_size = self.plan.vocab_size
         draw(self._executor, self._arena, self._logits, vocab_size, rows, sampled)
 
+    def page_bytes(self, group: int) -> int:
+        """Return the bytes of a KV page of `group`."""
+        return self.plan.kv.groups[group].page_stride
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a slot or snapshot."""
+        return self.plan.slots.stride
+
     def read_page(self, group: int, page: int) -> bytes:
         """Return the bytes of a KV page of `group`."""
         assert self._arena is not None

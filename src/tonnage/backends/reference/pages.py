@@ -34,6 +34,12 @@ class Pages:
         begin = first // size * size
         return np.concatenate(pages, axis=1)[:, first - begin : end - begin]
 
+    def page_bytes(self, group: int) -> int:
+        """Return the bytes of all layers of a page of `group`."""
+        layers = (layer for layer in self._layers if layer.group == group)
+        elements = sum(layer.num_heads * (layer.k_dim + layer.v_dim) for layer in layers)
+        return 8 * self._page_tokens * elements
+
     def read_page(self, group: int, page: int) -> bytes:
         """Return all layers of a page."""
         return b"".join(array.tobytes() for array in self._page(group, page).values())

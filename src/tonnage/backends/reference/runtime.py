@@ -13,6 +13,7 @@ from tonnage.core.plan import Plan
 from tonnage.core.steps import Step
 
 FLOAT32_BYTES = 4
+FLOAT64_BYTES = 8
 
 
 class ReferenceRuntime:
@@ -80,6 +81,15 @@ class ReferenceRuntime:
     def pooled(self, slot: int) -> bytes:
         """Return the sum of a slot."""
         return bytes(self._sums[slot].tobytes())
+
+    def page_bytes(self, group: int) -> int:
+        """Return the bytes of a page in float64."""
+        return self.pages.page_bytes(group)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a state in float64."""
+        return FLOAT64_BYTES * self.states.shape[1]
 
     def read_page(self, group: int, page: int) -> bytes:
         """Return the float64 values of a page."""
