@@ -17,6 +17,8 @@ from tonnage.backends.reference.runtime import ReferenceRuntime
 from tonnage.core.errors import FileFormatError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS
+from tonnage.core.sampling import SamplingOptions
+from tonnage.engine.engine import Engine
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.planner.layout.plan import Workload, make_plan
 
@@ -105,3 +107,23 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(FileFormatError, match="ended while"):
         loaded(spec)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_an_engine_on_the_reference_says_what_the_cpu_says(family: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)))
+    prompt, texts = list(range(5, 75)), [[5, 6, 7], list(range(9, 90))]
+    found = []
+    for backend in (None, ReferenceBackend()):
+        with Engine.open(str(path), context=256, concurrency=2, backend=backend) as engine:
+            options = SamplingOptions(max_tokens=24, temperature=0, ignore_eos=True, logprobs=1)
+            made = engine.generate_batch([prompt, prompt[:40]], options)
+            again = engine.generate(prompt, options)
+            assert (again.complete().tokens, again.num_cached_tokens) == (made[0].tokens, 64)
+            vectors = [one.vector for one in engine.embed(texts)]
+            found.append(([one.tokens for one in made], np.array(vectors)))
+            assert engine.ledger().total_bytes > 0
+    (cpu, cpu_vectors), (reference, vectors) = found
+    assert reference == cpu
+    # Both vectors have length 1; the CPU's pages are f16 or int8.
+    assert (cpu_vectors * vectors).sum(axis=1).min() > 0.999

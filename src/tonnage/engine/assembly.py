@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tonnage.backends.cpu.backend import CpuBackend
-from tonnage.backends.protocol import Runtime
+from tonnage.backends.protocol import Backend, Runtime
 from tonnage.core.errors import BudgetError, FileFormatError
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
@@ -31,16 +31,17 @@ OnLoad = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This machine, and what it was measured to do; None where it was not."""
+    """This machine, what it was measured to do (None where it was not), and what computes."""
 
     machine: Machine
     rates: Rates | None
+    backend: Backend
 
 
-def read_host() -> Host:
-    """Return what this machine is now."""
+def read_host(backend: Backend | None = None) -> Host:
+    """Return what this machine is now; backend: what is to compute, the CPU if None."""
     machine = read_machine()
-    return Host(machine, measured_rates(machine))
+    return Host(machine, measured_rates(machine), backend or CpuBackend(machine.isa))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def assemble(
     start: Start,
     on_load: OnLoad | None = None,
 ) -> LoadedModel:
-    """Allocate the arena of the plan, stream the weights in and start what serves them.
+    """Load the model of the plan by the host's backend, and start what serves it.
 
     Raises BudgetError when the plan does not fit, FileFormatError when a file ends early.
     """
@@ -135,7 +136,7 @@ def assemble(
     require_within(plan.total_bytes, budget)
     expectation = Expectation(plan, host.machine, host.rates)
     on_place = _with_total(on_load, plan.weight_bytes)
-    runtime = CpuBackend(host.machine.isa).load(plan, on_place)
+    runtime = host.backend.load(plan, on_place)
     expectation.loaded()
     before = anonymous_bytes()
     store = open_tier(

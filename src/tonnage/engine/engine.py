@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tonnage.backends.protocol import Span
+from tonnage.backends.protocol import Backend, Span
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.options import current
@@ -96,6 +96,7 @@ class Engine:
         progress: Progress | None = None,
         on_load: Callable[[int, int], None] | None = None,
         process: ProcessLedger = THIS_PROCESS,
+        backend: Backend | None = None,
         **options: Unpack[EngineOptions],
     ) -> "Engine":
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
@@ -105,7 +106,7 @@ class Engine:
         (docs/planning.md), and `choice` holds what came of it. plan: what `tonnage plan -o` wrote,
         in place of a choice; it states model and memory where these are left out. serving: how its
         sequences are served, for servers. on_load receives the bytes placed so far, and of all.
-        process: whose engines share the budget.
+        process: whose engines share the budget. backend: what computes, this machine's CPU if None.
         Raises a TonnageError subclass for everything that can go wrong before the first token,
         TypeError for an unknown option.
         """
@@ -122,7 +123,7 @@ class Engine:
             model, catalogs=catalogs, offline=stated.get("offline", False), progress=progress
         )
         start = Start.of(process)  # What a pull has loaded is part of it.
-        host = read_host()
+        host = read_host(backend)
         checkpoint = read_checkpoint(source, serving)
         budget = choose_budget(host.machine, memory, rss_bytes())
         if file is not None:

@@ -44,9 +44,8 @@ class ReferenceRuntime:
         pooled: Sequence[PooledRows] = (),
     ) -> None:
         """Run one step over all spans' rows in order."""
-        for span in spans:
-            if span.position == 0 and span.slot >= 0:
-                self.states[span.slot] = 0
+        if self.plan.slots.blocks:
+            self.states[[span.slot for span in spans if span.position == 0]] = 0
         run = Operations(self.plan, self.weights, self.pages, tokens, spans, logit_rows, pooled)
         run.sums = self._sums
         for step in self.plan.steps:
