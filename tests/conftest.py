@@ -5,10 +5,12 @@ them where any selected test wants those; then the tests that wait for such a lo
 last, when nothing else runs, those that measure time (mark `quiet`).
 """
 
+import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +75,19 @@ def told(request: pytest.FixtureRequest, running_loads: dict[str, RunningLoad]) 
     if name not in running_loads:
         pytest.skip(str(why_not(name)))
     return running_loads[name].result()
+
+
+@pytest.fixture
+def log_lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Log all that a server in this process says; yield what returns its lines since the last call.
+
+    They are those of `tonnage serve --log-level debug --log-format json`.
+    """
+    from tonnage.server.observe.log import configure
+
+    logger = logging.getLogger("tonnage")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    configure("debug", "json")
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)

@@ -341,7 +341,7 @@ def test_tool_calls_of_the_other_interfaces(engine):
 
 
 @pytest.mark.parametrize(("make_error", "status"), FAILURES)
-def test_what_the_engine_refuses(engine, make_error, status, capsys):
+def test_what_the_engine_refuses(engine, make_error, status, log_lines):
     with scripted(engine, (), error=make_error()) as server:
         for stream in (False, True):
             with openai_client(server) as client, pytest.raises(openai.APIStatusError) as caught:
@@ -353,7 +353,9 @@ def test_what_the_engine_refuses(engine, make_error, status, capsys):
         with anthropic_client(server) as claude, pytest.raises(anthropic.APIStatusError) as other:
             claude.messages.create(model=NAME, messages=HI, max_tokens=5)
         assert other.value.status_code == status
-    assert "secret" not in capsys.readouterr().err
+    lines = log_lines()
+    assert "secret" not in json.dumps(lines)
+    assert any(one["level"] in ("warning", "error") for one in lines) is (status >= 500)
 
 
 def test_keys_are_tenants(engine, tmp_path):

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import logging
 
 import pytest
 
@@ -10,7 +9,6 @@ from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_mod
 from support.waiting import wait_until
 from tonnage.core.errors import LogitsError
 from tonnage.engine.engine import Engine
-from tonnage.server.observe.log import configure
 
 HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -31,18 +29,6 @@ def asked(server: Live, **headers: str) -> tuple[int, str, str]:
     body = response.read().decode()
     connection.close()
     return response.status, response.headers["x-request-id"], body
-
-
-@pytest.fixture
-def log_lines(capsys, monkeypatch):
-    """Return what reads the lines of the server's log since the last call, as JSON."""
-    logger = logging.getLogger("tonnage")
-    monkeypatch.setattr(logger, "handlers", logger.handlers)
-    monkeypatch.setattr(logger, "propagate", logger.propagate)
-    level = logger.level
-    configure("debug", "json")
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    logger.setLevel(level)
 
 
 def test_a_bug_is_logged_with_its_frames_under_the_id_that_the_client_gets(engine, log_lines):
