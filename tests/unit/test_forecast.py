@@ -7,6 +7,7 @@ import pytest
 
 from golden.regenerate import tiny_spec
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
+from support.layers import attention_of
 from support.rates import BYTES_PER_S, MACS_PER_S, made_up_rates
 from support.yardstick import cpu_seconds, loop_seconds
 from tonnage.core.errors import MachineError
@@ -93,7 +94,7 @@ def test_64_more_positions_cost_their_scores_values_and_bytes(kv_format):
     plan = planned(spec, kv_format=kv_format, context_tokens=256)
     expected = 0.0
     for layer in spec.layers:
-        a = layer.attention
+        a = attention_of(layer)
         elements = a.k_dim + a.v_dim
         each = elements + 4 if kv_format == "int8" else 2 * elements  # int8: two scales in f16
         expected += 64 * a.num_heads * (1e-10 + 1e-11 * elements)

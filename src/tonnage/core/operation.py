@@ -17,8 +17,8 @@ class Operation(ABC):
 
     __slots__ = ()
     op: ClassVar[str]
-    # Fields that say for how many rows there is room; results do not depend on them.
-    room: ClassVar[frozenset[str]] = frozenset()
+    # Fields that say how many rows fit; results do not depend on them.
+    capacity: ClassVar[frozenset[str]] = frozenset()
 
     @property
     @abstractmethod
@@ -47,6 +47,6 @@ class Operation(ABC):
 
     @property
     def arithmetic(self) -> tuple[str, ...]:
-        """All that changes results, as words: the operation and every field outside `room`."""
-        named = (one.name for one in fields(self) if one.name not in self.room)  # type: ignore[arg-type]
+        """All that changes results, as words: the operation and every field outside `capacity`."""
+        named = (one.name for one in fields(self) if one.name not in self.capacity)  # type: ignore[arg-type]
         return (self.op, *(f"{name}={getattr(self, name)!r}" for name in named))

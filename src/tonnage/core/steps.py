@@ -111,11 +111,11 @@ class Matmul(Operation):
     """out = input times the transposed matrices of `parts`, side by side in rows of `out_cols`.
 
     cap: cap * tanh(y / cap) of the result, 0 for none. accumulate: added to what is there. gather:
-    see `Norm`. out_rows: rows that `out` has room for, None for all of a step.
+    see `Norm`. out_rows: rows that fit `out`, None for all of a step.
     """
 
     op: ClassVar[str] = "matmul"
-    room: ClassVar[frozenset[str]] = frozenset({"out_rows"})
+    capacity: ClassVar[frozenset[str]] = frozenset({"out_rows"})
     parts: tuple[ProductPart, ...]
     input: Activations
     out: str
@@ -319,7 +319,7 @@ class PoolHidden(Operation):
     """
 
     op: ClassVar[str] = "pool_hidden"
-    room: ClassVar[frozenset[str]] = frozenset({"slots"})
+    capacity: ClassVar[frozenset[str]] = frozenset({"slots"})
     x: str
     weight: str
     added: str | None

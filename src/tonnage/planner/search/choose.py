@@ -189,18 +189,25 @@ def _kv_formats(
 ) -> tuple[KvFormat, ...]:
     """Return the formats of pages that are open, the usual one first.
 
-    That is int8 where it alone costs at most MAX_PAGES_KLD, all together stays within the bound,
-    and fewer bytes are planned (short contexts take the same huge pages in either).
+    That is the smallest that alone costs at most MAX_PAGES_KLD, keeps all together within the
+    bound, and has fewer bytes planned (short contexts take the same huge pages in any).
     """
     if constraints.kv_format is not None:
         return (asked.kv_format,)
-    plain, small = KV_FORMATS
-    alone = evaluator.quality(replace(asked, formats=(), kv_format=small))
-    lossy = replace(asked, kv_format=small)
+    exact, *lossy = KV_FORMATS
+    cheap = [kv for kv in lossy if _costs_little(evaluator, asked, kv, max_kld)]
+    usual = cheap[-1] if cheap else exact
+    return (usual, *(kv for kv in KV_FORMATS if kv != usual))
+
+
+def _costs_little(
+    evaluator: Evaluator, asked: Workload, kv_format: KvFormat, max_kld: float
+) -> bool:
+    alone = evaluator.quality(replace(asked, formats=(), kv_format=kv_format))
+    lossy = replace(asked, kv_format=kv_format)
     if alone.mean_kld > MAX_PAGES_KLD or evaluator.quality(lossy).mean_kld > max_kld:
-        return KV_FORMATS
-    saves = evaluator.plan(lossy).total_bytes < evaluator.plan(asked).total_bytes
-    return (small, plain) if saves else KV_FORMATS
+        return False
+    return evaluator.plan(lossy).total_bytes < evaluator.plan(asked).total_bytes
 
 
 def _threads(evaluator: Evaluator, question: Question, asked: Workload) -> int:

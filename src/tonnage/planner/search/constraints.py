@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tonnage.core.errors import RequestError
+from tonnage.core.kv_format import PAGE_FORMATS
 from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
@@ -96,10 +97,8 @@ def _kv_format(wanted: str | None) -> KvFormat:
         return KV_FORMATS[0]
     known = next((known for known in KV_FORMATS if known == wanted), None)
     if known is None:
-        raise RequestError(
-            f"The KV format {wanted!r} is unknown; use f16 (2 bytes per element) or int8 (1 byte, "
-            "and a scale of 2 bytes per token and head)."
-        )
+        formats = (f"{one.name} ({one.bits} bits per element)" for one in PAGE_FORMATS)
+        raise RequestError(f"The KV format {wanted!r} is unknown; use {' or '.join(formats)}.")
     return known
 
 
