@@ -209,7 +209,7 @@ void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs&
                        float eps, float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t low_from) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
-  if (size_of("rope_kv_write: the number of pairs", pairs) * 2 > layer.k_dim)
+  if (pairs != 0 && size_of("rope_kv_write: the number of pairs", pairs) * 2 > layer.k_dim)
     throw InputError("rope_kv_write: " + std::to_string(pairs) + " pairs exceed a head of " + std::to_string(layer.k_dim));
   if (low_from < 0 || low_from > pairs)
     throw InputError("rope_kv_write: low_from is " + std::to_string(low_from) + " of " + std::to_string(pairs) + " pairs");
@@ -218,7 +218,7 @@ void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs&
   p.ops.push_back(RopeKvWriteOp{b.floats("rope_kv_write: qkv", qkv, size), num_heads, layer,
                                 b.optional("rope_kv_write: q_norm", q_norm, layer.k_dim),
                                 b.optional("rope_kv_write: k_norm", k_norm, layer.k_dim), eps, scale,
-                                b.floats("rope_kv_write: table", table, p.max_rows * pairs * 2), pairs, interleaved,
+                                pairs == 0 ? nullptr : b.floats("rope_kv_write: table", table, p.max_rows * pairs * 2), pairs, interleaved,
                                 b.optional("rope_kv_write: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), low_from});
 }
 

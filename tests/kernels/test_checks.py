@@ -112,6 +112,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("rope_kv_write", {"qkv": -1}, "qkv is missing"),
     ("rope_kv_write", {"table": -1}, "table is missing"),
     ("rope_kv_write", {"pairs": 17}, "17 pairs exceed a head of 32"),
+    ("rope_kv_write", {"pairs": -1}, "the number of pairs is -1"),
+    ("rope_kv_write", {"pairs": 0, "low_from": 1}, "low_from is 1 of 0 pairs"),
     ("rope_kv_write", {"pairs": 1 << 30}, "pairs exceed"),
     ("rope_kv_write", {"low_from": 17}, "low_from is 17 of 16 pairs"),
     ("rope_kv_write", {"low_from": -1}, "low_from is -1"),

@@ -1,6 +1,7 @@
 """Row-wise ops: RMSNorm after an addition, rotary tables, rotation and storing of K and V."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,6 +255,30 @@ def test_rope_kv_write_stores_codes(
             bound = coded.scales[..., None] * (0.5 + 1e-4) + 127 * 2.0**-25
             assert_within(got[span.position :], wide, bound)
         row += span.num_rows
+
+
+@pytest.mark.parametrize("kv_format", ["f16", "int8"])
+def test_no_pairs_give_the_bits_of_angles_of_zero(
+    isas: list[str], team_of: TeamOf, kv_format: str, rng: np.random.Generator
+) -> None:
+    heads = Heads(4, 2, 80, 48)
+    spans = spans_of([(0, 3), (62, 5)], rng)
+    qkv = rng.standard_normal((8, heads.qkv_cols)).astype(np.float32)
+    gain = rng.standard_normal(80).astype(np.float32)
+    bias = rng.standard_normal((2, 80)).astype(np.float32) if kv_format == "int8" else None
+    still = np.stack([np.ones((8, 40)), np.zeros((8, 40))], axis=1).astype(np.float32)
+    for norms in ((None, None), (gain, gain)):
+        turned = Rotation(still, *norms, EPS, 0.3, False, bias)
+        expected, pages = attention.rope_kv_write(
+            team_of(isas[0], 1), qkv, heads, turned, spans, kv_format
+        )
+        unturned = replace(turned, table=still[:, :, :0])
+        for isa in isas:
+            out, own = attention.rope_kv_write(
+                team_of(isa, 3), qkv, heads, unturned, spans, kv_format
+            )
+            assert_same_bits(out, expected, isa)
+            assert own.packed() == pages.packed(), isa
 
 
 @pytest.mark.parametrize("kv_format", ["f16", "int8"])

@@ -66,6 +66,14 @@ VARIANTS: dict[str, dict[str, Config]] = {
         },
         "seven layers, untied": {"num_hidden_layers": 7, "tie_word_embeddings": False},
     },
+    "smollm3": {
+        "rotation by layer, untied, biases": {
+            "no_rope_layers": [0, 1, 0, 0, 1], "tie_word_embeddings": False, "attention_bias": True,
+        },
+        "every second layer without": {"no_rope_layer_interval": 2, "rope_theta": None},
+        "windows without rotation": SLIDING,
+        "layer types": {**SLIDING, "layer_types": [*LAYER_TYPES, *LAYER_TYPES[:2]]},
+    },
 }  # fmt: skip
 
 

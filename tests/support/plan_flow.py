@@ -86,8 +86,8 @@ def _access(step: Step, at: _Scratch) -> Access:
             reads = (*at.acts(step.input), *([out] if step.accumulate else []))
             writes = (out,)
         case RopeKvWrite():
-            reads = (at.qkv(step), at.table(step))
-            writes = (reads[0],)
+            qkv = at.qkv(step)
+            reads, writes = (qkv, *([at.table(step)] if step.table else [])), (qkv,)
         case GatherLast():
             reads = writes = tuple(at.floats(name, at.rows * n) for name, n in step.buffers)
         case Attend():

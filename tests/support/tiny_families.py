@@ -77,5 +77,18 @@ TINY_FAMILIES = {
         qk_norm="head",
         adds_one=True,
     ),
+    # The fourth layer is the first one that rotates nothing. No token is for padding.
+    "smollm3": TinyFamily(
+        {
+            **SILU,
+            "tie_word_embeddings": True,
+            "head_dim": 32,
+            "num_hidden_layers": 5,
+            "rope_theta": 2e6,
+            "pad_token_id": None,
+        },
+        "smollm3",
+        pairs_rows=True,
+    ),
 }
 FAMILIES = tuple(TINY_FAMILIES)

@@ -52,14 +52,18 @@ def test_both_containers_hold_the_same_model(case: str, tmp_path: Path) -> None:
     assert [attention_of(layer).window for layer in from_gguf.layers] == [
         attention_of(layer).window for layer in from_hf.layers
     ]
+    assert [attention_of(layer).rope for layer in from_gguf.layers] == [
+        attention_of(layer).rope for layer in from_hf.layers
+    ]
 
 
-def test_only_llama_files_pair_neighbours(tmp_path: Path) -> None:
+def test_only_files_of_llama_and_its_likes_pair_neighbours(tmp_path: Path) -> None:
     styles = {}
     for family in FAMILIES:
         path = write_gguf(tmp_path / f"{family}.gguf", tiny_model(tiny_config(family)))
         styles[family] = {rope.style for rope in spec_from_gguf(*read_gguf(path)).ropes}
-    assert styles.pop("llama") == styles.pop("mistral") == {"interleaved"}
+    for family in ("llama", "mistral", "smollm3"):
+        assert styles.pop(family) == {"interleaved"}
     assert all(style == {"half"} for style in styles.values())
 
 

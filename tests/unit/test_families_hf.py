@@ -32,10 +32,10 @@ def test_every_family_is_described(opened: Opened, family: str) -> None:
     is_gemma = family.startswith("gemma")
     attention = attention_of(spec.layers[0])
     assert spec.family == family.removesuffix("_text")
-    assert (spec.vocab_size, spec.d_model, len(spec.layers)) == (307, 96, 3)
-    assert spec.context_length == 512
+    assert (spec.vocab_size, spec.d_model, spec.context_length) == (307, 96, 512)
+    assert len(spec.layers) == (5 if family == "smollm3" else 3)
     assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
-    assert spec.tied_head == (is_gemma or family == "qwen2")
+    assert spec.tied_head == (is_gemma or family in ("qwen2", "smollm3"))
     assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)
     assert spec.norm_offset == (1 if is_gemma else 0)
     assert has_post_norms(spec.layers[0]) == is_gemma

@@ -37,7 +37,7 @@ def layers(draw: st.DrawFn, num_ropes: int) -> Layer:
     k_dim, v_dim = draw(DIMS), draw(st.sampled_from([32, 64, 128, 256]))
     attention = Attention(
         num_heads=num_kv_heads * draw(st.integers(1, 4)), num_kv_heads=num_kv_heads, k_dim=k_dim,
-        v_dim=v_dim, scale=1.0, rope=draw(st.integers(0, num_ropes - 1)),
+        v_dim=v_dim, scale=1.0, rope=draw(st.none() | st.integers(0, num_ropes - 1)),
         window=draw(st.sampled_from([0, 5])), bias=draw(st.booleans()),
         out_bias=draw(st.booleans()), qk_norm=draw(st.booleans()),
     )  # fmt: skip

@@ -171,8 +171,8 @@ struct RopeKvWriteOp {
   const float* k_norm;
   float eps;
   float scale;
-  const float* table;  // of RopeTableOp
-  int32_t pairs;
+  const float* table;  // of RopeTableOp; null without pairs
+  int32_t pairs;       // 0: nothing is rotated
   bool interleaved;
   const float* k_bias;  // [K k_dim] or null
   int32_t low_from;     // 0 to pairs

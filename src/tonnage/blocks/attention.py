@@ -20,7 +20,7 @@ class Attention(Block):
     Tensors: q, k, v, o; q_bias, k_bias, v_bias with `bias`, o_bias with `out_bias`; q_norm and
     k_norm, RMS norms per head, with `qk_norm`. scale multiplies q·k. window: how many last
     positions (own one included) are seen, 0 for all. softcap: cap·tanh(score/cap), 0 for none.
-    rope: index into ModelSpec.ropes.
+    rope: index into ModelSpec.ropes, None for no rotation.
     """
 
     num_heads: int
@@ -28,7 +28,7 @@ class Attention(Block):
     k_dim: int
     v_dim: int
     scale: float
-    rope: int = 0
+    rope: int | None = 0
     window: int = 0
     softcap: float = 0.0
     bias: bool = False
@@ -87,7 +87,7 @@ class Attention(Block):
         return tuple(parts)
 
     def _rope_kv_write(self, at: BlockContext, heads: Heads) -> RopeKvWrite:
-        rope = at.rope(self.rope)
+        rope = None if self.rope is None else at.rope(self.rope)
         k_bias, low_from = self._low_frequency_bias(at)
         return RopeKvWrite(
             qkv="qkv",
@@ -97,9 +97,9 @@ class Attention(Block):
             k_norm=at.name("k_norm") if self.qk_norm else None,
             eps=at.norm_eps,
             scale=self.scale,
-            table=f"rope{self.rope}",
-            pairs=rope.dim // 2,
-            interleaved=rope.style == "interleaved",
+            table=None if rope is None else f"rope{self.rope}",
+            pairs=0 if rope is None else rope.dim // 2,
+            interleaved=rope is not None and rope.style == "interleaved",
             k_bias=k_bias,
             low_from=low_from,
         )
@@ -112,5 +112,5 @@ class Attention(Block):
         """
         if not BY_NAME[at.kv_format].coded or not self.bias or self.qk_norm or self.softcap:
             return None, 0
-        frequencies = at.rope(self.rope).inverse_frequencies()
+        frequencies = () if self.rope is None else at.rope(self.rope).inverse_frequencies()
         return at.name("k_bias"), sum(frequency >= LOW_FREQUENCY for frequency in frequencies)

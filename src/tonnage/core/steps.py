@@ -189,8 +189,8 @@ class RopeKvWrite(Operation):
 
     qkv: rows of num_heads queries, keys and values side by side. q_norm, k_norm: RMS norm per head.
     scale: of the queries. pairs: of each head, rotated by the angles of `table`; interleaved: pair
-    i is elements 2i and 2i+1, else i and i + pairs. k_bias: of the keys, left out of int8 codes in
-    the pairs from `low_from` on, whose frequency is low.
+    i is elements 2i and 2i+1, else i and i + pairs; 0 pairs need no table. k_bias: of the keys,
+    left out of int8 codes in the pairs from `low_from` on, whose frequency is low.
     """
 
     op: ClassVar[str] = "rope_kv_write"
@@ -201,7 +201,7 @@ class RopeKvWrite(Operation):
     k_norm: str | None
     eps: float
     scale: float
-    table: str
+    table: str | None
     pairs: int
     interleaved: bool
     k_bias: str | None
@@ -210,7 +210,7 @@ class RopeKvWrite(Operation):
     @property
     def reads(self) -> tuple[str, ...]:
         """Queries, keys and values, and the angles."""
-        return (self.qkv, self.table)
+        return named(self.qkv, self.table)
 
     @property
     def writes(self) -> tuple[Area, ...]:

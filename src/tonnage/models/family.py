@@ -23,7 +23,8 @@ class Family:
     gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
     value an absent one has; a setting in neither place is refused. window_period: every so many
     layers one sees everything, 0 when all layers have the window. local_rope_base: base of the
-    second rope, used by layers with a window. wide_scale_layers: a GGUF with that many layers
+    second rope, used by layers with a window. no_rope_period: every so many layers one rotates
+    nothing, 0 for none. wide_scale_layers: a GGUF with that many layers
     scales attention by d_model / num_heads in place of the head size (the 27B Gemmas).
     norm_offset: what Hugging Face weights leave out of the norms.
     """
@@ -41,6 +42,7 @@ class Family:
     rope_base: float = 10000.0
     local_rope_base: float | None = None
     window_period: int = 0
+    no_rope_period: int = 0
     gguf_rope_style: Literal["half", "interleaved"] = "half"
     wide_scale_layers: int | None = None
     gguf_defaults: Mapping[str, object] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Hyperparameters:
     """The numbers of one model, whatever container they came from; per layer where tuples.
 
     vocab_size None: as many as the embedding has rows. windows: 0 for a layer that sees all.
+    rotates: which layers have a rotary embedding.
     """
 
     d_model: int
@@ -66,6 +69,7 @@ class Hyperparameters:
     v_dim: int
     scale: float
     windows: tuple[int, ...]
+    rotates: tuple[bool, ...]
     ropes: tuple[RopeSpec, ...]
     bias: bool = False
     out_bias: bool = False
@@ -99,13 +103,14 @@ class Hyperparameters:
 
     def _layer(self, family: Family, index: int) -> Layer:
         window = self.windows[index]
+        rope = len(self.ropes) - 1 if window else 0
         attention = Attention(
             num_heads=self.num_heads[index],
             num_kv_heads=self.num_kv_heads[index],
             k_dim=self.k_dim,
             v_dim=self.v_dim,
             scale=self.scale,
-            rope=len(self.ropes) - 1 if window else 0,
+            rope=rope if self.rotates[index] else None,
             window=window,
             softcap=self.attention_softcap,
             bias=self.bias,
@@ -127,3 +132,8 @@ def periodic_windows(window: int, period: int, num_layers: int) -> tuple[int, ..
     return tuple(
         0 if period and index % period == period - 1 else window for index in range(num_layers)
     )
+
+
+def periodic_rotation(period: int, num_layers: int) -> tuple[bool, ...]:
+    """Return whether each layer rotates: not the last one of every `period`; 0: all do."""
+    return tuple(not period or index % period != period - 1 for index in range(num_layers))

@@ -10,7 +10,12 @@ from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.pooling import Pooling
 from tonnage.core.rope import RopeSpec
-from tonnage.models.family import Family, Hyperparameters, periodic_windows
+from tonnage.models.family import (
+    Family,
+    Hyperparameters,
+    periodic_rotation,
+    periodic_windows,
+)
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
     check_layer_count,
@@ -83,6 +88,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         v_dim=settings.count("attention.value_length", d_model // heads[0]),
         scale=settings.number("attention.scale", float(width) ** -0.5),
         windows=_windows(family, settings, num_layers),
+        rotates=periodic_rotation(family.no_rope_period, num_layers),
         ropes=_ropes(family, settings, k_dim),
         bias=family.qkv_bias or gguf_name("layers.0.q_bias") in catalog.tensors,
         out_bias=gguf_name("layers.0.o_bias") in catalog.tensors,

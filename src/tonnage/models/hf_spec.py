@@ -8,7 +8,13 @@ from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.model_spec import ModelSpec
-from tonnage.models.family import Activation, Family, Hyperparameters, periodic_windows
+from tonnage.models.family import (
+    Activation,
+    Family,
+    Hyperparameters,
+    periodic_rotation,
+    periodic_windows,
+)
 from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
@@ -102,6 +108,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         settings.refuse("head_dim", f"even, to be rotated in pairs, where {dim} is odd")
     context_length = settings.count("max_position_embeddings")
     has_bias = settings.flag("attention_bias")
+    rotates = _rotates(settings, family, num_layers)
     return Hyperparameters(
         d_model=d_model,
         vocab_size=settings.count("vocab_size"),
@@ -114,7 +121,8 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         k_dim=dim,
         v_dim=dim,
         scale=settings.number("query_pre_attn_scalar", float(dim)) ** -0.5,
-        windows=_windows(family, settings, num_layers),
+        windows=_windows(family, settings, rotates),
+        rotates=rotates,
         ropes=ropes_of_hf(family, settings, dim, context_length),
         bias=family.qkv_bias or has_bias,
         out_bias=has_bias,
@@ -128,9 +136,20 @@ def _activation(settings: Settings, family: Family) -> Activation:
     return ACTIVATIONS[settings.choice(key, ACTIVATIONS)]
 
 
-def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:
+def _rotates(settings: Settings, family: Family, num_layers: int) -> tuple[bool, ...]:
+    """Return which layers have a rotary embedding: `no_rope_layers` has 1 for those that do."""
+    if settings.get("no_rope_layers") is None:
+        period = settings.count("no_rope_layer_interval", family.no_rope_period, least=0)
+        return periodic_rotation(period, num_layers)
+    rotates = settings.items("no_rope_layers", num_layers)
+    if not all(value in (0, 1) for value in rotates):
+        settings.refuse("no_rope_layers", "a list of 0 and 1")
+    return tuple(value == 1 for value in rotates)
+
+
+def _windows(family: Family, settings: Settings, rotates: tuple[bool, ...]) -> tuple[int, ...]:
     """Return each layer's window, by `layer_types` if there, else by the family's old keys."""
-    known = family.hf_defaults
+    known, num_layers = family.hf_defaults, len(rotates)
     switched_off = "use_sliding_window" in known and not settings.flag("use_sliding_window")
     kinds = settings.items("layer_types", num_layers) if "layer_types" in known else []
     if any(kinds):
@@ -145,6 +164,8 @@ def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, 
     if switched_off or settings.get("sliding_window") is None:
         return (0,) * num_layers
     window = settings.count("sliding_window")
+    if family.no_rope_period:
+        return tuple(0 if rotated else window for rotated in rotates)
     if "max_window_layers" in known:
         first = settings.count("max_window_layers", least=0)
         return tuple(window if index >= first else 0 for index in range(num_layers))

@@ -126,8 +126,9 @@ class Operations:
             q = rms_norm(q, self._vector(step.q_norm), step.eps)
         if step.k_norm is not None:
             k = rms_norm(k, self._vector(step.k_norm), step.eps)
-        angles = self.buffers[step.table]
-        q, k = (rotated(x, angles, interleaved=step.interleaved) for x in (q, k))
+        if step.table is not None:
+            angles = self.buffers[step.table]
+            q, k = (rotated(x, angles, interleaved=step.interleaved) for x in (q, k))
         self.buffers[step.qkv][:, :q_cols] = (q * step.scale).reshape(len(qkv), q_cols)
         for row, span, position in self.rows():
             pair = np.concatenate([k[row], v[row]], axis=1)
