@@ -32,7 +32,8 @@ def test_what_a_row_sees_is_there(window: int, actions: list[tuple[str, int]]) -
             if position == 0 < wanted:
                 # Not without need: a page that the row at `wanted` sees holds something else.
                 first = max(0, wanted - window + 1) // 64
-                assert any(index not in written.values() for index in range(first, wanted // 64))
+                seen = range(first, -(-wanted // 64))
+                assert any(index not in written.values() for index in seen)
             written = {page: i for page, i in written.items() if 64 * i < position}
             continue
         (table,) = tables.reach(position, amount)
