@@ -1,6 +1,6 @@
 """64 connections that ask without pause: no error but 429, memory inside the budget.
 
-TONNAGE_LOAD_SECONDS sets how long for the real model; issue 5 asks for 120.
+TONNAGE_LOAD_SECONDS sets how long for the real model.
 """
 
 import os
