@@ -231,10 +231,12 @@ REFUSED = {
     "heads of 24 and 24": {"head_dim": 24},
     "heads of 64 and 40": {"head_dim": 64, "v_dim": 40},
     "heads of 528 and 64": {"head_dim": 528, "v_dim": 64},
-    "inner sizes 100 and 256": {"intermediate_size": 100},
-    "inner sizes 160 and 48": {"num_attention_heads": 3, "num_key_value_heads": 1, "v_dim": 16},
+    "gate has 100 rows, no multiple of 32": {"intermediate_size": 100},
+    "gives 48 elements, no multiple of 32": {
+        "num_attention_heads": 3, "num_key_value_heads": 1, "v_dim": 16,
+    },
     "49 query heads over 1 key heads": {"num_attention_heads": 49, "num_key_value_heads": 1},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("message", "sizes"), REFUSED.items())
