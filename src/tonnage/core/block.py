@@ -103,19 +103,18 @@ class Block(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A block in its place: x += post_norm(block(pre_norm(x))).
+    """A block in its place: x += block(norm(x)), or x += norm(block(norm(x))) with `post_norm`.
 
-    name: of its norms, `<name>_norm` and `post_<name>_norm`. pre_norm, post_norm: which it has.
+    name: of its norms, `<name>_norm` and `post_<name>_norm`.
     """
 
     name: str
     block: Block
-    pre_norm: bool = True
     post_norm: bool = False
 
     def tensors(self, d_model: int) -> dict[str, Shape]:
         """Return role -> shape of the block's tensors and of the norms."""
-        before = {f"{self.name}_norm": (d_model,)} if self.pre_norm else {}
+        before = {f"{self.name}_norm": (d_model,)}
         after = {f"post_{self.name}_norm": (d_model,)} if self.post_norm else {}
         return {**before, **self.block.tensors(d_model), **after}
 

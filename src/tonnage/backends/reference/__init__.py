@@ -1,1 +1,1 @@
-"""Plans carried out in float64 numpy: slow, exact but for rounding, for tests and audits."""
+"""Plans carried out in float64 numpy: slow, exact but for rounding, for tests."""

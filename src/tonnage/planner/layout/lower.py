@@ -1,5 +1,6 @@
 """Lowering a model: its blocks' steps, one after another, with the norms between them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ def lowered(
     """Return the whole forward pass of `spec`.
 
     format_of: canonical name of a matrix -> its format when loaded. max_logit_rows, concurrency:
-    rows of logits, and of sums of hidden states, to have room for.
+    the most rows of logits, and of sums of hidden states.
     """
     chain = _Chain(spec, format_of)
     steps: list[Step] = embedding_steps(spec)
@@ -84,10 +85,11 @@ def _places(spec: ModelSpec, chain: "_Chain", kv_format: str) -> list[_Place]:
     branches = spec.branches
     states = [branch.block.state for _, branch in branches]
     last = max((i for i, state in enumerate(states) if state is not None), default=-1)
+    seen: Counter[type] = Counter()
     places = []
-    for i, (prefix, branch) in enumerate(branches):
-        kind = type(states[i])
-        index = sum(isinstance(state, kind) for state in states[:i]) if states[i] else -1
+    for i, ((prefix, branch), state) in enumerate(zip(branches, states, strict=True)):
+        index = -1 if state is None else seen[type(state)]
+        seen[type(state)] += 1
         places.append(_Place(spec, chain, prefix, branch, kv_format, index, i == last))
     return places
 

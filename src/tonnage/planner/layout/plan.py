@@ -128,8 +128,8 @@ def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
     Raises RequestError for a precision, name or format that `spec` does not take.
     """
     check_formats(spec, workload.formats)
-    wished = (*precision_formats(spec, workload.precision), *workload.formats)
-    return {name: fmt for name, fmt in wished if fmt != spec.weights[name].format.name}
+    stated = (*precision_formats(spec, workload.precision), *workload.formats)
+    return {name: fmt for name, fmt in stated if fmt != spec.weights[name].format.name}
 
 
 def _items(
