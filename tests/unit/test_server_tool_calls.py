@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.server.answers.tool_calls import Call, ToolParser
+from tonnage.server.generation.tool_calls import Call, ToolParser
 
 NAMES = ("weather", "clock")
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Zürich"}}\n</tool_call>'

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from tonnage.core.sampling import SamplingOptions
-from tonnage.server.answers.choices import Choice, Choices
-from tonnage.server.answers.conversation import Turns
-from tonnage.server.answers.delivery import deliver, dropped_header
-from tonnage.server.answers.tool_calls import Call, fresh_id
-from tonnage.server.answers.tool_use import ToolUse, tool_use
 from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
+from tonnage.server.generation.choices import Choice, Choices
+from tonnage.server.generation.conversation import Turns
+from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.tool_calls import Call, fresh_id
+from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError

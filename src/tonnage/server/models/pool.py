@@ -15,7 +15,7 @@ from typing import Any
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.ledger import Ledger
-from tonnage.server.answers.engine import ServedEngine
+from tonnage.server.generation.engine import ServedEngine
 from tonnage.server.http.failures import HttpError, too_many
 from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, State
 from tonnage.server.models.served_model import OnLoad, ServedModel, Waits

@@ -16,10 +16,10 @@ from tonnage.core.footprint import answers_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
-from tonnage.server.answers.choices import Choice, Choices
-from tonnage.server.answers.conversation import Turns, without_tools
-from tonnage.server.answers.engine import AsyncEngine, ServedEngine
-from tonnage.server.answers.structured import MakeConstraint, StructuredOutput
+from tonnage.server.generation.choices import Choice, Choices
+from tonnage.server.generation.conversation import Turns, without_tools
+from tonnage.server.generation.engine import AsyncEngine, ServedEngine
+from tonnage.server.generation.structured import MakeConstraint, StructuredOutput
 from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.response_memory import (

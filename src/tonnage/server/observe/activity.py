@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from tonnage.engine.activity import Activity
-from tonnage.server.answers.engine import ServedEngine
+from tonnage.server.generation.engine import ServedEngine
 from tonnage.server.observe.metrics import Samples
 
 # However many look on, and however often: engine and kernel are asked five times a second.

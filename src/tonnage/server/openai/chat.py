@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tonnage.server.answers.choices import Choice, Choices, chat_logprobs
-from tonnage.server.answers.conversation import turns_of
-from tonnage.server.answers.delivery import deliver, dropped_header
-from tonnage.server.answers.tool_calls import Call, fresh_id
-from tonnage.server.answers.tool_use import ToolUse, tool_use
+from tonnage.server.generation.choices import Choice, Choices, chat_logprobs
+from tonnage.server.generation.conversation import turns_of
+from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.tool_calls import Call, fresh_id
+from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of

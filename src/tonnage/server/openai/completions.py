@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from tonnage.server.answers.choices import Choice, Choices, text_logprobs
-from tonnage.server.answers.conversation import turns_of
-from tonnage.server.answers.delivery import deliver, dropped_header
-from tonnage.server.answers.tool_calls import fresh_id
+from tonnage.server.generation.choices import Choice, Choices, text_logprobs
+from tonnage.server.generation.conversation import turns_of
+from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.tool_calls import fresh_id
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError

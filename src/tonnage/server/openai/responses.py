@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from tonnage.server.answers.choices import Choices
-from tonnage.server.answers.conversation import Turns, as_object, require_few_arguments, text_of
-from tonnage.server.answers.delivery import deliver, dropped_header
-from tonnage.server.answers.tool_calls import Call, fresh_id
-from tonnage.server.answers.tool_use import ToolUse, tool_use
+from tonnage.server.generation.choices import Choices
+from tonnage.server.generation.conversation import Turns, as_object, require_few_arguments, text_of
+from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.tool_calls import Call, fresh_id
+from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError

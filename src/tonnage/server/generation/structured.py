@@ -10,9 +10,9 @@ import msgspec
 
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import Constraint
-from tonnage.server.answers.engine import ServedEngine
-from tonnage.server.answers.tool_calls import CLOSE, OPEN
-from tonnage.server.answers.tool_use import ToolUse
+from tonnage.server.generation.engine import ServedEngine
+from tonnage.server.generation.tool_calls import CLOSE, OPEN
+from tonnage.server.generation.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ResponseFormat
 from tonnage.text.tokenizer import Tokenizer

@@ -9,8 +9,8 @@ import msgspec
 
 from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Delta
-from tonnage.server.answers.engine import Answer
-from tonnage.server.answers.tool_calls import Call, ToolParser
+from tonnage.server.generation.engine import Answer
+from tonnage.server.generation.tool_calls import Call, ToolParser
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from tonnage.server.answers.tool_calls import CLOSE, OPEN
+from tonnage.server.generation.tool_calls import CLOSE, OPEN
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
 

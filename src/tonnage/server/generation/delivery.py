@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tonnage.server.answers.choices import Choices
+from tonnage.server.generation.choices import Choices
 from tonnage.server.http.exchange import JSON, HttpExchange
 from tonnage.server.models.service import PreparedRequest, Prompt, Service
 
