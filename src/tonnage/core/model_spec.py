@@ -17,7 +17,9 @@ class ModelSpec:
     `final_norm`, `rope_factors` (optional, divides the inverse frequencies of rope 0), and for
     layer i `layers.i.` + the roles that its branches name. Matrices are (out, in).
     norm_offset is added to every norm weight while loading (1.0 for Gemma in Hugging Face form).
+    has_head: whether logits mean anything; a base model has none, and gives vectors alone.
     pooling: how its hidden states were trained to become one vector, None where they were not.
+    unmet_pooling: what its files ask of such a vector that is not implemented, empty for nothing.
     text: how large its tokenizer is, None where nobody looked; no part of what the model is.
     """
 
@@ -32,12 +34,14 @@ class ModelSpec:
     final_softcap: float = 0.0
     norm_offset: float = 0.0
     weights: dict[str, TensorEntry] = field(default_factory=dict)
+    has_head: bool = True
     pooling: Pooling | None = None
+    unmet_pooling: str = ""
     text: TextFacts | None = field(default=None, compare=False)
 
     @property
     def tied_head(self) -> bool:
-        """Whether the output head is the embedding matrix."""
+        """Whether logits are made with the embedding matrix, as in a model without a head."""
         return "head" not in self.weights
 
     @property

@@ -6,7 +6,7 @@ Defaults of absent settings are those of the configuration classes of transforme
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tonnage.core.checkpoint import Catalog, TensorEntry
+from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.family import (
     Activation,
@@ -16,23 +16,11 @@ from tonnage.models.family import (
     periodic_windows,
 )
 from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
+from tonnage.models.hf_tensors import FolderFacts, is_base_model, match_folder
 from tonnage.models.settings import Settings
-from tonnage.models.tensor_names import (
-    HF_NAMES,
-    HF_POST_NORM_NAMES,
-    check_layer_count,
-    expected_shapes,
-    hf_name,
-    match_tensors,
-)
+from tonnage.models.tensor_names import check_layer_count, expected_shapes
 
 ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-# Where the language model lies -> where its head does.
-ROOTS = {
-    "model.": "lm_head.weight",
-    "language_model.model.": "language_model.lm_head.weight",
-    "model.language_model.": "lm_head.weight",
-}
 READ = frozenset({
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
@@ -65,7 +53,6 @@ WRAPPER_READ = frozenset({
     "boi_token_index", "eoi_token_index", "image_token_index",
     "boi_token_id", "eoi_token_id", "image_token_id",
 })  # fmt: skip
-VISION = ("vision_tower.", "multi_modal_projector.")
 
 
 def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -> ModelSpec:
@@ -78,11 +65,14 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
     layers = hyper.layers(family)
     rows = settings.count("vocab_size")
     expected = expected_shapes(rows, hyper.d_model, layers)
-    tied = settings.flag("tie_word_embeddings")
-    if not tied:
-        expected["head"] = expected["embed"]
-    weights = _match(family, expected, catalog, tied=tied, has_vision=has_vision)
-    return replace(hyper.model(family, layers, rows, weights), norm_offset=family.norm_offset)
+    facts = FolderFacts(
+        tied=settings.flag("tie_word_embeddings"),
+        is_base=is_base_model(config.get("architectures")),
+        has_vision=has_vision,
+    )
+    weights, has_head = match_folder(family, expected, catalog, facts)
+    model = hyper.model(family, layers, rows, weights)
+    return replace(model, norm_offset=family.norm_offset, has_head=has_head)
 
 
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
@@ -172,25 +162,3 @@ def _windows(family: Family, settings: Settings, rotates: tuple[bool, ...]) -> t
     period = settings.count("_sliding_window_pattern", family.window_period)
     period = settings.count("sliding_window_pattern", period)
     return periodic_windows(window, period, num_layers)
-
-
-def _match(
-    family: Family,
-    expected: Mapping[str, tuple[int, ...]],
-    catalog: Catalog,
-    *,
-    tied: bool,
-    has_vision: bool,
-) -> dict[str, TensorEntry]:
-    table = HF_POST_NORM_NAMES if family.post_norms else HF_NAMES
-    root = next((r for r in ROOTS if r + table["embed"] in catalog.tensors), "model.")
-    head = ROOTS[root]
-    names = {name: root + hf_name(name, table) for name in expected if name != "head"}
-    names["head"] = head
-
-    def is_ignored(name: str) -> bool:
-        # Old checkpoints hold the inverse frequencies, and a tied head a second time.
-        vision = has_vision and name.removeprefix("model.").startswith(VISION)
-        return vision or (tied and name == head) or name.endswith(".rotary_emb.inv_freq")
-
-    return match_tensors(expected, names, catalog, is_ignored)
