@@ -252,7 +252,10 @@ def test_how_states_become_a_vector(opened: dict[str, tuple[dict, Catalog]]) -> 
     for kind, pooling in ((0, None), (1, "mean"), (3, "last")):
         changed = {**metadata, "qwen3.pooling_type": kind}
         assert spec_from_gguf(changed, catalog).pooling == pooling
-    for wrong in (2, 4, -1, "mean", [1], True):
+    for kind, name in ((2, "cls"), (4, "rank")):
+        spec = spec_from_gguf({**metadata, "qwen3.pooling_type": kind}, catalog)
+        assert (spec.pooling, spec.unmet_pooling) == (None, f"pooling_type {kind} ({name})")
+    for wrong in (5, -1, "mean", [1], True):
         changed = {**metadata, "qwen3.pooling_type": wrong}
         with pytest.raises(UnsupportedModelError, match=r"qwen3\.pooling_type is .* must be"):
             spec_from_gguf(changed, catalog)

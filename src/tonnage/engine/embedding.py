@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from tonnage.core.errors import ContextLengthError, LogitsError, RequestError
 from tonnage.core.plan import Plan
-from tonnage.core.pooling import POOLINGS, Pooling
+from tonnage.core.pooling import POOLINGS, Pooling, TrainedPooling
 from tonnage.engine.job import PoolJob, RequestParameters
 from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
@@ -75,13 +75,13 @@ class Embedder:
     """Texts to vectors, by one engine."""
 
     def __init__(
-        self, serving: Serving, tokenizer: Tokenizer, plan: Plan, pooling: Pooling
+        self, serving: Serving, tokenizer: Tokenizer, plan: Plan, trained: TrainedPooling
     ) -> None:
-        """pooling: what the model was trained for, taken where none is asked for."""
+        """trained: what the model was trained for, taken where no pooling is asked for."""
         self._serving = serving
         self._tokenizer = tokenizer
         self._plan = plan
-        self._pooling = pooling
+        self._trained = trained
 
     def encode(self, inputs: Inputs) -> list[Sequence[int]]:
         """Return the token ids of every text. Control tokens written in a text are plain text.
@@ -104,7 +104,13 @@ class Embedder:
         self, pooling: Pooling | None, dimensions: int | None, *, normalize: bool = True
     ) -> VectorOptions:
         """Return how vectors are made. Raises RequestError for what this model cannot give."""
-        options = VectorOptions(pooling or self._pooling, dimensions, normalize)
+        if pooling is None and self._trained.unmet:
+            raise RequestError(
+                f"The model's files ask for vectors that are not implemented: "
+                f"{self._trained.unmet}. State a pooling ({' or '.join(POOLINGS)}) to have those "
+                "of its hidden states alone."
+            )
+        options = VectorOptions(pooling or self._trained.kind or "mean", dimensions, normalize)
         options.check(self._plan)
         return options
 

@@ -11,7 +11,7 @@ from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.options import current
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS
-from tonnage.core.pooling import Pooling
+from tonnage.core.pooling import Pooling, TrainedPooling
 from tonnage.core.sampling import SamplingOptions, SamplingOverrides
 from tonnage.core.units import parse_bytes
 from tonnage.engine.assembly import (
@@ -79,7 +79,9 @@ class Engine:
         self._prompts = Prompts(tokenizer, choice.plan.vocab_size, self.outside_bytes)
         self.source = loaded.checkpoint.source
         self._serving = loaded.serving
-        self._embedder = Embedder(self._serving, tokenizer, choice.plan, spec.pooling or "mean")
+        self._has_head = spec.has_head
+        trained = TrainedPooling(spec.pooling, spec.unmet_pooling)
+        self._embedder = Embedder(self._serving, tokenizer, choice.plan, trained)
         self._pages = PageBudget(self._serving.loop, runtime, read_limits, start.process, self)
         self._serving.loop.before_step = self._pages
         self._closed = False
@@ -318,6 +320,11 @@ class Engine:
         **overrides: Unpack[SamplingOverrides],
     ) -> Generation:
         """Return the completion of `prompt` before its first token."""
+        if not self._has_head:
+            raise RequestError(
+                f"{self.source.name} is a base model without an output head, so it writes no text; "
+                "ask it for embeddings, or use a checkpoint that has lm_head.weight."
+            )
         tokens = self.encode_prompt(prompt, raw=raw)
         require_context(len(tokens), self.plan.context_tokens)
         chosen = replace(options or SamplingOptions(), **overrides)

@@ -23,10 +23,17 @@ def read_spec(source: ModelSource) -> ModelSpec:
         with GgufFile.open(str(source.path)) as file:
             return _spec_of(file)
     from tonnage.formats.safetensors import open_safetensors
+    from tonnage.models.sentence_transformers import pooling_of_folder
 
-    config = read_config(source.path / "config.json")
-    spec = spec_from_hf(config, open_safetensors(source.path))
-    return replace(spec, text=facts_of_folder(source.path))
+    folder = source.path
+    spec = spec_from_hf(read_config(folder / "config.json"), open_safetensors(folder))
+    trained = pooling_of_folder(lambda name: _read_beside(folder, name))
+    return replace(
+        spec,
+        pooling=trained.kind,
+        unmet_pooling=trained.unmet,
+        text=facts_of_folder(folder),
+    )
 
 
 def _spec_of(file: GgufFile) -> ModelSpec:
@@ -44,12 +51,22 @@ def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return a model's config.json. Raises FileFormatError when it is no JSON object."""
-    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
-        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error
+    config = _read_json(path)
     if not isinstance(config, dict):
         raise FileFormatError(f"{path} holds no JSON object; download it again.")
     return config
+
+
+def _read_beside(folder: Path, name: str) -> object:
+    """Return a JSON file of a model's folder, None where there is none."""
+    path = folder / name
+    return _read_json(path) if path.is_file() else None
+
+
+def _read_json(path: Path) -> object:
+    if path.stat().st_size > _CONFIG_LIMIT_BYTES:
+        raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not valid JSON ({error}); download it again.") from error

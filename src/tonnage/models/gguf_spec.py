@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.pooling import Pooling
+from tonnage.core.pooling import Pooling, TrainedPooling
 from tonnage.core.rope import RopeSpec
 from tonnage.models.family import (
     Family,
@@ -57,7 +57,9 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
         expected["rope_factors"] = (hyper.ropes[0].dim // 2,)
     names = {canonical: gguf_name(canonical) for canonical in expected}
     weights = match_tensors(expected, names, catalog, _is_ignored)
-    return replace(hyper.model(family, layers, rows, weights), pooling=_pooling(settings))
+    pooling = _pooling(settings)
+    model = hyper.model(family, layers, rows, weights)
+    return replace(model, pooling=pooling.kind, unmet_pooling=pooling.unmet)
 
 
 def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hyperparameters:
@@ -99,13 +101,16 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
 
 # What llama.cpp's files say of how hidden states become one vector.
 _POOLINGS: Mapping[int, Pooling | None] = {0: None, 1: "mean", 3: "last"}
+_OTHER_POOLINGS = {2: "cls", 4: "rank"}
 
 
-def _pooling(settings: Settings) -> Pooling | None:
+def _pooling(settings: Settings) -> TrainedPooling:
     kind = settings.count("pooling_type", 0, least=0)
+    if kind in _OTHER_POOLINGS:
+        return TrainedPooling(unmet=f"pooling_type {kind} ({_OTHER_POOLINGS[kind]})")
     if kind not in _POOLINGS:
-        settings.refuse("pooling_type", "0 (none), 1 (mean) or 3 (last)")
-    return _POOLINGS[kind]
+        settings.refuse("pooling_type", "0 (none), 1 (mean), 2 (cls), 3 (last) or 4 (rank)")
+    return TrainedPooling(_POOLINGS[kind])
 
 
 def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, ...]:
