@@ -2,19 +2,15 @@
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tonnage.cli.render.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.options import Described, as_flag, described
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.version import VERSION
 from tonnage.engine.options import EngineOptions, MemoryOptions, ModelOptions
-
-COMMANDS = (
-    "run", "serve", "plan", "batch", "embed", "pull", "list", "rm", "doctor", "bench", "audit",
-)  # fmt: skip
 
 _MODEL_HELP = (
     "a name of the catalog (see `tonnage list`), a GGUF file, a folder of Hugging Face, or "
@@ -27,27 +23,41 @@ def parse(argv: Sequence[str]) -> Namespace:
 
     Prints help, version or a mistake and raises SystemExit where there is nothing to run.
     """
-    parser, commands = _parser()
     if not argv:
-        parser.print_help()
+        _overview().print_help()
         raise SystemExit(0)
-    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+    if argv[0].startswith("-"):
+        _overview().parse_args(argv)
+    if argv[0] not in COMMANDS:
         from tonnage.core.nearest import did_you_mean
 
         hint = did_you_mean(argv[0], COMMANDS)
         print(f"tonnage: There is no command {argv[0][:100]!r}{hint}", file=sys.stderr)
         raise SystemExit(2)
-    args, rest = parser.parse_known_args(argv)
+    parser = parser_of(argv[0])
+    args, rest = parser.parse_known_args(argv[1:])
     rest = _taken_late(args, rest)
     if rest:
-        print(f"tonnage: {_not_understood(args.command, commands, rest[0])}", file=sys.stderr)
+        print(f"tonnage: {_not_understood(parser, rest[0])}", file=sys.stderr)
         raise SystemExit(2)
     return args
 
 
-def parser_of(command: str) -> ArgumentParser:
+def parser_of(name: str) -> ArgumentParser:
     """Return what one of COMMANDS takes."""
-    return _parser()[1][command]
+    command = _COMMANDS[name]
+    parser = ArgumentParser(
+        f"tonnage {name}",
+        description=command.summary[0].upper() + command.summary[1:] + ".",
+        epilog=command.notes,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=name)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_options(parser.add_argument, ModelOptions, ["offline"])
+    command.add(parser)
+    return parser
 
 
 def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
@@ -65,18 +75,18 @@ def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
     return rest
 
 
-def _not_understood(command: str, commands: Mapping[str, ArgumentParser], word: str) -> str:
+def _not_understood(parser: ArgumentParser, word: str) -> str:
     if not word.startswith("-"):
-        return f"`tonnage {command}` has no place for {word[:100]!r}; see its --help."
+        return f"`{parser.prog}` has no place for {word[:100]!r}; see its --help."
     from tonnage.core.nearest import did_you_mean
 
-    known = commands[command].format_usage().replace("[", " ").replace("]", " ").split()
+    known = parser.format_usage().replace("[", " ").replace("]", " ").split()
     hint = did_you_mean(word.partition("=")[0], [name for name in known if name.startswith("--")])
-    return f"`tonnage {command}` has no option {word[:100]}{hint}"
+    return f"`{parser.prog}` has no option {word[:100]}{hint}"
 
 
-def _parser() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
-    """Return the whole command line, and each command's part of it."""
+def _overview() -> ArgumentParser:
+    """Return what names the commands, without what each takes."""
     parser = ArgumentParser(
         "tonnage",
         description="Large language models at the speed of the memory.",
@@ -84,50 +94,9 @@ def _parser() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"tonnage {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    common = ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    _add_options(common.add_argument, ModelOptions, ["offline"])
-
-    def command(name: str, summary: str, notes: str | None = None) -> ArgumentParser:
-        return commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=notes,
-            parents=[common],
-            formatter_class=RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    _add_run(command("run", "answer a prompt, or chat when there is none"))
-    _add_serve(command("serve", "answer over HTTP, as OpenAI's and Anthropic's servers do"))
-    _add_plan(command("plan", "say what a model takes, before anything is loaded", PLAN_NOTES))
-    _add_batch(command("batch", "answer a file of requests, many at once", BATCH_NOTES))
-    _add_embed(command("embed", "print the vectors of texts, or of the lines of stdin"))
-    _add_models(
-        command("pull", "fetch a model"),
-        command("list", "show the models that can be pulled, and those that are here"),
-        command("rm", "delete pulled models"),
-    )
-    doctor = command("doctor", "show what this machine has, and how fast it is at best")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor.add_argument(
-        "--measure", action="store_true", help="measure what forecasts need (2 s), and keep it"
-    )
-    doctor.add_argument("--disk", metavar="FILE", help="file to measure disk reads with")
-    _add_bench(command("bench", "measure a model's speed beside the machine's", BENCH_NOTES))
-    _add_audit(
-        command("audit", "measure a model's quality, alone or beside a reference", AUDIT_NOTES)
-    )
-    return parser, commands.choices
-
-
-def _add_models(pull: ArgumentParser, listing: ArgumentParser, rm: ArgumentParser) -> None:
-    pull.add_argument(
-        "model", metavar="NAME", help="a name of the catalog, or hf:owner/name[/file]"
-    )
-    listing.add_argument("--json", action="store_true", help="print one JSON array")
-    rm.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
+    for name, command in _COMMANDS.items():
+        commands.add_parser(name, help=command.summary)
+    return parser
 
 
 def _add_options(
@@ -299,3 +268,50 @@ def _add_audit(parser: ArgumentParser) -> None:
         help="audit what `tonnage plan` chooses for so many bytes (the file as it is)",
     )
     _add_options(add, EngineOptions, ["catalog", "prefix_cache"])
+
+
+def _add_pull(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="NAME", help="a name of the catalog, or hf:owner/name[/file]"
+    )
+
+
+def _add_list(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+
+
+def _add_rm(parser: ArgumentParser) -> None:
+    parser.add_argument("models", metavar="NAME", nargs="+", help="a pulled model")
+
+
+def _add_doctor(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--json", action="store_true", help="print one JSON object")
+    add("--measure", action="store_true", help="measure what forecasts need (2 s), and keep it")
+    add("--disk", metavar="FILE", help="file to measure disk reads with")
+
+
+class _Command(NamedTuple):
+    """What a command does, the options that it adds, and what stands below its help."""
+
+    summary: str
+    add: Callable[[ArgumentParser], None]
+    notes: str | None = None
+
+
+_COMMANDS = {
+    "run": _Command("answer a prompt, or chat when there is none", _add_run),
+    "serve": _Command("answer over HTTP, as OpenAI's and Anthropic's servers do", _add_serve),
+    "plan": _Command("say what a model takes, before anything is loaded", _add_plan, PLAN_NOTES),
+    "batch": _Command("answer a file of requests, many at once", _add_batch, BATCH_NOTES),
+    "embed": _Command("print the vectors of texts, or of the lines of stdin", _add_embed),
+    "pull": _Command("fetch a model", _add_pull),
+    "list": _Command("show the models that can be pulled, and those that are here", _add_list),
+    "rm": _Command("delete pulled models", _add_rm),
+    "doctor": _Command("show what this machine has, and how fast it is at best", _add_doctor),
+    "bench": _Command("measure a model's speed beside the machine's", _add_bench, BENCH_NOTES),
+    "audit": _Command(
+        "measure a model's quality, alone or beside a reference", _add_audit, AUDIT_NOTES
+    ),
+}
+COMMANDS = tuple(_COMMANDS)
