@@ -9,7 +9,7 @@ import msgspec
 from tonnage.core.sampling import SamplingOptions
 from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
 from tonnage.server.generation.choices import Choice, Choices
-from tonnage.server.generation.conversation import Turns
+from tonnage.server.generation.conversation import Turns, merged
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.tool_calls import Call, fresh_id
 from tonnage.server.generation.tool_use import ToolUse, tool_use
@@ -87,7 +87,8 @@ def _turns(request: CountRequest) -> Turns:
     names: dict[str, str] = {}
     for turn in request.messages:
         turns += _turn(turn, names)
-    return turns
+    # The interface takes several turns of one role for one.
+    return merged(turns, ("user", "assistant"))
 
 
 def _turn(turn: Turn, names: dict[str, str]) -> Turns:
@@ -96,6 +97,7 @@ def _turn(turn: Turn, names: dict[str, str]) -> Turns:
         return [{"role": turn.role, "content": turn.content}]
     turns: Turns = []
     texts: list[Block] = []
+    thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
     for block in turn.content:
         if block.type == "tool_use":
@@ -106,11 +108,17 @@ def _turn(turn: Turn, names: dict[str, str]) -> Turns:
             call_id = block.tool_use_id or ""
             told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
             turns.append({"role": "tool", "content": _text(block.content or ""), **told})
-        elif block.type not in ("thinking", "redacted_thinking"):
+        elif block.type == "thinking":
+            thoughts.append(block.thinking or "")
+        elif block.type != "redacted_thinking":
             texts.append(block)
     if texts or calls:
         said: dict[str, Any] = {"role": turn.role, "content": _text(texts)}
-        turns.append({**said, "tool_calls": calls} if calls else said)
+        if calls:
+            said["tool_calls"] = calls
+        if thoughts:
+            said["reasoning_content"] = "\n".join(thoughts)
+        turns.append(said)
     return turns
 
 

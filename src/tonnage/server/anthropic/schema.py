@@ -12,10 +12,11 @@ from tonnage.server.openai.schema import Count, Name, Share, Truncation
 
 
 class Block(Struct, kw_only=True):
-    """A block of content: text, tool_use or tool_result; other types are refused with a name."""
+    """A block of content: text, thinking, tool_use or tool_result; others are refused by name."""
 
     type: str
     text: str | None = None
+    thinking: str | None = None
     id: str | None = None
     name: str | None = None
     input: dict[str, Any] | None = None

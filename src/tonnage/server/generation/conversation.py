@@ -1,6 +1,6 @@
 """From what clients send as messages to what chat templates read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
 
 Turns = list[dict[str, Any]]
-_TEXT_PARTS = ("text", "input_text", "output_text")
+_TEXT_PARTS = ("text", "input_text", "output_text", "reasoning_text", "summary_text")
 _MOST_ARGUMENTS = 8192
 _ROLES = {"developer": "system", "function": "tool"}
 
@@ -54,8 +54,12 @@ def _turn(message: ChatMessage, names: Mapping[str, str]) -> dict[str, Any]:
     if role == "tool":
         turn["name"] = message.name or names.get(message.tool_call_id or "", "")
         turn["tool_call_id"] = message.tool_call_id or ""
-    elif message.tool_calls:
+        return turn
+    if message.tool_calls:
         turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+    reasoning = message.reasoning_content or message.reasoning
+    if reasoning and role == "assistant":
+        turn["reasoning_content"] = reasoning
     return turn
 
 
@@ -90,12 +94,42 @@ def as_object(arguments: Any) -> Any:
         return arguments
 
 
-def without_tools(turns: Turns, tools: Sequence[Mapping[str, Any]]) -> Turns:
+def merged(turns: Iterable[dict[str, Any]], roles: Container[str]) -> Turns:
+    """Return turns so that those of one role that follow each other are one, for these roles.
+
+    Texts are joined by a line end, calls and reasoning follow each other.
+    """
+    joined: Turns = []
+    for turn in turns:
+        if joined and turn["role"] in roles and joined[-1]["role"] == turn["role"]:
+            joined[-1] = _joined(joined[-1], turn)
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    both = {**first, **second}
+    for name in ("content", "reasoning_content"):
+        texts = [turn[name] for turn in (first, second) if turn.get(name)]
+        if texts or name in both:
+            both[name] = "\n".join(texts)
+    calls = [*first.get("tool_calls", ()), *second.get("tool_calls", ())]
+    return {**both, "tool_calls": calls} if calls else both
+
+
+def without_tools(
+    turns: Turns, tools: Sequence[Mapping[str, Any]], *, knows_system: bool = True
+) -> Turns:
     """Return the conversation for a template that knows no tools: they are told in words.
 
-    The words are those that Hermes models were trained with, so the answer is parsed alike.
+    The words are those that Hermes models were trained with, so the completion is parsed alike.
+    Results of tools become a turn of the user, together with each other and with what the user
+    says before or behind them: templates may want user and assistant to take turns. knows_system:
+    the template has a place for a system message; else the tools are told in the first turn of the
+    user.
     """
-    plain = [_plain(turn) for turn in turns]
+    plain = _with_results(turns)
     if not tools:
         return plain
     listed = "\n".join(msgspec.json.encode(tool).decode() for tool in tools)
@@ -107,7 +141,26 @@ def without_tools(turns: Turns, tools: Sequence[Mapping[str, Any]]) -> Turns:
     if plain and plain[0]["role"] == "system":
         first = {**plain[0], "content": f"{plain[0]['content']}\n\n{words}"}
         return [first, *plain[1:]]
+    if not knows_system and plain and plain[0]["role"] == "user":
+        first = {**plain[0], "content": f"{words}\n\n{plain[0]['content']}"}
+        return [first, *plain[1:]]
     return [{"role": "system", "content": words}, *plain]
+
+
+def _with_results(turns: Turns) -> Turns:
+    """Return turns with results and calls in words; a result joins the user's turns around it."""
+    plain: Turns = []
+    ends_in_result = False
+    for turn in turns:
+        is_result = turn["role"] == "tool"
+        told = _plain(turn)
+        joins = is_result or (ends_in_result and told["role"] == "user")
+        if joins and plain and plain[-1]["role"] == "user":
+            plain[-1] = _joined(plain[-1], told)
+        else:
+            plain.append(told)
+        ends_in_result = is_result
+    return plain
 
 
 def _plain(turn: dict[str, Any]) -> dict[str, Any]:
@@ -121,4 +174,5 @@ def _plain(turn: dict[str, Any]) -> dict[str, Any]:
         return turn
     written = [msgspec.json.encode(call["function"]).decode() for call in calls]
     parts = [turn["content"], *(f"{OPEN}\n{one}\n{CLOSE}" for one in written)]
-    return {"role": turn["role"], "content": "\n".join(part for part in parts if part)}
+    rest = {key: value for key, value in turn.items() if key != "tool_calls"}
+    return {**rest, "content": "\n".join(part for part in parts if part)}

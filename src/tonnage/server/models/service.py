@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
 
-from tonnage.core.errors import ContextLengthError, RequestError
+from tonnage.core.errors import ChatTemplateError, ContextLengthError, RequestError
 from tonnage.core.footprint import answers_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
@@ -152,12 +153,27 @@ class Service:
         variables: more names for the template. Raises ChatTemplateError, RequestError.
         """
         names = {key: value for key, value in (variables or {}).items() if key != "messages"}
-        if not self.knows_tools:
-            turns, tools = without_tools(turns, tools), ()
-        if tools:
+        if tools and self.knows_tools:
             names["tools"] = list(tools)
-        # An array takes a tenth of a list; the thread makes one list at a time.
-        return await self.aside(lambda: array("i", self.engine.encode_chat(turns, names)))
+
+        def encode() -> "array[int]":
+            told = turns
+            if not self.knows_tools:
+                knows_system = not tools or self._knows_system
+                told = without_tools(turns, tools, knows_system=knows_system)
+            # An array takes a tenth of a list; the thread makes one list at a time.
+            return array("i", self.engine.encode_chat(told, names))
+
+        return await self.aside(encode)
+
+    @cached_property
+    def _knows_system(self) -> bool:
+        """Whether the chat template has a place for a system message."""
+        turns = [{"role": role, "content": role} for role in ("system", "user")]
+        try:
+            return len(self.engine.encode_chat(turns)) > len(self.engine.encode_chat(turns[1:]))
+        except ChatTemplateError:
+            return False
 
     async def encode_text(self, prompt: str | list[int]) -> "array[int]":
         """Return the token ids of a plain prompt. Raises RequestError."""

@@ -1,12 +1,12 @@
 """POST /v1/responses. Nothing is stored: every request brings its whole conversation."""
 
+import logging
 import time
 from typing import Any
 
 import msgspec
 
 from tonnage.server.generation.choices import Choices
-from tonnage.server.generation.conversation import Turns, as_object, require_few_arguments, text_of
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.tool_calls import Call, fresh_id
 from tonnage.server.generation.tool_use import ToolUse, tool_use
@@ -15,12 +15,20 @@ from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
+from tonnage.server.observe.log import log
+from tonnage.server.openai.response_input import (
+    functions_of,
+    require_nothing_stored,
+    skipped_types,
+    turns_of_input,
+)
 from tonnage.server.openai.schema import (
     JsonSchema,
+    Reasoning,
     ResponseFormat,
-    ResponseItem,
     ResponseRequest,
     ResponseToolChoice,
+    TextSettings,
 )
 
 
@@ -35,15 +43,9 @@ async def _prepared(
 ) -> tuple[PreparedRequest, dict[str, Any]]:
     """Return what is asked for, and what every response to it says."""
     request = decode(ResponseRequest, body)
-    if request.previous_response_id is not None:
-        raise HttpError(
-            400,
-            "Responses are not stored, so previous_response_id is refused; send all of the input.",
-            code="unsupported_parameter",
-            param="previous_response_id",
-        )
+    require_nothing_stored(request)
     use = _tool_use(request)
-    tokens = await service.encode_chat(_turns(request), use.tools)
+    tokens = await service.encode_chat(turns_of_input(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
     constraint = await service.aside(lambda: service.structured.of_request(use, _format(request)))
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
@@ -55,73 +57,67 @@ async def _prepared(
 
 
 def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
-    """Return what does not depend on the answer; what came with the request stays JSON."""
-    return {
+    """Return what does not depend on the completion; what came with the request stays JSON."""
+    told = {
         "id": fresh_id("resp"),
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
         "error": None,
+        "background": False,
+        "conversation": None,
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
-        "metadata": msgspec.Raw(msgspec.json.encode(request.metadata or {})),
-        "parallel_tool_calls": True,
+        "metadata": _json(request.metadata or {}),
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": None,
+        "prompt": None,
+        "reasoning": request.reasoning or Reasoning(),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "tool_choice": "auto",
-        "tools": [],
+        "tool_choice": request.tool_choice or "auto",
+        "tools": _json(functions_of(request)),
         "store": False,
-        "text": {"format": {"type": "text"}},
+        "text": _text_settings(request.text),
         "truncation": request.truncation or "disabled",
     }
+    skipped = skipped_types(request)
+    if skipped:
+        names = ", ".join(skipped)
+        log(logging.INFO, f"Tools and items of types that are not known were left out: {names}.")
+        told["skipped_types"] = skipped
+    return told
+
+
+def _json(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _text_settings(text: TextSettings | None) -> dict[str, Any]:
+    """Return how the text was to be, as the request wrote it."""
+    form = text.format if text is not None else None
+    told: dict[str, Any] = {"type": "text" if form is None else form.type}
+    if form is not None and form.type == "json_schema":
+        told |= {"name": form.name, "description": form.description, "strict": form.strict}
+        told["schema"] = form.schema or None
+    settings: dict[str, Any] = {"format": told}
+    if text is not None and text.verbosity is not None:
+        settings["verbosity"] = text.verbosity
+    return settings
 
 
 def _tool_use(request: ResponseRequest) -> ToolUse:
+    functions = functions_of(request)
+    if any(tool.name is None for tool in functions):
+        raise HttpError(400, "A function of tools has no name.", param="tools")
     if isinstance(request.tool_choice, ResponseToolChoice):
-        return tool_use(request.tools, name=request.tool_choice.name)
-    return tool_use(request.tools, request.tool_choice)
+        return tool_use(functions, name=request.tool_choice.name)
+    return tool_use(functions, request.tool_choice)
 
 
 def _format(request: ResponseRequest) -> ResponseFormat | None:
     form = request.text.format if request.text is not None else None
     return None if form is None else ResponseFormat(form.type, JsonSchema(form.schema))
-
-
-def _turns(request: ResponseRequest) -> Turns:
-    turns: Turns = []
-    if request.instructions:
-        turns.append({"role": "system", "content": request.instructions})
-    if isinstance(request.input, str):
-        return [*turns, {"role": "user", "content": request.input}]
-    require_few_arguments(item.arguments for item in request.input)
-    names: dict[str, str] = {}
-    for item in request.input:
-        turns += _turn(item, names)
-    return turns
-
-
-def _turn(item: ResponseItem, names: dict[str, str]) -> Turns:
-    """Return what an item of the input says; names: functions by their call."""
-    call_id = item.call_id or ""
-    match item.type:
-        case "function_call":
-            names[call_id] = item.name or ""
-            function = {"name": item.name or "", "arguments": as_object(item.arguments or "{}")}
-            call = {"type": "function", "id": call_id, "function": function}
-            return [{"role": "assistant", "content": "", "tool_calls": [call]}]
-        case "function_call_output":
-            text = text_of(item.output, "input")
-            told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
-            return [{"role": "tool", "content": text, **told}]
-        case "reasoning":
-            return []
-        case None | "message" if item.role is not None:
-            role = "system" if item.role == "developer" else item.role
-            return [{"role": role, "content": text_of(item.content, "input")}]
-        case _:
-            kind = (item.type or "none")[:40]
-            raise HttpError(400, f"The input has an item of type {kind!r}.", param="input")
 
 
 class _Writer:

@@ -85,6 +85,9 @@ class ChatMessage(Struct):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    # What reasoning models thought before the content; the second name is other servers'.
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class Function(Struct):
@@ -183,24 +186,32 @@ class EmbeddingRequest(RequestFields, kw_only=True):
 
 
 class ResponseItem(Struct, kw_only=True):
-    """An item of the input of a response: a message, a call that was made, or its result."""
+    """An item of the input of a response: a message, a call, its result, or reasoning.
+
+    summary: of reasoning. input, action, operation: of calls that are no function's.
+    """
 
     type: str | None = None
     role: Literal["system", "developer", "user", "assistant"] | None = None
     content: str | list[Part] | None = None
+    summary: list[Part] | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
-    output: str | list[Part] | None = None
+    arguments: Any = None
+    input: Any = None
+    action: Any = None
+    operation: Any = None
+    output: Any = None
 
 
-class ResponseTool(Struct):
-    """A function that the model may call, as /v1/responses writes it."""
+class ResponseTool(Struct, kw_only=True):
+    """A tool as /v1/responses writes it; only functions have all of the fields."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    type: str = "function"
+    name: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    type: Literal["function"] = "function"
+    strict: bool | None = None
 
 
 class ResponseToolChoice(Struct):
@@ -216,16 +227,26 @@ class TextFormat(Struct):
     type: Literal["text", "json_object", "json_schema"] = "text"
     schema: Raw = field(default_factory=Raw)
     name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
 
 
 class TextSettings(Struct):
     """Settings of the answer's text."""
 
     format: TextFormat | None = None
+    verbosity: str | None = None
+
+
+class Reasoning(Struct):
+    """How much the model is to think, in words that its template may know."""
+
+    effort: str | None = None
+    summary: str | None = None
 
 
 class ResponseRequest(Sampling, kw_only=True):
-    """POST /v1/responses; nothing is stored, so previous_response_id is refused."""
+    """POST /v1/responses; nothing is stored, so what refers to that is refused."""
 
     model: Name
     input: str | Annotated[list[ResponseItem], Meta(min_length=1)]
@@ -235,8 +256,14 @@ class ResponseRequest(Sampling, kw_only=True):
     tools: Annotated[list[ResponseTool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     text: TextSettings | None = None
-    previous_response_id: str | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
     metadata: dict[str, Any] | None = None
+    # Refused.
+    previous_response_id: str | None = None
+    conversation: Any = None
+    prompt: Any = None
+    background: bool | None = None
 
 
 class ModelRequest(Struct):
