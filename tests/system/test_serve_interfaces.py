@@ -12,8 +12,9 @@ from tonnage.engine.engine import Engine
 
 # Gemma's and Mistral's templates want user and assistant to take turns, and Gemma's no system.
 ALTERNATING = (
-    "{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0)"
-    " %}{{ raise_exception('Roles must alternate user/assistant.') }}{% endif %}"
+    "{% for m in messages %}"
+    "{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate user/assistant.') }}{% endif %}"
     "[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 )
 TOOL = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
@@ -38,7 +39,9 @@ def post(server: Live, path: str, **body: Any) -> Any:
     return reply.json()
 
 
-def test_results_of_tools_take_their_turn_by_every_interface(engine: Engine, tmp_path: Path) -> None:
+def test_results_of_tools_take_their_turn_by_every_interface(
+    engine: Engine, tmp_path: Path
+) -> None:
     answers = ScriptedEngine(["Hello"])
     function = {key: value for key, value in TOOL.items() if key != "type"}
     calls = [

@@ -33,7 +33,7 @@ def test_a_named_origin_is_let_in_and_told_apart_from_others() -> None:
     status, told, body = asked([PAGE], "POST", origin=PAGE)
     assert (status, body) == (200, b"POST")
     assert told["access-control-allow-origin"] == PAGE
-    assert told["vary"] == "origin"
+    assert told["vary"] == "origin, access-control-request-headers"
     assert told["x"] == "1"
 
 
@@ -48,10 +48,36 @@ def test_others_get_what_they_got_without(origin: str) -> None:
 def test_browsers_that_ask_before_are_told_what_may_be_sent() -> None:
     status, told, body = asked([PAGE], "OPTIONS", origin=PAGE, access_control_request_method="POST")
     assert (status, body) == (204, b"")
-    assert "authorization" in told["access-control-allow-headers"]
+    assert "access-control-allow-headers" not in told
     assert told["access-control-allow-methods"] == "GET, POST"
     # A plain OPTIONS is the application's.
     assert asked([PAGE], "OPTIONS", origin=PAGE)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "authorization,content-type,x-stainless-arch,x-stainless-retry-count",
+        "anthropic-dangerous-direct-browser-access,anthropic-version,x-api-key",
+        "x-of-a-later-version",
+    ],
+)
+def test_a_page_may_send_the_fields_that_its_client_has(names: str) -> None:
+    headers = {
+        "access_control_request_method": "POST",
+        "access_control_request_headers": names,
+    }
+    _, told, _ = asked([PAGE], "OPTIONS", origin=PAGE, **headers)
+    assert told["access-control-allow-headers"] == names
+    assert asked([PAGE], "OPTIONS", origin="https://evil.example", **headers)[1] == {"x": "1"}
+
+
+@pytest.mark.parametrize("names", ["a b", "a,", "x: y", "a\r\nset-cookie: b", "", ","])
+def test_what_names_no_fields_is_not_sent_back(names: str) -> None:
+    headers = {"access_control_request_method": "POST", "access_control_request_headers": names}
+    status, told, _ = asked([PAGE], "OPTIONS", origin=PAGE, **headers)
+    assert status == 204
+    assert "access-control-allow-headers" not in told
 
 
 def test_all_origins_are_for_servers_with_keys() -> None:

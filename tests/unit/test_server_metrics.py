@@ -32,6 +32,7 @@ def test_old_names_lead_to_names_that_are_there():
     for old, (new, _) in OLD_NAMES.items():
         assert old not in METRICS
         assert new in METRICS
+        assert old.endswith("_total") is (METRICS[new].kind == "counter")
 
 
 def parsed(text: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from tonnage.core.errors import TonnageError
+from tonnage.server.http.content_coding import Decode, decoder_of, too_large
 from tonnage.server.http.decoding import Buffer, check_depth, require_few_values
 from tonnage.server.http.failures import HttpError
 from tonnage.server.observe.trace import Trace
@@ -111,22 +112,24 @@ class HttpExchange:
     async def body(self) -> bytes:
         """Return the whole body, which must be declared as JSON.
 
-        Raises HttpError: 415 for another type, 413 for one beyond the limit, 408 for a slow one.
+        Raises HttpError: 415 for another type or coding, 413 for one beyond the limit, 408 for a
+        slow one, 400 for a coding that it does not keep to.
         """
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise HttpError(415, f"The Content-Type is {kind[:80]!r}; send {JSON}.")
+        decode = decoder_of(self.headers.get("content-encoding", ""))
         limit = self._limits.body_bytes
         declared = self.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > limit:
-            raise self._too_large(f"{int(declared[:20]):,}")
+            raise too_large(f"{int(declared[:20]):,}", limit)
         try:
             async with asyncio.timeout(self._limits.body_s):
-                return await self._read(limit)
+                return self._checked(await self._read(limit), decode)
         except TimeoutError:
             raise HttpError(408, f"The body took over {self._limits.body_s:g} s.") from None
 
-    async def _read(self, limit: int) -> bytes:
+    async def _read(self, limit: int) -> bytearray:
         whole = bytearray()  # a list would take ten times as much when bytes come two by two
         while True:
             event = await self._receive()
@@ -136,12 +139,23 @@ class HttpExchange:
             self._hold(len(part))
             whole += part
             if len(whole) > limit:
-                raise self._too_large(f"over {limit:,}")
+                raise too_large(f"over {limit:,}", limit)
             if not event.get("more_body"):
                 self.has_body = True
-                check_depth(whole)
-                require_few_values(whole, max(256, limit // _BYTES_PER_VALUE))
-                return bytes(whole)
+                return whole
+
+    def _checked(self, body: Buffer, decode: Decode | None) -> bytes:
+        """Return the body decoded; before any object is made of it, its values are counted."""
+        limit = self._limits.body_bytes
+        if decode is not None:
+            coded_bytes = len(body)
+            # All of it may be there beside what it came as.
+            self._hold(limit)
+            body = decode(body, limit)
+            self._hold(len(body) - limit - coded_bytes)
+        check_depth(body)
+        require_few_values(body, max(256, limit // _BYTES_PER_VALUE))
+        return bytes(body)
 
     def _hold(self, num_bytes: int) -> None:
         self._held_bytes += num_bytes
@@ -153,11 +167,6 @@ class HttpExchange:
         """Give back what the body counted as."""
         self._budget.held_bytes -= self._held_bytes
         self._held_bytes = 0
-
-    def _too_large(self, size: str) -> HttpError:
-        limit = self._limits.body_bytes
-        sentence = f"The body has {size} bytes; at most {limit:,} are accepted (--max-body)."
-        return HttpError(413, sentence, code="request_too_large")
 
     async def prepared(self, make: Callable[[], Awaitable[Prepared]]) -> Prepared:
         """Return what `make` does with the body, when no other request's is being prepared.

@@ -103,8 +103,7 @@ def tell_activity(
     ):  # fmt: skip
         samples.add("tonnage_kv_pages", count, model=model, state=state)
         samples.add(f"tonnage_pages_{state}", count, model=model)
-    for name in ("tonnage_kv_pages_capacity", "tonnage_pages_total"):
-        samples.add(name, snapshot.num_total, model=model)
+    samples.add("tonnage_kv_pages_capacity", snapshot.num_total, model=model)
     for names, value in _rates(speed):
         for name in names:
             samples.add(f"tonnage_{name}", value, model=model)

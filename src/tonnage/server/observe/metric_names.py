@@ -76,7 +76,6 @@ METRICS: dict[str, Metric] = {
 }
 # Old name -> what to use, and the labels it had in its name.
 OLD_NAMES: dict[str, tuple[str, dict[str, str]]] = {
-    "tonnage_pages_total": ("tonnage_kv_pages_capacity", {}),
     "tonnage_pages_free": ("tonnage_kv_pages", {"state": "free"}),
     "tonnage_pages_cached": ("tonnage_kv_pages", {"state": "cached"}),
     "tonnage_pages_used": ("tonnage_kv_pages", {"state": "used"}),

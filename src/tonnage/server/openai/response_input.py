@@ -13,7 +13,13 @@ from tonnage.server.generation.conversation import (
     text_of,
 )
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import Part, ResponseItem, ResponseRequest, ResponseTool
+from tonnage.server.openai.schema import (
+    Function,
+    Part,
+    ResponseItem,
+    ResponseRequest,
+    ResponseTool,
+)
 
 # Items that tell of a call which the client carried out -> the field that its arguments are in.
 _CALLS = {
@@ -44,9 +50,19 @@ def _unsupported(sentence: str, name: str) -> HttpError:
     return HttpError(400, sentence, code="unsupported_parameter", param=name)
 
 
-def functions_of(request: ResponseRequest) -> list[ResponseTool]:
+def function_tools(request: ResponseRequest) -> list[ResponseTool]:
     """Return the tools that are functions; others are for servers that run them."""
     return [tool for tool in request.tools or () if tool.type == "function"]
+
+
+def functions_of(request: ResponseRequest) -> list[Function]:
+    """Return what may be called. Raises HttpError 400 for a function without a name."""
+    found = []
+    for tool in function_tools(request):
+        if tool.name is None:
+            raise HttpError(400, "A function of tools has no name.", param="tools")
+        found.append(Function(tool.name, tool.description, tool.parameters))
+    return found
 
 
 def skipped_types(request: ResponseRequest) -> list[str]:

@@ -12,11 +12,11 @@ from tonnage.server.generation.tool_calls import Call, fresh_id
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
-from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.observe.log import log
 from tonnage.server.openai.response_input import (
+    function_tools,
     functions_of,
     require_nothing_stored,
     skipped_types,
@@ -76,7 +76,7 @@ def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
         "temperature": request.temperature,
         "top_p": request.top_p,
         "tool_choice": request.tool_choice or "auto",
-        "tools": _json(functions_of(request)),
+        "tools": _json(function_tools(request)),
         "store": False,
         "text": _text_settings(request.text),
         "truncation": request.truncation or "disabled",
@@ -108,8 +108,6 @@ def _text_settings(text: TextSettings | None) -> dict[str, Any]:
 
 def _tool_use(request: ResponseRequest) -> ToolUse:
     functions = functions_of(request)
-    if any(tool.name is None for tool in functions):
-        raise HttpError(400, "A function of tools has no name.", param="tools")
     if isinstance(request.tool_choice, ResponseToolChoice):
         return tool_use(functions, name=request.tool_choice.name)
     return tool_use(functions, request.tool_choice)
