@@ -60,3 +60,38 @@ def test_a_template_that_does_not_compile_is_measured_each_time(folder):
         with pytest.raises(ChatTemplateError, match="broken"):
             prompts.encode_chat(HI)
         assert prompts.template_bytes == grown
+
+
+def test_a_conversation_with_tools_gets_their_template(folder):
+    core, special = load_folder(str(folder))
+    usual = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    for_tools = "<{{ tools[0].name }}>" + usual
+    both = Tokenizer(core, replace(special, chat_template=usual, tool_template=for_tools))
+    prompts = Prompts(both, 300, lambda: 0)
+    tools = {"tools": [{"name": "f"}]}
+    assert both.decode(prompts.encode_chat(HI)) == "[Hi]"
+    assert both.decode(prompts.encode_chat(HI, tools)) == "<f>[Hi]"
+    assert both.decode(prompts.encode_chat(HI, {"tools": None})) == "[Hi]"
+
+
+def test_templates_read_special_tokens_by_their_names(folder):
+    core, special = load_folder(str(folder))
+    template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ pad_token }}"
+    names = {"eos_token": END, "pad_token": "#"}
+    ends = special.end_ids | {5}
+    known = Tokenizer(core, replace(special, chat_template=template, names=names, end_ids=ends))
+    ids = Prompts(known, 300, lambda: 0).encode_chat(HI)
+    assert known.decode(ids, keep_control=True) == f"Hi{END}#"
+    assert known.token_id(END) in ids
+
+
+def test_the_last_message_can_be_continued(folder):
+    core, special = load_folder(str(folder))
+    template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ add_generation_prompt }}"
+    tokenizer = Tokenizer(core, replace(special, chat_template=template))
+    prompts = Prompts(tokenizer, 300, lambda: 0)
+    told = [{"role": "assistant", "content": f"Hi {END}, "}]
+    ids = prompts.encode_chat(told, continue_final_message=True)
+    assert tokenizer.decode(ids) == f"[Hi {END}, "
+    ids = prompts.encode_chat(told, add_generation_prompt=False)
+    assert tokenizer.decode(ids) == f"[Hi {END}, ]False"

@@ -31,7 +31,7 @@ from tonnage.engine.measure import bytes_beside, measure_items
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.options import EngineOptions
 from tonnage.engine.page_budget import PageBudget
-from tonnage.engine.prompts import Message, Prompts, require_context
+from tonnage.engine.prompts import Message, PromptEnd, Prompts, require_context
 from tonnage.engine.stream import CompletionStream, failed
 from tonnage.machine.limits import read_limits
 from tonnage.machine.memory_use import (
@@ -279,14 +279,18 @@ class Engine:
         return self._prompts.encode(prompt, raw=raw)
 
     def encode_chat(
-        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Message],
+        variables: Mapping[str, Any] | None = None,
+        **end: Unpack[PromptEnd],
     ) -> list[int]:
         """Return the token ids of `messages` in the model's chat template; one thread at a time.
 
         variables: more names for the template, such as `tools`. Control tokens that are written in
-        either are plain text. Raises ChatTemplateError, RequestError.
+        either are plain text. end: what stands at the end, the fields of PromptEnd. Raises
+        ChatTemplateError, RequestError.
         """
-        return self._prompts.encode_chat(messages, variables)
+        return self._prompts.encode_chat(messages, variables, **end)
 
     def encode_inputs(self, inputs: Inputs) -> list[Sequence[int]]:
         """Return the token ids of every text to embed.

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.text.template import ChatTemplate
@@ -12,16 +12,27 @@ from tonnage.text.untrusted import escaped
 Message = Mapping[str, Any]
 
 
+class PromptEnd(TypedDict, total=False):
+    """What stands at the end of a conversation's prompt, in transformers' words.
+
+    add_generation_prompt: the beginning of an answer (True). continue_final_message: the text of
+    the last message and nothing behind it, so that the completion continues it (False).
+    """
+
+    add_generation_prompt: bool
+    continue_final_message: bool
+
+
 class Prompts:
-    """Encodes for one model; its template is compiled with the first conversation."""
+    """Encodes for one model; a template is compiled with the first conversation that needs it."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, own_bytes: Callable[[], int]) -> None:
         """vocab_size: of the model. own_bytes: what the process holds; its growth is noted."""
-        self.template_bytes = 0  # what the template has grown the process by
+        self.template_bytes = 0  # what templates have grown the process by
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._own_bytes = own_bytes
-        self._template: ChatTemplate | None = None
+        self._templates: dict[str | None, ChatTemplate] = {}
 
     def encode(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
@@ -49,38 +60,41 @@ class Prompts:
         return tokens
 
     def encode_chat(
-        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Message],
+        variables: Mapping[str, Any] | None = None,
+        **end: Unpack[PromptEnd],
     ) -> list[int]:
         """Return the token ids of `messages` in the model's chat template; one thread at a time.
 
-        variables: more names for the template, such as `tools`. Control tokens that are written in
-        either are plain text. Raises ChatTemplateError, RequestError.
+        variables: more names for the template, such as `tools`. A model that has a template for
+        tools beside its usual one gets it where there are any. Control tokens that are written in
+        either are plain text. end: what stands at the end. Raises ChatTemplateError, RequestError.
         """
-        if self._template is not None:
-            return self._encoded(self._template, messages, variables)
-        before = self._own_bytes()
+        source = self._source_for((variables or {}).get("tools"))
+        is_new = source not in self._templates
+        before = self._own_bytes() if is_new else 0
         try:
-            self._template = ChatTemplate(self._tokenizer.chat_template)
-            return self._encoded(self._template, messages, variables)
+            if is_new:
+                self._templates[source] = ChatTemplate(source)
+            prompt = self._templates[source].render(
+                escaped(messages, self._tokenizer),
+                **end,
+                variables={**self._tokenizer.names, **escaped(variables or {}, self._tokenizer)},
+            )
         finally:
-            # Also where the template refuses: what it has loaded stays.
-            self.template_bytes += max(0, self._own_bytes() - before)
-
-    def _encoded(
-        self,
-        template: ChatTemplate,
-        messages: Sequence[Message],
-        variables: Mapping[str, Any] | None,
-    ) -> list[int]:
-        tokenizer = self._tokenizer
-        end_id = next(iter(tokenizer.eos_ids)) if len(tokenizer.eos_ids) == 1 else None
-        prompt = template.render(
-            escaped(messages, tokenizer),
-            variables=escaped(variables or {}, tokenizer),
-            bos_token=_text_of(tokenizer, tokenizer.bos_id),
-            eos_token=_text_of(tokenizer, end_id),
+            if is_new:
+                # Also where the template refuses: what it has loaded stays.
+                self.template_bytes += max(0, self._own_bytes() - before)
+        return self._tokenizer.encode(
+            prompt, add_special=False, parse_special=True, has_sentinels=True
         )
-        return tokenizer.encode(prompt, add_special=False, parse_special=True, has_sentinels=True)
+
+    def _source_for(self, tools: object) -> str | None:
+        """Return the template for a conversation with these tools."""
+        if tools is not None and self._tokenizer.tool_template is not None:
+            return self._tokenizer.tool_template
+        return self._tokenizer.chat_template
 
     def _check_ids(self, tokens: Sequence[int]) -> None:
         # The extremes first: of an array that was checked before they take microseconds.
@@ -99,7 +113,3 @@ def require_context(num_tokens: int, context_tokens: int) -> None:
             f"of them for the completion; shorten it or open the model with --context "
             f"{num_tokens + 256}."
         )
-
-
-def _text_of(tokenizer: Tokenizer, token_id: int | None) -> str:
-    return "" if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", "replace")

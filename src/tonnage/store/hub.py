@@ -22,7 +22,7 @@ from tonnage.store.catalog import HUB_PREFIX
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 # What loading a folder reads; weights in other forms (pickles, second copies) stay away.
-_FOLDER_FILES = (
+_TOP_FILES = (
     "config.json",
     "generation_config.json",
     "*.safetensors",
@@ -34,7 +34,8 @@ _FOLDER_FILES = (
     "added_tokens.json",
     "chat_template.*",
 )
-_NOT_FOLDER_FILES = ("*/*", "consolidated*", "adapter_*")
+_FOLDER_FILES = (*_TOP_FILES, "additional_chat_templates/*.jinja")
+_NOT_FOLDER_FILES = (*(f"*/{name}" for name in _TOP_FILES), "consolidated*", "adapter_*")
 
 
 @dataclass(frozen=True, slots=True)

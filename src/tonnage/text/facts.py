@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tonnage._native import JsonFile
 from tonnage.core.errors import TokenizerError
 from tonnage.core.footprint import TextFacts
-from tonnage.text.gguf_source import MetadataArray
+from tonnage.text.gguf_source import TEMPLATE_KEYS, MetadataArray
 
 _PREFIX = "tokenizer.ggml."
 _CHUNK_BYTES = 1 << 20
@@ -26,7 +26,7 @@ def facts_of_gguf(metadata: Mapping[str, object]) -> TextFacts | None:
         num_merges=merges.count if isinstance(merges, MetadataArray) and not scored else 0,
         text_bytes=max(0, len(tokens.buffer()) - 8 * tokens.count),
         scored=scored,
-        has_template=isinstance(metadata.get("tokenizer.chat_template"), str),
+        has_template=any(isinstance(metadata.get(key), str) for key in TEMPLATE_KEYS),
     )
 
 
@@ -35,7 +35,7 @@ def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
 
     The strings of tokenizer.json are counted and not read: two quotes make one.
     """
-    from tonnage.text.folder_source import has_chat_template
+    from tonnage.text.folder_templates import folder_templates
 
     path = os.path.join(folder, "tokenizer.json")
     if not os.path.isfile(path):
@@ -44,7 +44,7 @@ def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
         file = JsonFile(path)
         model = file.members(file.members(0)["model"][0])
         vocab, merges = model["vocab"], model["merges"]
-        has_template = has_chat_template(os.fspath(folder))
+        has_template = bool(folder_templates(os.fspath(folder)))
     except (KeyError, TokenizerError):
         return None
     with open(path, "rb") as text:

@@ -9,7 +9,19 @@ from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
 from tonnage.text.special import Special
 
 _PREFIX = "tokenizer.ggml."
+# The usual template, and the one for conversations with tools.
+TEMPLATE_KEYS = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+# What templates call the token of a key; the format's own key of the separator is misspelled.
+_NAMES = {
+    "bos_token_id": "bos_token",
+    "eos_token_id": "eos_token",
+    "unknown_token_id": "unk_token",
+    "padding_token_id": "pad_token",
+    "seperator_token_id": "sep_token",
+    "cls_token_id": "cls_token",
+    "mask_token_id": "mask_token",
+}
 _EVERY = 2  # a space in front of every stretch of text
 
 
@@ -79,9 +91,11 @@ def load_gguf(metadata: Mapping[str, object]) -> tuple[TokenizerCore, Special]:
     model = fields.text("model")
     if model == "gpt2":
         kind = pre_tokenizer(fields.text("pre", "default") or "default")
-        return _byte_level_core(fields, kind), _special(metadata, fields, kind)
+        core = _byte_level_core(fields, kind)
+        return core, _special(metadata, fields, core, kind)
     if model == "llama":
-        return _scored_core(fields), _special(metadata, fields, None)
+        core = _scored_core(fields)
+        return core, _special(metadata, fields, core, None)
     if model is None:
         raise TokenizerError(f"The file has no '{_PREFIX}model', so it carries no tokenizer.")
     raise TokenizerError(
@@ -126,7 +140,10 @@ def _load_tokens(core: TokenizerCore, fields: _Metadata, *, with_scores: bool) -
 
 
 def _special(
-    metadata: Mapping[str, object], fields: _Metadata, kind: PreTokenizer | None
+    metadata: Mapping[str, object],
+    fields: _Metadata,
+    core: TokenizerCore,
+    kind: PreTokenizer | None,
 ) -> Special:
     size = fields.required_array("tokens").count
     bos = fields.token_id("bos_token_id", size)
@@ -134,15 +151,26 @@ def _special(
     add_bos = fields.flag("add_bos_token", default=kind is None or kind.add_bos)
     add_eos = fields.flag("add_eos_token", default=False)
     ends = (fields.token_id(name, size) for name in _END_KEYS)
-    template = metadata.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
-        raise TokenizerError("'tokenizer.chat_template' is not a text.")
+    named = {name: fields.token_id(key, size) for key, name in _NAMES.items()}
     return Special(
         prefix=(bos,) if add_bos and bos is not None else (),
         suffix=(eos,) if add_eos and eos is not None else (),
         bos_id=bos,
         end_ids=frozenset(i for i in ends if i is not None),
+        names={
+            n: core.token_bytes(i).decode("utf-8", "replace")
+            for n, i in named.items()
+            if i is not None
+        },
         normal_form=kind.normal_form if kind else None,
         strips_space=kind is None and fields.flag("add_space_prefix", default=True),
-        chat_template=template,
+        chat_template=_template(metadata, TEMPLATE_KEYS[0]),
+        tool_template=_template(metadata, TEMPLATE_KEYS[1]),
     )
+
+
+def _template(metadata: Mapping[str, object], key: str) -> str | None:
+    template = metadata.get(key)
+    if template is not None and not isinstance(template, str):
+        raise TokenizerError(f"'{key}' is not a text.")
+    return template

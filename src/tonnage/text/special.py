@@ -1,7 +1,7 @@
 """Tokens that mean something, as a model's files name them."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from tonnage.core.errors import TokenizerError
 
@@ -13,17 +13,21 @@ class Special:
     """What surrounds a text, and which tokens mean something.
 
     prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files
-    name as ends. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
-    strips_space: decoding drops the one space that encoding put in front.
+    name as ends. names: texts of tokens by their role (`bos_token`, `pad_token`, ...), as templates
+    read them. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
+    strips_space: decoding drops the one space that encoding put in front. tool_template: the chat
+    template for conversations with tools, None where there is one for all.
     """
 
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
     bos_id: int | None = None
     end_ids: frozenset[int] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
     normal_form: str | None = None
     strips_space: bool = False
     chat_template: str | None = None
+    tool_template: str | None = None
 
 
 def require_ids(ids: Collection[object], name: str) -> list[int]:

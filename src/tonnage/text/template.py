@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tonnage.core.errors import ChatTemplateError
+from tonnage.text.continuation import cut_at_mark, marked
 from tonnage.text.jinja_import import import_without_openssl
 from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_TEMPLATE_CHARS = 1 << 17
+# Names of what an earlier turn was reasoned with, the usual one first; gpt-oss reads `thinking`.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class ChatTemplate:
@@ -43,6 +46,7 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         bos_token: str = "",
         eos_token: str = "",
         now: "datetime | None" = None,
@@ -50,27 +54,42 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt of `messages`, each a mapping with "role" and "content".
 
-        now: what `strftime_now` formats; the clock where None. variables: more names for the
-        template (tools, ...). The prompt holds its own beginning token, so it is encoded with
-        add_special=False and parse_special=True. Raises ChatTemplateError when the template refuses
-        the messages (its own words are in the message), fails, or exceeds its bounds.
+        continue_final_message: the prompt ends where the text of the last message does, so that the
+        completion goes on with it; no generation prompt is added. now: what `strftime_now` formats;
+        the clock where None. variables: more names for the template (tools, pad_token, ...). The
+        prompt holds its own beginning token, so it is encoded with add_special=False and
+        parse_special=True. Raises ChatTemplateError when the template refuses the messages (its own
+        words are in the message), fails, exceeds its bounds, or leaves out what is to be continued.
         """
         from datetime import datetime
 
         _check_messages(messages)
-        return self._sandbox.render(
-            self._template,
-            {
-                "tools": None,
-                "documents": None,
-                **(variables or {}),
-                "messages": [dict(message) for message in messages],
-                "add_generation_prompt": add_generation_prompt,
-                "bos_token": bos_token,
-                "eos_token": eos_token,
-                "strftime_now": (now or datetime.now()).strftime,
-            },
-        )
+        turns = [_turn(message) for message in messages]
+        names = {
+            "tools": None,
+            "documents": None,
+            "bos_token": bos_token,
+            "eos_token": eos_token,
+            **(variables or {}),
+            "messages": marked(turns) if continue_final_message else turns,
+            "add_generation_prompt": add_generation_prompt and not continue_final_message,
+            "strftime_now": (now or datetime.now()).strftime,
+        }
+        prompt = self._sandbox.render(self._template, names)
+        return cut_at_mark(prompt, turns[-1]) if continue_final_message else prompt
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message without fields that are None, which templates write as a text.
+
+    It has a content, and its reasoning every name that templates read, whichever it came by.
+    """
+    turn = {name: value for name, value in message.items() if value is not None}
+    turn.setdefault("content", "")
+    reasoning = next((turn[name] for name in _REASONING if name in turn), None)
+    if reasoning is not None:
+        turn |= {"thinking": turn.get("thinking") or reasoning, "reasoning_content": reasoning}
+    return turn
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:

@@ -40,7 +40,9 @@ class Tokenizer:
         self._special = special
         self.vocab_size: int = core.size
         self.bos_id: int | None = special.bos_id
+        self.names: Mapping[str, str] = special.names
         self.chat_template: str | None = special.chat_template
+        self.tool_template: str | None = special.tool_template
         for token_id in (*special.prefix, *special.suffix, *special.end_ids):
             core.kind(_checked_id(token_id, core.size))
         self.eos_ids: frozenset[int] = special.end_ids | self._well_known_ends()
@@ -65,6 +67,11 @@ class Tokenizer:
         from tonnage.text.folder_source import load_folder
 
         return cls(*load_folder(os.fspath(path)))
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether a chat template of the model reads `tools`."""
+        return self.tool_template is not None or "tools" in (self.chat_template or "")
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 
 from tonnage.core.ledger import Entry, Ledger
 from tonnage.core.page_counts import PageCounts
@@ -14,6 +14,7 @@ from tonnage.engine.embedding import Embedding, Inputs
 from tonnage.engine.expectation import Expectation
 from tonnage.engine.generation import Generation
 from tonnage.engine.job import Delta
+from tonnage.engine.prompts import PromptEnd
 from tonnage.text.tokenizer import Tokenizer
 
 
@@ -95,7 +96,10 @@ class ServedEngine(AsyncEngine, Protocol):
         """Return the token ids of a prompt. Raises RequestError."""
 
     def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        variables: Mapping[str, Any] | None = None,
+        **end: Unpack[PromptEnd],
     ) -> list[int]:
         """Return the token ids of a conversation. Raises ChatTemplateError, RequestError."""
 

@@ -110,7 +110,7 @@ class Service:
         self.names = tuple(names)
         self.metrics = metrics or Metrics()
         self.observer = Observer(engine)
-        self.knows_tools = "tools" in (engine.tokenizer.chat_template or "")
+        self.knows_tools = engine.tokenizer.knows_tools
         self.structured = StructuredOutput(engine, enabled=with_structured_output)
         self._answers = answers
         self.response_memory = response_memory or ResponseMemory(
