@@ -161,14 +161,18 @@ def test_holes_overlaps_and_ranges(refused):
 def test_unsupported_types_are_named_together(refused):
     header = {
         "a": tensor("F8_E4M3", [4], 0, 4),
-        "b": tensor("I64", [1], 4, 12),
-        "c": tensor("I64", [1], 12, 20),
+        "b": tensor("C64", [1], 4, 12),
+        "c": tensor("C64", [1], 12, 20),
     }
     refused(
         pack(header, 20),
-        r"3 tensors of types .* 'F8_E4M3' \(1\), 'I64' \(2\); the first is 'a'",
+        r"3 tensors of types .* 'F8_E4M3' \(1\), 'C64' \(2\); the first is 'a'",
         UnsupportedTypeError,
     )
+
+
+def test_tensors_of_integers_are_checked_too(refused):
+    refused(pack({"a": tensor("I64", [2], 0, 8)}, 8), r"I64 tensor 'a' of shape \(2,\) 8 bytes")
 
 
 @pytest.fixture

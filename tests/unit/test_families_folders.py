@@ -117,3 +117,36 @@ def test_a_base_model_that_is_tied_or_holds_a_head_has_one(tmp_path: Path) -> No
     spec = opened(tmp_path / "held", held)
     assert spec.has_head
     assert not spec.tied_head
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.3.self_attn.q_proj.weight",
+        "model.layers.11.anything.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.rotary_emb.inv_freq",
+        "model.embeddings.position_ids",
+    ],
+)
+def test_what_no_layer_reads_is_passed_over(name: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("llama"))
+    plain = opened(tmp_path / "plain", model)
+    more = opened(tmp_path / "more", with_weights(model, **{name: np.ones((4, 4), np.float32)}))
+    assert more.weights.keys() == plain.weights.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.2.self_attn.q_norm.weight",
+        "model.layers.x.weight",
+        "model.layers.99999999999.weight",
+        "layers.3.self_attn.q_proj.weight",
+        "score.weight",
+    ],
+)
+def test_what_may_matter_is_left_over(name: str, tmp_path: Path) -> None:
+    model = with_weights(tiny_model(tiny_config("llama")), **{name: np.ones((4, 4), np.float32)})
+    with pytest.raises(TensorMismatchError, match=f"1 left over: {name}"):
+        opened(tmp_path, model)

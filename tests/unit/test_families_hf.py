@@ -168,7 +168,7 @@ def test_all_tensors_that_do_not_fit_are_listed(opened: Opened) -> None:
     [
         ("llama", {"model_type": "mixtral"}, r"'mixtral'.*gemma2, gemma3, gemma3_text, llama"),
         ("llama", {"model_type": ["llama"]}, "which is not implemented"),
-        ("llama", {"hidden_act": "relu"}, "hidden_act is 'relu'; it must be one of gelu_pyt"),
+        ("llama", {"hidden_act": "relu"}, "hidden_act is 'relu'; it must be one of gelu_acc"),
         ("llama", {"hidden_act": None}, "hidden_act is missing"),
         ("llama", {"mlp_bias": True, "moe": 8}, "2 settings .* mlp_bias = True, moe = 8"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config = {'bits': 4}"),

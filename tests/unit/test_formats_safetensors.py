@@ -115,3 +115,9 @@ def test_one_header(sharded):
     entries, size = read_safetensors_header(path)
     assert size == path.stat().st_size
     assert set(entries) == set(arrays(1))
+
+
+def test_tensors_of_integers_are_left_out(tmp_path):
+    others = {"ids": np.arange(3), "mask": np.ones(5, bool), "u": np.zeros((2, 2), np.uint8)}
+    save_file({**arrays(2), **others}, tmp_path / "model.safetensors")
+    assert set(open_safetensors(tmp_path).tensors) == set(arrays(2))

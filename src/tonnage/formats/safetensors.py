@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from tonnage.core.block_format import BF16, F16, F32
+from tonnage.core.block_format import BF16, F16, F32, BlockFormat
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import FileFormatError, ModelNotFoundError, UnsupportedTypeError
 
@@ -22,6 +22,12 @@ MAX_DIMS = 8
 MAX_DIM = 1 << 48
 
 _FORMATS = {"F32": F32, "F16": F16, "BF16": BF16}
+# Positions, masks and the like, which are no weights: they are checked, and no catalog has them.
+_INTEGER_BYTES = {
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_INTEGERS = {name: BlockFormat(name, 1, size, -1) for name, size in _INTEGER_BYTES.items()}
+_READABLE = {**_FORMATS, **_INTEGERS}
 
 
 def open_safetensors(path: str | os.PathLike[str]) -> Catalog:
@@ -30,7 +36,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> Catalog:
     A folder holds `model.safetensors`, or `model.safetensors.index.json` with the shards it names
     beside it. Raises ModelNotFoundError when there is neither, FileFormatError when a header is
     cut short, malformed or has holes or overlaps, or shards and index disagree, and
-    UnsupportedTypeError for a dtype other than F32, F16 and BF16.
+    UnsupportedTypeError for floats other than F32, F16 and BF16. Tensors of integers are left out.
     """
     where = Path(path)
     if where.name.endswith(".index.json"):
@@ -47,7 +53,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> Catalog:
 
 
 def read_safetensors_header(path: str | os.PathLike[str]) -> tuple[dict[str, TensorEntry], int]:
-    """Return the tensors of one file in file order, and the file's size in bytes.
+    """Return the tensors of one file in file order, integers too, and the file's size in bytes.
 
     Raises as `open_safetensors`.
     """
@@ -141,7 +147,7 @@ def _refuse_unsupported(header: dict[str, object], path: str) -> None:
     first = ""
     for name, info in header.items():
         dtype = info.get("dtype") if isinstance(info, dict) else None
-        if isinstance(dtype, str) and dtype not in _FORMATS:
+        if isinstance(dtype, str) and dtype not in _READABLE:
             first = first or name
             counts[dtype[:20]] = counts.get(dtype[:20], 0) + 1
     if counts:
@@ -166,7 +172,7 @@ def _entry(path: str, name: str, info: object, data_offset: int) -> TensorEntry:
     if not isinstance(dtype, str):
         _fail(path, f"gives tensor {_shown(name)} the dtype {_shown(dtype)}; it is damaged.")
     shape, (begin, end) = _check_shape(path, name, info["shape"]), _range(path, name, info)
-    fmt = _FORMATS[dtype]
+    fmt = _READABLE[dtype]
     nbytes = math.prod(shape) * fmt.block_bytes
     if end - begin != nbytes:
         _fail(
@@ -268,6 +274,7 @@ def _catalog(shards: dict[Path, tuple[dict[str, TensorEntry], int]]) -> Catalog:
         for name, entry in entries.items():
             if name in tensors:
                 _fail(str(path), f"repeats tensor {_shown(name)} of {tensors[name].file}.")
-            tensors[name] = entry
+            if entry.format.name in _FORMATS:
+                tensors[name] = entry
     total = sum(size for _, size in shards.values())
     return Catalog(tensors=tensors, files=tuple(str(path) for path in shards), file_bytes=total)

@@ -16,40 +16,24 @@ from tonnage.models.family import (
     periodic_windows,
 )
 from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
+from tonnage.models.hf_settings import FIXED, IGNORED, READ, is_off
 from tonnage.models.hf_tensors import FolderFacts, is_base_model, match_folder
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import check_layer_count, expected_shapes
 
-ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-READ = frozenset({
-    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-    "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
-    "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings",
-})  # fmt: skip
-# What concerns training, generation, saving or labels, but not the numbers of a forward pass.
-IGNORED = frozenset({
-    "architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path",
-    "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
-    "use_cache", "cache_implementation", "initializer_range", "attention_dropout",
-    "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
-    "decoder_start_token_id", "pretraining_tp", "return_dict", "return_dict_in_generate",
-    "output_attentions", "output_hidden_states", "output_scores", "torchscript",
-    "is_decoder", "is_llama_config", "id2label", "label2id", "num_labels", "problem_type",
-    "finetuning_task", "task_specific_params", "prefix", "tokenizer_class", "auto_map",
-    "chunk_size_feed_forward", "unsloth_fixed", "unsloth_version", "transformers.js_config",
-})  # fmt: skip
-FIXED: Mapping[str, tuple[object, ...]] = {
-    "mlp_bias": (False,),
-    "rope_interleaved": (False,),
-    "partial_rotary_factor": (1.0,),
-    "is_encoder_decoder": (False,),
-    "add_cross_attention": (False,),
-    "use_bidirectional_attention": (False,),
-    "tie_encoder_decoder": (False,),
+# The tanh form of the GELU has many names.
+ACTIVATIONS: Mapping[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    **dict.fromkeys(
+        ("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"),
+        "gelu_tanh",
+    ),
 }
 # Gemma 3 with a vision tower: its config holds the language model's as `text_config`.
 WRAPPER_READ = frozenset({
-    "model_type", "tie_word_embeddings", "text_config", "vision_config", "mm_tokens_per_image",
+    "model_type", "architectures", "tie_word_embeddings", "text_config", "vision_config",
+    "mm_tokens_per_image",
     "boi_token_index", "eoi_token_index", "image_token_index",
     "boi_token_id", "eoi_token_id", "image_token_id",
 })  # fmt: skip
@@ -60,7 +44,7 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
     has_vision = config.get("model_type") == family.hf_wrapper_type and "text_config" in config
     text = _text_config(config) if has_vision else config
     settings = Settings(text, family.hf_defaults)
-    settings.check_known(READ | IGNORED, FIXED)
+    settings.check_known(READ | IGNORED, FIXED, is_off)
     hyper = _hyperparameters(family, settings, catalog)
     layers = hyper.layers(family)
     rows = settings.count("vocab_size")
@@ -78,7 +62,7 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
     """Return the language model's settings out of those of a model with a vision tower."""
     outer = Settings(config, {})
-    outer.check_known(WRAPPER_READ | IGNORED, FIXED)
+    outer.check_known(WRAPPER_READ | IGNORED, FIXED, is_off)
     tied = {key: config[key] for key in ("tie_word_embeddings",) if config.get(key) is not None}
     return {**outer.table("text_config"), **tied}
 

@@ -18,6 +18,9 @@ ROOTS = {
     "language_model.": "lm_head.weight",
 }
 VISION = ("vision_tower.", "multi_modal_projector.")
+# What old checkpoints hold of what the settings already say.
+BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached", "position_ids")
+LAYER = "layers."
 # What classes of transformers end in whose checkpoints have a head.
 WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
@@ -64,13 +67,22 @@ def match_folder(
     if own_head or not (facts.tied or facts.is_base):
         expected, names = {**expected, "head": expected["embed"]}, {**names, "head": head}
 
+    num_layers = 1 + max((_layer_of(name) for name in expected), default=-1)
+
     def is_ignored(name: str) -> bool:
-        # Old checkpoints hold the inverse frequencies, and a tied head a second time.
         vision = facts.has_vision and name.removeprefix("model.").startswith(VISION)
-        return vision or name == head or name.endswith(".rotary_emb.inv_freq")
+        # Layers behind the last one draft tokens, or were cut off by the settings.
+        behind = name.startswith(root) and _layer_of(name.removeprefix(root)) >= num_layers
+        return vision or behind or name == head or name.endswith(BUFFERS)
 
     weights = match_tensors(expected, names, catalog, is_ignored)
     return weights, own_head or facts.tied
+
+
+def _layer_of(name: str) -> int:
+    """Return the index of the layer that a tensor belongs to, -1 for none."""
+    index = name.removeprefix(LAYER).partition(".")[0] if name.startswith(LAYER) else ""
+    return int(index) if index.isdecimal() and len(index) < 10 else -1
 
 
 def _is_tied(catalog: Catalog, embed: str, head: str) -> bool:

@@ -1,7 +1,7 @@
 """Typed, checked look-up of configuration values, whose errors name key and value."""
 
 import sys
-from collections.abc import Collection, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping, Sized
 from typing import Any, NoReturn, TypeGuard
 
 from tonnage.core.errors import UnsupportedModelError
@@ -103,11 +103,16 @@ class Settings:
             self.refuse(key, "a table")
         return value
 
-    def check_known(self, known: Collection[str], fixed: Mapping[str, tuple[object, ...]]) -> None:
+    def check_known(
+        self,
+        known: Collection[str],
+        fixed: Mapping[str, tuple[object, ...]],
+        is_off: Callable[[str, object], bool] = lambda _key, _value: False,
+    ) -> None:
         """Raise UnsupportedModelError listing every setting that is not implemented.
 
         known: keys that are read, or change nothing, beside those with a default. fixed: keys
-        with the values implemented.
+        with the values implemented. is_off: tells of any other key and value that it has no effect.
         """
         wrong = []
         for full, value in self._values.items():
@@ -115,12 +120,13 @@ class Settings:
             is_config = full.startswith(self._prefix) and value is not None
             if not is_config or key in known or key in self._defaults:
                 continue
-            if value not in fixed.get(key, ()):
+            without_effect = value in fixed[key] if key in fixed else is_off(key, value)
+            if not without_effect:
                 wrong.append(f"{full} = {_short(value)}")
         if wrong:
             raise UnsupportedModelError(
                 f"{len(wrong)} settings of the model are not implemented: {', '.join(wrong)}. "
-                "Running without them would give wrong text; use a model that lacks them."
+                "Running without them may give wrong text; use a model that lacks them."
             )
 
 
