@@ -7,7 +7,7 @@ After a change of the planner that is meant, write them anew and review the diff
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.models.registry import spec_from_hf
 from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.quality.precision import precision_formats
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints
@@ -37,9 +38,7 @@ MACHINE = Machine(
 CHANGES: dict[str, dict[str, Any]] = {"smollm3": {"no_rope_layers": [1, 0]}}
 WORKLOADS = {
     "": Workload(context_tokens=200, threads=2, concurrency=2, max_rows=16),
-    "-8bit": Workload(
-        context_tokens=64, threads=1, max_logit_rows=3, precision="8bit", kv_format="int8"
-    ),
+    "-8bit": Workload(context_tokens=64, threads=1, max_logit_rows=3, kv_format="int8"),
 }
 
 
@@ -58,10 +57,14 @@ def tiny_spec(family: str) -> ModelSpec:
 def plans() -> dict[str, Plan]:
     """Return file name -> plan."""
     return {
-        family + suffix: make_plan(tiny_spec(family), workload)
+        family + suffix: _plan(tiny_spec(family), workload, suffix.removeprefix("-") or None)
         for family in FAMILIES
         for suffix, workload in WORKLOADS.items()
     }
+
+
+def _plan(spec: ModelSpec, workload: Workload, precision: str | None) -> Plan:
+    return make_plan(spec, replace(workload, formats=precision_formats(spec, precision)))
 
 
 def choices() -> dict[str, list[dict[str, Any]]]:

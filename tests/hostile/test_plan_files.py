@@ -161,13 +161,19 @@ def longer(raw: dict) -> None:
 
 
 def later(raw: dict) -> None:
-    raw["format"] = 2
+    raw["format"] += 1
     raw["news"] = {}
+
+
+def earlier(raw: dict) -> None:
+    raw["format"] -= 1
+    raw["workload"]["precision"] = None
 
 
 DAMAGE: list[tuple[Callable[[dict], None], str]] = [
     (moved, "matrices"), (beyond, "source"), (larger, "arena_bytes"), (nameless, "steps"),
     (outside, "buffers"), (longer, "context"), (later, "later version"),
+    (earlier, "earlier version"),
 ]  # fmt: skip
 
 
@@ -183,7 +189,7 @@ def test_damage_is_named(written, damage, word):
     "data",
     [
         b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"NaN",
-        b'{"format": 1}', b'{"format": true}', b'{"format": 1e400}', b'{"format": -1}',
+        b'{"format": 2}', b'{"format": true}', b'{"format": 1e400}', b'{"format": -1}',
         b'{"format": ' + b"9" * 5000 + b"}", b"0" * 1000,
     ],
     ids=lambda data: repr(data[:12]),

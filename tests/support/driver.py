@@ -17,14 +17,13 @@ MAX_ROWS = 48
 
 def open_runtime(
     spec: ModelSpec, isa: str, threads: int, *, context_tokens: int = 192, concurrency: int = 4,
-    precision: str | None = None, kv_format: KvFormat = "f16", max_rows: int = MAX_ROWS,
+    kv_format: KvFormat = "f16", max_rows: int = MAX_ROWS,
     formats: tuple[tuple[str, str], ...] = (),
 ) -> CpuRuntime:  # fmt: skip
     """Return a runtime that keeps the logits of every row."""
     workload = Workload(
         context_tokens=context_tokens, threads=threads, concurrency=concurrency,
-        max_rows=max_rows, max_logit_rows=MAX_ROWS, precision=precision,
-        kv_format=kv_format, formats=formats,
+        max_rows=max_rows, max_logit_rows=MAX_ROWS, kv_format=kv_format, formats=formats,
     )  # fmt: skip
     return CpuRuntime(make_plan(spec, workload), isa)
 

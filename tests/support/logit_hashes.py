@@ -36,6 +36,7 @@ from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.formats.gguf import GgufFile
 from tonnage.machine.isa import ISAS
 from tonnage.models.registry import spec_from_gguf
+from tonnage.planner.quality.precision import precision_formats
 
 STORED = Path(__file__).parents[1] / "golden" / "logit_hashes.json"
 NUM_POSITIONS = 64
@@ -134,12 +135,12 @@ def read_spec(path: Path) -> ModelSpec:
 
 def logits_digest(
     spec: ModelSpec, isa: str, threads: int, kv_format: KvFormat, *,
-    precision: str | None = None, num_positions: int = NUM_POSITIONS,
+    formats: tuple[tuple[str, str], ...] = (), num_positions: int = NUM_POSITIONS,
 ) -> str:  # fmt: skip
     """Return the SHA-256 of the float32 logits of every position of a fixed random text."""
     tokens = np.random.default_rng(7).integers(0, spec.vocab_size, num_positions).tolist()
     runtime = open_runtime(
-        spec, isa, threads, context_tokens=192, concurrency=1, precision=precision,
+        spec, isa, threads, context_tokens=192, concurrency=1, formats=formats,
         kv_format=kv_format,
     )  # fmt: skip
     logits = chunked_logits(runtime, tokens, CHUNKS)
@@ -160,7 +161,7 @@ def digests(spec: ModelSpec, case: Case, kv_format: KvFormat) -> dict[str, str]:
     return {
         f"{isa}, {threads}": logits_digest(
             spec, isa, threads, kv_format,
-            precision=case.precision, num_positions=case.num_positions,
+            formats=precision_formats(spec, case.precision), num_positions=case.num_positions,
         )
         for isa in isas_here() for threads in THREADS
     }  # fmt: skip

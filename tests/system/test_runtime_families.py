@@ -35,7 +35,7 @@ from tonnage.engine.engine import Engine
 from tonnage.formats.codec import random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.planner.layout.plan import Workload, make_plan
-from tonnage.planner.quality.precision import TARGETS
+from tonnage.planner.quality.precision import TARGETS, precision_formats
 
 NUM_TOKENS = 150
 # Heads of 24, which these have by default, have no kernel.
@@ -49,14 +49,12 @@ def config_of(family: str, **changes: object) -> dict[str, object]:
 
 
 def assert_parity(
-    spec: ModelSpec, tensor: object = None, precision: str | None = None,
-    kv_format: KvFormat = "f16", formats: tuple[tuple[str, str], ...] = (),
+    spec: ModelSpec, tensor: object = None, kv_format: KvFormat = "f16",
+    formats: tuple[tuple[str, str], ...] = (),
 ) -> None:  # fmt: skip
     """Assert that the runtime differs from the rounded reference by float32 arithmetic alone."""
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
-    runtime = open_runtime(
-        spec, best_isa(), 2, precision=precision, kv_format=kv_format, formats=formats
-    )
+    runtime = open_runtime(spec, best_isa(), 2, kv_format=kv_format, formats=formats)
     held = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
     tensor = tensor or weights_of(spec)
     ours = chunked_logits(runtime, tokens, CHUNKS)
@@ -164,10 +162,9 @@ def test_llama3_rope_factors(tmp_path: Path) -> None:
 def test_quantizing_while_loading(family: str, precision: str, tmp_path: Path) -> None:
     folder = write_hf(tmp_path, tiny_model(config_of(family)), dtype="BF16")
     spec = spec_from_hf(*read_hf(folder))
-    plan = make_plan(spec, Workload(context_tokens=64, threads=1, precision=precision))
-    formats = {matrix.name: matrix.format for matrix in plan.matrices}
-    assert not FLOAT_FORMATS & set(formats.values())
-    assert_parity(spec, requantized(spec, formats), precision)
+    formats = precision_formats(spec, precision)
+    assert not FLOAT_FORMATS & {fmt for _, fmt in formats}
+    assert_parity(spec, requantized(spec, dict(formats)), formats=formats)
 
 
 def requantized(spec: ModelSpec, formats: dict[str, str]) -> Callable[[str], np.ndarray]:

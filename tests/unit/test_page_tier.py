@@ -13,6 +13,7 @@ from tonnage.kvcache.page_identity import page_identity
 from tonnage.kvcache.page_tier import PageTier
 from tonnage.kvcache.pages import LOST
 from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.planner.quality.precision import precision_formats
 from tonnage.store.source import ModelSource
 
 
@@ -72,9 +73,7 @@ def test_what_a_group_has_lost_is_neither_kept_nor_wanted(tier, tmp_path):
     assert tier.get(page.key, page.tokens, [2, 3])
 
 
-WORKLOAD = Workload(
-    context_tokens=256, threads=1, concurrency=2, max_rows=64, max_logit_rows=2, precision=None
-)
+WORKLOAD = Workload(context_tokens=256, threads=1, concurrency=2, max_rows=64, max_logit_rows=2)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +111,8 @@ def test_everything_else_does(spec, plan):
         identity(plan, model="n"),
         identity(plan, tokenizer="u"),
         identity(plan, template="{{ x }}"),
-        identity(make_plan(spec, replace(WORKLOAD, precision="8bit"))),
-        identity(make_plan(spec, replace(WORKLOAD, precision="4bit"))),
+        identity(make_plan(spec, replace(WORKLOAD, formats=precision_formats(spec, "8bit")))),
+        identity(make_plan(spec, replace(WORKLOAD, formats=precision_formats(spec, "4bit")))),
         identity(replace(plan, kv=replace(kv, format="other"))),
         identity(replace(plan, kv=replace(kv, layers=kv.layers[::-1]))),
         identity(replace(plan, steps=plan.steps[::-1])),

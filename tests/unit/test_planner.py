@@ -1,5 +1,6 @@
 """Offsets of a plan: nothing that lives overlaps, every step reads what an earlier one wrote."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -26,6 +27,7 @@ from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.rope import RopeSpec
 from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.layout.scratch import Need, share_bytes
+from tonnage.planner.quality.precision import precision_formats
 
 DIMS = st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256])
 
@@ -89,7 +91,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
 WORKLOADS = st.builds(
     Workload, context_tokens=st.integers(1, 300), threads=st.integers(1, 3),
     concurrency=st.integers(1, 3), max_rows=st.sampled_from([1, 5, 64, 512]),
-    max_logit_rows=st.sampled_from([1, 5, 64]), precision=st.sampled_from([None, "8bit", "4bit"]),
+    max_logit_rows=st.sampled_from([1, 5, 64]),
     kv_format=st.sampled_from(KV_FORMATS),
 )  # fmt: skip
 
@@ -161,7 +163,9 @@ def test_the_ledger_adds_up(spec: ModelSpec, workload: Workload) -> None:
     assert tokens >= workload.context_tokens * workload.concurrency
     held = {m.name for m in plan.matrices} | {v.name for v in plan.vectors}
     assert held == set(spec.weights)
-    if workload.precision is not None:
+    for precision in ("8bit", "4bit"):
+        formats = precision_formats(spec, precision)
+        plan = make_plan(spec, replace(workload, formats=formats))
         assert not {m.format for m in plan.matrices} & FLOAT_FORMATS
 
 

@@ -30,7 +30,7 @@ from tonnage.planner.search.candidate import Evaluator, Speed
 from tonnage.planner.search.choose import Choice
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
-FORMAT = 1
+FORMAT = 2
 MAX_FILE_BYTES = 4 << 20  # a model of 28 layers takes 165 KB
 _MAX_BYTES = 1 << 50  # of anything that the process holds
 _ONLY_FILE = "checkpoint"
@@ -151,6 +151,11 @@ def _require_format(raw: object, name: str) -> None:
             f"{name} has format {str(found)[:20]}, written by a later version; this one reads "
             f"format {FORMAT}. Update tonnage, or plan again."
         )
+    if type(found) is int and 0 < found < FORMAT:
+        raise PlanFileError(
+            f"{name} has format {found}, written by an earlier version; this one reads format "
+            f"{FORMAT}. Plan again with `tonnage plan MODEL -o FILE`."
+        )
     if type(found) is not int or found != FORMAT:
         raise WrongJsonError("it states no format")
 
@@ -204,8 +209,8 @@ def _checked_workload(
     shared = stated.shared_pages or 0
     held = (stated.resident_bytes, stated.beside_bytes, stated.server_bytes)
     most = stated.concurrency * stated.context_tokens
-    right = stated.precision is None and stated.max_logit_rows >= 1
-    if not right or not 0 <= shared <= most or not all(0 <= n <= _MAX_BYTES for n in held):
+    right = stated.max_logit_rows >= 1 and 0 <= shared <= most
+    if not right or not all(0 <= n <= _MAX_BYTES for n in held):
         raise PlanFileError(f"No workload has {_words(stated)}; plan it again.")
     process = {
         name: getattr(stated, name)
@@ -223,9 +228,8 @@ def _checked_workload(
 
 def _words(workload: Workload) -> str:
     return (
-        f"precision {str(workload.precision)[:20]!r}, {workload.max_logit_rows} rows of logits, "
-        f"{workload.shared_pages} shared pages and {workload.resident_bytes}, "
-        f"{workload.beside_bytes} and {workload.server_bytes} bytes held"
+        f"{workload.max_logit_rows} rows of logits, {workload.shared_pages} shared pages and "
+        f"{workload.resident_bytes}, {workload.beside_bytes} and {workload.server_bytes} bytes held"
     )
 
 

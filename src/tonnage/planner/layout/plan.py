@@ -34,7 +34,7 @@ from tonnage.planner.layout.place import (
     place_weights,
 )
 from tonnage.planner.layout.scratch import needs_of, share_bytes
-from tonnage.planner.quality.precision import Formats, check_formats, precision_formats
+from tonnage.planner.quality.precision import Formats, check_formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,13 @@ class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 
     formats: canonical names of matrices and what they become while loading; the others stay as
-    they are. precision: a wish for the rest, `8bit` and `4bit` quantize float matrices.
-    resident_bytes: what the process holds already, 0 for one that is to be started, and
+    they are. resident_bytes: what the process holds already, 0 for one that is to be started, and
     beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
     the pages of K and V. server_bytes: what an HTTP server in the process may come to.
     with_structured_output: completions may have to fit a schema or a grammar. with_store: prefixes
     are kept on disk. shared_pages: beside a full context of one sequence, for all others; None:
-    full contexts for all.
-    num_snapshots: of sequences' states, for models that keep any beside pages.
+    full contexts for all. num_snapshots: of sequences' states, for models that keep any beside
+    pages.
     """
 
     context_tokens: int
@@ -57,7 +56,6 @@ class Workload:
     concurrency: int = 1
     max_rows: int = MAX_STEP_ROWS
     max_logit_rows: int = 1
-    precision: str | None = None
     resident_bytes: int = 0
     kv_format: KvFormat = "f16"
     beside_bytes: int = 0
@@ -125,11 +123,10 @@ def kv_need(workload: Workload) -> KvNeed:
 def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
     """Return the matrices that are not loaded in their own format, and what each becomes.
 
-    Raises RequestError for a precision, name or format that `spec` does not take.
+    Raises RequestError for a name or format that `spec` does not take.
     """
     check_formats(spec, workload.formats)
-    stated = (*precision_formats(spec, workload.precision), *workload.formats)
-    return {name: fmt for name, fmt in stated if fmt != spec.weights[name].format.name}
+    return {name: fmt for name, fmt in workload.formats if fmt != spec.weights[name].format.name}
 
 
 def _items(
