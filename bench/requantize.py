@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from kernel_ops import wrappers
 from kernel_ops.arena import KernelArena, Matrix
 from tonnage._native import Executor, best_isa
+from tonnage.backends.cpu.layout.sizes import panel_bytes
 from tonnage.core.block_format import BY_NAME, F32, BlockFormat
-from tonnage.core.layout import panel_bytes
+from tonnage.core.mix import PLAIN_FORMATS, TARGETS
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
-from tonnage.planner.quality.precision import PLAIN_FORMATS, TARGETS
 
 SAMPLES = ("attn_q", "attn_v", "attn_output", "ffn_up", "ffn_down", "token_embd")
 

@@ -49,11 +49,13 @@ TABLE: dict[str, Package] = {
     "blocks": Package(_names("core"), never=_OUTSIDE),
     "models": Package(_names("blocks core formats")),
     "store": Package(_names("core formats _native"), third_party=_names("huggingface_hub")),
-    "machine": Package(_names("core _native")),
-    "planner": Package(_names("blocks core"), never=_OUTSIDE),
+    # It times the CPU's kernels, so it makes matrices and pages of their sizes.
+    "machine": Package(_names("backends.cpu.layout core _native")),
+    "planner": Package(_names("backends.cpu.layout blocks core"), never=_OUTSIDE),
     # Samplers are native objects whatever computes the logits.
     "backends": Package(_names("core _native")),
-    "backends.cpu": Package(_names("backends core machine _native")),
+    "backends.cpu": Package(_names("backends backends.cpu.layout core _native")),
+    "backends.cpu.layout": Package(_names("blocks core"), never=_OUTSIDE),
     "backends.reference": Package(
         _names("backends core formats _native"), third_party=_names("numpy")
     ),
@@ -63,8 +65,8 @@ TABLE: dict[str, Package] = {
     "text": Package(_names("core _native"), third_party=_names("jinja2")),
     "engine": Package(
         _names(
-            "backends backends.cpu core formats kvcache machine models planner scheduler store "
-            "text _native"
+            "backends backends.cpu backends.cpu.layout core formats kvcache machine models planner "
+            "scheduler store text _native"
         )
     ),
     # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.

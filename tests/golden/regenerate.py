@@ -14,13 +14,14 @@ from typing import Any
 from golden.spec_files import NAMES, load
 from support.checkpoints import FAMILIES, tiny_config, tiny_model
 from support.speeds import plain_speed
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.block_format import BF16
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
+from tonnage.core.workload import Workload
 from tonnage.models.registry import spec_from_hf
-from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.precision import precision_formats
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tonnage._native import Arena, Executor, Program
+from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, acts_bytes, panel_bytes
 from tonnage.core.block_format import BlockFormat
-from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, acts_bytes, panel_bytes, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
+from tonnage.core.rounding import round_up
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]

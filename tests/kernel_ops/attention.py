@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from kernel_ops.arena import Floats, KernelArena, Span
 from tonnage._native import Executor
-from tonnage.core.layout import PAGE_TOKENS, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KvFormat
+from tonnage.core.rounding import round_up
 
 Halves = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]

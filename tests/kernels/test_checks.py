@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tonnage._native import Arena, Executor, InputError, Program, acts_bytes, best_isa
-from tonnage.core import layout
+from tonnage.backends.cpu.layout import sizes
 from tonnage.core.block_format import Q4_K, Q8_0
 
 ARENA_BYTES = 1 << 20
-Q8_MATRIX = (0, Q8_0.ggml_type, 64, 64, layout.panel_bytes(Q8_0, 64))
+Q8_MATRIX = (0, Q8_0.ggml_type, 64, 64, sizes.panel_bytes(Q8_0, 64))
 CODES = (1 << 16, -1, 64)
 BOTH = (1 << 16, 1 << 17, 64)
 KV = (1 << 18, 1 << 14, 2, 32, 32, "f16", 0)
@@ -152,7 +152,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("pool_hidden", {"added": 0}, "come together"),
     ("pool_hidden", {"cols": 0}, "columns is 0"),
     ("pool_hidden", {"cols": 48}, "48 columns are no whole blocks"),
-    ("pool_hidden", {"cols": layout.WORKER_SCRATCH_BYTES // 4 + 1}, "columns is 68481"),
+    ("pool_hidden", {"cols": sizes.WORKER_SCRATCH_BYTES // 4 + 1}, "columns is 68481"),
     ("pool_hidden", {"sums": -8}, "sums is missing"),
     ("pool_hidden", {"sums": OUT + 4}, "not on a multiple of 8"),
     ("pool_hidden", {"sums": ARENA_BYTES - 1016}, "outside the arena"),

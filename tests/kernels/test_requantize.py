@@ -10,11 +10,11 @@ from kernel_bounds import FORMATS, MARK_FORMATS, assert_same_bits, random_matrix
 from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
 from tonnage._native import Executor, InputError, load_staging_bytes
+from tonnage.backends.cpu.layout.sizes import load_staging_bytes as planned_staging_bytes
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BY_NAME, BlockFormat
-from tonnage.core.layout import load_staging_bytes as planned_staging_bytes
+from tonnage.core.mix import TARGETS
 from tonnage.formats.codec import dequantize
-from tonnage.planner.quality.precision import TARGETS
 
 Team = Callable[[int], Executor]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.planner.models.fair_share import ModelBytes, Share, divide, peak_bytes
 from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, Unload
 

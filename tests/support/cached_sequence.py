@@ -3,7 +3,7 @@
 from support.page_tables import PageTables
 from tonnage.backends.cpu.runtime import CpuRuntime
 from tonnage.backends.protocol import Span
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 
 
 class Sequence:

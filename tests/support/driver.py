@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from support.page_tables import PageTables
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.cpu.runtime import CpuRuntime
 from tonnage.backends.protocol import Span
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
-from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.core.workload import Workload
 
 MAX_ROWS = 48
 

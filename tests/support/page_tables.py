@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KvGroupPlan
 
 BEHIND = -1  # stands in a table for a page that was used again

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tonnage.core.errors import DeadlineError, OverloadError
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import LOST, PageGroup
 from tonnage.kvcache.states import StatePool

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tonnage.backends.cpu.layout.sizes import acts_bytes, panel_bytes
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.layout import PAGE_TOKENS, acts_bytes, panel_bytes
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.operands import Activations
 from tonnage.core.plan import Plan
 from tonnage.core.steps import (

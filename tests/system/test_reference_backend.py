@@ -11,6 +11,7 @@ from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, wri
 from support.containers import read_gguf, read_hf, weights_of
 from support.described import described
 from support.driver import Driver, chunked_logits
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.protocol import PooledRows, Span
 from tonnage.backends.reference.backend import ReferenceBackend
 from tonnage.backends.reference.runtime import ReferenceRuntime
@@ -18,9 +19,9 @@ from tonnage.core.errors import FileFormatError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
+from tonnage.core.workload import Workload
 from tonnage.engine.engine import Engine
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
-from tonnage.planner.layout.plan import Workload, make_plan
 
 NUM_TOKENS = 90
 # Heads of 24, which these have by default, have no kernel and so no plan.

@@ -26,16 +26,18 @@ from support.containers import read_gguf, read_hf, weights_of
 from support.described import FLOAT_FORMATS, coded_matrices, described
 from support.driver import chunked_logits, open_runtime
 from tonnage._native import Executor, best_isa
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
+from tonnage.core.mix import TARGETS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KvFormat
+from tonnage.core.workload import Workload
 from tonnage.engine.engine import Engine
 from tonnage.formats.codec import random_blocks
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
-from tonnage.planner.layout.plan import Workload, make_plan
-from tonnage.planner.quality.precision import TARGETS, precision_formats
+from tonnage.planner.quality.precision import precision_formats
 
 NUM_TOKENS = 150
 # Heads of 24, which these have by default, have no kernel.

@@ -16,8 +16,10 @@ from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.decayed_sum import DECAY, DecayRuntime, with_decayed_sums
 from system.test_drafts import Guesses
 from system.test_serving import requests
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.protocol import Span
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.workload import Workload
 from tonnage.engine.build import ServingOptions, build_serving
 from tonnage.engine.disk_tier import DiskOptions, note_model, open_tier
 from tonnage.engine.generation import Generation
@@ -25,7 +27,6 @@ from tonnage.engine.headers import read_model
 from tonnage.engine.job import RequestParameters
 from tonnage.engine.stream import Serving
 from tonnage.kvcache.page_identity import page_identity
-from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.store.source import ModelSource
 from tonnage.text.tokenizer import Tokenizer
 

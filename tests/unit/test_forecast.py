@@ -10,16 +10,17 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.layers import attention_of
 from support.rates import BYTES_PER_S, MACS_PER_S, made_up_rates
 from support.yardstick import cpu_seconds, loop_seconds
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import MachineError
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates
 from tonnage.core.steps import Attend, Gated, Matmul
+from tonnage.core.workload import Workload
 from tonnage.formats.gguf import GgufFile
 from tonnage.machine.rates_fit import without_cached
 from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.cost.forecast import forecast, prefill_s, step_s
 from tonnage.planner.cost.work import Attention, attend_passes, work_of
-from tonnage.planner.layout.plan import Workload, make_plan
 
 RATES = made_up_rates()
 

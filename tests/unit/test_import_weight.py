@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.planner.layout.plan")
+PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.backends.cpu.layout.plan")
 COMMAND = (
     "tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.opening", "tonnage.cli.commands.run",
 )  # fmt: skip
@@ -69,5 +69,5 @@ def test_looking_for_audits_loads_neither_numpy_nor_an_engine() -> None:
 
 
 def test_planning_loads_no_native_module() -> None:
-    modules = imported("tonnage.planner.layout.plan", "tonnage.models.registry")[2]
+    modules = imported("tonnage.backends.cpu.layout.plan", "tonnage.models.registry")[2]
     assert "tonnage._native" not in modules

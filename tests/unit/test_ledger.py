@@ -3,9 +3,9 @@
 import pytest
 
 from tonnage._native import Arena
+from tonnage.backends.cpu import resident as residency
 from tonnage.core.footprint import TextFacts, interpreter_bytes, sampler_bytes, text_facts
 from tonnage.core.ledger import Entry, Ledger, ProcessLedger
-from tonnage.machine import resident as residency
 
 MIB = 1 << 20
 

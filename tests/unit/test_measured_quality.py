@@ -6,8 +6,8 @@ import pytest
 
 from golden.spec_files import load
 from tonnage.core.quality import AuditResult, Comparison, Estimate, PlanQuality
+from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
-from tonnage.planner.layout.plan import Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import Allocator, menus, mix_id
 from tonnage.planner.search.budget import Budget

@@ -6,13 +6,14 @@ import pytest
 
 from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.pages import PAGE_BYTES, chain, page_paths, pages_of, small_store
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
+from tonnage.core.workload import Workload
 from tonnage.engine.headers import read_spec
 from tonnage.kvcache.page_identity import page_identity
 from tonnage.kvcache.page_tier import PageTier
 from tonnage.kvcache.pages import LOST
-from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.precision import precision_formats
 from tonnage.store.source import ModelSource
 

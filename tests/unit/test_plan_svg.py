@@ -7,11 +7,12 @@ import pytest
 
 from golden.regenerate import plans
 from golden.spec_files import NAMES, load
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.cli.render.plan_svg import render_svg
 from tonnage.cli.render.timeline import PHASES, phase_peaks, timelines
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
-from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.core.workload import Workload
 
 PLANS = {
     **{name: make_plan(load(name), Workload(2048, 2)) for name in NAMES},

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from support.layers import attention_of, has_post_norms, layer_of, mlp_of
 from support.plan_flow import Access, Range, accesses, permanent
+from tonnage.backends.cpu.layout.plan import make_plan
+from tonnage.backends.cpu.layout.scratch import Need, share_bytes
+from tonnage.backends.cpu.layout.sizes import WORKER_SCRATCH_BYTES
 from tonnage.blocks.attention import Attention
 from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Layer
-from tonnage.core.block_format import ALL_FORMATS, F32, BlockFormat
+from tonnage.core.block_format import ALL_FORMATS, F32, FLOAT_FORMATS, BlockFormat
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
@@ -21,12 +24,11 @@ from tonnage.core.footprint import (
     text_facts,
     tokenizer_bytes,
 )
-from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, WORKER_SCRATCH_BYTES
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.rope import RopeSpec
-from tonnage.planner.layout.plan import Workload, make_plan
-from tonnage.planner.layout.scratch import Need, share_bytes
+from tonnage.core.workload import Workload
 from tonnage.planner.quality.precision import precision_formats
 
 DIMS = st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256])

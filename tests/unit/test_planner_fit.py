@@ -7,13 +7,13 @@ import pytest
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from tonnage._native import Executor
+from tonnage.backends.cpu.layout.plan import make_plan
+from tonnage.backends.cpu.layout.sizes import WORKER_SCRATCH_BYTES
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.footprint import INTERPRETER_BYTES, LATE_LIBRARY_BYTES
-from tonnage.core.layout import WORKER_SCRATCH_BYTES
 from tonnage.core.model_spec import ModelSpec
 from tonnage.machine.host import read_machine
 from tonnage.models.registry import spec_from_gguf
-from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints, choose_workload

@@ -58,7 +58,7 @@ def test_the_same_in_another_process(seed: str) -> None:
 
 def test_planning_needs_nothing_but_arithmetic() -> None:
     code = (
-        "import sys, tonnage.planner.layout.plan; "
+        "import sys, tonnage.backends.cpu.layout.plan; "
         "print([m for m in ('numpy', 'tonnage._native', 'logging', 'mmap') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,10 +6,10 @@ import pytest
 
 from golden.spec_files import NAMES, load
 from support.speeds import plain_speed
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.core.plan import Plan
 from tonnage.machine.host import read_machine
-from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints

@@ -8,28 +8,21 @@ from hypothesis import strategies as st
 
 from golden.regenerate import tiny_spec
 from support.layers import layer_of
+from tonnage.backends.cpu.layout.place import HUGE_PAGE_BYTES
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.blocks.attention import Attention
 from tonnage.blocks.gated_mlp import GatedMlp
-from tonnage.core.block_format import ALL_FORMATS, BY_NAME
+from tonnage.core.block_format import ALL_FORMATS, BY_NAME, FLOAT_FORMATS
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import RequestError
-from tonnage.core.layout import FLOAT_FORMATS, round_up
+from tonnage.core.mix import PLAIN_FORMATS, SUPER_FORMATS, TARGETS, Formats, lower_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.rope import RopeSpec
+from tonnage.core.rounding import round_up
+from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
-from tonnage.planner.layout.place import HUGE_PAGE_BYTES
-from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.estimate import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
-from tonnage.planner.quality.precision import (
-    PLAIN_FORMATS,
-    SUPER_FORMATS,
-    TARGETS,
-    Allocator,
-    Formats,
-    lower_formats,
-    menus,
-    precision_formats,
-)
+from tonnage.planner.quality.precision import Allocator, menus, precision_formats
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
 

@@ -5,9 +5,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from tonnage.backends.cpu.layout.sizes import kv_head_bytes, panel_bytes
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.rates import rope_kv_write_kind
+from tonnage.core.rounding import round_up
 from tonnage.machine import cases as t
 from tonnage.machine.rates_fit import Fit, no_slower_than_more
 

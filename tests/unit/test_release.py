@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tonnage._native import Arena
-from tonnage.machine.release import release_pages
-from tonnage.machine.resident import resident_bytes
+from tonnage.backends.cpu.release import release_pages
+from tonnage.backends.cpu.resident import resident_bytes
 
 STRIDE = 3 * mmap.PAGESIZE + 64
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support.page_world import World, answer_alone
 from support.pages import IDENTITY, PAGE_BYTES, chain, page_paths, pages_of
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_store import PageStore
 from tonnage.kvcache.page_tier import PageTier
 from tonnage.kvcache.pages import LOST, PageGroup

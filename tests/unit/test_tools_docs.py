@@ -48,7 +48,7 @@ def test_modules_links_and_braces() -> None:
         ("tonnage.core.absent", False),
         ("tonnage._native.Arena", True),
         ("tonnage._native.Arenas", False),
-        ("tonnage.core.layout.PAGE_TOKENS", True),
+        ("tonnage.core.kv_format.PAGE_TOKENS", True),
     ],
 )
 def test_modules_and_their_names(name: str, exists: bool) -> None:

@@ -21,8 +21,8 @@ def complaints(tmp_path: Path, module: str, source: str) -> list[str]:
     [
         (
             "core/a.py",
-            "from tonnage.planner.layout.plan import x",
-            "core imports tonnage.planner.layout.plan.x",
+            "from tonnage.backends.cpu.layout.plan import x",
+            "core imports tonnage.backends.cpu.layout.plan.x",
         ),
         ("core/a.py", "import time", "core may never use time"),
         ("core/a.py", "import os\nx = os.environ", "core may never use os.environ"),
@@ -57,9 +57,9 @@ def test_breaches_are_named(tmp_path: Path, module: str, source: str, expected: 
 @pytest.mark.parametrize(
     "source",
     [
-        "def f():\n    from tonnage.planner.layout.plan import x",
+        "def f():\n    from tonnage.backends.cpu.layout.plan import x",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tonnage.planner import x",
-        "import importlib\nimportlib.import_module('tonnage.planner.layout.plan')",
+        "import importlib\nimportlib.import_module('tonnage.backends.cpu.layout.plan')",
         "__import__('tonnage.planner')",
         "try:\n    import tonnage.planner\nexcept ImportError:\n    pass",
         "class A:\n    async def f(self):\n        from ..planner.plan import x",
@@ -130,7 +130,7 @@ def test_circles_are_named(tmp_path: Path) -> None:
         "from tonnage.core.rope import RopeSpec",
         "def f():\n    import tonnage",
         "from support.driver import open_runtime",
-        "import importlib\nimportlib.import_module('tonnage.core.layout')",
+        "import importlib\nimportlib.import_module('tonnage.core.plan')",
         "from ..support import pages",
     ],
 )

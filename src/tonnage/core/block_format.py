@@ -56,5 +56,6 @@ ALL_FORMATS = (
     F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
     Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
 )  # fmt: skip
+FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
 BY_NAME = {fmt.name: fmt for fmt in ALL_FORMATS}
 BY_GGML_TYPE = {fmt.ggml_type: fmt for fmt in ALL_FORMATS}

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+PAGE_TOKENS = 64  # positions of a page
+
 
 @dataclass(frozen=True, slots=True)
 class PageFormat:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tonnage.backends.cpu.backend import CpuBackend
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.protocol import Backend, Runtime
 from tonnage.core.errors import BudgetError, FileFormatError
 from tonnage.core.machine import Machine
@@ -18,7 +19,6 @@ from tonnage.engine.headers import read_model
 from tonnage.engine.stream import Serving
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, anonymous_bytes
-from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.search.budget import Budget, require_within
 from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints

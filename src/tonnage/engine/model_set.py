@@ -19,9 +19,9 @@ from tonnage.engine.engine import THIS_PROCESS, Engine
 from tonnage.engine.expectation import measured_rates, predictor
 from tonnage.engine.headers import read_spec
 from tonnage.engine.plan_files import choice_in
+from tonnage.machine.allocator import return_free_memory
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
-from tonnage.machine.release import return_free_memory
 from tonnage.planner.models.placement import (
     ModelInput,
     ModelSetPlan,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import PlanFileError, RequestError
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
@@ -13,7 +14,6 @@ from tonnage.core.version import VERSION
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.options import PlanOptions
 from tonnage.machine.memory_use import Start
-from tonnage.planner.layout.plan import make_plan
 from tonnage.planner.plan_file import (
     FORMAT,
     MAX_FILE_BYTES,

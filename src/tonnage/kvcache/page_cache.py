@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.pages import PageGroup, PagePool
 from tonnage.kvcache.prefix_store import PrefixStore
 from tonnage.kvcache.prefix_tree import PrefixTree

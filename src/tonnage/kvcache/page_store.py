@@ -21,7 +21,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.page_counts import PageCounts
 
 HEADER_BYTES = 512

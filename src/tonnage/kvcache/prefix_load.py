@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache, first_seen
 from tonnage.kvcache.pages import LOST
 from tonnage.kvcache.prefix_node import Match

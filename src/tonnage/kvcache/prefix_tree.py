@@ -8,7 +8,7 @@ node may have lost its pages of a windowed group: a hit then ends where the wind
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.pages import LOST, PageGroup, PagePool
 from tonnage.kvcache.prefix_node import (
     MIN_COPY_TOKENS,

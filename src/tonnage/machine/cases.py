@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from tonnage.backends.cpu.layout.sizes import panel_bytes
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
-from tonnage.core.layout import panel_bytes
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import GATED, PRODUCT_ROWS, rope_kv_write_kind
 from tonnage.machine.microbench import WINDOW_BYTES, Case, MicrobenchArena

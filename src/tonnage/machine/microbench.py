@@ -8,10 +8,12 @@ ago, so that its weights come from memory; others take the first window, which a
 from dataclasses import dataclass
 
 from tonnage import _native
-from tonnage.core.block_format import BY_NAME, BlockFormat
+from tonnage.backends.cpu.layout.sizes import panel_bytes
+from tonnage.core.block_format import BY_NAME, FLOAT_FORMATS, BlockFormat
 from tonnage.core.errors import ProbeError
-from tonnage.core.layout import FLOAT_FORMATS, PAGE_TOKENS, panel_bytes, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.machine import Machine
+from tonnage.core.rounding import round_up
 from tonnage.core.units import format_bytes
 
 _MIB = 1 << 20

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
+from tonnage.backends.cpu.layout.sizes import kv_head_bytes, panel_bytes
 from tonnage.core.block_format import ALL_FORMATS, BlockFormat
-from tonnage.core.layout import PAGE_TOKENS, kv_head_bytes, panel_bytes
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import (
     GATED,

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import PlanFileError, TonnageError
 from tonnage.core.from_json import WrongJsonError, decode
 from tonnage.core.machine import Machine
@@ -25,7 +26,7 @@ from tonnage.core.plan import Plan, Source
 from tonnage.core.quality import PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.core.version import VERSION
-from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.core.workload import Workload
 from tonnage.planner.search.candidate import Evaluator, Speed
 from tonnage.planner.search.choose import Choice
 from tonnage.planner.search.constraints import Constraints, choose_workload

@@ -13,11 +13,12 @@ from math import fsum
 from pathlib import Path
 
 from tonnage.core.errors import AuditError
+from tonnage.core.mix import Formats, check_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, Comparison
 from tonnage.engine.engine import Engine
 from tonnage.engine.headers import read_model
-from tonnage.planner.quality.precision import Formats, check_formats, mix_id, precision_formats
+from tonnage.planner.quality.precision import mix_id, precision_formats
 from tonnage.quality.chunks import (
     CONTEXT_TOKENS,
     LOGIT_ROWS,

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Sequence as Items
 from dataclasses import replace
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.admission import Admission
 from tonnage.scheduler.limits import Limits

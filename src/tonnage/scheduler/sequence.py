@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
 from tonnage.kvcache.page_cache import PageCache, first_seen
 from tonnage.kvcache.pages import LOST

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from tonnage._native import Arena, Executor, Program, Sampled, draw
 from tonnage.backends.cpu.loading import load_weights
 from tonnage.backends.cpu.program import build_program
+from tonnage.backends.cpu.release import release_pages
+from tonnage.backends.cpu.resident import resident_bytes
 from tonnage.backends.protocol import PooledRows, SampleRow, Span
 from tonnage.core.plan import Plan
-from tonnage.machine.release import release_pages
-from tonnage.machine.resident import resident_bytes
 
 ARENA_KINDS = ("weight", "kv", "state", "scratch")
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
-from tonnage.core.layout import MAX_GROUP_HEADS, PAGE_TOKENS, PANEL_ROWS, round_up
+from tonnage.backends.cpu.layout.sizes import MAX_GROUP_HEADS, PANEL_ROWS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import MatrixPlan, Plan
 from tonnage.core.rates import GATED, rope_kv_write_kind
+from tonnage.core.rounding import round_up
 from tonnage.core.steps import (
     Attend,
     Embed,

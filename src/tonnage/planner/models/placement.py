@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import BudgetError
-from tonnage.core.layout import PAGE_TOKENS, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.quality import AuditResult
+from tonnage.core.rounding import round_up
 from tonnage.core.units import format_bytes
-from tonnage.planner.layout.plan import Workload, make_plan
+from tonnage.core.workload import Workload
 from tonnage.planner.models.fair_share import ModelBytes, Share, SharingModel, divide, peak_bytes
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import Predict

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, PlanQuality
-from tonnage.planner.layout.plan import Workload
+from tonnage.core.workload import Workload
 from tonnage.planner.quality.precision import mix_id
 
 

@@ -9,30 +9,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from tonnage.core.block import Shape
-from tonnage.core.block_format import BY_NAME
-from tonnage.core.digest import short_digest
-from tonnage.core.errors import RequestError
-from tonnage.core.layout import FLOAT_FORMATS, PANEL_ROWS, panel_bytes, round_up
-from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import KV_FORMATS
-from tonnage.planner.layout.lower import lowered
-from tonnage.planner.layout.place import (
+from tonnage.backends.cpu.layout.place import (
     HUGE_PAGE_BYTES,
     Cursor,
     WeightPlacer,
     place_ropes,
     place_weights,
 )
+from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, panel_bytes
+from tonnage.blocks.lower import lowered
+from tonnage.core.block import Shape
+from tonnage.core.block_format import BY_NAME, FLOAT_FORMATS
+from tonnage.core.digest import short_digest
+from tonnage.core.errors import RequestError
+from tonnage.core.mix import Formats, lower_formats
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS
+from tonnage.core.rounding import round_up
 from tonnage.planner.quality.estimate import loss_of
 
-Formats = tuple[tuple[str, str], ...]
-
-# What loading can quantize to, from the most bits down; the second for columns that are no multiple
-# of 256, where no format below 4.5 bits exists.
-SUPER_FORMATS = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
-PLAIN_FORMATS = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "IQ4_NL")
-TARGETS = tuple(dict.fromkeys(SUPER_FORMATS + PLAIN_FORMATS))
 PRECISIONS = {"8bit": "Q8_0", "4bit": "Q4_1"}
 
 
@@ -42,11 +37,6 @@ class FormatCandidate:
 
     format: str
     nbytes: int
-
-
-def lower_formats(cols: int) -> tuple[str, ...]:
-    """Return the formats that rows of `cols` elements can be quantized to, most bits first."""
-    return SUPER_FORMATS if cols % 256 == 0 else PLAIN_FORMATS
 
 
 def menus(spec: ModelSpec) -> dict[str, tuple[FormatCandidate, ...]]:
@@ -91,22 +81,6 @@ def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
     )
 
 
-def check_formats(spec: ModelSpec, formats: Formats) -> None:
-    """Raise RequestError for a name that is no matrix, or a format that it cannot be loaded as."""
-    for name, fmt in formats:
-        entry = spec.weights.get(name)
-        if entry is None or len(entry.shape) < 2:
-            raise RequestError(
-                f"A format was given for {name!r}, which is no matrix of this model."
-            )
-        may = (entry.format.name, *(f for f in TARGETS if entry.shape[-1] % _elems(f) == 0))
-        if fmt not in may:
-            raise RequestError(
-                f"{name} has rows of {entry.shape[-1]:,} and cannot be loaded as {fmt}; use one of "
-                f"{', '.join(dict.fromkeys(may))}."
-            )
-
-
 def mix_id(spec: ModelSpec, formats: Formats) -> str:
     """Return what tells the weights of `spec` in `formats` (name, format) from any other mix.
 
@@ -116,10 +90,6 @@ def mix_id(spec: ModelSpec, formats: Formats) -> str:
     if not changed:
         return ""
     return short_digest(";".join(f"{n}={f}" for n, f in changed).encode())
-
-
-def _elems(fmt: str) -> int:
-    return BY_NAME[fmt].block_elems
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from tonnage.backends.cpu.layout.plan import make_plan
+from tonnage.core.mix import Formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.workload import Workload
 from tonnage.planner.cost.work import ANSWER_TOKENS, PROMPT_TOKENS
-from tonnage.planner.layout.plan import Workload, make_plan
 from tonnage.planner.quality.estimate import estimate
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import Allocator, Formats
+from tonnage.planner.quality.precision import Allocator
 
 _ROW_ORDER_S = 1e-6
 

@@ -12,13 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError
-from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
-from tonnage.planner.layout.plan import Workload
+from tonnage.core.workload import MAX_STEP_ROWS, Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import menus
 from tonnage.planner.search.budget import Budget

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from tonnage.core.errors import RequestError
 from tonnage.core.kv_format import PAGE_FORMATS
-from tonnage.core.layout import MAX_STEP_ROWS
 from tonnage.core.machine import Machine
+from tonnage.core.mix import Formats, check_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
-from tonnage.planner.layout.plan import Workload
-from tonnage.planner.quality.precision import Formats, check_formats, precision_formats
+from tonnage.core.workload import MAX_STEP_ROWS, Workload
+from tonnage.planner.quality.precision import precision_formats
 
 DEFAULT_CONTEXT_TOKENS = 4096
 MAX_THREADS = 256

@@ -3,9 +3,9 @@
 from bisect import bisect_right
 from dataclasses import replace
 
+from tonnage.backends.cpu.layout.place import HUGE_PAGE_BYTES, Cursor, KvNeed, place_kv
+from tonnage.backends.cpu.layout.plan import kv_need
 from tonnage.core.model_spec import ModelSpec
-from tonnage.planner.layout.place import HUGE_PAGE_BYTES, Cursor, KvNeed, place_kv
-from tonnage.planner.layout.plan import kv_need
 from tonnage.planner.search.candidate import Candidate, Evaluator
 
 

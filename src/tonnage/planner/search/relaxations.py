@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import floor, log10
 from typing import Any
 
-from tonnage.core.layout import PAGE_TOKENS
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KV_FORMATS, Item, Plan
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.candidate import Candidate, Evaluator

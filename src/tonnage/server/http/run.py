@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import uvicorn
 
 from tonnage.core.errors import RequestError
-from tonnage.machine.release import return_large_blocks
+from tonnage.machine.allocator import return_large_blocks
 from tonnage.server.http.app import App
 from tonnage.server.http.connection import bounded
 from tonnage.server.http.cross_origin import CrossOrigin

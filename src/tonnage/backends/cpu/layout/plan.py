@@ -1,7 +1,19 @@
 """(ModelSpec, Workload) -> Plan: pure, deterministic, nothing but arithmetic."""
 
-from dataclasses import dataclass
-
+from tonnage.backends.cpu.layout.kernel_limits import require_kernels
+from tonnage.backends.cpu.layout.place import (
+    HUGE_PAGE_BYTES,
+    Cursor,
+    KvNeed,
+    WeightPlacer,
+    place_kv,
+    place_ropes,
+    place_slots,
+    place_weights,
+)
+from tonnage.backends.cpu.layout.scratch import needs_of, share_bytes
+from tonnage.backends.cpu.layout.sizes import WORKER_SCRATCH_BYTES, load_staging_bytes
+from tonnage.blocks.lower import lowered
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.footprint import (
     STORE_BYTES,
@@ -14,57 +26,10 @@ from tonnage.core.footprint import (
     text_facts,
     tokenizer_bytes,
 )
-from tonnage.core.layout import (
-    MAX_STEP_ROWS,
-    WORKER_SCRATCH_BYTES,
-    load_staging_bytes,
-)
+from tonnage.core.mix import check_formats
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import OTHER_ENGINES, Item, KvFormat, Plan
-from tonnage.planner.layout.kernel_limits import require_kernels
-from tonnage.planner.layout.lower import lowered
-from tonnage.planner.layout.place import (
-    HUGE_PAGE_BYTES,
-    Cursor,
-    KvNeed,
-    WeightPlacer,
-    place_kv,
-    place_ropes,
-    place_slots,
-    place_weights,
-)
-from tonnage.planner.layout.scratch import needs_of, share_bytes
-from tonnage.planner.quality.precision import Formats, check_formats
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is to be run: positions per sequence, sequences at once, rows per step, threads.
-
-    formats: canonical names of matrices and what they become while loading; the others stay as
-    they are. resident_bytes: what the process holds already, 0 for one that is to be started, and
-    beside_bytes: what its other engines may come to, which is not in resident_bytes. kv_format: of
-    the pages of K and V. server_bytes: what an HTTP server in the process may come to.
-    with_structured_output: completions may have to fit a schema or a grammar. with_store: prefixes
-    are kept on disk. shared_pages: beside a full context of one sequence, for all others; None:
-    full contexts for all. num_snapshots: of sequences' states, for models that keep any beside
-    pages.
-    """
-
-    context_tokens: int
-    threads: int
-    concurrency: int = 1
-    max_rows: int = MAX_STEP_ROWS
-    max_logit_rows: int = 1
-    resident_bytes: int = 0
-    kv_format: KvFormat = "f16"
-    beside_bytes: int = 0
-    formats: Formats = ()
-    server_bytes: int = 0
-    with_structured_output: bool = False
-    with_store: bool = False
-    shared_pages: int | None = None
-    num_snapshots: int = 0
+from tonnage.core.plan import OTHER_ENGINES, Item, Plan
+from tonnage.core.workload import Workload
 
 
 def make_plan(spec: ModelSpec, workload: Workload) -> Plan:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from tonnage.backends.cpu.layout.sizes import BLOCK_COLS, MAX_GROUP_HEADS
 from tonnage.core.errors import UnsupportedModelError
-from tonnage.core.layout import BLOCK_COLS, MAX_GROUP_HEADS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.steps import Attend, Gated, Step
 

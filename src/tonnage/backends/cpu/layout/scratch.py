@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tonnage.core.layout import acts_bytes, round_up
+from tonnage.backends.cpu.layout.sizes import acts_bytes
 from tonnage.core.operands import Area
 from tonnage.core.plan import Buffer
+from tonnage.core.rounding import round_up
 from tonnage.core.steps import Step
 
 

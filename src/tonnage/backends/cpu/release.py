@@ -1,12 +1,10 @@
-"""Giving memory back to the system while the arena stays where it is."""
+"""Giving pages of memory back to the system while the arena stays where it is."""
 
 import mmap
 from collections.abc import Iterator
-from contextlib import suppress
 
 _MADV_DONTNEED = 4
 _MADV_NOHUGEPAGE = 15
-_M_MMAP_THRESHOLD = -3
 
 
 def release_pages(begin: int, stride: int, pages: list[int]) -> None:
@@ -33,18 +31,6 @@ def release_pages(begin: int, stride: int, pages: list[int]) -> None:
             raise OSError(number, f"madvise of {end - start:,} bytes failed")
 
 
-def return_large_blocks() -> None:
-    """Let the C allocator give blocks of 128 KiB and more back when they are freed, from now on.
-
-    On its own it raises that bound to the largest block freed so far, up to 32 MiB, and keeps what
-    is smaller. See mallopt(3); a C library without it is left as it is.
-    """
-    import ctypes
-
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-
-
 def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
     """Yield (first, count) of neighbouring ids."""
     begin = 0
@@ -52,12 +38,3 @@ def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
         if index == len(pages) or pages[index] != pages[index - 1] + 1:
             yield pages[begin], index - begin
             begin = index
-
-
-def return_free_memory() -> None:
-    """Give what the allocator keeps of freed memory back to the system (malloc_trim(3))."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc alone has it
-        trim(ctypes.c_size_t(0))

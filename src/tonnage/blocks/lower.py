@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tonnage.blocks.embedding import embedding_steps
 from tonnage.blocks.head import head_name, head_steps
 from tonnage.core.block import Branch
-from tonnage.core.layout import FLOAT_FORMATS
+from tonnage.core.block_format import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.operands import Activations, ProductPart
 from tonnage.core.rope import RopeSpec

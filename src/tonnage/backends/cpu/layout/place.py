@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
+from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, kv_head_bytes, panel_bytes
 from tonnage.core.block import PagedState, SlotState
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.layout import PAGE_TOKENS, PANEL_ROWS, kv_head_bytes, panel_bytes, round_up
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import (
     KvFormat,
@@ -21,6 +22,7 @@ from tonnage.core.plan import (
     Source,
     VectorPlan,
 )
+from tonnage.core.rounding import round_up
 from tonnage.core.steps import Embed, Gated, Matmul, Step
 
 LINE_BYTES = 64

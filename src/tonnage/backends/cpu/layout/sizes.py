@@ -1,20 +1,13 @@
 """Sizes of weights in panels of 32 rows; native/include/tonnage/layout.h describes the layout."""
 
 from tonnage.core.block_format import BlockFormat
-from tonnage.core.kv_format import BY_NAME
+from tonnage.core.kv_format import BY_NAME, PAGE_TOKENS
+from tonnage.core.rounding import round_up
 
 PANEL_ROWS = 32
 BLOCK_COLS = 32
-PAGE_TOKENS = 64
-MAX_STEP_ROWS = 512
 MAX_GROUP_HEADS = 48  # query heads over one key head
 WORKER_SCRATCH_BYTES = 273_920  # of each thread: unpacked weights, two panels' products, attention
-FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
-
-
-def round_up(value: int, unit: int) -> int:
-    """Return the smallest multiple of `unit` that is at least `value`."""
-    return (value + unit - 1) // unit * unit
 
 
 def panel_bytes(fmt: BlockFormat, cols: int) -> int:
