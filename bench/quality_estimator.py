@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
 from tonnage._native import Executor, best_isa
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.blocks.attention import Attention
 from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.blocks.head import SENSITIVITY as HEAD
@@ -84,7 +85,7 @@ def mixes(spec: ModelSpec) -> Iterator[tuple[str, dict[str, str]]]:
 def down_to(spec: ModelSpec, kinds: tuple[str, ...], bits: float) -> dict[str, str]:
     """Return the formats that take matrices of `kinds` to at most `bits`, or as near as they go."""
     formats = {}
-    for name, rungs in menus(spec).items():
+    for name, rungs in menus(spec, CpuLayout()).items():
         if kind_of(name) in kinds:
             fits = [rung for rung in rungs if bits_of(rung.format) <= bits]
             picked = fits[0] if fits else rungs[-1]
@@ -143,7 +144,7 @@ def errors(path: Path, team: Executor) -> Iterator[dict[str, object]]:
     """Yield the squared relative error of each smaller format, on the first rows of each matrix."""
     with GgufFile.open(str(path)) as file:
         spec = spec_from_gguf(file.metadata, file.catalog)
-        for name, rungs in menus(spec).items():
+        for name, rungs in menus(spec, CpuLayout()).items():
             entry = spec.weights[name]
             shape = (min(SAMPLE_ROWS, entry.shape[0]), entry.shape[1])
             raw = bytes(file.tensor_buffer(entry.name)[: entry.format.nbytes(shape)])

@@ -15,6 +15,7 @@ with atheris.instrument_imports(include=["tonnage.planner.plan_file", "tonnage.c
     from tonnage.planner.plan_file import checked_choice, parse_plan_file
 
 from hostile.test_plan_files import MACHINE, Written, check_sentence
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.errors import PlanFileError
 
 WRITTEN = Written(Path(tempfile.mkdtemp(prefix="fuzz-plan-")))
@@ -22,7 +23,9 @@ WRITTEN = Written(Path(tempfile.mkdtemp(prefix="fuzz-plan-")))
 
 def read(raw: bytes) -> None:
     try:
-        found = checked_choice(parse_plan_file(raw, "plan.json"), WRITTEN.spec, MACHINE)
+        found = checked_choice(
+            parse_plan_file(raw, "plan.json"), WRITTEN.spec, MACHINE, CpuLayout()
+        )
     except PlanFileError as error:
         check_sentence(str(error))
         return

@@ -14,6 +14,7 @@ from typing import Any
 from golden.spec_files import NAMES, load
 from support.checkpoints import FAMILIES, tiny_config, tiny_model
 from support.speeds import plain_speed
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.block_format import BF16
 from tonnage.core.checkpoint import Catalog, TensorEntry
@@ -74,7 +75,7 @@ def choices() -> dict[str, list[dict[str, Any]]]:
 
 
 def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
-    question = Question(spec, MACHINE, Constraints(), plain_speed())
+    question = Question(spec, MACHINE, CpuLayout(), Constraints(), plain_speed())
 
     def under(num_bytes: int) -> Choice:
         return choose(question, Budget(num_bytes, "were allowed"))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.command import refused, tonnage
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.errors import PlanFileError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.engine.headers import read_spec
@@ -47,7 +48,7 @@ class Written:
         self.few = [place for place in self.places if place and place[0] != "plan"]
 
     def read(self, data: bytes) -> Choice:
-        return checked_choice(parse_plan_file(data, "plan.json"), self.spec, MACHINE)
+        return checked_choice(parse_plan_file(data, "plan.json"), self.spec, MACHINE, CpuLayout())
 
 
 @pytest.fixture(scope="module")

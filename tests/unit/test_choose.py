@@ -11,6 +11,7 @@ from golden.regenerate import tiny_spec
 from golden.spec_files import NAMES, load
 from support.speeds import PlainSpeed, plain_speed
 from support.yardstick import cpu_seconds
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.cli.render.choice_words import given_up
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.core.model_spec import ModelSpec
@@ -51,7 +52,7 @@ MEASURED = plain_speed()
 
 def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **constraints) -> Choice:
     return choose(
-        Question(spec, MACHINE, Constraints(**constraints), predict),
+        Question(spec, MACHINE, CpuLayout(), Constraints(**constraints), predict),
         Budget(num_bytes, "were allowed"),
     )
 
@@ -147,17 +148,19 @@ def test_the_choice_fits_is_on_the_front_and_can_be_made_again(
     constraints = Constraints(context=context, kv_format=kv_format, max_kld=bound)
     predict = plain_speed() if measured else unmeasured
     whole = choose(
-        Question(spec, MACHINE, constraints, predict), Budget(10**11, "were allowed"), compare=False
+        Question(spec, MACHINE, CpuLayout(), constraints, predict),
+        Budget(10**11, "were allowed"),
+        compare=False,
     )
     budget = Budget(int(share * whole.plan.total_bytes), "were allowed")
-    choice = choose(Question(spec, MACHINE, constraints, predict), budget)
-    assert choice == choose(Question(spec, MACHINE, constraints, predict), budget)
+    choice = choose(Question(spec, MACHINE, CpuLayout(), constraints, predict), budget)
+    assert choice == choose(Question(spec, MACHINE, CpuLayout(), constraints, predict), budget)
     if not choice.accepted:
         assert choice.plan.total_bytes > budget.num_bytes
         check_relaxations(spec, constraints, budget, predict, choice)
         return
     assert choice.plan.total_bytes <= budget.num_bytes
-    evaluator = Evaluator(spec, predict)
+    evaluator = Evaluator(spec, CpuLayout(), predict)
     mine = evaluator.candidate(choice.workload)
     # Pages that were stated are not held against the bound.
     stated = evaluator.quality(dataclasses.replace(choice.workload, formats=()))
@@ -183,7 +186,9 @@ def check_relaxations(spec, constraints, budget, predict, refused: Choice) -> No
     for way in ways:
         assert way.total_bytes <= budget.num_bytes
         changed = dataclasses.replace(constraints, **{FIELDS[way.option]: way.value})
-        again = choose(Question(spec, MACHINE, changed, predict), budget, compare=False)
+        again = choose(
+            Question(spec, MACHINE, CpuLayout(), changed, predict), budget, compare=False
+        )
         assert again.accepted, way
     with pytest.raises(BudgetError, match="short") as caught:
         require_fit(refused, budget)
@@ -244,17 +249,22 @@ def test_without_a_forecast_threads_stay_on_one_memory_node() -> None:
     nodes = (NumaNode(0, (0, 1, 2), 1 << 30), NumaNode(1, (3,), 1 << 30))
     machine = dataclasses.replace(MACHINE, numa_nodes=nodes)
     budget = Budget(10**10, "were allowed")
-    assert choose(Question(SMALL, machine, Constraints(), unmeasured), budget).workload.threads == 3
     assert (
         choose(
-            Question(SMALL, machine, Constraints(), plain_speed(knee=4)), budget
+            Question(SMALL, machine, CpuLayout(), Constraints(), unmeasured), budget
+        ).workload.threads
+        == 3
+    )
+    assert (
+        choose(
+            Question(SMALL, machine, CpuLayout(), Constraints(), plain_speed(knee=4)), budget
         ).workload.threads
         == 4
     )
 
 
 def test_the_front_keeps_what_nothing_beats() -> None:
-    evaluator = Evaluator(SMALL, plain_speed())
+    evaluator = Evaluator(SMALL, CpuLayout(), plain_speed())
     base = chosen(SMALL, 10**10).workload
     options = [evaluator.candidate(base, max_rows=rows) for rows in (512, 256)]
     slow = evaluator.candidate(base, threads=1, kv_format="int8", max_rows=512)
@@ -277,9 +287,11 @@ def test_a_measured_quality_takes_the_place_of_its_estimate() -> None:
     audits = [audit(None, "int8", "other", 0.5), audit(None, "int8", "m", 0.007)]
     budget = Budget(10**10, "were allowed")
     constraints = Constraints(kv_format="int8")
-    choice = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits), budget)
+    choice = choose(Question(SMALL, MACHINE, CpuLayout(), constraints, unmeasured, audits), budget)
     assert (choice.quality.mean_kld, choice.quality.basis) == (0.007, "measured")
-    estimated = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits[:1]), budget)
+    estimated = choose(
+        Question(SMALL, MACHINE, CpuLayout(), constraints, unmeasured, audits[:1]), budget
+    )
     assert estimated.quality.basis == "estimate"
     assert estimated.quality.factor > 1
 
@@ -289,7 +301,7 @@ def test_an_audit_decides_which_pages_are_usual_where_that_is_asked(kld, expecte
     budget = Budget(10**10, "were allowed")
     audits = [audit(None, "int8", "m", kld)]
     constraints = Constraints(use_audits=True)
-    choice = choose(Question(SMALL, MACHINE, constraints, unmeasured, audits), budget)
+    choice = choose(Question(SMALL, MACHINE, CpuLayout(), constraints, unmeasured, audits), budget)
     assert choice.workload.kv_format == choice.usual_kv_format == expected
     assert choice.quality.basis == ("measured" if expected == "int8" else "exact")
 
@@ -308,7 +320,7 @@ def test_audits_that_lie_around_change_no_byte_of_a_plan(
     """What a cache folder holds is shown; the same command computes the same with and without."""
     spec, bound = SPECS[name], quality_bound(quality)
     constraints = Constraints(kv_format=kv_format, max_kld=bound)
-    alone = Question(spec, MACHINE, constraints, MEASURED)
+    alone = Question(spec, MACHINE, CpuLayout(), constraints, MEASURED)
     known = dataclasses.replace(alone, audits=[audit(None, kv, "m", kld) for kv, kld in klds])
     whole = choose(alone, Budget(10**11, "were allowed"), compare=False)
     budget = Budget(int(share * whole.plan.total_bytes), "were allowed")
@@ -348,6 +360,6 @@ def test_a_bound_is_rounded_up_to_two_digits(value: float) -> None:
 @pytest.mark.parametrize("mib", range(860, 1160, 37))
 def test_smaller_weights_are_found_wherever_the_huge_pages_end(mib: int) -> None:
     workload = chosen(LARGE, 10**10).workload
-    filled = Evaluator(LARGE, unmeasured).fill(workload, mib * MIB)
+    filled = Evaluator(LARGE, CpuLayout(), unmeasured).fill(workload, mib * MIB)
     assert filled is not None
     assert mib * MIB - 16 * MIB < filled.total_bytes <= mib * MIB

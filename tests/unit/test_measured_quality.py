@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from golden.spec_files import load
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.quality import AuditResult, Comparison, Estimate, PlanQuality
 from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
@@ -15,9 +16,9 @@ from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 SPEC = load("smollm2-135m")
-OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC).values())
-MIX = Allocator(SPEC).formats(int(0.8 * OWN_BYTES))
-OTHER = Allocator(SPEC).formats(int(0.9 * OWN_BYTES))
+OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC, CpuLayout()).values())
+MIX = Allocator(SPEC, CpuLayout()).formats(int(0.8 * OWN_BYTES))
+OTHER = Allocator(SPEC, CpuLayout()).formats(int(0.9 * OWN_BYTES))
 WORKLOAD = Workload(context_tokens=512, threads=1, formats=MIX, kv_format="int8")
 ESTIMATED = PlanQuality(0.02, "estimate", 2.4)
 AUDIT = AuditResult(
@@ -67,7 +68,9 @@ def test_a_mix_is_told_by_what_differs_from_the_file():
 
 def choose_under(num_bytes: int, audits: list[AuditResult]) -> Choice:
     budget = Budget(num_bytes, "were allowed")
-    question = Question(SPEC, read_machine(), Constraints(threads=2), lambda _: None, audits)
+    question = Question(
+        SPEC, read_machine(), CpuLayout(), Constraints(threads=2), lambda _: None, audits
+    )
     return choose(question, budget)
 
 

@@ -7,6 +7,7 @@ import pytest
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from tonnage._native import Executor
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.cpu.layout.sizes import WORKER_SCRATCH_BYTES
 from tonnage.core.errors import BudgetError, RequestError
@@ -54,7 +55,7 @@ def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
 
     def choice(num_bytes: int) -> Choice:
         budget = Budget(num_bytes, "were allowed")
-        return choose(Question(spec, MACHINE, constraints, lambda plan: None), budget)
+        return choose(Question(spec, MACHINE, CpuLayout(), constraints, lambda plan: None), budget)
 
     needed = choice(10**9).plan.total_bytes
     assert choice(needed).accepted

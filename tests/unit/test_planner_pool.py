@@ -6,6 +6,7 @@ import pytest
 
 from golden.spec_files import NAMES, load
 from support.speeds import plain_speed
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.core.plan import Plan
@@ -26,7 +27,9 @@ def chosen(name: str, num_bytes: int, **constraints: object) -> Choice:
         **{"concurrency": 4, "max_logit_rows": 4, "share_pages": True, **constraints}
     )
     budget = Budget(num_bytes, "were allowed")
-    return choose(Question(load(name), MACHINE, stated, plain_speed()), budget, compare=False)
+    return choose(
+        Question(load(name), MACHINE, CpuLayout(), stated, plain_speed()), budget, compare=False
+    )
 
 
 def context_pages(plan: Plan) -> int:

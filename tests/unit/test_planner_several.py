@@ -6,6 +6,7 @@ import pytest
 
 from golden.spec_files import load
 from support.speeds import plain_speed
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.errors import BudgetError
 from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.machine.host import read_machine
@@ -42,7 +43,7 @@ def planned(num_bytes: int, *names: str, pinned: str = "", **constraints: object
         for name in names
     }
     budget = Budget(num_bytes, "were allowed")
-    return plan_model_set(inputs, MACHINE, budget, plain_speed())
+    return plan_model_set(inputs, MACHINE, CpuLayout(), budget, plain_speed())
 
 
 def check(planned_set: ModelSetPlan, num_bytes: int, pinned: str = "") -> int:
@@ -131,7 +132,9 @@ def test_a_plan_is_made_again_by_its_own_numbers() -> None:
             )
             budget = Budget(one.memory_bytes, "were allowed")
             again = choose(
-                Question(load(name), MACHINE, constraints, plain_speed()), budget, compare=False
+                Question(load(name), MACHINE, CpuLayout(), constraints, plain_speed()),
+                budget,
+                compare=False,
             )
             assert again.plan.kv == one.choice.plan.kv
             assert again.plan.matrices == one.choice.plan.matrices
@@ -157,6 +160,10 @@ def test_pinned_models_that_do_not_fit_as_they_are_are_cut_down_but_leave_room()
 def test_a_single_model_has_the_plan_it_always_had() -> None:
     planned_set = planned(300 * MIB, SMOL)
     budget = Budget(300 * MIB, "were allowed")
-    alone = choose(Question(load(SMOL), MACHINE, CONSTRAINTS, plain_speed()), budget, compare=False)
+    alone = choose(
+        Question(load(SMOL), MACHINE, CpuLayout(), CONSTRAINTS, plain_speed()),
+        budget,
+        compare=False,
+    )
     assert planned_set.placements[SMOL].choice == alone
     assert planned_set.placements[SMOL].memory_bytes == alone.plan.total_bytes

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from golden.regenerate import tiny_spec
 from support.layers import layer_of
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.backends.cpu.layout.place import HUGE_PAGE_BYTES
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.blocks.attention import Attention
@@ -67,7 +68,9 @@ def loss(spec: ModelSpec, formats: Formats) -> float:
 
 
 def smallest(spec: ModelSpec) -> Formats:
-    return tuple(sorted((name, rungs[-1].format) for name, rungs in menus(spec).items()))
+    return tuple(
+        sorted((name, rungs[-1].format) for name, rungs in menus(spec, CpuLayout()).items())
+    )
 
 
 @pytest.mark.parametrize("cols", [32, 576, 896, 256, 1536])
@@ -80,7 +83,7 @@ def test_every_ladder_goes_down_in_formats_that_fit(cols: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(spec=SPECS)
 def test_menus_never_go_up(spec: ModelSpec) -> None:
-    found = menus(spec)
+    found = menus(spec, CpuLayout())
     assert set(found) == {name for name, entry in spec.weights.items() if len(entry.shape) == 2}
     for name, rungs in found.items():
         assert rungs[0].format == spec.weights[name].format.name
@@ -97,8 +100,8 @@ def test_what_is_allocated_fits_and_nothing_fits_where_it_says_so(
     spec: ModelSpec, share: float
 ) -> None:
     budget = int(weights_item(spec, ()) * share)
-    formats = Allocator(spec).formats(budget)
-    assert formats == Allocator(spec).formats(budget)
+    formats = Allocator(spec, CpuLayout()).formats(budget)
+    assert formats == Allocator(spec, CpuLayout()).formats(budget)
     if formats is None:
         assert weights_item(spec, smallest(spec)) > budget
         return
@@ -115,7 +118,7 @@ def test_more_bytes_never_cost_quality(spec: ModelSpec) -> None:
     losses = [
         loss(spec, formats)
         for budget in range(0, full + 1, max(1, full // 40))
-        if (formats := Allocator(spec).formats(budget)) is not None
+        if (formats := Allocator(spec, CpuLayout()).formats(budget)) is not None
     ]
     for before, after in pairwise(losses):
         assert after <= before * (1 + 1e-9)
@@ -144,7 +147,7 @@ def test_near_the_best_of_all_mixes(share: float) -> None:
         for mix in product(SUPER_FORMATS, repeat=len(names))
         if sum(sizes[key] for key in zip(names, mix, strict=True)) <= room - 16_384
     )
-    ours = Allocator(spec).formats(room)
+    ours = Allocator(spec, CpuLayout()).formats(room)
     assert ours is not None
     largest_step = max(losses[unit, "Q2_K"] for unit in names)
     assert loss(spec, ours) <= best + largest_step
@@ -154,7 +157,7 @@ def test_a_precision_is_a_wish_for_float_matrices() -> None:
     spec = tiny_spec("qwen3")
     for precision in ("8bit", "4bit"):
         formats = dict(precision_formats(spec, precision))
-        assert set(formats) == set(menus(spec))
+        assert set(formats) == set(menus(spec, CpuLayout()))
         assert formats["embed"] == "Q8_0"
         workload = choose_workload(spec, read_machine(), Constraints(precision=precision))
         assert dict(workload.formats) == formats
@@ -188,7 +191,7 @@ def test_the_estimate() -> None:
     assert estimate(spec, ()).mean_kld == 0
     assert estimate(spec, ()).factor == KNOWN_FACTOR > 1
     lower = [
-        estimate(spec, tuple((name, fmt) for name in menus(spec))).mean_kld
+        estimate(spec, tuple((name, fmt) for name in menus(spec, CpuLayout()))).mean_kld
         for fmt in ("Q6_K", "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "Q2_K")
     ]
     assert lower == sorted(set(lower))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tonnage._native import Sampled, Sampler
+from tonnage.core.layout import Layout
 from tonnage.core.plan import Plan
 
 # Who samples, from which of a step's logit rows, and how many of the best to report with log
@@ -136,6 +137,10 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What plans and reports call it."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the plans are laid out that it carries out."""
 
     def load(self, plan: Plan, on_place: Callable[[int], None] | None = None) -> Runtime:
         """Return the model of `plan`, loaded; on_place is told the bytes of weights placed so far.

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.mix import Formats
 from tonnage.core.plan import KvFormat
+from tonnage.core.rounding import round_up
 
 MAX_STEP_ROWS = 512
 
@@ -36,3 +38,25 @@ class Workload:
     with_store: bool = False
     shared_pages: int | None = None
     num_snapshots: int = 0
+
+    def pool_pages(self, window: int) -> int:
+        """Return the pages of all sequences; of a window no more than they have positions in."""
+        full = self.concurrency * self.sequence_pages(window)
+        if self.shared_pages is None:
+            return full
+        return min(full, self.sequence_pages(0) + self.shared_pages)
+
+    def sequence_pages(self, window: int) -> int:
+        """Return the pages that a sequence holds at most; window: 0 for layers that see all.
+
+        Before a step the last `window` positions stay, and its rows follow; neither begins with a
+        page.
+        """
+        whole = round_up(self.context_tokens, PAGE_TOKENS) // PAGE_TOKENS
+        if not window:
+            return whole
+        return min(whole, round_up(window + self.max_rows, PAGE_TOKENS) // PAGE_TOKENS + 1)
+
+    def kept_window(self, window: int) -> int:
+        """Return the window, or 0 where it saves no page."""
+        return window if self.sequence_pages(window) < self.sequence_pages(0) else 0

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tonnage.backends.cpu.backend import CpuBackend
-from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.protocol import Backend, Runtime
 from tonnage.core.errors import BudgetError, FileFormatError
+from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.page_counts import PageCounts
@@ -71,6 +71,7 @@ def choose_for(
     question = Question(
         checkpoint.spec,
         host.machine,
+        host.backend.layout,
         constraints,
         predictor(host.rates),
         known_audits(checkpoint.source.path),
@@ -82,13 +83,13 @@ def choose_for(
     return choice
 
 
-def require_unchanged(choice: Choice, checkpoint: Checkpoint) -> None:
-    """Raise unless the checkpoint still has the plan that was chosen for it.
+def require_unchanged(choice: Choice, checkpoint: Checkpoint, layout: Layout) -> None:
+    """Raise unless the checkpoint still has the plan that `layout` gave the choice.
 
     BudgetError where it takes more bytes than planned, FileFormatError for any other change of
     headers. Weights behind the same headers may change.
     """
-    now = make_plan(checkpoint.spec, choice.workload)
+    now = layout.plan(checkpoint.spec, choice.workload)
     if now == choice.plan:
         return
     more = now.total_bytes - choice.plan.total_bytes

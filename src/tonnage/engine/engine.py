@@ -129,7 +129,9 @@ class Engine:
         checkpoint = read_checkpoint(source, serving)
         budget = choose_budget(host.machine, memory, rss_bytes())
         if file is not None:
-            choice = choice_in(file, source, checkpoint.spec, host.machine, start, serving)
+            choice = choice_in(
+                file, source, checkpoint.spec, host.machine, host.backend.layout, start, serving
+            )
         else:
             choice = choose_for(checkpoint, host, constraints_of(stated, serving), budget, start)
         return cls(assemble(choice, checkpoint, host, budget, serving, start, on_load))
@@ -152,7 +154,7 @@ class Engine:
         FileFormatError when its headers changed otherwise.
         """
         host, checkpoint = read_host(), read_checkpoint(source, serving)
-        require_unchanged(choice, checkpoint)
+        require_unchanged(choice, checkpoint, host.backend.layout)
         budget = choose_budget(host.machine, memory, rss_bytes())
         return cls(assemble(choice, checkpoint, host, budget, serving, start, on_load))
 

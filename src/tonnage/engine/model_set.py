@@ -14,13 +14,13 @@ from tonnage.core.errors import RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.nearest import did_you_mean
 from tonnage.core.plan import SHARED_ITEMS, Item, Plan
+from tonnage.engine.assembly import read_host
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
-from tonnage.engine.expectation import measured_rates, predictor
+from tonnage.engine.expectation import predictor
 from tonnage.engine.headers import read_spec
 from tonnage.engine.plan_files import choice_in
 from tonnage.machine.allocator import return_free_memory
-from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, file_and_shared_bytes, peak_rss_bytes, rss_bytes
 from tonnage.planner.models.placement import (
     ModelInput,
@@ -208,14 +208,14 @@ def make_model_set(
     for name in pinned:
         if name not in models:
             raise RequestError(f"There is no model {name!r} to pin{did_you_mean(name, models)}")
-    machine = read_machine()
-    budget = choose_budget(machine, memory, rss_bytes())
+    host = read_host()
+    budget = choose_budget(host.machine, memory, rss_bytes())
     start = Start.of(process)
     inputs = {
         name: _input(source, constraints, pinned=name in pinned) for name, source in models.items()
     }
     planned = plan_model_set(
-        inputs, machine, budget, predictor(measured_rates(machine)),
+        inputs, host.machine, host.backend.layout, budget, predictor(host.rates),
         resident_bytes=start.resident_bytes,
     )  # fmt: skip
     return _model_set(models, planned, budget, serving, start, pinned, on_choice)
@@ -260,10 +260,10 @@ def model_set_of(
     memory: what the file states if None. Raises PlanFileError for a plan of another checkpoint,
     BudgetError when it does not fit beside what the server takes.
     """
-    machine = read_machine()
-    budget = choose_budget(machine, memory or file.budget_bytes, rss_bytes())
+    host = read_host()
+    budget = choose_budget(host.machine, memory or file.budget_bytes, rss_bytes())
     start, spec = Start.of(process), read_spec(source)
-    choice = choice_in(file, source, spec, machine, start, serving)
+    choice = choice_in(file, source, spec, host.machine, host.backend.layout, start, serving)
     require_within(choice.plan.total_bytes, budget)
     planned = only_model(name, choice)
     return _model_set({name: source}, planned, budget, serving, start, on_choice=on_choice)

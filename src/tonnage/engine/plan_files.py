@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import PlanFileError, RequestError
+from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.options import described
@@ -82,11 +82,13 @@ def choice_in(
     source: ModelSource,
     spec: ModelSpec,
     machine: Machine,
+    layout: Layout,
     start: Start,
     serving: ServingOptions,
 ) -> Choice:
     """Return the choice of `file` in this process, for the model at `source` with headers `spec`.
 
+    layout: of the backend that is to load it.
     The arena, its steps and all that results depend on are those of the file; what the process
     holds beside the model is counted anew. What differs from where it was planned, and does no
     harm, is logged. Raises PlanFileError for another checkpoint, and for a plan that is not the
@@ -97,7 +99,7 @@ def choice_in(
             f"The plan was made for another checkpoint ({file.model[:100]}) than "
             f"{source.path} is now; plan again with `tonnage plan MODEL -o FILE`."
         )
-    choice = checked_choice(file, spec, machine)
+    choice = checked_choice(file, spec, machine, layout)
     for sentence in differences(file, machine, VERSION):
         import logging
 
@@ -110,7 +112,7 @@ def choice_in(
         with_structured_output=serving.with_structured_output,
         with_store=serving.disk is not None,
     )
-    return replace(choice, workload=workload, plan=make_plan(spec, workload))
+    return replace(choice, workload=workload, plan=layout.plan(spec, workload))
 
 
 def _checkpoint_identity(source: ModelSource, spec: ModelSpec) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.footprint import INTERPRETER_BYTES
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.options import current
@@ -14,7 +15,9 @@ from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import EngineOptions, PlanOptions
 from tonnage.machine.host import read_machine
 from tonnage.planner.search.budget import Budget, choose_budget
+from tonnage.planner.search.candidate import Predict
 from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import cached_audits
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.source import resolve
@@ -38,10 +41,16 @@ def choose_here(
     compare: bool = True,
 ) -> Choice:
     """Return the choice for this machine; compare: with its alternatives. Raises RequestError."""
-    machine = read_machine()
-    predict = predictor(measured_rates(machine))
-    question = Question(spec, machine, constraints_of(options), predict, audits)
+    predict = predictor(measured_rates(read_machine()))
+    question = question_of(spec, constraints_of(options), predict, audits)
     return choose(question, budget, compare=compare)
+
+
+def question_of(
+    spec: ModelSpec, constraints: Constraints, predict: Predict, audits: Sequence[AuditResult] = ()
+) -> Question:
+    """Return what is asked for a fresh process of this machine, with the layout of its CPU."""
+    return Question(spec, read_machine(), CpuLayout(), constraints, predict, audits)
 
 
 def plan(

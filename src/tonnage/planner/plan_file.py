@@ -17,9 +17,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
-from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import PlanFileError, TonnageError
 from tonnage.core.from_json import WrongJsonError, decode
+from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan, Source
@@ -161,14 +161,14 @@ def _require_format(raw: object, name: str) -> None:
         raise WrongJsonError("it states no format")
 
 
-def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine) -> Choice:
-    """Return the choice in `file` for the checkpoint of `spec`.
+def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine, layout: Layout) -> Choice:
+    """Return the choice in `file` for the checkpoint of `spec`, laid out anew by `layout`.
 
     Raises PlanFileError where its plan is not the one that this version makes of the choice.
     """
     try:
         constraints, workload = _checked_workload(file.workload, spec, machine)
-        plan = make_plan(spec, workload)
+        plan = layout.plan(spec, workload)
     except PlanFileError:
         raise
     except TonnageError as error:
@@ -185,7 +185,7 @@ def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine) -> Choice:
         workload,
         plan,
         None,
-        Evaluator(spec, lambda _: None).quality(workload),
+        Evaluator(spec, layout, lambda _: None).quality(workload),
         workload.context_tokens,
         workload.kv_format,
         accepted=True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.backends.cpu.runtime import CpuRuntime
 from tonnage.core.plan import Plan
 
@@ -10,6 +11,7 @@ class CpuBackend:
     """Carries plans out on this machine's cores."""
 
     name = "cpu"
+    layout = CpuLayout()
 
     def __init__(self, isa: str) -> None:
         """isa: the instruction set whose kernels are to run."""

@@ -19,14 +19,14 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
 from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import PlanOptions
-from tonnage.engine.planning import choose_here, fresh_budget
+from tonnage.engine.planning import choose_here, fresh_budget, question_of
 from tonnage.planner.cost.forecast import Forecast
 from tonnage.planner.plan_file import PlanFile
 from tonnage.planner.quality.measured import audit_of
 from tonnage.planner.search.alternatives import Alternative
 from tonnage.planner.search.budget import Budget, device_budget
 from tonnage.planner.search.candidate import Speed
-from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.choose import Choice, choose, require_fit
 from tonnage.planner.search.relaxations import binding_item
 from tonnage.store.source import ModelSource
 
@@ -149,16 +149,13 @@ def _there(
 ) -> PlanResult:
     from dataclasses import replace
 
-    from tonnage.machine.host import read_machine
     from tonnage.planner.cost.whatif import speed_on
 
     prior = catalog.prior
     assert prior is not None
     # One thread: how many this machine has says nothing about another.
     constraints = replace(constraints_of(stated(PlanOptions, args)), threads=args.threads or 1)
-    question = Question(
-        spec, read_machine(), constraints, lambda made: speed_on(made, device, prior)
-    )
+    question = question_of(spec, constraints, lambda made: speed_on(made, device, prior))
     choice = choose(question, budget)
     return PlanResult(source.name, choice, budget, device=device)
 

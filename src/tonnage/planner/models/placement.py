@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.errors import BudgetError
 from tonnage.core.kv_format import PAGE_TOKENS
+from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
@@ -84,6 +84,7 @@ class ModelSetPlan:
 def plan_model_set(
     models: Mapping[str, ModelInput],
     machine: Machine,
+    layout: Layout,
     budget: Budget,
     predict: Predict,
     *,
@@ -91,11 +92,11 @@ def plan_model_set(
 ) -> ModelSetPlan:
     """Return the plans of `models`, such that the process never takes more than the budget.
 
-    predict, resident_bytes: as of `choose`. Raises RequestError for a constraint that a model
-    does not take, BudgetError with the numbers when the smallest plans of the pinned models and of
-    any one other do not fit together.
+    layout, predict, resident_bytes: as of `Question`. Raises RequestError for a constraint that a
+    model does not take, BudgetError with the numbers when the smallest plans of the pinned models
+    and of any one other do not fit together.
     """
-    planner = _Planner(machine, budget, predict, resident_bytes)
+    planner = _Planner(machine, layout, budget, predict, resident_bytes)
     if len(models) == 1:
         ((name, model),) = models.items()
         return only_model(name, planner.choose(model, 0))
@@ -201,13 +202,15 @@ class _Wide:
     """A model with the weights of its file, and as many tokens as it gets.
 
     widest: its usual workload. Its tokens are its context, beyond that pages for other sequences.
-    smallest: returns its plan of fewest bytes with that context, with the shortest for None.
+    plan: returns its plan for a workload; smallest: its plan of fewest bytes with that context,
+    with the shortest for None.
     """
 
     model: ModelInput
     widest: Workload
     row_counts: tuple[int, ...]
     smallest_bytes: int
+    plan: Callable[[Workload], Plan]
     smallest: Callable[[int | None], Plan]
     _needs: dict[int, ModelBytes] = field(default_factory=dict)
 
@@ -258,13 +261,14 @@ class _Wide:
     def need(self, tokens: int) -> ModelBytes:
         if tokens not in self._needs:
             # Plans are not kept: dozens of them would weigh megabytes.
-            self._needs[tokens] = _need(make_plan(self.model.spec, self.workload(tokens)))
+            self._needs[tokens] = _need(self.plan(self.workload(tokens)))
         return self._needs[tokens]
 
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
     machine: Machine
+    layout: Layout
     budget: Budget
     predict: Predict
     resident_bytes: int
@@ -275,7 +279,7 @@ class _Planner:
         choice = _fitting(question, self.budget)
         # Bytes left to other models bound the choice; they are no item of this model's plan.
         workload = replace(choice.workload, beside_bytes=0)
-        return replace(choice, workload=workload, plan=make_plan(model.spec, workload))
+        return replace(choice, workload=workload, plan=self.layout.plan(model.spec, workload))
 
     def smallest(self, model: ModelInput, context_tokens: int | None = None) -> Plan:
         question = self._question(model)
@@ -287,7 +291,14 @@ class _Planner:
     def wide(self, model: ModelInput, smallest: Plan) -> _Wide:
         workload, rows = usual_workload(self._question(model))
         smallest_bytes = _need(smallest).loading_bytes
-        return _Wide(model, workload, rows, smallest_bytes, partial(self.smallest, model))
+        return _Wide(
+            model,
+            workload,
+            rows,
+            smallest_bytes,
+            partial(self.layout.plan, model.spec),
+            partial(self.smallest, model),
+        )
 
     def pinned_alone(
         self, models: Mapping[str, ModelInput], smallest: Mapping[str, Plan], process_bytes: int
@@ -308,7 +319,7 @@ class _Planner:
     def place(self, model: ModelInput, wide: _Wide, share: Share) -> Placement:
         """Return the plan of a model for its share."""
         if share.tokens is None:
-            plan = make_plan(model.spec, wide.widest)
+            plan = self.layout.plan(model.spec, wide.widest)
             beside = self.budget.num_bytes - _process_bytes(plan) - share.available_bytes
             choice = self.choose(model, beside)
         else:
@@ -327,7 +338,7 @@ class _Planner:
             kv_format=workload.kv_format,
             max_batch_tokens=workload.max_rows,
         )
-        plan = make_plan(model.spec, workload)
+        plan = self.layout.plan(model.spec, workload)
         budget = replace(self.budget, num_bytes=plan.total_bytes)
         choice = _fitting(replace(self._question(model), constraints=stated), budget)
         # Stated as of a single model: what was asked for, and what it would have had.
@@ -343,6 +354,7 @@ class _Planner:
         return Question(
             model.spec,
             self.machine,
+            self.layout,
             model.constraints,
             self.predict,
             model.audits,

@@ -5,27 +5,15 @@ A matrix only ever goes down to formats that loading can quantize to. Loss is th
 from the convex hulls of its units (Everett 1963, generalized Lagrange multipliers).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 
-from tonnage.backends.cpu.layout.place import (
-    HUGE_PAGE_BYTES,
-    Cursor,
-    WeightPlacer,
-    place_ropes,
-    place_weights,
-)
-from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, panel_bytes
-from tonnage.blocks.lower import lowered
-from tonnage.core.block import Shape
-from tonnage.core.block_format import BY_NAME, FLOAT_FORMATS
+from tonnage.core.block_format import FLOAT_FORMATS
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import RequestError
+from tonnage.core.layout import Layout
 from tonnage.core.mix import Formats, lower_formats
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rounding import round_up
 from tonnage.planner.quality.estimate import loss_of
 
 PRECISIONS = {"8bit": "Q8_0", "4bit": "Q4_1"}
@@ -33,33 +21,24 @@ PRECISIONS = {"8bit": "Q8_0", "4bit": "Q4_1"}
 
 @dataclass(frozen=True, slots=True)
 class FormatCandidate:
-    """A format that a matrix may take, and its bytes in the arena then."""
+    """A format that a matrix may take, and its bytes as it is laid out then."""
 
     format: str
     nbytes: int
 
 
-def menus(spec: ModelSpec) -> dict[str, tuple[FormatCandidate, ...]]:
+def menus(spec: ModelSpec, layout: Layout) -> dict[str, tuple[FormatCandidate, ...]]:
     """Return for every matrix what it may be: its own format first, then all smaller ones."""
     found = {}
     for name, entry in spec.weights.items():
         if len(entry.shape) < 2:
             continue
-        own = FormatCandidate(entry.format.name, _nbytes(entry.format.name, entry.shape))
-        lower = (
-            FormatCandidate(fmt, _nbytes(fmt, entry.shape))
-            for fmt in lower_formats(entry.shape[-1])
+        own, *lower = (
+            FormatCandidate(fmt, layout.matrix_bytes(fmt, entry.shape))
+            for fmt in (entry.format.name, *lower_formats(entry.shape[-1]))
         )
         found[name] = (own, *(candidate for candidate in lower if candidate.nbytes < own.nbytes))
     return found
-
-
-def _nbytes(fmt: str, shape: Shape) -> int:
-    """Return the bytes of a matrix, or of a stack of them, in panels."""
-    *stack, rows, cols = shape
-    return (
-        prod(stack) * panel_bytes(BY_NAME[fmt], cols) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
-    )
 
 
 def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
@@ -104,21 +83,22 @@ class _UnitFormats:
 class Allocator:
     """Finds the formats of one model's matrices under any number of bytes."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, layout: Layout) -> None:
         """Work out what every unit may be."""
         self._spec = spec
-        self._hulls = [_hull(ways) for ways in _units(spec)]
-        self._other_bytes = _other_bytes(spec)
+        self._hulls = [_hull(ways) for ways in _units(spec, layout)]
+        self._other_bytes = layout.other_weight_bytes(spec)
+        self._unit_bytes = layout.weights_unit
 
     def formats(self, weight_budget_bytes: int) -> Formats | None:
         """Return the formats (name, format) of least estimated loss that fit, sorted by name.
 
-        The budget is for the plan's item `weights`, which ends on a huge page. Matrices that keep
-        their own format are left out, so () is the file as it stands. None: not even the smallest
-        fit.
+        The budget is for the plan's item `weights`, which is a whole number of the layout's units.
+        Matrices that keep their own format are left out, so () is the file as it stands. None: not
+        even the smallest fit.
         """
-        whole_pages = weight_budget_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
-        picks = _descend(self._hulls, whole_pages - self._other_bytes)
+        whole_units = weight_budget_bytes // self._unit_bytes * self._unit_bytes
+        picks = _descend(self._hulls, whole_units - self._other_bytes)
         if picks is None:
             return None
         ways = (hull[pick] for hull, pick in zip(self._hulls, picks, strict=True))
@@ -127,23 +107,15 @@ class Allocator:
         return tuple(sorted((n, f) for n, f in chosen if f != weights[n].format.name))
 
 
-def _other_bytes(spec: ModelSpec) -> int:
-    """Return what vectors, angles and alignment take beside the matrices, whatever their format."""
-    cursor = Cursor()
-    placer = WeightPlacer(spec, {}, cursor)
-    place_weights(placer, lowered(spec, placer.format_of, KV_FORMATS[0], 1, 1))
-    place_ropes(spec, cursor)
-    return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
-
-
-def _units(spec: ModelSpec) -> Iterator[list[_UnitFormats]]:
+def _units(spec: ModelSpec, layout: Layout) -> Iterator[list[_UnitFormats]]:
     """Yield the ways of every unit: matrices that change format together."""
-    menu_of = menus(spec)
+    found = menus(spec, layout)
     for names in _unit_names(spec):
-        limits = sorted(
-            {candidate.nbytes / _size(spec, n) for n in names for candidate in menu_of[n]}
-        )
-        yield [_unit_formats(spec, menu_of, names, limit) for limit in limits]
+        menu_of = {name: found[name] for name in names}
+        # Elements with padding, so that a format takes the same of each in all matrices.
+        sizes = {n: layout.matrix_bytes("F32", spec.weights[n].shape) // 4 for n in names}
+        limits = sorted({one.nbytes / sizes[n] for n in names for one in menu_of[n]})
+        yield [_unit_formats(spec, menu_of, sizes, limit) for limit in limits]
 
 
 def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
@@ -153,22 +125,17 @@ def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
             yield tuple(prefix + role for role in roles)
 
 
-def _size(spec: ModelSpec, name: str) -> int:
-    shape = spec.weights[name].shape
-    return prod(shape[:-2]) * round_up(shape[-2], PANEL_ROWS) * shape[-1]
-
-
 def _unit_formats(
     spec: ModelSpec,
-    menu_of: dict[str, tuple[FormatCandidate, ...]],
-    names: tuple[str, ...],
+    menu_of: Mapping[str, tuple[FormatCandidate, ...]],
+    sizes: Mapping[str, int],
     limit: float,
 ) -> _UnitFormats:
     """Return the unit with at most `limit` bytes an element, or each matrix's least above it."""
     picked = {}
-    for name in names:
-        below = [r for r in menu_of[name] if r.nbytes <= limit * _size(spec, name) * (1 + 1e-9)]
-        picked[name] = below[0] if below else menu_of[name][-1]
+    for name, menu in menu_of.items():
+        below = [r for r in menu if r.nbytes <= limit * sizes[name] * (1 + 1e-9)]
+        picked[name] = below[0] if below else menu[-1]
     formats = tuple((name, candidate.format) for name, candidate in picked.items())
     loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
     return _UnitFormats(formats, sum(candidate.nbytes for candidate in picked.values()), loss)

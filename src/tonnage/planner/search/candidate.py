@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from tonnage.backends.cpu.layout.plan import make_plan
+from tonnage.core.layout import Layout
 from tonnage.core.mix import Formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
@@ -91,12 +91,13 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Makes candidates of one model.
+    """Makes candidates of one model, as `layout` lays it out.
 
     audits: of its weights. stated_formats: what the user stated about them.
     """
 
     spec: ModelSpec
+    layout: Layout
     predict: Predict
     audits: Sequence[AuditResult] = ()
     stated_formats: Formats = ()
@@ -104,11 +105,11 @@ class Evaluator:
     @cached_property
     def allocator(self) -> Allocator:
         """What finds the formats of weights that fit."""
-        return Allocator(self.spec)
+        return Allocator(self.spec, self.layout)
 
     def plan(self, workload: Workload) -> Plan:
         """Return the plan of `workload`."""
-        return make_plan(self.spec, workload)
+        return self.layout.plan(self.spec, workload)
 
     def candidate(self, workload: Workload, **changes: Any) -> Candidate:
         """Return the candidate of `workload` with `changes`."""
@@ -126,7 +127,7 @@ class Evaluator:
         """
         base = self.candidate(workload)
         # What loading takes depends on the formats, too, so that it may need a second look; the
-        # weights end on a huge page, so each look has at least one less.
+        # weights are whole units of the layout, so each look has at least one less.
         weight_bytes = budget_bytes - (base.total_bytes - base.weight_bytes)
         while True:
             formats = self.allocator.formats(weight_bytes)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError
+from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
@@ -45,7 +46,7 @@ MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f1
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked for one model on `machine`.
+    """What is asked for one model on `machine`, as `layout` lays it out.
 
     What `constraints` state is fixed, what they leave open is chosen. predict: the forecast of a
     plan, or None. audits: of the same weights; they are part of the choice where the constraints
@@ -55,6 +56,7 @@ class Question:
 
     spec: ModelSpec
     machine: Machine
+    layout: Layout
     constraints: Constraints
     predict: Predict
     audits: Sequence[AuditResult] = ()
@@ -168,7 +170,7 @@ def _search(question: Question, budget_bytes: int) -> "_Search":
     asked = choose_workload(question.spec, question.machine, constraints, question.resident_bytes)
     asked = replace(asked, beside_bytes=question.beside_bytes)
     audits = question.audits if constraints.use_audits else ()
-    evaluator = Evaluator(question.spec, question.predict, audits, asked.formats)
+    evaluator = Evaluator(question.spec, question.layout, question.predict, audits, asked.formats)
     # What the user stated is not held against the bound.
     max_kld = max(constraints.max_kld, evaluator.quality(asked).mean_kld)
     kv_formats = _kv_formats(evaluator, constraints, asked, max_kld)
@@ -286,18 +288,19 @@ class _Search:
 
     def _least_weights(self, candidate: Candidate) -> Candidate:
         """Return `candidate` with the fewest bytes of weights within the bound, by bisection."""
-        spec, workload = self.evaluator.spec, candidate.workload
-        low = sum(menu[-1].nbytes for menu in menus(spec).values())
+        evaluator, workload = self.evaluator, candidate.workload
+        found = menus(evaluator.spec, evaluator.layout)
+        low = sum(menu[-1].nbytes for menu in found.values())
         high = candidate.weight_bytes
         while high - low > _BISECTION_BYTES:
             middle = (low + high) // 2
-            formats = self.evaluator.allocator.formats(middle)
+            formats = evaluator.allocator.formats(middle)
             tried = None if formats is None else replace(workload, formats=formats)
-            if tried is not None and self.evaluator.quality(tried).mean_kld <= self.max_kld:
+            if tried is not None and evaluator.quality(tried).mean_kld <= self.max_kld:
                 workload, high = tried, middle
             else:
                 low = middle
-        return self.evaluator.candidate(workload)
+        return evaluator.candidate(workload)
 
     def _allowed(self, candidate: Candidate) -> bool:
         return candidate.total_bytes <= self.budget_bytes and self._within_bound(candidate)

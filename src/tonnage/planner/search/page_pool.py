@@ -3,9 +3,6 @@
 from bisect import bisect_right
 from dataclasses import replace
 
-from tonnage.backends.cpu.layout.place import HUGE_PAGE_BYTES, Cursor, KvNeed, place_kv
-from tonnage.backends.cpu.layout.plan import kv_need
-from tonnage.core.model_spec import ModelSpec
 from tonnage.planner.search.candidate import Candidate, Evaluator
 
 
@@ -14,20 +11,13 @@ def widened(evaluator: Evaluator, candidate: Candidate, budget_bytes: int) -> Ca
 
     At most as many as a full context of every sequence takes.
     """
-    need = kv_need(candidate.workload)
-    most = (need.concurrency - 1) * need.sequence_pages(0)
-    allowed = _bytes(evaluator.spec, need) + budget_bytes - candidate.total_bytes
-    # Other items do not depend on the number of pages, and all of them begin on a huge page.
+    spec, layout, workload = evaluator.spec, evaluator.layout, candidate.workload
+    most = (workload.concurrency - 1) * workload.sequence_pages(0)
+    # Other items do not depend on the number of pages.
+    allowed = layout.page_bytes(spec, workload) + budget_bytes - candidate.total_bytes
     pages = bisect_right(
         range(most + 1),
         allowed,
-        key=lambda count: _bytes(evaluator.spec, replace(need, shared_pages=count)),
+        key=lambda count: layout.page_bytes(spec, replace(workload, shared_pages=count)),
     )
-    return evaluator.candidate(candidate.workload, shared_pages=pages - 1)
-
-
-def _bytes(spec: ModelSpec, need: KvNeed) -> int:
-    """Return the bytes of the item `kv pages`."""
-    cursor = Cursor()
-    place_kv(spec, need, cursor)
-    return cursor.take(0, HUGE_PAGE_BYTES)
+    return evaluator.candidate(workload, shared_pages=pages - 1)

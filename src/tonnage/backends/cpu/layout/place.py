@@ -11,7 +11,6 @@ from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import (
-    KvFormat,
     KvGroupPlan,
     KvLayerPlan,
     KvPlan,
@@ -24,6 +23,7 @@ from tonnage.core.plan import (
 )
 from tonnage.core.rounding import round_up
 from tonnage.core.steps import Embed, Gated, Matmul, Step
+from tonnage.core.workload import Workload
 
 LINE_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
@@ -145,60 +145,23 @@ def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
     return tuple(ropes)
 
 
-@dataclass(frozen=True, slots=True)
-class KvNeed:
-    """Sequences at once, positions of each, rows that a step may add to one, the pages' format.
-
-    shared_pages: beside those of one full context, for all other sequences; None: enough for full
-    contexts of all.
-    """
-
-    concurrency: int
-    context_tokens: int
-    max_rows: int
-    format: KvFormat
-    shared_pages: int | None = None
-
-    def pool_pages(self, window: int) -> int:
-        """Return the pages of all sequences; of a window no more than they have positions in."""
-        full = self.concurrency * self.sequence_pages(window)
-        if self.shared_pages is None:
-            return full
-        return min(full, self.sequence_pages(0) + self.shared_pages)
-
-    def sequence_pages(self, window: int) -> int:
-        """Return the pages that a sequence holds at most; window: 0 for layers that see all.
-
-        Before a step the last `window` positions stay, and its rows follow; neither begins with a
-        page.
-        """
-        whole = round_up(self.context_tokens, PAGE_TOKENS) // PAGE_TOKENS
-        if not window:
-            return whole
-        return min(whole, round_up(window + self.max_rows, PAGE_TOKENS) // PAGE_TOKENS + 1)
-
-    def kept(self, window: int) -> int:
-        """Return the window, or 0 where it saves no page."""
-        return window if self.sequence_pages(window) < self.sequence_pages(0) else 0
-
-
-def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
+def place_kv(spec: ModelSpec, workload: Workload, cursor: Cursor) -> KvPlan:
     """Place a pool of pages for each window, the one of layers that see everything first.
 
     A page holds all layers of its group, so that memory is touched as tokens come. The first group
     may have no layer; its pages then take no bytes.
     """
     states = [b.block.state for _, b in spec.branches if isinstance(b.block.state, PagedState)]
-    windows = [need.kept(state.window) for state in states]
+    windows = [workload.kept_window(state.window) for state in states]
     parts = [
-        kv_head_bytes(state.k_dim, state.v_dim, need.format) * state.num_kv_heads
+        kv_head_bytes(state.k_dim, state.v_dim, workload.kv_format) * state.num_kv_heads
         for state in states
     ]
     groups, layers = [], dict[int, KvLayerPlan]()
     for number, window in enumerate(sorted({0, *windows})):
         members = [i for i, own in enumerate(windows) if own == window]
         stride = sum(parts[i] for i in members)
-        num_pages = need.pool_pages(window)
+        num_pages = workload.pool_pages(window)
         offset = cursor.take(stride * num_pages)
         groups.append(KvGroupPlan(window, num_pages, stride, offset))
         for i in members:
@@ -207,7 +170,7 @@ def place_kv(spec: ModelSpec, need: KvNeed, cursor: Cursor) -> KvPlan:
             offset += parts[i]
     nbytes = sum(group.nbytes for group in groups)
     in_order = tuple(layers[i] for i in range(len(states)))
-    return KvPlan(need.format, PAGE_TOKENS, nbytes, tuple(groups), in_order)
+    return KvPlan(workload.kv_format, PAGE_TOKENS, nbytes, tuple(groups), in_order)
 
 
 def place_slots(spec: ModelSpec, num_slots: int, num_snapshots: int, cursor: Cursor) -> SlotPlan:

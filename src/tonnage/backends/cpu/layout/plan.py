@@ -4,7 +4,6 @@ from tonnage.backends.cpu.layout.kernel_limits import require_kernels
 from tonnage.backends.cpu.layout.place import (
     HUGE_PAGE_BYTES,
     Cursor,
-    KvNeed,
     WeightPlacer,
     place_kv,
     place_ropes,
@@ -47,7 +46,7 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     place_weights(placer, steps)
     ropes = place_ropes(spec, cursor)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
-    kv = place_kv(spec, kv_need(workload), cursor)
+    kv = place_kv(spec, workload, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
     slots = place_slots(spec, workload.concurrency, workload.num_snapshots, cursor)
     slots_end = cursor.take(0, HUGE_PAGE_BYTES) if slots.blocks else kv_end
@@ -71,17 +70,6 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         steps=steps,
         arena_bytes=end,
         items=_items(spec, workload, placer, (weights_end, kv_end, slots_end, end)),
-    )
-
-
-def kv_need(workload: Workload) -> KvNeed:
-    """Return what `workload` asks of the pools of pages."""
-    return KvNeed(
-        workload.concurrency,
-        workload.context_tokens,
-        workload.max_rows,
-        workload.kv_format,
-        workload.shared_pages,
     )
 
 

@@ -1,0 +1,51 @@
+"""The CPU's answers to what the planner asks."""
+
+from math import prod
+
+from tonnage.backends.cpu.layout.place import (
+    HUGE_PAGE_BYTES,
+    Cursor,
+    WeightPlacer,
+    place_kv,
+    place_ropes,
+    place_weights,
+)
+from tonnage.backends.cpu.layout.plan import make_plan
+from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, panel_bytes
+from tonnage.blocks.lower import lowered
+from tonnage.core.block import Shape
+from tonnage.core.block_format import BY_NAME
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.plan import KV_FORMATS, Plan
+from tonnage.core.rounding import round_up
+from tonnage.core.workload import Workload
+
+
+class CpuLayout:
+    """Weights in panels, then pages, then scratch, in one arena; see `tonnage.core.layout`."""
+
+    weights_unit = HUGE_PAGE_BYTES
+
+    def plan(self, spec: ModelSpec, workload: Workload) -> Plan:
+        """Return the plan; see `make_plan`."""
+        return make_plan(spec, workload)
+
+    def matrix_bytes(self, fmt: str, shape: Shape) -> int:
+        """Return the bytes of whole panels."""
+        *stack, rows, cols = shape
+        panels = prod(stack) * (round_up(rows, PANEL_ROWS) // PANEL_ROWS)
+        return panels * panel_bytes(BY_NAME[fmt], cols)
+
+    def other_weight_bytes(self, spec: ModelSpec) -> int:
+        """Return what is placed beside the matrices, in the file's formats."""
+        cursor = Cursor()
+        placer = WeightPlacer(spec, {}, cursor)
+        place_weights(placer, lowered(spec, placer.format_of, KV_FORMATS[0], 1, 1))
+        place_ropes(spec, cursor)
+        return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
+
+    def page_bytes(self, spec: ModelSpec, workload: Workload) -> int:
+        """Return the bytes of all pages up to the next huge page."""
+        cursor = Cursor()
+        place_kv(spec, workload, cursor)
+        return cursor.take(0, HUGE_PAGE_BYTES)
