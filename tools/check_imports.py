@@ -51,7 +51,7 @@ TABLE: dict[str, Package] = {
     "store": Package(_names("core formats _native"), third_party=_names("huggingface_hub")),
     # It times the CPU's kernels, so it makes matrices and pages of their sizes.
     "machine": Package(_names("backends.cpu.layout core _native")),
-    "planner": Package(_names("backends.cpu.layout blocks core"), never=_OUTSIDE),
+    "planner": Package(_names("blocks core"), never=_OUTSIDE),
     # Samplers are native objects whatever computes the logits.
     "backends": Package(_names("core _native")),
     "backends.cpu": Package(_names("backends backends.cpu.layout core _native")),

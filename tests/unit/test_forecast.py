@@ -172,7 +172,7 @@ def test_damaged_rates_are_one_sentence(change):
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_passes_of_threads_are_those_of_the_kernel(heads, kv_heads, tiles, threads):
     """Against every unit taken one by one, as the kernel's loop does."""
-    shape = Attention(1, heads, kv_heads, 128, 1.0, 0, late=False)
+    shape = Attention(1, heads, kv_heads, 128, 1.0, 0, 48, late=False)
     units = heads * tiles
     expected = []
     for index in range(threads):
@@ -186,9 +186,9 @@ def test_passes_of_threads_are_those_of_the_kernel(heads, kv_heads, tiles, threa
 
 
 def test_pages_of_a_window_are_those_it_touches():
-    shape = Attention(1, 48, 1, 128, 1.0, 0, late=False)
+    shape = Attention(1, 48, 1, 128, 1.0, 0, 48, late=False)
     assert shape.passes(0, 1) == (16, 64)
     assert shape.passes(79, 1) == (80, 128)
     assert shape.passes(62, 4) == (64 + 64 + 80 + 80, 64 + 64 + 128 + 128)
-    windowed = Attention(1, 48, 1, 128, 1.0, 100, late=False)
+    windowed = Attention(1, 48, 1, 128, 1.0, 100, 48, late=False)
     assert windowed.passes(1000, 1) == (128, 128)  # from 896 on, whole pages

@@ -28,7 +28,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class MatrixPlan:
-    """A weight matrix (rows, cols): panels of 32 rows in the arena, `panel_stride` bytes apart.
+    """A weight matrix (rows, cols): panels of some rows in the arena, `panel_stride` bytes apart.
 
     count: of matrices in a stack, as the experts of a layer are, one behind the other.
     """
@@ -164,7 +164,8 @@ class Plan:
     """Everything the doing half needs; offsets are bytes from the start of the arena.
 
     Two buffers outlast their steps: `logits`, float32 [max_logit_rows][vocab_size], and `pooled`,
-    sums of hidden states, float64 [concurrency][d_model].
+    sums of hidden states, float64 [concurrency][d_model]. panel_rows: rows of a matrix that one
+    thread multiplies with together. pass_queries: queries that share a pass over keys and values.
     """
 
     family: str
@@ -175,6 +176,8 @@ class Plan:
     concurrency: int
     max_rows: int
     max_logit_rows: int
+    panel_rows: int
+    pass_queries: int
     matrices: tuple[MatrixPlan, ...]
     vectors: tuple[VectorPlan, ...]
     ropes: tuple[RopePlan, ...]

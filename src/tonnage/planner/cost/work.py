@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
-from tonnage.backends.cpu.layout.sizes import MAX_GROUP_HEADS, PANEL_ROWS
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import MatrixPlan, Plan
 from tonnage.core.rates import GATED, rope_kv_write_kind
-from tonnage.core.rounding import round_up
 from tonnage.core.steps import (
     Attend,
     Embed,
@@ -50,6 +48,7 @@ class Products:
 class Attention:
     """`count` layers of one shape; position_bytes: K and V of one position of all heads.
 
+    pass_queries: queries that share a pass over them, of the heads of one key and rows of a tile.
     late: the last layer, where only rows with logits attend.
     """
 
@@ -59,6 +58,7 @@ class Attention:
     head_elements: int
     position_bytes: float
     window: int
+    pass_queries: int
     late: bool
 
     def seen(self, position: int) -> int:
@@ -68,7 +68,7 @@ class Attention:
     @property
     def tile_rows(self) -> int:
         """How many rows of a sequence share a pass, at most."""
-        return MAX_GROUP_HEADS // (self.num_heads // self.num_kv_heads)
+        return self.pass_queries // (self.num_heads // self.num_kv_heads)
 
     def passes(self, position: int, rows: int) -> tuple[int, int]:
         """Return what `rows` from `position` on go over, as sums: positions scored, and of pages.
@@ -148,7 +148,7 @@ def work_of(plan: Plan) -> Work:
             continue
         counts[name] += 1
         elements[name, late] += step.elements
-        _add_products(sums, step, matrices, plan.threads, late=late)
+        _add_products(sums, step, matrices, plan, late=late)
     return Work(
         products=tuple(Products(*key, *each) for key, each in sorted(sums.items())),
         num_products=sum(counts[name] for name in ("matmul", *GATED)),
@@ -171,7 +171,7 @@ def _add_products(
     sums: dict[tuple[str, bool], list[float]],
     step: Step,
     matrices: dict[str, MatrixPlan],
-    threads: int,
+    plan: Plan,
     *,
     late: bool,
 ) -> None:
@@ -180,19 +180,16 @@ def _add_products(
         return
     gated = isinstance(step, Gated)
     # Gate and up are read panel by panel in turn, and write one element together.
-    panels = _panels(parts[0]) if gated else sum(map(_panels, parts))
-    slack = -(-panels // threads) * threads / panels
-    for part in parts:
+    counts = [-(-part.rows // plan.panel_rows) for part in parts]
+    panels = counts[0] if gated else sum(counts)
+    slack = -(-panels // plan.threads) * plan.threads / panels
+    for part, count in zip(parts, counts, strict=True):
         each = sums.setdefault((part.format, late), [0.0] * 4)
         each[0] += part.nbytes * slack
-        each[1] += _panels(part) * PANEL_ROWS * part.cols * slack
+        each[1] += count * plan.panel_rows * part.cols * slack
         share = (0, part.rows / 2) if gated else (part.rows, 0)
         each[2] += share[0] * slack
         each[3] += share[1] * slack
-
-
-def _panels(matrix: MatrixPlan) -> int:
-    return round_up(matrix.rows, PANEL_ROWS) // PANEL_ROWS
 
 
 def _kind(step: Step, kv_format: str) -> str | None:
@@ -229,7 +226,16 @@ def _attention(plan: Plan) -> tuple[Attention, ...]:
     strides = sum(group.page_stride for group in plan.kv.groups)
     element_bytes = strides / (plan.kv.page_tokens * elements)
     return tuple(
-        Attention(n, heads, kv_heads, head, element_bytes * kv_heads * head, window, late)
+        Attention(
+            n,
+            heads,
+            kv_heads,
+            head,
+            element_bytes * kv_heads * head,
+            window,
+            plan.pass_queries,
+            late,
+        )
         for (heads, kv_heads, head, window, late), n in layers.items()
     )
 

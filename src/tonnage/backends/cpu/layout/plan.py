@@ -11,7 +11,12 @@ from tonnage.backends.cpu.layout.place import (
     place_weights,
 )
 from tonnage.backends.cpu.layout.scratch import needs_of, share_bytes
-from tonnage.backends.cpu.layout.sizes import WORKER_SCRATCH_BYTES, load_staging_bytes
+from tonnage.backends.cpu.layout.sizes import (
+    MAX_GROUP_HEADS,
+    PANEL_ROWS,
+    WORKER_SCRATCH_BYTES,
+    load_staging_bytes,
+)
 from tonnage.blocks.lower import lowered
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.footprint import (
@@ -61,6 +66,8 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         concurrency=workload.concurrency,
         max_rows=workload.max_rows,
         max_logit_rows=workload.max_logit_rows,
+        panel_rows=PANEL_ROWS,
+        pass_queries=MAX_GROUP_HEADS,
         matrices=tuple(placer.matrices.values()),
         vectors=tuple(placer.vectors.values()),
         ropes=ropes,
