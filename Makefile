@@ -66,7 +66,7 @@ $(WHEEL): $(SOURCES)
 	@build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	@touch $@
 
-$(VENV)/installed: EXTRA :=
+$(VENV)/installed: EXTRA := [serve,audit]
 $(TEST_VENV)/installed: EXTRA := [test]
 $(VENV)/installed $(TEST_VENV)/installed: $(WHEEL)
 	@$(PYTHON) -m venv $(@D)

@@ -47,16 +47,16 @@ def test_the_servers_bytes_count_against_the_budget(model, tmp_path):
     total = plain["total_bytes"]
     sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0))
     assert "server 41.0 MiB" in sentence
-    sentence = refused(
-        tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, "--structured-output")
-    )
+    assert "structured output" not in sentence  # what is not asked for refuses nothing
+    bound = ("--structured-output", "on")
+    sentence = refused(tonnage(tmp_path, "serve", model, "--memory", total, "--port", 0, *bound))
     assert "server 41.0 MiB" in sentence
     assert "structured output 6.2 MiB" in sentence
 
 
 def test_tables_of_forms_are_an_item_of_their_own(model, tmp_path):
     body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
-    with serving(tmp_path, model, "--structured-output") as (_, url):
+    with serving(tmp_path, model) as (_, url):
 
         def forms() -> dict:
             items = fetched(f"{url}/memory")["items"]
@@ -88,10 +88,10 @@ def test_requests_are_traced_where_a_collector_is_named(model, tmp_path):
 
 def test_without_forms_a_bound_answer_is_refused(model, tmp_path):
     body = {"model": "hf", "prompt": "x", "response_format": {"type": "json_object"}}
-    with serving(tmp_path, model) as (_, url):
+    with serving(tmp_path, model, "--structured-output", "off") as (_, url):
         with pytest.raises(urllib.error.HTTPError, match="400") as caught:
             fetched(f"{url}/v1/completions", body)
-        assert "started without --structured-output" in json.load(caught.value)["error"]["message"]
+        assert "start it with --structured-output on" in json.load(caught.value)["error"]["message"]
         caught.value.close()
 
 

@@ -104,7 +104,7 @@ def test_constraints_state_what_the_options_do():
 )
 def test_former_flags_are_taken_and_not_shown(capsys, former, said, name):
     words = [former] if said is None else [former, said]
-    assert str(getattr(parse(["serve", "m", *words]), name)) == (said or "True")
+    assert str(getattr(parse(["serve", "m", *words]), name)) == (said or "on")
     assert not getattr(parse(["serve", "m"]), name)
     with pytest.raises(SystemExit):
         parse(["serve", "--help"])

@@ -1,50 +1,110 @@
-"""Calls in an answer are found however it is cut into pieces."""
+"""Calls in an answer are found, and text stays as it was written, wherever the answer is cut."""
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.server.generation.tool_calls import Call, ToolParser
+from tonnage.server.generation.call_formats import Call
+from tonnage.server.generation.tool_calls import ToolParser
 
 NAMES = ("weather", "clock")
-CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Zürich"}}\n</tool_call>'
+JSON_CALL = '{"name": "weather", "arguments": {"city": "Zürich"}}'
+CALL = f"<tool_call>\n{JSON_CALL}\n</tool_call>"
 SECOND = '<tool_call>{"name": "clock", "arguments": {}}</tool_call>'
 ZURICH = ("weather", {"city": "Zürich"})
 CLOCK = ("clock", {})
 
-EXAMPLES = {
-    "Hello <b>you</b>": ["Hello <b>you</b>"],
+# What models write, by the format that their cards and templates declare.
+TRANSCRIPTS = {
+    # Hermes 2 and 3, Qwen 2.5 and 3
     CALL: [ZURICH],
     f"I look.\n{CALL}": ["I look.", ZURICH],
     f"{CALL}\n{SECOND}\n": [ZURICH, CLOCK],
-    f"{CALL} done": [ZURICH, " done"],
+    f"{CALL} done \n": [ZURICH, " done \n"],
     f"{CALL}\n\n": [ZURICH],
+    f"<tool_call>\n{JSON_CALL}\n{JSON_CALL}\n</tool_call>": [ZURICH, ZURICH],
+    f"<tool_call>[{JSON_CALL}, {JSON_CALL}]</tool_call>": [ZURICH, ZURICH],
     CALL.removesuffix("</tool_call>"): [ZURICH],  # the model ended before the tag
-    '{"name": "weather", "parameters": {"city": "Zürich"}}': [ZURICH],  # Llama
-    '[{"name": "weather", "arguments": {"city": "Zürich"}}, {"name": "clock"}]': [ZURICH, CLOCK],
+    f"<tool_call>{JSON_CALL}\n{CALL}": [ZURICH, ZURICH],  # the first tag is never closed
+    f"<tool_call>{JSON_CALL} and so on </tool_call>": [ZURICH, " and so on </tool_call>"],
+    '<tool_call>{"name": "clock"}</tool_call>': [CLOCK],
+    '<tool_call>{"arguments": {"city": "Zürich"}, "name": "weather"}</tool_call>': [ZURICH],
+    '<tool_call>{"name": "weather", "arguments": {"city": "</tool_call>"}}</tool_call> x': [
+        ("weather", {"city": "</tool_call>"}), " x",
+    ],
+    r'<tool_call>{"name": "weather", "arguments": {"city": "\"}}</tool_call>\\"}}</tool_call>': [
+        ("weather", {"city": '"}}</tool_call>\\'}),
+    ],
+    '<tool_call>{"name": "weather", "arguments": {"name": "rm", "a": [{"name": 1}]}}</tool_call>': [
+        ("weather", {"name": "rm", "a": [{"name": 1}]}),
+    ],
+    f"Use <tool_call> tags.\n{CALL}": ["Use <tool_call> tags.", ZURICH],
+    # Llama 3
+    '{"name": "weather", "parameters": {"city": "Zürich"}}': [ZURICH],
+    '{"type": "function", "name": "weather", "parameters": {"city": "Zürich"}}': [ZURICH],
+    '<|python_tag|>{"name": "weather", "parameters": {"city": "Zürich"}}; '
+    '{"name": "clock", "parameters": {}}': [ZURICH, CLOCK],
+    '<function=weather>{"city": "Zürich"}</function>': [ZURICH],
+    # Mistral, until v7 and since v11
+    f'[{JSON_CALL}, {{"name": "clock", "arguments": {{}}}}]': [ZURICH, CLOCK],
+    f'[TOOL_CALLS][{JSON_CALL}, {{"name": "clock", "arguments": {{}}, "id": "a1"}}]': [
+        ZURICH, CLOCK,
+    ],
+    'Wait.[TOOL_CALLS]weather[ARGS]{"city": "Zürich"}[TOOL_CALLS]clock[ARGS]{}': [
+        "Wait.", ZURICH, CLOCK,
+    ],
+    # Phi 4 mini, Granite
+    f"<|tool_call|>[{JSON_CALL}]<|/tool_call|>": [ZURICH],
+    f"functools[{JSON_CALL}]": [ZURICH],
+    # Qwen 2.5 Coder
+    f"```json\n{JSON_CALL}\n```": [ZURICH],
+    f"I look:\n```json\n{JSON_CALL}\n{JSON_CALL}\n```\n": ["I look:", ZURICH, ZURICH],
+    f"```\n{JSON_CALL}\n```": [ZURICH],
+    f"```json\n{JSON_CALL}": [ZURICH],
+    # OpenAI's own objects
     '{"type": "function", "function": {"name": "clock", "arguments": "{}"}}': [CLOCK],
-    '{"name": "rm", "arguments": {}}': ['{"name": "rm", "arguments": {}}'],  # no such tool
-    '{"name": ["x"]}': ['{"name": ["x"]}'],
-    '{"a": 1}': ['{"a": 1}'],
-    "[1, 2": ["[1, 2"],
-    "<tool_call>nonsense</tool_call> x": ["<tool_call>nonsense</tool_call>", " x"],
-    "<tool_call>" + "[" * 5000: ["<tool_call>" + "[" * 5000],
-    "a <tool_cal": ["a <tool_cal"],
+}  # fmt: skip
+# What looks like a call and is none: it stays as it was written.
+TEXTS = [
+    "Hello <b>you</b>",
+    "Use <tool_call> tags.",
+    "See:\n\n<tool_call>nothing</tool_call>\n\nEnd",
+    'a <tool_call>\n{"name": "zz", "arguments": {}}\n</tool_call> b',
+    "<tool_call>" + "[" * 5000,
+    "a <tool_cal",
+    "a \n<tool_call>  ",
+    '{"name": "rm", "arguments": {}}',
+    '{"name": ["x"]}',
+    '{"name": "clock"}',
+    '{"name": "clock", "age": 2}',
+    '{"name": "clock", "arguments": {}, "age": 2}',
+    '{"name": "clock", "arguments": {}, "parameters": {}}',
+    '{"name": "clock", "arguments": 5}',
+    '{"name": "clock", "arguments": {}} is what I would write.',
+    '{"type": "tool", "name": "clock", "arguments": {}}',
+    '[{"name": "clock", "arguments": {}}, {"name": "clock", "city": "x"}]',
+    '{"a": 1}', "{}", "[]", "[1, 2", "[1] As the first source says,\n", "{ no JSON }",
+    "  \n", "\n {",
+    "```json\n{\"a\": 1}\n```\n",
+    f"```json\n{JSON_CALL}\nand more\n```",
+    "```python\nprint()\n```\n\nThat is all. ```",
+    CALL[:40],
+    "<function=rm>{}</function>", "[TOOL_CALLS]clock[", "functools are fun",
     # What Python reads and JSON cannot say.
-    **{
-        text: [text]
+    *(
+        text
         for value in ("NaN", "-Infinity", "1e999", r'"\ud800"', r'{"\udc00": 1}')
         for text in (
             f'{{"name": "clock", "arguments": {{"x": {value}}}}}',
             f'<tool_call>{{"name": "clock", "arguments": {{"x": {value}}}}}</tool_call>',
         )
-    },
-    "  \n": ["  \n"],
-    "": [],
-}
+    ),
+]  # fmt: skip
+EVERY = {**TRANSCRIPTS, **{text: [text] for text in TEXTS}}
 
 
 def told(parts: list[str | Call]) -> list[object]:
@@ -60,35 +120,73 @@ def told(parts: list[str | Call]) -> list[object]:
     return joined
 
 
-def parsed(pieces: list[str], names: tuple[str, ...] = NAMES) -> list[object]:
-    parser = ToolParser(names)
-    return told([part for piece in pieces for part in parser.push(piece)] + parser.flush())
+def parsed(deltas: list[str], **how: bool) -> list[object]:
+    parser = ToolParser(NAMES, **how)
+    return told([part for delta in deltas for part in parser.push(delta)] + parser.flush())
 
 
-@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+@pytest.mark.parametrize("text", EVERY, ids=range(len(EVERY)))
 def test_calls_are_told_from_text(text):
-    expected = EXAMPLES[text]
-    if all(isinstance(part, str) for part in expected):
-        assert "".join(parsed([text])) == "".join(expected)  # type: ignore[arg-type]
-    else:
-        assert parsed([text]) == expected
+    assert parsed([text]) == EVERY[text]
+
+
+@pytest.mark.parametrize("text", [t for t in EVERY if len(t) < 300])
+def test_it_does_not_matter_where_an_answer_is_cut(text):
+    for at in range(len(text) + 1):
+        assert parsed([text[:at], text[at:]]) == EVERY[text], text[:at]
+    assert parsed(list(text)) == EVERY[text]
 
 
 @given(
-    text=st.sampled_from([t for t in EXAMPLES if len(t) < 200]),
-    cuts=st.lists(st.integers(0, 90), max_size=8),
+    parts=st.lists(st.sampled_from([*(t for t in EVERY if len(t) < 200), "\n", "{", "<", "`"])),
+    cuts=st.lists(st.integers(0, 400), max_size=8),
 )
-def test_the_pieces_do_not_matter(text, cuts):
+def test_nor_where_several_are_cut(parts, cuts):
+    text = "".join(parts)
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[a:b] for a, b in pairwise(edges)]
-    whole = parsed([text])
-    cut = parsed(pieces)
-    assert [p for p in cut if not isinstance(p, str)] == [
-        p for p in whole if not isinstance(p, str)
-    ]
-    assert "".join(p.strip() for p in cut if isinstance(p, str)) == "".join(
-        p.strip() for p in whole if isinstance(p, str)
-    )
+    assert parsed([text[a:b] for a, b in pairwise(edges)]) == parsed([text])
+
+
+def test_an_answer_without_calls_is_nothing_but_its_text():
+    text = " \n".join(TEXTS)
+    assert parsed(list(text)) == [text]
+
+
+@pytest.mark.parametrize("begin", ["[1]", '{"a": ', '[{"a": ', "{'", "```python\n", "<tool_call>x"])
+def test_text_that_looked_like_a_call_comes_as_it_is_made(begin):
+    parser = ToolParser(NAMES)
+    parser.push(begin)
+    assert parser.push("and so on, ")
+    assert parser.push("for long.")
+
+
+@pytest.mark.parametrize("end", range(1, len(JSON_CALL)))
+def test_half_a_call_is_no_call(end):
+    half = JSON_CALL[:end]
+    for text in (f"<tool_call>\n{half}", half, f"```json\n{half}"):
+        assert parsed([text]) == [text]
+
+
+def test_where_a_form_binds_the_text_json_alone_is_the_text():
+    assert parsed([JSON_CALL], with_bare=False) == [JSON_CALL]
+    assert parsed([CALL], with_bare=False) == [ZURICH]
+
+
+@pytest.mark.parametrize("text", [t for t, parts in TRANSCRIPTS.items() if len(parts) > 1])
+def test_where_one_call_is_wanted_the_others_are_left_out(text):
+    expected, has_call = [], False
+    for part in TRANSCRIPTS[text]:
+        if isinstance(part, str) or not has_call:
+            expected.append(part)
+        has_call = has_call or not isinstance(part, str)
+    assert parsed(list(text), is_single=True) == expected
+
+
+def test_one_call_is_complete_as_soon_as_it_is_there():
+    parser = ToolParser(NAMES, is_single=True)
+    assert not parser.is_complete
+    parser.push(CALL)
+    assert parser.is_complete
 
 
 def test_without_tools_everything_is_text_at_once():
@@ -101,3 +199,18 @@ def test_each_call_has_a_name_of_its_own():
     parser = ToolParser(NAMES)
     calls = parser.push(CALL + SECOND)
     assert len({call.call_id for call in calls if isinstance(call, Call)}) == 2
+
+
+@pytest.mark.parametrize(
+    "part", ['<tool_call>[{"name":"clock","arguments":{"a":"', "[", "<tool_call>", CALL, "``` "]
+)
+def test_a_long_answer_takes_time_in_proportion(part):
+    def seconds(num: int) -> float:
+        parser = ToolParser(NAMES)
+        begun = time.process_time()
+        for _ in range(num):
+            parser.push(part)
+        parser.flush()
+        return time.process_time() - begun
+
+    assert seconds(4000) < 16 * max(seconds(1000), 0.01)  # four times as long, and noise

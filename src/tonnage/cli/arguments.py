@@ -121,6 +121,8 @@ def _add_option(add: Callable[..., object], one: Described, default: object) -> 
         how |= {"type": one.kind, "metavar": one.option.unit or None}
     if one.choices:
         how["choices"] = one.choices
+    if one.option.alone:
+        how |= {"nargs": "?", "const": one.option.alone}
     if one.repeated:
         how["action"] = "append"
     add(one.flag, help=one.help.replace("%", "%%"), **how)

@@ -24,7 +24,8 @@ class Option:
     help: half a sentence. unit: what its value is counted in, as the command line shows it.
     default: taken when it is not stated, unless its group is a dataclass, which has its own; usual:
     words for that where the value says too little. low, high: least and greatest value. flag: on
-    the command line, `--name` when empty, None in Python alone. former: names of earlier versions.
+    the command line, `--name` when empty, None in Python alone. alone: what the flag means without
+    a value, empty where it needs one. former: names of earlier versions.
     """
 
     help: str
@@ -34,6 +35,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     flag: str | None = ""
+    alone: str = ""
     former: tuple[str, ...] = ()
 
 

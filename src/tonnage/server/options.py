@@ -8,6 +8,7 @@ from tonnage.engine.options import EngineOptions
 
 DEFAULT_CONCURRENCY = 4
 LogLevel = Literal["debug", "info", "warning", "error"]
+Structured = Literal["auto", "on", "off"]
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 
 
@@ -48,10 +49,12 @@ class ServeOptions(EngineOptions, total=False):
         Option(help="one more name of a model; may be repeated", unit="NAME[=MODEL]"),
     ]
     structured_output: Annotated[
-        bool,
+        Structured,
         Option(
             help="let completions be bound to JSON schemas and grammars",
-            default=False,
+            default="auto",
+            usual="where llguidance is installed and its tables cost no precision or context",
+            alone="on",
             former=("forms",),
         ),
     ]

@@ -22,6 +22,7 @@ from tonnage.machine.memory_use import anonymous_bytes
 from tonnage.planner.plan_file import PlanFile
 from tonnage.server.observe.pressure import PressureLog
 from tonnage.server.options import DEFAULT_CONCURRENCY, ServeOptions
+from tonnage.server.structured_plan import with_tables
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.source import ModelSource, resolve
 
@@ -83,29 +84,25 @@ def plan_server(
     observers = observers or Observers()
     every: ServeOptions = filled(ServeOptions, {"concurrency": DEFAULT_CONCURRENCY, **options})
     check_ranges(ServeOptions, every.get)
-    if every["structured_output"] and find_spec("llguidance") is None:
-        raise RequestError(
-            "Structured output needs llguidance; install it with pip install 'tonnage[grammar]'."
-        )
     with_traces = wants_traces(every.get("traces"))
     serving = _serving(every, with_traces=with_traces)
     file = _plan_file(models, every)
     if file is not None:
         models = models or (file.model,)
     sources = _sources(models, every, observers)
-    if file is not None:
-        ((name, source),) = sources.items()
-        on_choice = observers.on_choice
-        model_set = model_set_of(name, source, file, memory, serving, on_choice=on_choice)
-        return PlannedServer(model_set, every, with_traces)
-    model_set = make_model_set(
-        sources,
-        memory,
-        constraints_of(every, serving),
-        serving,
-        pinned=[_name(name) for name in every.get("pin", ())],
-        on_choice=observers.on_choice,
-    )
+
+    def plan(serving: ServingOptions) -> ModelSet:
+        if file is not None:
+            ((name, source),) = sources.items()
+            return model_set_of(name, source, file, memory, serving)
+        constraints = constraints_of(every, serving)
+        pinned = [_name(name) for name in every.get("pin", ())]
+        return make_model_set(sources, memory, constraints, serving, pinned=pinned)
+
+    model_set = with_tables(plan, serving, every["structured_output"])
+    if observers.on_choice is not None:
+        for model in model_set.models:
+            observers.on_choice(model.name, model.placement.choice)
     return PlannedServer(model_set, every, with_traces)
 
 
@@ -128,7 +125,6 @@ def _serving(options: ServeOptions, *, with_traces: bool) -> ServingOptions:
     serving = ServingOptions(
         options["max_waiting"],
         server_bytes=num_bytes + (TRACES_BYTES if with_traces else 0),
-        with_structured_output=options["structured_output"],
         share_pages=True,
         log=PressureLog(_warn),
     )
@@ -235,17 +231,8 @@ def _pool(
 
     options, model_set = planned.options, planned.models
     aliases = aliases_of(options.get("alias", ()), [model.name for model in model_set.models])
-    with_structured_output = options["structured_output"]
     return ModelPool(
-        [
-            _served(
-                model,
-                aliases[model.name],
-                response_memory,
-                with_structured_output=with_structured_output,
-            )
-            for model in model_set.models
-        ],
+        [_served(model, aliases[model.name], response_memory) for model in model_set.models],
         model_set.capacity_bytes,
         lambda engines, placed: model_set.ledger(engines, placed, server_now_bytes),
         waits=Waits(options["max_waiting"], options["load_wait"]),
@@ -258,8 +245,6 @@ def _served(
     model: PlacedModel,
     aliases: Sequence[str],
     response_memory: "ResponseMemory",
-    *,
-    with_structured_output: bool,
 ) -> "ServedModel":
     from tonnage.server.models.load_policy import Size
     from tonnage.server.models.served_model import OnLoad, Place, ServedModel
@@ -274,7 +259,7 @@ def _served(
             engine,
             engine,
             names,
-            with_structured_output=with_structured_output,
+            with_structured_output=model.serving.with_structured_output,
             metrics=metrics,
             response_memory=response_memory,
         )

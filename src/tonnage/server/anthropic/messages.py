@@ -7,18 +7,26 @@ from typing import Any
 import msgspec
 
 from tonnage.core.sampling import SamplingOptions
-from tonnage.server.anthropic.schema import AnthropicTool, Block, CountRequest, MessageRequest, Turn
+from tonnage.server.anthropic.schema import (
+    AnthropicTool,
+    AnthropicToolChoice,
+    Block,
+    CountRequest,
+    MessageRequest,
+    Turn,
+)
+from tonnage.server.generation.call_formats import Call, fresh_id
 from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import Turns, merged
 from tonnage.server.generation.delivery import deliver, dropped_header
-from tonnage.server.generation.tool_calls import Call, fresh_id
-from tonnage.server.generation.tool_use import ToolUse, tool_use
+from tonnage.server.generation.tool_use import ToolChoice, ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
-from tonnage.server.models.service import PreparedRequest, Prompt, RequestParameters, Service
+from tonnage.server.models.service import PreparedRequest, Prompt, Service
 from tonnage.server.models.tenants import Tenant
-from tonnage.server.openai.schema import Function
+from tonnage.server.openai.forms import form_of
+from tonnage.server.openai.schema import Function, ResponseFormat
 
 
 async def messages(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
@@ -32,11 +40,16 @@ async def _prepared(service: Service, tenant: Tenant, body: bytes) -> PreparedRe
     use = _tool_use(request)
     tokens = await service.encode_chat(_turns(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_tokens)
-    parameters = RequestParameters(tenant, tenant.priority, None, tenant.salt)
-    constraint = await service.aside(lambda: service.structured.of_request(use, None))
+    parameters = service.parameters(request, tenant)
+    form = form_of(request, _format(request), "output_config.format")
+    constraint = await service.aside(lambda: service.structured.of_request(use, form))
     options = replace(_options(request), constraint=constraint)
     return PreparedRequest(
-        [prompt], options, parameters, tool_names=use.names, is_stream=bool(request.stream)
+        [prompt],
+        options,
+        parameters,
+        call_rules=use.rules(is_bound=form is not None),
+        is_stream=bool(request.stream),
     )
 
 
@@ -60,14 +73,30 @@ def _options(request: MessageRequest) -> SamplingOptions:
     return SamplingOptions(**values, stop=tuple(request.stop_sequences or ()))
 
 
+def _format(request: MessageRequest) -> ResponseFormat | None:
+    config = request.output_config
+    given = request.output_format if config is None or config.format is None else config.format
+    return None if given is None else ResponseFormat(given.type, schema=given.schema)
+
+
 def _tool_use(request: CountRequest) -> ToolUse:
     choice = request.tool_choice
-    if choice is not None and choice.type == "none":
-        return ToolUse()
-    functions = [_function(tool) for tool in request.tools or ()]
-    is_required = choice is not None and choice.type in ("any", "tool")
-    name = choice.name if choice is not None and choice.type == "tool" else None
-    return tool_use(functions, "required" if is_required else "auto", name)
+    if choice is None:
+        return tool_use(map(_function, request.tools or ()))
+    functions = [] if choice.type == "none" else map(_function, request.tools or ())
+    is_parallel = not choice.disable_parallel_tool_use
+    return tool_use(functions, _choice(choice), is_parallel=is_parallel)
+
+
+def _choice(given: AnthropicToolChoice) -> ToolChoice:
+    match given.type:
+        case "none" | "auto" as mode:
+            return ToolChoice(mode)
+        case "any":
+            return ToolChoice("required")
+        case "tool" if given.name:
+            return ToolChoice("required", [given.name])
+    raise HttpError(400, "tool_choice of type tool needs a name.", param="tool_choice")
 
 
 def _function(tool: AnthropicTool) -> Function:
@@ -76,7 +105,7 @@ def _function(tool: AnthropicTool) -> Function:
             400,
             f"The tool {tool.name!r} is of type {tool.type[:40]!r}; only custom ones are known.",
         )
-    return Function(tool.name, tool.description, tool.input_schema)
+    return Function(tool.name, tool.description, tool.input_schema, tool.strict)
 
 
 def _turns(request: CountRequest) -> Turns:

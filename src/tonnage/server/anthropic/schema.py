@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from tonnage.core.sampling import MOST_INT32
-from tonnage.server.openai.schema import Count, Name, Share, Truncation
+from tonnage.server.openai.schema import BoundFields, Count, Name, Share, Truncation
 
 
 class Block(Struct, kw_only=True):
@@ -39,6 +39,7 @@ class AnthropicTool(Struct):
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     type: str | None = None
+    strict: bool | None = None
 
 
 class AnthropicToolChoice(Struct):
@@ -46,9 +47,23 @@ class AnthropicToolChoice(Struct):
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
+    disable_parallel_tool_use: bool | None = None
 
 
-class CountRequest(Struct, kw_only=True):
+class OutputFormat(Struct):
+    """The form that the text of an answer has to have."""
+
+    type: Literal["json_schema"]
+    schema: dict[str, Any] | bool
+
+
+class OutputConfig(Struct):
+    """Settings of an answer; of them only its form changes anything here."""
+
+    format: OutputFormat | None = None
+
+
+class CountRequest(BoundFields, kw_only=True):
     """POST /v1/messages/count_tokens."""
 
     model: Name
@@ -59,7 +74,7 @@ class CountRequest(Struct, kw_only=True):
 
 
 class MessageRequest(CountRequest, kw_only=True):
-    """POST /v1/messages."""
+    """POST /v1/messages; output_format is an earlier name of output_config.format."""
 
     max_tokens: Count
     stream: bool | None = None
@@ -67,5 +82,7 @@ class MessageRequest(CountRequest, kw_only=True):
     temperature: Share | None = None
     top_p: Share | None = None
     top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None
     # Ours.
     truncation: Truncation | None = None

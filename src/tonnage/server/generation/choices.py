@@ -9,8 +9,10 @@ import msgspec
 
 from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Delta
+from tonnage.server.generation.call_formats import Call
 from tonnage.server.generation.engine import Answer
-from tonnage.server.generation.tool_calls import Call, ToolParser
+from tonnage.server.generation.tool_calls import ToolParser
+from tonnage.server.generation.tool_use import CallRules
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
 
@@ -24,20 +26,30 @@ class Choice:
     def __init__(
         self,
         answer: Answer,
-        tool_names: Sequence[str],
+        rules: CallRules,
         tokenizer: Tokenizer,
         response_memory: ResponseMemory,
     ) -> None:
-        """tool_names: functions that may be called. response_memory: for what waits to be sent."""
+        """rules: what is a call. response_memory: for what waits to be sent."""
         self.answer = answer
         self.texts: list[str] = []
         self.calls: list[Call] = []
         self.logprobs: list[TokenLogprob] = []
-        self._parser = ToolParser(tool_names)
+        self._parser = ToolParser(rules.names, with_bare=rules.with_bare, is_single=rules.is_single)
         self._tokenizer = tokenizer
         self._memory = response_memory
         self._num_held = 0
         self.held_bytes = 0
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Yield what the engine makes, up to the end or to the one call that is wanted."""
+        async for delta in self.answer:
+            yield delta
+            if self._parser.is_complete:
+                await self.answer.aclose()
+                generation = self.answer.generation
+                generation.finish_reason = generation.finish_reason or "stop"
+                return
 
     def take(self, piece: Delta) -> list[str | Call]:
         """Take a piece; return the texts and calls that are complete with it.
@@ -106,9 +118,9 @@ class Choice:
     @property
     def finish_reason(self) -> str:
         """OpenAI's finish_reason."""
-        if self.calls:
-            return "tool_calls"
-        return _FINISH.get(self.answer.generation.finish_reason or "", "stop")
+        reason = _FINISH.get(self.answer.generation.finish_reason or "", "stop")
+        # What follows of an answer that was cut may be half of another call.
+        return "tool_calls" if self.calls and reason == "stop" else reason
 
 
 class Choices:
@@ -122,13 +134,13 @@ class Choices:
     async def pieces(self) -> AsyncIterator[tuple[int, Delta | None]]:
         """Yield (index of a choice, its next piece), None for its end."""
         if len(self.all) == 1:
-            async for piece in self.all[0].answer:
+            async for piece in self.all[0].deltas():
                 yield 0, piece
             yield 0, None
             return
         arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(64)
         self._tasks = [
-            asyncio.create_task(_pump(index, choice.answer, arrived))
+            asyncio.create_task(_pump(index, choice, arrived))
             for index, choice in enumerate(self.all)
         ]
         left = len(self.all)
@@ -160,10 +172,10 @@ class Choices:
 
 
 async def _pump(
-    index: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, Delta | Exception | None]]"
+    index: int, choice: Choice, arrived: "asyncio.Queue[tuple[int, Delta | Exception | None]]"
 ) -> None:
     try:
-        async for piece in answer:
+        async for piece in choice.deltas():
             await arrived.put((index, piece))
     except Exception as error:
         await arrived.put((index, error))

@@ -1,11 +1,12 @@
 """From what clients send as messages to what chat templates read."""
 
+import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from tonnage.server.generation.tool_calls import CLOSE, OPEN
+from tonnage.server.generation.call_formats import HERMES
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
 
@@ -136,7 +137,7 @@ def without_tools(
     words = (
         "You may call functions to help with the request. Signatures:\n<tools>\n"
         f"{listed}\n</tools>\nTo call one, answer with its name and arguments as JSON:\n"
-        f'{OPEN}\n{{"name": "...", "arguments": {{...}}}}\n{CLOSE}'
+        f'{HERMES.open}\n{{"name": "...", "arguments": {{...}}}}\n{HERMES.close}'
     )
     if plain and plain[0]["role"] == "system":
         first = {**plain[0], "content": f"{plain[0]['content']}\n\n{words}"}
@@ -172,7 +173,13 @@ def _plain(turn: dict[str, Any]) -> dict[str, Any]:
     calls = turn.get("tool_calls")
     if not calls:
         return turn
-    written = [msgspec.json.encode(call["function"]).decode() for call in calls]
-    parts = [turn["content"], *(f"{OPEN}\n{one}\n{CLOSE}" for one in written)]
+    written = [_as_written(call["function"]) for call in calls]
+    parts = [turn["content"], *written]
     rest = {key: value for key, value in turn.items() if key != "tool_calls"}
     return {**rest, "content": "\n".join(part for part in parts if part)}
+
+
+def _as_written(function: Mapping[str, Any]) -> str:
+    """Return a call with the white space that models write, so that its tokens are found again."""
+    text = json.dumps(function, ensure_ascii=False)
+    return f"{HERMES.open}\n{text}\n{HERMES.close}"

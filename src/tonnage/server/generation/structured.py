@@ -1,35 +1,23 @@
 """Answers of a guaranteed form: JSON, a JSON schema, a regular expression, a grammar.
 
-llguidance decides which tokens may follow (the extra `grammar`); the sampler draws among those.
+llguidance decides which tokens may follow (the extra `serve`); the sampler draws among those.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import Constraint
 from tonnage.server.generation.engine import ServedEngine
-from tonnage.server.generation.tool_calls import CLOSE, OPEN
+from tonnage.server.generation.grammars import Form, Grammars
 from tonnage.server.generation.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import ResponseFormat
 from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
-    from llguidance._lib import JsonCompileOptions
 
 MakeConstraint = Callable[[], Constraint]
-_ANY_OBJECT = '{"type": "object"}'
-_MAX_SCHEMA_BYTES = 65_536
-# A small model that may write spaces anywhere writes little else.
-_ONE_SPACE: "JsonCompileOptions" = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}
 
 
 class _Vocabulary:
@@ -81,67 +69,29 @@ class StructuredOutput:
         self._engine = engine
         self._native: LLTokenizer | None = None
 
-    def of_format(self, form: ResponseFormat | None) -> MakeConstraint | None:
-        """Return the constraint of a response_format, None where text is free.
+    def of_form(self, form: Form | None) -> MakeConstraint | None:
+        """Return the constraint of a completion, None where its text is free.
 
-        Raises HttpError 400 for a form that is broken, too large, or cannot be forced here.
+        Raises HttpError 400 for a form that is broken, too large, or cannot be obeyed here.
         """
-        if form is None or form.type == "text":
-            return None
-        guide = self._guide()
-        match form.type:
-            case "json_object":
-                grammar = guide.grammar_from_json_schema(_ANY_OBJECT, _ONE_SPACE)
-            case "json_schema":
-                schema = b"" if form.json_schema is None else bytes(form.json_schema.schema)
-                grammar = _schema_grammar(guide, schema)
-            case "regex":
-                grammar = guide.grammar_from_regex(_required(form.regex, "regex"))
-            case "grammar":
-                grammar = guide.grammar_from_lark(_required(form.grammar, "grammar"))
-        return self._maker(guide, grammar)
+        return None if form is None else self._maker(self._grammars().of_form(form))
 
-    def of_request(self, use: ToolUse, form: ResponseFormat | None) -> MakeConstraint | None:
-        """Return the constraint of a completion: a call where one is required, else its form.
+    def of_request(self, use: ToolUse, form: Form | None) -> MakeConstraint | None:
+        """Return the constraint of a completion that may be a call, or has to be one.
 
-        Raises HttpError 400 as `of_tools` and `of_format` do.
+        Where calls stay possible the form binds the text alone. Errors as of `of_form`.
         """
-        return self.of_tools(use.tools, use.name) if use.is_required else self.of_format(form)
+        if use.is_required:
+            return self._maker(self._grammars().of_calls(use))
+        if use.callable and form is not None:
+            return self._maker(self._grammars().of_either(use, form))
+        return self.of_form(form)
 
-    def of_tools(self, tools: Sequence[Mapping[str, Any]], name: str | None) -> MakeConstraint:
-        """Return the constraint of an answer that is one call: of `name`, or of any tool.
-
-        Raises HttpError 400 for a name that is none of theirs, or a broken schema.
-        """
-        chosen = [tool["function"] for tool in tools if name in (None, tool["function"]["name"])]
-        if not chosen:
-            raise HttpError(400, f"tool_choice names {name!r}, no tool.", param="tool_choice")
-        calls = [
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    "arguments": function["parameters"],
-                },
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for function in chosen
-        ]
-        encoded = msgspec.json.encode({"anyOf": calls, "x-guidance": _ONE_SPACE})
-        _require_short(encoded, "tools")
-        schema = encoded.decode()
-        guide = self._guide()
-        lark = f'start: "{OPEN}\\n" call "\\n{CLOSE}"\ncall: %json {schema}\n'
-        return self._maker(guide, guide.grammar_from_lark(lark))
-
-    def _maker(self, guide: "type[LLMatcher]", grammar: str) -> MakeConstraint:
-        tokenizer = self._tables()
+    def _maker(self, grammar: str) -> MakeConstraint:
+        guide, tokenizer = self._guide(), self._tables()
         wrong = guide.validate_grammar(grammar, tokenizer)
         if wrong and not wrong.startswith("WARNING"):
-            raise HttpError(
-                400, f"The form of the answer is not understood: {wrong[:300]}", param="form"
-            )
+            raise HttpError(400, f"The form of the answer is not understood: {wrong[:300]}")
         first: list[LLMatcher] = []
 
         def make() -> GrammarConstraint:
@@ -152,12 +102,15 @@ class StructuredOutput:
 
         return make
 
+    def _grammars(self) -> Grammars:
+        return Grammars(self._guide())
+
     def _guide(self) -> "type[LLMatcher]":
         if not self._enabled:
             raise HttpError(
                 400,
-                "This server was started without --structured-output, so no answer can be bound to "
-                "a form.",
+                "This server has no memory for structured output, so no answer can be bound to a "
+                "form; start it with --structured-output on.",
                 code="unsupported_parameter",
             )
         from llguidance import LLMatcher
@@ -185,27 +138,3 @@ def _tables_of(tokenizer: Tokenizer) -> "LLTokenizer":
     # Its own tables hold them now.
     wrapped.tokens = vocabulary.tokens = []
     return native
-
-
-def _required(text: str | None, name: str) -> str:
-    if not text:
-        raise HttpError(400, f"response_format of type {name} needs {name}.", param=name)
-    return text
-
-
-def _require_short(schema: bytes, param: str) -> None:
-    if len(schema) > _MAX_SCHEMA_BYTES:
-        sentence = f"The schema has {len(schema):,} bytes; at most {_MAX_SCHEMA_BYTES:,} are taken."
-        raise HttpError(400, sentence, param=param)
-
-
-def _schema_grammar(guide: "type[LLMatcher]", schema: bytes) -> str:
-    if schema in (b"", b"null"):
-        raise HttpError(400, "response_format needs json_schema.schema.", param="response_format")
-    _require_short(schema, "response_format")
-    try:
-        return guide.grammar_from_json_schema(schema.decode(), _ONE_SPACE)
-    except ValueError as error:
-        raise HttpError(
-            400, f"The schema is not understood: {str(error)[:300]}", param="response_format"
-        ) from None

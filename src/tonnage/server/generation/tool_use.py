@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from tonnage.server.http.failures import HttpError
+
 
 class Function(Protocol):
     """A function that the model may call; parameters is a JSON schema."""
@@ -20,34 +22,80 @@ class Function(Protocol):
     def parameters(self) -> dict[str, Any] | None:
         """Its arguments; None for none."""
 
+    @property
+    def strict(self) -> bool | None:
+        """Whether a call may be refused rather than bound to less than its schema says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether a tool is to be called: names are those that may be, None for all."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    names: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """What of a completion's text is a call: of which functions, in which forms, and how many."""
+
+    names: Sequence[str] = ()
+    with_bare: bool = True
+    is_single: bool = False
+
+
+NO_CALLS = CallRules()
+
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """tools: that may be called, as chat templates read them (OpenAI's form).
+    """How a request's tools may be used.
 
-    is_required: the completion has to be a call, of the function `name` where it names one.
+    tools: as chat templates read them (OpenAI's form). callable: those that may be called.
+    is_required: the completion has to be a call. is_single: there may be one call at most. strict:
+    names of the functions whose whole schema binds.
     """
 
     tools: Sequence[Mapping[str, Any]] = ()
+    callable: Sequence[Mapping[str, Any]] = ()
     is_required: bool = False
-    name: str | None = None
+    is_single: bool = False
+    strict: frozenset[str] = frozenset()
 
-    @property
-    def names(self) -> list[str]:
-        """The functions that may be called."""
-        return [tool["function"]["name"] for tool in self.tools]
+    def rules(self, *, is_bound: bool) -> CallRules:
+        """Return how calls are told from text. is_bound: a form binds the text, which JSON fits."""
+        names = [tool["function"]["name"] for tool in self.callable]
+        return CallRules(names, not is_bound, self.is_single)
 
 
 def tool_use(
     functions: Iterable[Function] | None,
-    choice: Literal["none", "auto", "required"] | None = None,
-    name: str | None = None,
+    choice: ToolChoice | None = None,
+    *,
+    is_parallel: bool | None = None,
 ) -> ToolUse:
-    """Return how functions may be used; name: the one that has to be called."""
-    if choice == "none":
+    """Return how functions may be used. is_parallel: False for one call at most.
+
+    Raises HttpError 400 for a choice that they cannot meet.
+    """
+    choice, given = choice or ToolChoice(), list(functions or ())
+    if choice.mode == "none":
         return ToolUse()
-    tools = [_tool(function) for function in functions or ()]
-    return ToolUse(tools, bool(tools) and (choice == "required" or name is not None), name)
+    if choice.mode == "required" and not given:
+        raise HttpError(400, "tool_choice requires a call, but no tool is given.", param="tools")
+    known = {function.name for function in given}
+    for name in choice.names or ():
+        if name not in known:
+            raise HttpError(400, f"tool_choice names {name[:128]!r}, no tool.", param="tool_choice")
+    tools = [_tool(function) for function in given]
+    wanted = known if choice.names is None else set(choice.names)
+    return ToolUse(
+        tools,
+        [tool for tool in tools if tool["function"]["name"] in wanted],
+        choice.mode == "required",
+        is_parallel is False,
+        frozenset(function.name for function in given if function.strict),
+    )
 
 
 def _tool(function: Function) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import Turns, without_tools
 from tonnage.server.generation.engine import AsyncEngine, ServedEngine
 from tonnage.server.generation.structured import MakeConstraint, StructuredOutput
+from tonnage.server.generation.tool_use import NO_CALLS, CallRules
 from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.response_memory import (
@@ -65,15 +66,15 @@ class RequestParameters:
 class PreparedRequest:
     """What is left of a request when its prompts are tokens: nothing of its body's size.
 
-    num_each: answers to each prompt. tool_names: functions that may be called. extra_bytes: of
-    texts that go into the answer. with_usage: a stream ends with it.
+    num_each: answers to each prompt. call_rules: what of an answer is a call. extra_bytes: of texts
+    that go into the answer. with_usage: a stream ends with it.
     """
 
     prompts: Sequence[Prompt]
     options: SamplingOptions
     parameters: RequestParameters
     num_each: int = 1
-    tool_names: Sequence[str] = ()
+    call_rules: CallRules = NO_CALLS
     is_stream: bool = False
     with_usage: bool = False
     extra_bytes: int = 0
@@ -254,7 +255,7 @@ class Service:
                     cache_salt=parameters.cache_salt,
                 )
                 yield Choice(
-                    answer, prepared.tool_names, self.engine.tokenizer, self.response_memory
+                    answer, prepared.call_rules, self.engine.tokenizer, self.response_memory
                 )
 
     @asynccontextmanager

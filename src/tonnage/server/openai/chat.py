@@ -4,16 +4,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tonnage.server.generation.call_formats import Call, fresh_id
 from tonnage.server.generation.choices import Choice, Choices, chat_logprobs
 from tonnage.server.generation.conversation import turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
-from tonnage.server.generation.tool_calls import Call, fresh_id
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
-from tonnage.server.openai.schema import ChatRequest, ToolChoice
+from tonnage.server.openai.forms import form_of
+from tonnage.server.openai.schema import ChatRequest
+from tonnage.server.openai.tool_choice import choice_of
 
 
 async def chat(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
@@ -28,22 +30,21 @@ async def _prepared(
     """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
     use = _tool_use(request)
+    form = form_of(request, request.response_format)
     max_tokens = request.max_completion_tokens or request.max_tokens
     tokens = await service.encode_chat(
         turns_of(request.messages), use.tools, request.chat_template_kwargs
     )
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
-    constraint = await service.aside(
-        lambda: service.structured.of_request(use, request.response_format)
-    )
+    constraint = await service.aside(lambda: service.structured.of_request(use, form))
     options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
     prepared = PreparedRequest(
         [prompt],
         options,
         service.parameters(request, tenant),
         num_each=request.n or 1,
-        tool_names=use.names,
+        call_rules=use.rules(is_bound=form is not None),
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
     )
@@ -52,9 +53,8 @@ async def _prepared(
 
 def _tool_use(request: ChatRequest) -> ToolUse:
     functions = [tool.function for tool in request.tools or ()]
-    if isinstance(request.tool_choice, ToolChoice):
-        return tool_use(functions, name=request.tool_choice.function.name)
-    return tool_use(functions, request.tool_choice)
+    choice = choice_of(request.tool_choice)
+    return tool_use(functions, choice, is_parallel=request.parallel_tool_calls)
 
 
 class _Writer:

@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
+from tonnage.server.generation.call_formats import fresh_id
 from tonnage.server.generation.choices import Choice, Choices, text_logprobs
 from tonnage.server.generation.conversation import turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
-from tonnage.server.generation.tool_calls import fresh_id
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
+from tonnage.server.openai.forms import form_of
 from tonnage.server.openai.schema import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from tonnage.text.tokenizer import Tokenizer
 
@@ -45,7 +46,8 @@ async def _prepared(
         service.fit(await service.encode_text(one), request.truncation, request.max_tokens)
         for one in given
     ]
-    constraint = await service.aside(lambda: service.structured.of_format(request.response_format))
+    form = form_of(request, request.response_format)
+    constraint = await service.aside(lambda: service.structured.of_form(form))
     options = options_of(
         request,
         max_tokens=request.max_tokens,

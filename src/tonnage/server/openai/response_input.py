@@ -61,7 +61,7 @@ def functions_of(request: ResponseRequest) -> list[Function]:
     for tool in function_tools(request):
         if tool.name is None:
             raise HttpError(400, "A function of tools has no name.", param="tools")
-        found.append(Function(tool.name, tool.description, tool.parameters))
+        found.append(Function(tool.name, tool.description, tool.parameters, tool.strict))
     return found
 
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import msgspec
 
+from tonnage.server.generation.call_formats import Call, fresh_id
 from tonnage.server.generation.choices import Choices
 from tonnage.server.generation.delivery import deliver, dropped_header
-from tonnage.server.generation.tool_calls import Call, fresh_id
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.observe.log import log
+from tonnage.server.openai.forms import form_of
 from tonnage.server.openai.response_input import (
     function_tools,
     functions_of,
@@ -23,13 +24,12 @@ from tonnage.server.openai.response_input import (
     turns_of_input,
 )
 from tonnage.server.openai.schema import (
-    JsonSchema,
     Reasoning,
-    ResponseFormat,
     ResponseRequest,
-    ResponseToolChoice,
     TextSettings,
+    ToolChoices,
 )
+from tonnage.server.openai.tool_choice import choice_of
 
 
 async def respond(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
@@ -47,11 +47,14 @@ async def _prepared(
     use = _tool_use(request)
     tokens = await service.encode_chat(turns_of_input(request), use.tools)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
-    constraint = await service.aside(lambda: service.structured.of_request(use, _format(request)))
+    asked = request.text.format if request.text is not None else None
+    form = form_of(request, asked, "text.format")
+    constraint = await service.aside(lambda: service.structured.of_request(use, form))
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
     parameters = service.parameters(request, tenant)
+    rules = use.rules(is_bound=form is not None)
     prepared = PreparedRequest(
-        [prompt], options, parameters, tool_names=use.names, is_stream=bool(request.stream)
+        [prompt], options, parameters, call_rules=rules, is_stream=bool(request.stream)
     )
     return prepared, _base(service.name, request)
 
@@ -75,7 +78,7 @@ def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
         "reasoning": request.reasoning or Reasoning(),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "tool_choice": request.tool_choice or "auto",
+        "tool_choice": _told_choice(request.tool_choice),
         "tools": _json(function_tools(request)),
         "store": False,
         "text": _text_settings(request.text),
@@ -93,13 +96,20 @@ def _json(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
+def _told_choice(choice: ToolChoices | None) -> Any:
+    """Return the choice of a request as it was written."""
+    if choice is None or isinstance(choice, str):
+        return choice or "auto"
+    return {"type": choice.type, **msgspec.to_builtins(choice)}
+
+
 def _text_settings(text: TextSettings | None) -> dict[str, Any]:
     """Return how the text was to be, as the request wrote it."""
     form = text.format if text is not None else None
     told: dict[str, Any] = {"type": "text" if form is None else form.type}
     if form is not None and form.type == "json_schema":
         told |= {"name": form.name, "description": form.description, "strict": form.strict}
-        told["schema"] = form.schema or None
+        told["schema"] = _json(form.json_schema if form.schema is None else form.schema)
     settings: dict[str, Any] = {"format": told}
     if text is not None and text.verbosity is not None:
         settings["verbosity"] = text.verbosity
@@ -107,15 +117,9 @@ def _text_settings(text: TextSettings | None) -> dict[str, Any]:
 
 
 def _tool_use(request: ResponseRequest) -> ToolUse:
+    choice = choice_of(request.tool_choice)
     functions = functions_of(request)
-    if isinstance(request.tool_choice, ResponseToolChoice):
-        return tool_use(functions, name=request.tool_choice.name)
-    return tool_use(functions, request.tool_choice)
-
-
-def _format(request: ResponseRequest) -> ResponseFormat | None:
-    form = request.text.format if request.text is not None else None
-    return None if form is None else ResponseFormat(form.type, JsonSchema(form.schema))
+    return tool_use(functions, choice, is_parallel=request.parallel_tool_calls)
 
 
 class _Writer:

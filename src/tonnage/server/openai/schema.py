@@ -5,7 +5,7 @@ Specification: platform.openai.com/docs/api-reference. Fields below "ours" are n
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Meta, Struct, field
 
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import MOST_INT32
@@ -18,6 +18,9 @@ Temperature = Annotated[float, Meta(ge=0, le=10)]
 Stops = str | Annotated[list[str], Meta(max_length=16)]
 Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
 Truncation = Literal["disabled", "middle", "auto"]
+Pattern = Annotated[str, Meta(min_length=1, max_length=16_384)]
+Grammar = Annotated[str, Meta(min_length=1, max_length=65_536)]
+Texts = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=1024)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -29,7 +32,31 @@ class RequestFields(Struct, kw_only=True):
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class Sampling(RequestFields, kw_only=True):
+class StructuredOutputs(Struct):
+    """vLLM's way to say of which form an answer has to be."""
+
+    json: dict[str, Any] | bool | str | None = None
+    regex: Pattern | None = None
+    choice: Texts | None = None
+    grammar: Grammar | None = None
+    json_object: bool | None = None
+
+
+class BoundFields(RequestFields, kw_only=True):
+    """What other servers call a form of the answer; OpenAI's own is apart."""
+
+    guided_json: dict[str, Any] | bool | str | None = None
+    guided_regex: Pattern | None = None
+    guided_choice: Texts | None = None
+    guided_grammar: Grammar | None = None
+    structured_outputs: StructuredOutputs | None = None
+    json_schema: dict[str, Any] | bool | str | None = None
+    regex: Pattern | None = None
+    ebnf: Grammar | None = None
+    grammar: Grammar | None = None
+
+
+class Sampling(BoundFields, kw_only=True):
     """How the answer is drawn; what is left out stays as `tonnage run` has it."""
 
     temperature: Temperature | None = None
@@ -96,6 +123,7 @@ class Function(Struct):
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class Tool(Struct):
@@ -105,38 +133,48 @@ class Tool(Struct):
     type: Literal["function"] = "function"
 
 
-class NamedFunction(Struct):
-    """The function that has to be called."""
+class NamedFunction(Struct, omit_defaults=True):
+    """A function by its name."""
 
     name: str
 
 
-class ToolChoice(Struct):
-    """The tool that has to be called."""
+class NamedTool(Struct):
+    """A tool by its name, as chat or as /v1/responses writes it."""
 
-    function: NamedFunction
-    type: Literal["function"] = "function"
-
-
-class JsonSchema(Struct):
-    """A JSON schema that the answer has to satisfy."""
-
-    schema: Raw = field(default_factory=Raw)
+    type: str = "function"
     name: str | None = None
-    strict: bool | None = None
+    function: NamedFunction | None = None
+
+
+class AllowedTools(Struct, omit_defaults=True):
+    """Tools among which the model chooses."""
+
+    mode: Literal["auto", "required", "any"] = "auto"
+    tools: list[NamedTool] | None = None
+
+
+class ToolChoiceObject(AllowedTools, omit_defaults=True):
+    """The tool that has to be called, or those that may be."""
+
+    type: str = "function"
+    name: str | None = None
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
 
 
 class ResponseFormat(Struct):
     """The form that the answer has to have; `regex` and `grammar` are ours."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
-    json_schema: JsonSchema | None = None
-    regex: Annotated[str, Meta(max_length=16_384)] | None = None
-    grammar: Annotated[str, Meta(max_length=65_536)] | None = None
+    json_schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | bool | None = None
+    regex: Pattern | None = None
+    grammar: Grammar | None = None
 
 
 Tools = Annotated[list[Tool], Meta(max_length=128)]
-ToolChoices = Literal["none", "auto", "required"] | ToolChoice
+ToolChoices = Literal["none", "auto", "required", "any"] | ToolChoiceObject
 
 
 class ChatRequest(Sampling, kw_only=True):
@@ -152,6 +190,7 @@ class ChatRequest(Sampling, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: Tools | None = None
     tool_choice: ToolChoices | None = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -214,18 +253,12 @@ class ResponseTool(Struct, kw_only=True):
     strict: bool | None = None
 
 
-class ResponseToolChoice(Struct):
-    """The function that has to be called."""
-
-    name: str
-    type: Literal["function"] = "function"
-
-
 class TextFormat(Struct):
     """The form of the answer, as /v1/responses writes it."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    schema: Raw = field(default_factory=Raw)
+    json_schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | bool | None = None
     name: str | None = None
     description: str | None = None
     strict: bool | None = None
@@ -254,7 +287,7 @@ class ResponseRequest(Sampling, kw_only=True):
     max_output_tokens: Count | None = None
     stream: bool | None = None
     tools: Annotated[list[ResponseTool], Meta(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
+    tool_choice: ToolChoices | None = None
     text: TextSettings | None = None
     parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None

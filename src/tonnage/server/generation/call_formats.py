@@ -1,0 +1,109 @@
+"""How models write tool calls, as data: what stands around the JSON, and what a call's JSON is.
+
+Sources: the chat templates and model cards of the families named below; JSON is RFC 8259.
+"""
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the model made; arguments: a JSON object as text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallFormat:
+    """What stands around calls: `open`, JSON values, and `close` where there is any.
+
+    name_end: the function's name may stand between `open` and this text, its arguments behind.
+    is_exclusive: one thing in the block that is no call makes all of it text.
+    """
+
+    open: str
+    close: str = ""
+    name_end: str = ""
+    is_exclusive: bool = False
+
+
+HERMES = CallFormat("<tool_call>", "</tool_call>")  # Hermes 2 and 3, Qwen 2.5 and 3
+# An answer that is JSON throughout: Llama 3 with "parameters", Mistral with a list.
+BARE = CallFormat("", is_exclusive=True)
+TAGGED = (
+    HERMES,
+    CallFormat("[TOOL_CALLS]", name_end="[ARGS]"),  # Mistral: a list of calls; since v11 a name
+    CallFormat("<|python_tag|>"),  # Llama 3.1
+    CallFormat("<function=", "</function>", name_end=">"),  # Llama 3.1, own functions
+    CallFormat("<|tool_call|>", "<|/tool_call|>"),  # Phi 4 mini, Granite 3
+    CallFormat("functools"),  # Phi 4 mini, Firefunction
+    # Qwen 2.5 Coder, whatever its template teaches.
+    CallFormat("```json", "```", is_exclusive=True),
+    CallFormat("```tool_call", "```", is_exclusive=True),
+    CallFormat("```", "```", is_exclusive=True),
+)
+MEMBERS = frozenset({"name", "arguments", "parameters", "type", "id", "function"})
+SEPARATORS = " \t\r\n,;"
+
+
+def fresh_id(kind: str) -> str:
+    """Return a new name for an object of an answer."""
+    return f"{kind}_{os.urandom(12).hex()}"
+
+
+def calls_in(text: str, names: Collection[str], *, need_arguments: bool) -> list[Call]:
+    """Return the calls that a JSON value holds, a call or a list of them.
+
+    Empty unless all of it is calls of `names` and nothing else. need_arguments: a call without any
+    is none.
+    """
+    value = decoded(text)
+    values = value if isinstance(value, list) else [value]
+    found = [_call(one, names, need_arguments=need_arguments) for one in values]
+    calls = [call for call in found if call is not None]
+    return calls if len(calls) == len(found) else []
+
+
+def call_of(name: str, arguments: Any) -> Call | None:
+    """Return the call of `name`; None unless arguments are an object, or the text of one."""
+    if isinstance(arguments, str):
+        arguments = decoded(arguments)
+    if not isinstance(arguments, dict):
+        return None
+    try:
+        # Python reads and writes NaN, infinity and halves of surrogate pairs; JSON has none.
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError:
+        return None
+    return Call(fresh_id("call"), name, text)
+
+
+def _call(value: Any, names: Collection[str], *, need_arguments: bool) -> Call | None:
+    if not isinstance(value, dict) or value.get("type", "function") != "function":
+        return None
+    if isinstance(value.get("function"), dict):
+        if not value.keys() <= {"type", "id", "function"}:
+            return None
+        value = value["function"]
+    members = value.keys() - {"type", "id", "name"}
+    if len(members) > 1 or not members <= {"arguments", "parameters"}:
+        return None
+    name = value.get("name")
+    if not isinstance(name, str) or name not in names or (need_arguments and not members):
+        return None
+    return call_of(name, value[members.pop()] if members else {})
+
+
+def decoded(text: str) -> Any:
+    """Return what JSON says, None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
