@@ -84,7 +84,7 @@ def test_reads_cores_caches_and_memory(tmp_path: Path) -> None:
     assert machine.last_level_cache_bytes == 64 * MIB
     assert machine.memory_total_bytes == 16 * GIB
     assert machine.usable_memory_bytes == machine.memory_available_bytes == 8 * GIB
-    assert machine.tightest_limit is None
+    assert machine.memory_limits == ()
     assert (machine.huge_pages, machine.huge_page_bytes) == ("madvise", 2 * MIB)
 
 

@@ -42,6 +42,14 @@ class MemoryLimit:
         """What is left below the ceiling, never negative."""
         return max(0, self.limit_bytes - self.used_bytes)
 
+    def bound_bytes(self, held_bytes: int) -> int:
+        """Return what a process that holds `held_bytes` may come to, never beyond the ceiling.
+
+        Pages of libraries that it holds may be counted elsewhere, so that what it holds and what is
+        free may add up to more.
+        """
+        return min(self.limit_bytes, held_bytes + self.free_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
@@ -110,11 +118,6 @@ class Machine:
     def usable_memory_bytes(self) -> int:
         """Bytes this process can still get: the tightest of the kernel's and every limit's rest."""
         return min([self.memory_available_bytes, *(lim.free_bytes for lim in self.memory_limits)])
-
-    @property
-    def tightest_limit(self) -> MemoryLimit | None:
-        """The limit that would be hit first, or None when nothing limits the process."""
-        return min(self.memory_limits, key=lambda limit: limit.free_bytes, default=None)
 
     @property
     def last_level_cache_bytes(self) -> int:

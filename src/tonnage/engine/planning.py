@@ -14,6 +14,7 @@ from tonnage.engine.headers import read_spec
 from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import EngineOptions, PlanOptions
 from tonnage.machine.host import read_machine
+from tonnage.machine.memory_use import rss_bytes
 from tonnage.planner.search.budget import Budget, choose_budget
 from tonnage.planner.search.candidate import Predict
 from tonnage.planner.search.choose import Choice, Question, choose
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 def fresh_budget(memory: str | int | None) -> Budget:
     """Return what a fresh process of this machine may come to. Raises UnitError, BudgetError."""
-    # What a fresh process would hold, not what this one does.
-    return choose_budget(read_machine(), memory, INTERPRETER_BYTES)
+
+    return choose_budget(read_machine(), memory, min(INTERPRETER_BYTES, rss_bytes()))
 
 
 def choose_here(

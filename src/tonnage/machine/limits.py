@@ -48,7 +48,9 @@ def read_limits(files: HostFiles | None = None) -> Limits:
     files = files or HostFiles()
     found = [limit for group in _groups(files, "memory") for limit in _memory_of(files, group)]
     free = min((one.limit_bytes - one.used_bytes for one in found), default=_NO_LIMIT_BYTES)
-    return Limits({one.source: one.limit_bytes for one in found}, free, rss_bytes() + free)
+    ceiling = min((one.limit_bytes for one in found), default=_NO_LIMIT_BYTES)
+    by_source = {one.source: one.limit_bytes for one in found}
+    return Limits(by_source, free, min(ceiling, rss_bytes() + free))
 
 
 def cpu_quota(files: HostFiles) -> float | None:

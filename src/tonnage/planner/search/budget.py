@@ -30,8 +30,10 @@ def choose_budget(machine: Machine, memory: str | int | None, held_bytes: int) -
     """Return what a process that holds `held_bytes` may come to: `memory`, or what it can get.
 
     Without `memory` the tightest counts: of the cgroups' and resource limits, and of the memory
-    that is available less RESERVE_BYTES. Raises UnitError for what states no bytes, BudgetError for
-    more than the machine, or one of the limits, has.
+    that is available less RESERVE_BYTES. It never exceeds a limit, whatever is held.
+
+    Raises UnitError for what states no bytes, BudgetError for more than the machine, or one of the
+    limits, has.
     """
     if memory is None:
         return _left(machine, held_bytes)
@@ -90,15 +92,15 @@ def _stated(memory: str | int) -> int:
 
 
 def _left(machine: Machine, held_bytes: int) -> Budget:
-    tightest = machine.tightest_limit
     available = max(0, machine.memory_available_bytes - RESERVE_BYTES)
-    if tightest is not None and tightest.free_bytes <= available:
-        rest = tightest.free_bytes
-        origin = f"may be used by this process ({tightest.source} leaves no more)"
-    else:
-        rest = available
-        origin = (
-            "may be used by this process (what this machine has available, less "
-            f"{format_bytes(RESERVE_BYTES)} for others)"
-        )
-    return Budget(held_bytes + rest, origin)
+    everything = max(0, machine.memory_total_bytes - RESERVE_BYTES)
+    bounds = [
+        (limit.bound_bytes(held_bytes), f"{limit.source} leaves no more")
+        for limit in machine.memory_limits
+    ]
+    reserve = f"less {format_bytes(RESERVE_BYTES)} for others"
+    bounds.append((held_bytes + available, f"what this machine has available, {reserve}"))
+    if everything:
+        bounds.append((everything, f"what this machine has, {reserve}"))
+    num_bytes, whose = min(bounds)
+    return Budget(num_bytes, f"may be used by this process ({whose})")
