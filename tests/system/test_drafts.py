@@ -16,7 +16,7 @@ from system.test_serving import CONTEXT, SIZES, requests, result
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.engine import Engine
-from tonnage.engine.job import Job
+from tonnage.engine.sample_rows import Round
 
 Asked = list[tuple[list[int], SamplingOptions]]
 # Enough rows of logits for four requests with a few drafts each, and for one with many.
@@ -63,11 +63,11 @@ class Run:
         self.num_steps = self.most_accepted = 0
         draw_rows, commit = loop._sample_rows, loop.scheduler.commit
 
-        def note_logits(rows: list, jobs: list[Job], *rest: object) -> None:
-            for (_, index, _), job in zip(rows, jobs, strict=True):
+        def note_logits(found: Round, *rest: object) -> None:
+            for (_, index, _), job in zip(found.rows, found.jobs, strict=True):
                 of_job = self.logits.setdefault(jobs_by_id[job.id], [])
                 of_job.append(sha256(runtime.logits(index)).hexdigest())
-            draw_rows(rows, jobs, *rest)
+            draw_rows(found, *rest)
 
         def note_step(parts: list, drawn: dict[int, tuple[int, ...]], elapsed_ns: int) -> None:
             self.num_steps += 1

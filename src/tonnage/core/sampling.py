@@ -29,6 +29,8 @@ class SamplingOptions:
 
     max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 keeps all.
     seed None draws a fresh one. logprobs: None for none, n for the sampled token and the n best.
+    prompt_logprobs: the same for the tokens of the prompt from the second on; it is computed anew,
+    as many of its tokens in a step as there are logit rows.
     constraint: makes what decides for one completion, None leaves it free.
     """
 
@@ -77,6 +79,10 @@ class SamplingOptions:
         int | None,
         Option(help="with JSON: log probabilities, and the N best", unit="N", low=0, high=100),
     ] = None
+    prompt_logprobs: Annotated[
+        int | None,
+        Option(help="log probabilities of the prompt's tokens, and the N best", flag=None),
+    ] = None
     ignore_eos: Annotated[bool, Option(help="go on behind the end of the text", flag=None)] = False
     constraint: Annotated[
         Callable[[], Constraint] | None,
@@ -112,5 +118,6 @@ class SamplingOverrides(TypedDict, total=False):
     stop: tuple[str, ...]
     logit_bias: Mapping[int, float]
     logprobs: int | None
+    prompt_logprobs: int | None
     ignore_eos: bool
     constraint: Callable[[], Constraint] | None

@@ -50,7 +50,7 @@ class ThroughputMeter:
         end_ns: int,
     ) -> None:
         """Take a step that was committed with what was sampled; drafts count where they were."""
-        if parts and all(part.num_logit_rows == len(part.tokens) for part in parts):
+        if parts and all(part.num_samples == len(part.tokens) for part in parts):
             positions = sum(part.position for part in parts)
             num_tokens = sum(map(len, sampled.values()))
             self._steps.append((end_ns, end_ns - begin_ns, num_tokens, len(parts), positions))

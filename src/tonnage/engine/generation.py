@@ -15,7 +15,7 @@ from tonnage.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token with the model's own log probability and the best alternatives."""
+    """A token with the model's own log probability of it and the best alternatives."""
 
     token_id: int
     logprob: float
@@ -30,6 +30,7 @@ class Generation:
     `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
     abandoned. stopped_at: the stop string that ended it, if one did. Times in nanoseconds;
     queue_ns: before its prompt was begun, a part of the time to the first token.
+    prompt_logprobs: of the prompt's tokens from the second on, where the options ask for them.
     """
 
     prompt: Sequence[int]
@@ -37,6 +38,7 @@ class Generation:
     seed: int
     tokens: MutableSequence[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     text: str = ""
     finish_reason: str | None = None
     stopped_at: str | None = None
@@ -60,6 +62,7 @@ class Generation:
     def drop_logprobs(self) -> None:
         """Hold the last log probabilities alone, for a reader who has taken the others."""
         del self.logprobs[:-1]
+        self.prompt_logprobs.clear()
 
     def compact(self) -> None:
         """Hold little of an ended completion whose text was taken: token ids in 4 bytes each."""
@@ -102,6 +105,7 @@ class Completion:
         self._text = Detokenizer(tokenizer, options.stop)
         room = plan.context_tokens - len(generation.prompt)
         self.max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
+        self.num_scored = 0  # tokens of the prompt, the first one aside
         self._since_ns = 0
 
     def resume(self, now_ns: int) -> None:
@@ -121,6 +125,22 @@ class Completion:
         wanted = self.generation.options.logprobs
         return sampler, index, -1 if wanted is None else wanted
 
+    def score(self, position: int, token: int, sampled: Sampled | str) -> TokenLogprob | None:
+        """Take what the model thought of the prompt's token at `position`.
+
+        None where that was known: rows may be computed again after an interruption. sampled: by a
+        sampler that takes that token alone. Raises LogitsError where it is a reason.
+        """
+        one = self._usable(sampled)
+        if position != self.num_scored + 1:
+            return None
+        self.num_scored += 1
+        # Of minus infinity any token is drawn.
+        logprob = one.logprob if one.token == token else float("-inf")
+        entry = TokenLogprob(token, logprob, tuple(one.top))
+        self.generation.prompt_logprobs.append(entry)
+        return entry
+
     def _begin(self) -> Sampler:
         generation, options = self.generation, self.generation.options
         sampler = Sampler(self._vocab_size, native_params(options, generation.seed))
@@ -133,14 +153,18 @@ class Completion:
 
     def take(self, sampled: Sampled | str) -> int:
         """Return the token that was sampled. Raises LogitsError where there is a reason instead."""
-        if isinstance(sampled, str):
-            raise LogitsError(f"{self._family}: {sampled}; download the model again.")
+        sampled = self._usable(sampled)
         if self._constraint is not None:
             self._constraint.accept(sampled.token)
         if self.generation.options.logprobs is not None:
             one = TokenLogprob(sampled.token, sampled.logprob, tuple(sampled.top))
             self.generation.logprobs.append(one)
         return sampled.token
+
+    def _usable(self, sampled: Sampled | str) -> Sampled:
+        if isinstance(sampled, str):
+            raise LogitsError(f"{self._family}: {sampled}; download the model again.")
+        return sampled
 
     def accept(self, token: int, now_ns: int) -> str:
         """Take the next token; return the text it adds. Sets finish_reason when it is the last."""

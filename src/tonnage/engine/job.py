@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
+from tonnage._native import Sampled
 from tonnage.core.errors import TonnageError
 from tonnage.core.pooling import Pooling
 from tonnage.engine.generation import Completion, TokenLogprob
@@ -20,12 +21,14 @@ class Delta:
 
     text may be empty (half a character, a possible stop string); a later delta then holds it.
     tokens may be empty (the end of a text that was held back). logprobs: one per token where the
-    options ask for them, else empty.
+    options ask for them, else empty. prompt_logprobs: of the prompt's next tokens;
+    they come before all others.
     """
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,23 @@ class Job:
         return Request(
             self.id, known, completion.max_tokens - len(done), now_ns,
             parameters.priority, parameters.deadline_ns, parameters.tenant, parameters.salt,
-            live=self.ahead is not None,
+            live=self.ahead is not None, logits_from=self._logits_from(),
         )  # fmt: skip
+
+    def _logits_from(self) -> int | None:
+        """Return the first row of the prompt whose logits are wanted."""
+        completion = self.completion
+        wanted = completion.generation.options.prompt_logprobs
+        return None if wanted is None or completion.generation.tokens else completion.num_scored
+
+    def score(self, position: int, token: int, sampled: Sampled | str) -> None:
+        """Take what the model thought of a token of the prompt, and hand it to the reader.
+
+        Raises LogitsError where there is a reason in place of it.
+        """
+        entry = self.completion.score(position, token, sampled)
+        if entry is not None and self.ahead is not None:
+            self.out.append(Delta("", (), (), (entry,)))
 
     @property
     def has_finished(self) -> bool:

@@ -12,18 +12,15 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from tonnage._native import Sampled
-from tonnage.backends.protocol import Runtime, SampleRow
+from tonnage.backends.protocol import Runtime
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import ThroughputMeter
-from tonnage.engine.drafts import DraftSource, continues, propose
+from tonnage.engine.drafts import DraftSource, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
 from tonnage.engine.run_parts import run_parts
+from tonnage.engine.sample_rows import Failed, Round, Samples, sampled_round, scored_rows
 from tonnage.scheduler.parts import Part
 from tonnage.scheduler.scheduler import Scheduler
-
-# Request id -> the tokens that a step gave it.
-Samples = dict[int, tuple[int, ...]]
-Failed = list[tuple[Job, Exception]]
 
 _IDLE_S = 0.001
 _IDLE_LOOK_S = 2.0
@@ -209,6 +206,7 @@ class StepLoop:
         failed: Failed = []
         interrupt: BaseException | None = None
         try:
+            self._score(parts, failed)
             self._sample(parts, sampled, failed)
         except BaseException as error:
             if self._torn:
@@ -223,6 +221,9 @@ class StepLoop:
             self._fail(job, reason)
         for request_id in sampled:
             self._go_on(request_id)
+        for part in parts:
+            if part.num_scored and part.request_id not in sampled:
+                self._show(self._jobs.get(part.request_id))
         self._end_pooled(parts)
         self._torn = False
         if interrupt is not None:
@@ -239,6 +240,21 @@ class StepLoop:
         ):
             job.on_step(part.position, seconds)
 
+    def _score(self, parts: list[Part], failed: Failed) -> None:
+        """Take what the step tells of the tokens of prompts."""
+        rows = scored_rows(parts, self._jobs, self._runtime.plan.vocab_size)
+        if not rows:
+            return
+        made: list[Sampled | str] = []
+        self._runtime.sample([one.row for one in rows], made)
+        self._torn = True
+        for row, one in zip(rows, made, strict=True):
+            try:
+                row.take(one)
+            except Exception as error:
+                failed.append((row.job, error))
+        self._torn = False
+
     def _sample(self, parts: list[Part], sampled: Samples, failed: Failed) -> None:
         """Sample for all completions: their first rows, then the rows of drafts that were right.
 
@@ -248,40 +264,19 @@ class StepLoop:
         """
         number, more = 0, True
         while more:
-            more = self._sample_round(parts, number, sampled, failed)
-            number += 1
+            found = sampled_round(parts, number, self._jobs, sampled, failed)
+            if found.rows:
+                self._sample_rows(found, sampled, failed)
+            number, more = number + 1, found.more
 
-    def _sample_round(
-        self, parts: list[Part], number: int, sampled: Samples, failed: Failed
-    ) -> bool:
-        """Sample from each part's row of that number; return whether any part has one more."""
-        rows: list[SampleRow] = []
-        jobs: list[Job] = []
-        first_row, more = 0, False
-        for part in parts:
-            job = self._jobs.get(part.request_id) if part.num_logit_rows > number else None
-            if isinstance(job, Job) and (number == 0 or continues(job, part, number, sampled)):
-                more = more or part.num_logit_rows > number + 1
-                try:
-                    rows.append(job.completion.row(first_row + number))
-                    jobs.append(job)
-                except Exception as error:
-                    failed.append((job, error))
-            first_row += part.num_logit_rows
-        if rows:
-            self._sample_rows(rows, jobs, sampled, failed)
-        return more
-
-    def _sample_rows(
-        self, rows: list[SampleRow], jobs: list[Job], sampled: Samples, failed: Failed
-    ) -> None:
+    def _sample_rows(self, found: Round, sampled: Samples, failed: Failed) -> None:
         made: list[Sampled | str] = []
         try:
-            self._runtime.sample(rows, made)
+            self._runtime.sample(found.rows, made)
         finally:
             self._torn = True
             now = perf_counter_ns()
-            for job, one in zip(jobs, made, strict=False):
+            for job, one in zip(found.jobs, made, strict=False):
                 try:
                     token = job.completion.take(one)
                     self._accept(job, token, now)
@@ -317,7 +312,13 @@ class StepLoop:
             return
         if job.has_finished:
             self._finish(job, "")
-        elif job.ahead is not None and len(job.out) >= job.ahead:
+        self._show(job)
+
+    def _show(self, job: AnyJob | None) -> None:
+        """Tell the reader of new deltas, and let a completion wait whose reader is behind."""
+        if not isinstance(job, Job):
+            return  # it has failed
+        if not job.ended and job.ahead is not None and len(job.out) >= job.ahead:
             job.stalled = True
             self.scheduler.set_stalled(job.id, stalled=True)
             # A reader that took deltas just before did not see that, and will not call `taken`.

@@ -291,4 +291,5 @@ def _joined(deltas: list[Delta]) -> Delta:
         "".join(delta.text for delta in deltas),
         tuple(token for delta in deltas for token in delta.tokens),
         tuple(one for delta in deltas for one in delta.logprobs),
+        tuple(one for delta in deltas for one in delta.prompt_logprobs),
     )

@@ -12,8 +12,8 @@ class Part:
     """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
 
     ends: whether nothing of the sequence is left to compute after it. num_logit_rows: of its last
-    rows, those whose logits are wanted: 0 before the end of a prompt and where hidden states are
-    pooled, else one for the last known token and one for each draft. num_drafts: of the last
+    rows, those whose logits are wanted: one for the last known token and one for each draft, and
+    before them those of a prompt whose log probabilities are wanted. num_drafts: of the last
     tokens, those that are only proposed: what the sequence may turn out to go on with. tables: the
     sequence's own, valid until the step is committed.
     """
@@ -24,6 +24,16 @@ class Part:
     ends: bool
     num_logit_rows: int
     num_drafts: int = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Of its last rows, those that may give a token of the completion."""
+        return 1 + self.num_drafts if self.ends and self.num_logit_rows else 0
+
+    @property
+    def num_scored(self) -> int:
+        """Of the rows with logits the first ones, which tell of the prompt's next tokens."""
+        return self.num_logit_rows - self.num_samples
 
     def draft(self, number: int) -> int:
         """Return the draft in the row of that number, the row of its last known token being 0."""

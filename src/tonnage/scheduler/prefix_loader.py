@@ -23,8 +23,9 @@ class PrefixLoader:
             return False
         load = self._loads.get(request.id)
         if load is None:
-            match = tree.match(sequence.tokens, request.salt)
-            load = PrefixLoad(self._cache, sequence.tokens, request.salt, match)
+            tokens = sequence.findable
+            match = tree.match(tokens, request.salt)
+            load = PrefixLoad(self._cache, tokens, request.salt, match)
         loads_on = load.advance(most_pages)
         if loads_on:
             self._loads[request.id] = load

@@ -196,7 +196,8 @@ class Scheduler:
             sequence.last_served = self._num_steps
             self._order.charge(sequence.request.tenant, num_kept)
         self.drafts.settle()
-        self.estimator.observe(num_rows, elapsed_ns)
+        if num_rows:  # none where an interrupted step gave nothing
+            self.estimator.observe(num_rows, elapsed_ns)
         num_evicted = self.cache.tree.num_evicted
         if num_evicted != self._num_evicted:
             self.events.evicted(num_evicted - self._num_evicted)
@@ -325,11 +326,11 @@ class Scheduler:
         if not sequence.running:
             return 0
         begin = sequence.num_computed
-        draws = begin + num_rows == len(sequence.tokens) and not sequence.is_pooled
-        if draws and len(parts) >= self.limits.max_logit_rows:
-            num_rows -= 1
-            if num_rows == 0:
-                return 0
+        num_logits = sum(part.num_logit_rows for part in parts.values())
+        excess = num_logits + sequence.num_logit_rows(num_rows) - self.limits.max_logit_rows
+        num_rows -= max(0, excess)
+        if num_rows == 0:
+            return 0
         before = len(self._running)
         num_rows = self.pressure.find_pages(sequence, num_rows, self._running)
         if len(self._running) < before:
@@ -341,8 +342,7 @@ class Scheduler:
             num_rows = sequence.num_to_border(num_rows)
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
-        ends = end == len(sequence.tokens)
-        num_logit_rows = int(ends and not sequence.is_pooled)
+        ends, num_logit_rows = end == len(sequence.tokens), sequence.num_logit_rows(num_rows)
         parts[sequence.request.id] = Part(
             sequence, sequence.tokens[begin:end], begin, ends, num_logit_rows
         )

@@ -20,7 +20,8 @@ class Request:
     share its rows count to. salt: prefixes are shared between equal salts only. live: a client
     waits for every token, so the gaps between them have a bound. pooling: the prompt is computed
     for its hidden states, and no token is sampled after it. joined: it is a part of what was queued
-    before, so the queue's bound does not count for it.
+    before, so the queue's bound does not count for it. logits_from: the logits of the prompt's rows
+    from that position on are wanted, so they are computed, whatever prefixes are there.
     """
 
     id: int
@@ -34,6 +35,7 @@ class Request:
     live: bool = True
     pooling: Pooling | None = None
     joined: bool = False
+    logits_from: int | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +43,7 @@ class Sequence:
     """A request on its way: `tokens` so far, of which `num_computed` lie in pages.
 
     tables[g][i]: the page of group g with positions 64 i and after, LOST behind its window.
+    num_scored: rows of the prompt that need not be computed for their logits any more.
     admitted_ns: when it had pages for the first time, 0 before. slot: its place among those that
     run, for the sum of its hidden states and for its state; -1 where it has neither, or no pages.
     One that is pooled neither finds nor leaves a prefix: a mean needs every row, and texts that are
@@ -55,12 +58,30 @@ class Sequence:
     stalled: bool = False
     running: bool = False
     last_served: int = 0
+    num_scored: int = 0
     admitted_ns: int = 0
     slot: int = -1
     tables: list[list[int]] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
     _first: list[int] = field(default_factory=list)
     _moving: Node | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with the rows whose logits are not wanted."""
+        wanted = self.request.logits_from
+        self.num_scored = len(self.request.prompt) if wanted is None else wanted
+
+    @property
+    def first_logit_row(self) -> int:
+        """The position from which on all rows of known tokens have logits that are wanted."""
+        is_scored = self.num_scored >= len(self.request.prompt) - 1
+        return len(self.tokens) - 1 if is_scored else self.num_scored
+
+    def num_logit_rows(self, num_rows: int) -> int:
+        """Return how many of the next `num_rows` rows have logits that are wanted."""
+        if self.is_pooled:
+            return 0
+        return max(0, num_rows - max(0, self.first_logit_row - self.num_computed))
 
     @property
     def num_pending(self) -> int:
@@ -86,7 +107,13 @@ class Sequence:
         """Return what of its tokens is there already."""
         if self.is_pooled:
             return Match((), None, 0)
-        return cache.tree.match(self.tokens, self.request.salt)
+        return cache.tree.match(self.findable, self.request.salt)
+
+    @property
+    def findable(self) -> "array[int]":
+        """The tokens to look for in the cache; the last of them is never part of a prefix."""
+        end = self.first_logit_row + 1
+        return self.tokens if end == len(self.tokens) else self.tokens[:end]
 
     def admit(self, cache: PageCache, match: Match) -> None:
         """Start on what `match` found: share its whole pages, copy the one that agrees in part."""
@@ -137,7 +164,7 @@ class Sequence:
         if cache.states is not None:
             self._adopt_snapshot(cache)
             return
-        limit = len(self.tokens) - 1
+        limit = self.first_logit_row
         while (
             self.num_computed % PAGE_TOKENS == 0
             and self.num_computed + PAGE_TOKENS <= limit
@@ -181,6 +208,7 @@ class Sequence:
     def commit(self, cache: PageCache, num_rows: int) -> None:
         """Count rows as computed: full pages go into the tree, those behind a window are left."""
         self.num_computed += num_rows
+        self.num_scored = max(self.num_scored, self.num_computed)
         if self.is_pooled:
             self._pass_window(cache)
             return

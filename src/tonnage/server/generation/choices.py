@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from sys import getsizeof
-from typing import Any
-
-import msgspec
 
 from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Delta
@@ -56,9 +53,8 @@ class Choice:
 
         Raises HttpError when there is no memory for its log probabilities.
         """
-        if piece.logprobs:
-            end_ids = self._tokenizer.eos_ids
-            new = [one for one in piece.logprobs if one.token_id not in end_ids]
+        if piece.logprobs or piece.prompt_logprobs:
+            new = [*piece.prompt_logprobs, *filter(self._is_told, piece.logprobs)]
             count = sum(map(self._weight, new))
             self._memory.logprobs.hold(count, self._num_held)
             self._num_held += count
@@ -66,6 +62,11 @@ class Choice:
             # The piece has them; the last may not have been handed over yet.
             self.answer.generation.drop_logprobs()
         return self._keep(self._parser.push(piece.text))
+
+    def _is_told(self, entry: TokenLogprob) -> bool:
+        """Whether an entry is told of: the end's is where every token of the prompt is, too."""
+        with_prompt = self.answer.generation.options.prompt_logprobs is not None
+        return with_prompt or entry.token_id not in self._tokenizer.eos_ids
 
     def _weight(self, entry: TokenLogprob) -> int:
         """Return as how many an entry counts: those of long tokens take more as JSON."""
@@ -181,59 +182,3 @@ async def _pump(
         await arrived.put((index, error))
     else:
         await arrived.put((index, None))
-
-
-def chat_logprobs(
-    tokenizer: Tokenizer, entries: Sequence[TokenLogprob], num_top: int
-) -> dict[str, Any]:
-    """Return OpenAI's `logprobs` of a chat choice."""
-
-    def told(token_id: int, logprob: float) -> dict[str, Any]:
-        data = tokenizer.token_bytes(token_id)
-        return {
-            "token": data.decode("utf-8", "replace"),
-            "logprob": max(logprob, -9999.0),
-            "bytes": list(data),
-        }
-
-    # Encoded one by one: as objects they would take several times as much.
-    content = [
-        _encoded(
-            {
-                **told(one.token_id, one.logprob),
-                "top_logprobs": [told(*pair) for pair in one.top[:num_top]],
-            }
-        )
-        for one in entries
-    ]
-    return {"content": content, "refusal": None}
-
-
-def _encoded(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
-def text_logprobs(
-    tokenizer: Tokenizer, entries: Sequence[TokenLogprob], num_top: int, offset: int
-) -> dict[str, Any]:
-    """Return OpenAI's `logprobs` of a completion; offset: characters before the first token."""
-    tokens = [tokenizer.token_bytes(one.token_id).decode("utf-8", "replace") for one in entries]
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token)
-    tops = [
-        _encoded(
-            {
-                tokenizer.token_bytes(token_id).decode("utf-8", "replace"): max(logprob, -9999.0)
-                for token_id, logprob in one.top[:num_top]
-            }
-        )
-        for one in entries
-    ]
-    return {
-        "tokens": tokens,
-        "token_logprobs": [max(one.logprob, -9999.0) for one in entries],
-        "top_logprobs": tops,
-        "text_offset": offsets,
-    }

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choice, Choices, chat_logprobs
+from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.logprobs import chat_logprobs
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange

@@ -3,6 +3,7 @@
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from sys import getsizeof
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import msgspec
 
 from tonnage.server.generation.call_formats import fresh_id
-from tonnage.server.generation.choices import Choice, Choices, text_logprobs
+from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.logprobs import TextLogprobs
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
@@ -54,11 +56,16 @@ async def _prepared(
         logprobs=request.logprobs,
         constraint=constraint,
     )
+    if request.echo:
+        options = replace(options, prompt_logprobs=request.logprobs)
     num_each = request.n or 1
     most_bytes = service.response_memory.answers.capacity_bytes // (
         num_each * len(given) * _ECHO_COPIES
     )
-    echoes = [_echo(service, one, most_bytes) if request.echo else "" for one in given]
+    echoes = [""] * len(given)
+    if request.echo:
+        texts = (p.tokens if p.dropped_tokens else g for p, g in zip(prompts, given, strict=True))
+        echoes = [_echo(service, text, most_bytes) for text in texts]
     prepared = PreparedRequest(
         prompts,
         options,
@@ -96,7 +103,7 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]
     return [one for one in prompt if not isinstance(one, int)]
 
 
-def _echo(service: Service, prompt: str | list[int], most_bytes: int) -> str:
+def _echo(service: Service, prompt: str | Sequence[int], most_bytes: int) -> str:
     """Return the text of a prompt. Raises HttpError 400 where it takes more than `most_bytes`."""
     if isinstance(prompt, str):
         parts = [prompt]
@@ -132,6 +139,7 @@ class _Writer:
         self._request = prepared
         self._num_top = num_top
         self._echoes = echoes
+        self._logprobs_of: dict[int, TextLogprobs] = {}
         self._common = {
             "id": fresh_id("cmpl"),
             "object": "text_completion",
@@ -148,18 +156,28 @@ class _Writer:
     ) -> dict[str, Any]:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _logprobs(self, choice: Choice, offset: int) -> dict[str, Any] | None:
+    def _logprobs(self, index: int, choice: Choice) -> dict[str, Any] | None:
         """Return the log probabilities that were not sent yet."""
         if self._num_top is None:
             return None
-        return text_logprobs(self._tokenizer, choice.take_logprobs(), self._num_top, offset)
+        writer = self._logprobs_of.get(index)
+        if writer is None:
+            with_prompt = self._request.options.prompt_logprobs is not None
+            prompt = self._request.prompts[index // self._request.num_each].tokens
+            writer = self._logprobs_of[index] = TextLogprobs(
+                self._tokenizer,
+                self._num_top,
+                prompt if with_prompt else (),
+                len(self._echo(index)),
+            )
+        return writer.write(choice.take_logprobs())
 
     def whole(self, choices: Choices) -> dict[str, Any]:
         told = [
             self._choice(
                 index,
                 self._echo(index) + choice.text,
-                self._logprobs(choice, len(self._echo(index))),
+                self._logprobs(index, choice),
                 choice.finish_reason,
             )
             for index, choice in enumerate(choices.all)
@@ -168,7 +186,6 @@ class _Writer:
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
-        offsets = [len(self._echo(index)) for index in range(len(choices.all))]
         async for index, piece in choices.pieces():
             choice = choices.all[index]
             text = "".join(
@@ -181,11 +198,9 @@ class _Writer:
             if not begun[index]:
                 begun[index] = True
                 text = self._echo(index) + text
-            if not text and piece is not None:
+            if not text and piece is not None and not piece.prompt_logprobs:
                 continue
-            logprobs = self._logprobs(choice, offsets[index])
-            if logprobs is not None:
-                offsets[index] += sum(map(len, logprobs["tokens"]))
+            logprobs = self._logprobs(index, choice)
             reason = choice.finish_reason if piece is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})

@@ -1,0 +1,88 @@
+"""Which rows of a step's logits are sampled from, and which tell of a prompt's tokens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tonnage._native import Sampled, Sampler, SamplingParams
+from tonnage.backends.protocol import SampleRow
+from tonnage.engine.drafts import continues
+from tonnage.engine.job import AnyJob, Job
+from tonnage.scheduler.parts import Part
+
+Jobs = Mapping[int, AnyJob]
+# Request id -> the tokens that a step gave it.
+Samples = dict[int, tuple[int, ...]]
+Failed = list[tuple[Job, Exception]]
+
+
+@dataclass(slots=True)
+class Round:
+    """Rows that are sampled from in one call, whose they are, and whether a part has one more."""
+
+    rows: list[SampleRow]
+    jobs: list[Job]
+    more: bool = False
+
+
+def sampled_round(
+    parts: Sequence[Part], number: int, jobs: Jobs, sampled: Samples, failed: Failed
+) -> Round:
+    """Return each part's row of that number: its first, then those of drafts that were right.
+
+    failed: gets those whose row could not be made.
+    """
+    found = Round([], [])
+    first_row = 0
+    for part in parts:
+        first_row += part.num_scored
+        job = jobs.get(part.request_id) if part.num_samples > number else None
+        if isinstance(job, Job) and (number == 0 or continues(job, part, number, sampled)):
+            found.more = found.more or part.num_samples > number + 1
+            try:
+                found.rows.append(job.completion.row(first_row + number))
+                found.jobs.append(job)
+            except Exception as error:
+                failed.append((job, error))
+        first_row += part.num_samples
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """A row whose logits tell of the prompt's token at `position`."""
+
+    job: Job
+    position: int
+    token: int
+    row: SampleRow
+
+    def take(self, sampled: Sampled | str) -> None:
+        """Give the completion what was found. Raises LogitsError where it is a reason."""
+        self.job.score(self.position, self.token, sampled)
+
+
+def scored_rows(parts: Sequence[Part], jobs: Jobs, vocab_size: int) -> list[ScoredRow]:
+    """Return the rows of a step whose logits tell of a token of a prompt."""
+    found: list[ScoredRow] = []
+    first_row = 0
+    for part in parts:
+        job = jobs.get(part.request_id)
+        # The first row with logits tells of the token behind it.
+        begin = part.position + len(part.tokens) - part.num_logit_rows + 1
+        if isinstance(job, Job):
+            num_top = job.completion.generation.options.prompt_logprobs or 0
+            for number in range(part.num_scored):
+                token = part.sequence.tokens[begin + number]
+                row = (_sampler_of(token, vocab_size), first_row + number, num_top)
+                found.append(ScoredRow(job, begin + number, token, row))
+        first_row += part.num_logit_rows
+    return found
+
+
+def _sampler_of(token: int, vocab_size: int) -> Sampler:
+    """Return a sampler that gives `token` whatever the logits are, and tells of all of them."""
+    params = SamplingParams()
+    params.temperature = 0
+    sampler = Sampler(vocab_size, params)
+    sampler.set_mask((1 << token).to_bytes(-(-vocab_size // 8), "little"))
+    return sampler
