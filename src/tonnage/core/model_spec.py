@@ -8,6 +8,8 @@ from tonnage.core.footprint import TextFacts
 from tonnage.core.pooling import Pooling
 from tonnage.core.rope import RopeSpec
 
+ROPE_FACTORS = "rope_factors"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import PlanFileError
 from tonnage.core.kv_format import PAGE_FORMATS
 from tonnage.core.steps import Embed, GatherLast, Step
@@ -24,6 +25,11 @@ class Source:
     file: str
     offset: int
     format: str
+
+    @staticmethod
+    def of(entry: TensorEntry) -> "Source":
+        """Return where a tensor lies."""
+        return Source(entry.file, entry.offset, entry.format.name)
 
 
 @dataclass(frozen=True, slots=True)

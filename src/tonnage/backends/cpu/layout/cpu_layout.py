@@ -3,11 +3,11 @@
 from math import prod
 
 from tonnage.backends.cpu.layout.place import (
+    FLOAT_BYTES,
     HUGE_PAGE_BYTES,
-    Cursor,
+    LINE_BYTES,
     WeightPlacer,
     place_kv,
-    place_ropes,
     place_weights,
 )
 from tonnage.backends.cpu.layout.plan import make_plan
@@ -16,6 +16,7 @@ from tonnage.blocks.lower import lowered
 from tonnage.core.block import Shape
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.placing import Cursor, place_ropes
 from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.rounding import round_up
 from tonnage.core.workload import Workload
@@ -38,14 +39,14 @@ class CpuLayout:
 
     def other_weight_bytes(self, spec: ModelSpec) -> int:
         """Return what is placed beside the matrices, in the file's formats."""
-        cursor = Cursor()
+        cursor = Cursor(LINE_BYTES)
         placer = WeightPlacer(spec, {}, cursor)
         place_weights(placer, lowered(spec, placer.format_of, KV_FORMATS[0], 1, 1))
-        place_ropes(spec, cursor)
+        place_ropes(spec, cursor, FLOAT_BYTES)
         return cursor.offset - sum(matrix.nbytes for matrix in placer.matrices.values())
 
     def page_bytes(self, spec: ModelSpec, workload: Workload) -> int:
         """Return the bytes of all pages up to the next huge page."""
-        cursor = Cursor()
+        cursor = Cursor(LINE_BYTES)
         place_kv(spec, workload, cursor)
         return cursor.take(0, HUGE_PAGE_BYTES)

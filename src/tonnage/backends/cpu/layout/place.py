@@ -1,23 +1,17 @@
-"""Placing weights in execution order, KV pages after them, scratch last."""
+"""Placing weights in execution order, and pages of KV after them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
 from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, kv_head_bytes, panel_bytes
-from tonnage.core.block import PagedState, SlotState
+from tonnage.core.block import PagedState
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.kv_format import PAGE_TOKENS
-from tonnage.core.model_spec import ModelSpec
+from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec
+from tonnage.core.placing import Cursor, place_pages
 from tonnage.core.plan import (
-    KvGroupPlan,
-    KvLayerPlan,
     KvPlan,
     MatrixPlan,
-    RopePlan,
-    SlotBlockPlan,
-    SlotPlan,
     Source,
     VectorPlan,
 )
@@ -25,27 +19,9 @@ from tonnage.core.rounding import round_up
 from tonnage.core.steps import Embed, Gated, Matmul, Step
 from tonnage.core.workload import Workload
 
+FLOAT_BYTES = 4
 LINE_BYTES = 64
 HUGE_PAGE_BYTES = 2 << 20
-ROPE_FACTORS = "rope_factors"
-
-
-def source_of(entry: TensorEntry) -> Source:
-    """Return where the tensor lies, as the plan states it."""
-    return Source(entry.file, entry.offset, entry.format.name)
-
-
-@dataclass
-class Cursor:
-    """The next free byte of the arena while it is laid out."""
-
-    offset: int = 0
-
-    def take(self, num_bytes: int, align: int = LINE_BYTES) -> int:
-        """Return the offset of `num_bytes` fresh bytes."""
-        start = round_up(self.offset, align)
-        self.offset = start + num_bytes
-        return start
 
 
 @dataclass
@@ -82,9 +58,9 @@ class WeightPlacer:
             return
         entry = self.spec.weights[name]
         count = entry.shape[0]
-        nbytes = 4 * round_up(count, PANEL_ROWS)
+        nbytes = FLOAT_BYTES * round_up(count, PANEL_ROWS)
         offset = self.cursor.take(nbytes)
-        self.vectors[name] = VectorPlan(name, count, offset, nbytes, add, source_of(entry))
+        self.vectors[name] = VectorPlan(name, count, offset, nbytes, add, Source.of(entry))
 
     def _panel_bytes(self, name: str) -> int:
         return panel_bytes(BY_NAME[self.format_of(name)], self.spec.weights[name].shape[-1])
@@ -105,7 +81,7 @@ class WeightPlacer:
             offset=offset,
             panel_stride=stride,
             nbytes=nbytes,
-            source=source_of(entry),
+            source=Source.of(entry),
         )
 
 
@@ -135,54 +111,11 @@ def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:
                     placer.vector(name, placer.spec.norm_offset)
 
 
-def place_ropes(spec: ModelSpec, cursor: Cursor) -> tuple[RopePlan, ...]:
-    """Place the angles of every rotary embedding."""
-    ropes = []
-    for i, rope in enumerate(spec.ropes):
-        frequencies = rope.inverse_frequencies()
-        factors = ROPE_FACTORS if i == 0 and ROPE_FACTORS in spec.weights else None
-        ropes.append(RopePlan(frequencies, cursor.take(4 * len(frequencies)), factors))
-    return tuple(ropes)
-
-
 def place_kv(spec: ModelSpec, workload: Workload, cursor: Cursor) -> KvPlan:
-    """Place a pool of pages for each window, the one of layers that see everything first.
+    """Place the pools of pages in the workload's format."""
 
-    A page holds all layers of its group, so that memory is touched as tokens come. The first group
-    may have no layer; its pages then take no bytes.
-    """
-    states = [b.block.state for _, b in spec.branches if isinstance(b.block.state, PagedState)]
-    windows = [workload.kept_window(state.window) for state in states]
-    parts = [
-        kv_head_bytes(state.k_dim, state.v_dim, workload.kv_format) * state.num_kv_heads
-        for state in states
-    ]
-    groups, layers = [], dict[int, KvLayerPlan]()
-    for number, window in enumerate(sorted({0, *windows})):
-        members = [i for i, own in enumerate(windows) if own == window]
-        stride = sum(parts[i] for i in members)
-        num_pages = workload.pool_pages(window)
-        offset = cursor.take(stride * num_pages)
-        groups.append(KvGroupPlan(window, num_pages, stride, offset))
-        for i in members:
-            a = states[i]
-            layers[i] = KvLayerPlan(number, offset, stride, a.num_kv_heads, a.k_dim, a.v_dim)
-            offset += parts[i]
-    nbytes = sum(group.nbytes for group in groups)
-    in_order = tuple(layers[i] for i in range(len(states)))
-    return KvPlan(workload.kv_format, PAGE_TOKENS, nbytes, tuple(groups), in_order)
+    def part_bytes(state: PagedState) -> int:
+        each = kv_head_bytes(state.k_dim, state.v_dim, workload.kv_format)
+        return each * state.num_kv_heads
 
-
-def place_slots(spec: ModelSpec, num_slots: int, num_snapshots: int, cursor: Cursor) -> SlotPlan:
-    """Place what sequences keep beside pages: a slot each, and snapshots of slots.
-
-    Slots and snapshots lie one behind the other; all of them hold all blocks' states.
-    """
-    states = [b.block.state for _, b in spec.branches if isinstance(b.block.state, SlotState)]
-    if not states:
-        return SlotPlan(0, 0, 0, cursor.offset, ())
-    inside = Cursor()
-    blocks = tuple(SlotBlockPlan(inside.take(4 * s.elements), s.elements) for s in states)
-    stride = round_up(inside.offset, LINE_BYTES)
-    offset = cursor.take(stride * (num_slots + num_snapshots))
-    return SlotPlan(num_slots, num_snapshots, stride, offset, blocks)
+    return place_pages(spec, workload, cursor, part_bytes)

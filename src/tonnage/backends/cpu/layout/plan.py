@@ -2,12 +2,11 @@
 
 from tonnage.backends.cpu.layout.kernel_limits import require_kernels
 from tonnage.backends.cpu.layout.place import (
+    FLOAT_BYTES,
     HUGE_PAGE_BYTES,
-    Cursor,
+    LINE_BYTES,
     WeightPlacer,
     place_kv,
-    place_ropes,
-    place_slots,
     place_weights,
 )
 from tonnage.backends.cpu.layout.scratch import needs_of, share_bytes
@@ -20,19 +19,13 @@ from tonnage.backends.cpu.layout.sizes import (
 from tonnage.blocks.lower import lowered
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.footprint import (
-    STORE_BYTES,
     THREAD_STACK_BYTES,
-    interpreter_bytes,
-    requests_bytes,
-    sampler_bytes,
-    structured_output_bytes,
-    template_bytes,
-    text_facts,
-    tokenizer_bytes,
 )
 from tonnage.core.mix import check_formats
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import OTHER_ENGINES, Item, Plan
+from tonnage.core.placing import Cursor, place_ropes, place_slots
+from tonnage.core.plan import Item, Plan
+from tonnage.core.process_items import process_items
 from tonnage.core.workload import Workload
 
 
@@ -43,17 +36,17 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
     that it cannot take.
     """
     formats = formats_of(spec, workload)
-    placer = WeightPlacer(spec, formats, cursor := Cursor())
+    placer = WeightPlacer(spec, formats, cursor := Cursor(LINE_BYTES))
     steps = lowered(
         spec, placer.format_of, workload.kv_format, workload.max_logit_rows, workload.concurrency
     )
     require_kernels(spec, steps)
     place_weights(placer, steps)
-    ropes = place_ropes(spec, cursor)
+    ropes = place_ropes(spec, cursor, FLOAT_BYTES)
     weights_end = cursor.take(0, HUGE_PAGE_BYTES)
     kv = place_kv(spec, workload, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
-    slots = place_slots(spec, workload.concurrency, workload.num_snapshots, cursor)
+    slots = place_slots(spec, workload, cursor, FLOAT_BYTES)
     slots_end = cursor.take(0, HUGE_PAGE_BYTES) if slots.blocks else kv_end
     buffers = share_bytes(needs_of(steps, workload.max_rows), slots_end)
     end = max(b.offset + b.nbytes for b in buffers)
@@ -76,7 +69,10 @@ def make_plan(spec: ModelSpec, workload: Workload) -> Plan:
         buffers=buffers,
         steps=steps,
         arena_bytes=end,
-        items=_items(spec, workload, placer, (weights_end, kv_end, slots_end, end)),
+        items=(
+            *_arena_items(placer, workload.threads, (weights_end, kv_end, slots_end, end)),
+            *process_items(spec, workload),
+        ),
     )
 
 
@@ -89,23 +85,12 @@ def formats_of(spec: ModelSpec, workload: Workload) -> dict[str, str]:
     return {name: fmt for name, fmt in workload.formats if fmt != spec.weights[name].format.name}
 
 
-def _items(
-    spec: ModelSpec, workload: Workload, placer: WeightPlacer, ends: tuple[int, int, int, int]
+def _arena_items(
+    placer: WeightPlacer, threads: int, ends: tuple[int, int, int, int]
 ) -> tuple[Item, ...]:
-    """Return every item of the process; ends: of weights, pages, slots and scratch in the arena."""
+    """Return what the device takes; ends: of weights, pages, slots and scratch in the arena."""
     weights_end, kv_end, slots_end, arena_end = ends
-    threads = workload.threads
-    facts = spec.text or text_facts(spec.vocab_size)
     slots = (Item("sequence states", "state", slots_end - kv_end),) if slots_end > kv_end else ()
-    beside = workload.beside_bytes
-    num_bytes = workload.server_bytes
-    server = (Item("server", "host", num_bytes),) if num_bytes else ()
-    asked = requests_bytes(workload.concurrency, workload.context_tokens)
-    requests = (Item("requests", "host", asked),) if asked else ()
-    bound = structured_output_bytes(spec.vocab_size) if workload.with_structured_output else 0
-    forms = (Item("structured output", "host", bound),) if bound else ()
-    store = (Item("prefix store", "host", STORE_BYTES),) if workload.with_store else ()
-    others = (Item(OTHER_ENGINES, "host", beside),) if beside else ()
     return (
         Item("weights", "weight", weights_end),
         Item("kv pages", "kv", kv_end - weights_end),
@@ -113,17 +98,6 @@ def _items(
         Item("step scratch", "scratch", arena_end - slots_end),
         Item("thread scratch", "host", threads * (WORKER_SCRATCH_BYTES + THREAD_STACK_BYTES)),
         Item("load buffers", "load", _load_bytes(placer, threads)),
-        Item("tokenizer", "host", tokenizer_bytes(facts)),
-        Item("sampler", "host", sampler_bytes(spec.vocab_size) * workload.concurrency),
-        Item("chat template", "host", template_bytes(facts)),
-        Item(
-            "interpreter and libraries", "host", interpreter_bytes(workload.resident_bytes, facts)
-        ),
-        *others,
-        *requests,
-        *server,
-        *forms,
-        *store,
     )
 
 
