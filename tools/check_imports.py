@@ -57,7 +57,7 @@ TABLE: dict[str, Package] = {
     "backends.cpu": Package(_names("backends backends.cpu.layout core _native")),
     "backends.cpu.layout": Package(_names("blocks core"), never=_OUTSIDE),
     "backends.reference": Package(
-        _names("backends backends.cpu.layout core formats _native"), third_party=_names("numpy")
+        _names("backends blocks core formats _native"), third_party=_names("numpy")
     ),
     # The identity of pages contains the digest of the native code.
     "kvcache": Package(_names("core _native")),

@@ -11,7 +11,6 @@ from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, wri
 from support.containers import read_gguf, read_hf, weights_of
 from support.described import described
 from support.driver import Driver, chunked_logits
-from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.protocol import PooledRows, Span
 from tonnage.backends.reference.backend import ReferenceBackend
 from tonnage.backends.reference.runtime import ReferenceRuntime
@@ -24,14 +23,8 @@ from tonnage.engine.engine import Engine
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 
 NUM_TOKENS = 90
-# Heads of 24, which these have by default, have no kernel and so no plan.
-WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
 # Half a unit of the last place of the float32 logits, doubled for what float64 sums differ in.
 ROUNDING = 2.0**-23
-
-
-def config_of(family: str) -> dict[str, object]:
-    return tiny_config(family, **WIDE.get(family, {}))
 
 
 def loaded(spec: ModelSpec, kv_format: str = "f16") -> ReferenceRuntime:
@@ -39,7 +32,8 @@ def loaded(spec: ModelSpec, kv_format: str = "f16") -> ReferenceRuntime:
         context_tokens=192, threads=1, concurrency=2, max_rows=48, max_logit_rows=48,
         kv_format=kv_format,
     )  # fmt: skip
-    return ReferenceBackend().load(make_plan(spec, workload))
+    backend = ReferenceBackend()
+    return backend.load(backend.layout.plan(spec, workload))
 
 
 def tokens_of(spec: ModelSpec) -> list[int]:
@@ -54,7 +48,7 @@ def assert_same(ours: np.ndarray, exact: np.ndarray) -> None:
 @pytest.mark.parametrize("sizes", [[NUM_TOKENS // 2], [1, 40, 3, 17, 1]])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_of_folders(family: str, sizes: Sequence[int], tmp_path: Path) -> None:
-    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config_of(family)))))
+    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(tiny_config(family)))))
     tokens = tokens_of(spec)
     assert_same(
         chunked_logits(loaded(spec), tokens, sizes),
@@ -67,7 +61,7 @@ def test_logits_of_folders(family: str, sizes: Sequence[int], tmp_path: Path) ->
 def test_formats_of_pages_and_of_blocks_lose_nothing_here(
     family: str, kv_format: str, tmp_path: Path
 ) -> None:
-    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)), matrices("Q4_1"))
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(tiny_config(family)), matrices("Q4_1"))
     spec = spec_from_gguf(*read_gguf(path))
     tokens = tokens_of(spec)
     assert_same(
@@ -78,7 +72,7 @@ def test_formats_of_pages_and_of_blocks_lose_nothing_here(
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_sums_of_hidden_states(family: str, tmp_path: Path) -> None:
-    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config_of(family)))))
+    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(tiny_config(family)))))
     tokens, runtime = tokens_of(spec)[:40], loaded(spec)
     pages = Driver(runtime).sequence().pages
     for begin, end in ((0, 25), (25, 40)):
@@ -89,7 +83,7 @@ def test_sums_of_hidden_states(family: str, tmp_path: Path) -> None:
 
 
 def test_pages_move_whole(tmp_path: Path) -> None:
-    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config_of("gemma3_text")))))
+    spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(tiny_config("gemma3_text")))))
     runtime = loaded(spec)
     chunked_logits(runtime, tokens_of(spec), [48])
     groups = [i for i, group in enumerate(runtime.plan.kv.groups) if group.page_stride]
@@ -103,7 +97,7 @@ def test_pages_move_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_ends_early(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of("llama")), matrices("Q8_0"))
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(tiny_config("llama")), matrices("Q8_0"))
     spec = spec_from_gguf(*read_gguf(path))
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(FileFormatError, match="ended while"):
@@ -112,9 +106,9 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_an_engine_on_the_reference_says_what_the_cpu_says(family: str, tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", tiny_model(config_of(family)))
+    path = write_gguf(tmp_path / "m.gguf", tiny_model(tiny_config(family)))
     prompt, texts = list(range(5, 75)), [[5, 6, 7], list(range(9, 90))]
-    found = []
+    found, panels = [], []
     for backend in (None, ReferenceBackend()):
         with Engine.open(str(path), context=256, concurrency=2, backend=backend) as engine:
             options = SamplingOptions(max_tokens=24, temperature=0, ignore_eos=True, logprobs=1)
@@ -124,7 +118,9 @@ def test_an_engine_on_the_reference_says_what_the_cpu_says(family: str, tmp_path
             vectors = [one.vector for one in engine.embed(texts)]
             found.append(([one.tokens for one in made], np.array(vectors)))
             assert engine.ledger().total_bytes > 0
+            panels.append(engine.plan.panel_rows)
     (cpu, cpu_vectors), (reference, vectors) = found
     assert reference == cpu
+    assert panels == [32, 1]  # Each was planned by the layout of its own backend.
     # Both vectors have length 1; the CPU's pages are f16 or int8.
     assert (cpu_vectors * vectors).sum(axis=1).min() > 0.999

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
+from tonnage.backends.reference.layout import ReferenceLayout
 from tonnage.backends.reference.runtime import ReferenceRuntime
 from tonnage.core.plan import Plan
 
@@ -11,7 +11,7 @@ class ReferenceBackend:
     """Carries plans out in float64, whatever formats they name."""
 
     name = "reference"
-    layout = CpuLayout()
+    layout = ReferenceLayout()
 
     def load(self, plan: Plan, on_place: Callable[[int], None] | None = None) -> ReferenceRuntime:
         """Return the model of `plan`, loaded; see `tonnage.backends.protocol.Backend`."""
