@@ -1,4 +1,4 @@
-"""`tonnage audit` on tiny models, against float64 twins and as a user meets it."""
+"""`tonnage audit` on tiny models, against float64 references and as a user meets it."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def twin(model: Path, reference: Path, text: str) -> dict[str, float]:
+def reference_figures(model: Path, reference: Path, text: str) -> dict[str, float]:
     """Return the figures of an audit over whole arrays of logits."""
     nll, kld, same = [], [], []
     for chunk in text_chunks(model, text):
@@ -96,7 +96,7 @@ def twin(model: Path, reference: Path, text: str) -> dict[str, float]:
 def test_figures_are_those_of_whole_arrays(folder):
     text = (folder / "text").read_text()
     result = run(subject(folder / "q4.gguf"), subject(folder / "f32.gguf"), text)
-    exact = twin(folder / "q4.gguf", folder / "f32.gguf", text)
+    exact = reference_figures(folder / "q4.gguf", folder / "f32.gguf", text)
     found = result.comparison
     bound = 1000 * 307 * EPS
     assert result.num_scored == exact["num_scored"] == 255 * result.num_chunks

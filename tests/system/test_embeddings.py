@@ -91,7 +91,7 @@ def test_hidden_states_of_a_real_model() -> None:
 
 
 def assert_parity(path: Path) -> None:
-    """Assert that hidden states differ from the rounding twin's by float32 arithmetic alone."""
+    """Assert that hidden states differ from the rounded reference's by float32 arithmetic alone."""
     spec = spec_from_gguf(*read_gguf(path))
     tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
     with Engine.open(str(path), context=64, threads=2, concurrency=4) as engine:

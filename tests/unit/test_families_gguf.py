@@ -98,7 +98,7 @@ def test_k_smaller_than_v_is_k_without_its_zeros(family: str, style: str, tmp_pa
     spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", model)))
     assert (attention_of(spec.layers[0]).k_dim, attention_of(spec.layers[0]).v_dim) == (48, 80)
     assert spec.ropes[0].style == style
-    # The wider twin keeps the scale, and rotates 48 of its 80 elements.
+    # The wider model keeps the scale, and rotates 48 of its 80 elements.
     wide = with_attention(spec, k_dim=80)
     roles = {"q": 4, "k": 2, "q_bias": 4, "k_bias": 2}
     padded = padded_rows(weights_of(spec), roles, 48, 80)

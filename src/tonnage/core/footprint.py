@@ -19,9 +19,9 @@ TOKENIZER_BYTES = 64 << 10
 SAMPLER_TOKEN_BYTES = 8
 # The HTTP server: event loop, uvicorn, msgspec, our routes; and the first requests' caches.
 SERVER_BYTES = 20 * MIB
-# Binding answers to a form: the library, and its tables for each token of the vocabulary. What the
-# process grew by at most while they were made: 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8
-# for 262,144; what stays: 19.5, 60.8, 114.6.
+# Structured output: the library, and its tables for each token of the vocabulary. What the process
+# grew by at most while they were made: 28.8 MiB for 49,152 tokens, 73.7 for 151,936, 131.8 for
+# 262,144; what stays: 19.5, 60.8, 114.6.
 STRUCTURED_OUTPUT_BYTES = 6 * MIB
 STRUCTURED_OUTPUT_TOKEN_BYTES = 520
 # Prefixes on disk: OpenSSL for their checksums, and one slice of pages on its way.
@@ -31,15 +31,15 @@ TRACES_BYTES = 20 * MIB
 # What one connection may hold: 16 KiB read, as much of a header, 32 KiB written. Idle it takes 5.4
 # KiB (10,000 of them).
 CONNECTION_BYTES = 48 << 10
-# By the longest body: 4 for bodies that are held, 4 for answers on their way to readers, 6 for
-# answers that wait, and for one body at a time its objects and tokens: 17 to 46 measured, most for
-# a single word of two million letters with a character beyond 16 bits.
+# By the longest body: 4 for bodies that are held, 4 for responses on their way to readers, 6 for
+# responses that wait, and for one body at a time its objects and tokens: 17 to 46 measured, most
+# for a single word of two million letters with a character beyond 16 bits.
 BODY_FACTOR = 60
-ANSWERS_FACTOR = 6
-# Answers have so much however short bodies are: room for 64 that are short.
-MIN_ANSWERS_BYTES = 512 << 10
-# Many answers at once: what the allocator keeps for the thread that steps, the objects of each
-# answer, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
+RESPONSES_FACTOR = 6
+# Responses have so much however short bodies are: room for 64 that are short.
+MIN_RESPONSES_BYTES = 512 << 10
+# Many completions at once: what the allocator keeps for the thread that steps, the objects of each
+# completion, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
 REQUESTS_BYTES = 2560 << 10
 REQUEST_BYTES = 400 << 10
 REQUEST_TOKEN_BYTES = 64
@@ -101,19 +101,19 @@ def server_bytes(connections: int, body_bytes: int) -> int:
     return SERVER_BYTES + connections * CONNECTION_BYTES + BODY_FACTOR * body_bytes
 
 
-def answers_bytes(body_bytes: int) -> int:
-    """Return what answers may hold that wait, of all requests; a part of `server_bytes`."""
-    return max(MIN_ANSWERS_BYTES, ANSWERS_FACTOR * body_bytes)
+def responses_bytes(body_bytes: int) -> int:
+    """Return what responses may hold that wait, of all requests; a part of `server_bytes`."""
+    return max(MIN_RESPONSES_BYTES, RESPONSES_FACTOR * body_bytes)
 
 
 def requests_bytes(concurrency: int, context_tokens: int) -> int:
-    """Return what answers take beside pages and samplers; one alone is part of the interpreter."""
+    """Return what completions take beside pages and samplers, nothing for one at a time."""
     each = REQUEST_BYTES + REQUEST_TOKEN_BYTES * context_tokens
     return REQUESTS_BYTES + concurrency * each if concurrency > 1 else 0
 
 
 def structured_output_bytes(vocab_size: int) -> int:
-    """Return what binding answers to a form takes: the library and its tables of the vocabulary."""
+    """Return what structured output takes: the library and its tables of the vocabulary."""
     return STRUCTURED_OUTPUT_BYTES + STRUCTURED_OUTPUT_TOKEN_BYTES * vocab_size
 
 

@@ -15,7 +15,7 @@ Message = Mapping[str, Any]
 class PromptEnd(TypedDict, total=False):
     """What stands at the end of a conversation's prompt, in transformers' words.
 
-    add_generation_prompt: the beginning of an answer (True). continue_final_message: the text of
+    add_generation_prompt: the beginning of a response (True). continue_final_message: the text of
     the last message and nothing behind it, so that the completion continues it (False).
     """
 

@@ -1,4 +1,4 @@
-"""The prefix tree: pages of finished prompts and answers, found again by their token ids.
+"""The prefix tree: pages of finished prompts and completions, found again by their token ids.
 
 A radix tree whose edges are pages of 64 tokens, after "SGLang: Efficient Execution of Structured
 Language Model Programs" (Zheng et al., 2024). Leaves leave first, the least recently used ahead. A

@@ -1,4 +1,4 @@
-"""Watching an answer: are its steps as fast as forecast, and if not, why."""
+"""Watching a completion: are its steps as fast as forecast, and if not, why."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ class Watch:
         self.slowness = 0.0
 
     def begin(self) -> None:
-        """Begin an answer: a stretch that was not finished is dropped."""
+        """Begin a completion: a stretch that was not finished is dropped."""
         self._num_steps, self._measured_s = 0, 0.0
 
     def step(self, position: int, seconds: float) -> tuple[Fault, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from tonnage.core.errors import RequestError
-from tonnage.core.footprint import TRACES_BYTES, answers_bytes, server_bytes
+from tonnage.core.footprint import TRACES_BYTES, responses_bytes, server_bytes
 from tonnage.core.options import check_ranges, filled
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.model_set import ModelSet, PlacedModel, make_model_set, model_set_of, release
@@ -192,7 +192,7 @@ def load_server(
     settings = _settings(options, tracer)
     bound = bind(options["host"], options["port"], need_keys=settings.tenants.need_keys)
     pool = _pool(
-        planned, server_now_bytes, ResponseMemory(answers_bytes(settings.limits.body_bytes))
+        planned, server_now_bytes, ResponseMemory(responses_bytes(settings.limits.body_bytes))
     )
     try:
         for model in planned.models.models:

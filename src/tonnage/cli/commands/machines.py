@@ -9,7 +9,7 @@ from tonnage.core.hardware import Device, Hardware
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
 from tonnage.machine.hardware import load_shipped
-from tonnage.planner.cost.whatif import Demand, Forecast, Rate, demand_of, forecast
+from tonnage.planner.cost.whatif import Demand, DeviceForecast, Rate, demand_of, forecast
 
 _BASIS = {
     "decode": "measured on this machine",
@@ -54,7 +54,7 @@ def machine_lines(plan: Plan, device: Device, catalog: Hardware) -> Iterator[str
         yield f"  {label:<8} {line}"
 
 
-def _forecast(plan: Plan, device: Device, catalog: Hardware) -> Forecast:
+def _forecast(plan: Plan, device: Device, catalog: Hardware) -> DeviceForecast:
     assert catalog.prior is not None
     return forecast(demand_of(plan), device, catalog.prior)
 
@@ -80,7 +80,7 @@ def _addresses(device: Device, sources: Mapping[str, str]) -> dict[str, str]:
     return {source: sources[source] for source in sorted(ids) if source in sources}
 
 
-def _lines(demand: Demand, device: Device, found: Forecast) -> Iterator[tuple[str, str]]:
+def _lines(demand: Demand, device: Device, found: DeviceForecast) -> Iterator[tuple[str, str]]:
     if found.home is None:
         yield "fits", _shortfall(device, found)
     else:
@@ -111,7 +111,7 @@ def _lines(demand: Demand, device: Device, found: Forecast) -> Iterator[tuple[st
         yield "unknown", sentence
 
 
-def _rate(rate: Rate, found: Forecast) -> str:
+def _rate(rate: Rate, found: DeviceForecast) -> str:
     if rate.bottleneck == "compute":
         limit = f"compute at {found.compute_share:.0%} of its peak"
     else:
@@ -136,7 +136,7 @@ def _capacity(device: Device, tier_name: str) -> str:
     return "" if tier.capacity_bytes is None else f" ({format_bytes(tier.capacity_bytes)})"
 
 
-def _shortfall(device: Device, found: Forecast) -> str:
+def _shortfall(device: Device, found: DeviceForecast) -> str:
     link = max(device.links, key=lambda link: link.bytes_per_s, default=None)
     joined = f", joined by {link.name} at {link.bytes_per_s / 1e9:,.0f} GB/s" if link else ""
     return (

@@ -5,8 +5,8 @@ Both terms overlap, so the slower one counts:
     seconds = max(bytes / (bandwidth * share), 2 * multiply_adds / (peak * share))
 
 bytes and multiply_adds come from the plan; bandwidth is that of the tier which holds the model. A
-share is the device's own where it was measured, else a prior (`Forecast.share_basis`). What is
-done around both (launching, sampling, waiting) is inside the measured shares, not a term: small
+share is the device's own where it was measured, else a prior (`DeviceForecast.share_basis`). What
+is done around both (launching, sampling, waiting) is inside the measured shares, not a term: small
 models on fast devices are slower than this says.
 """
 
@@ -67,8 +67,8 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """The answer; None is what the facts do not give, `unknown` says in sentences why.
+class DeviceForecast:
+    """What is forecast; None is what the facts do not give, `unknown` says in sentences why.
 
     home: the tier that holds the model. short_bytes: what is missing in the largest tier when none
     holds it; devices_needed: how many devices hold it together. share_basis: decode when measured
@@ -98,7 +98,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpeed:
-    """The answer in the words of a forecast; None is what the facts do not give."""
+    """A forecast in the words of this machine's; None is what the facts do not give."""
 
     decode_tokens_per_s: float
     prefill_tokens_per_s: float | None
@@ -108,16 +108,16 @@ class DeviceSpeed:
 
 def speed_on(plan: Plan, device: Device, prior: Prior) -> DeviceSpeed | None:
     """Return how fast `plan` runs on `device`, or None without a tier that holds it."""
-    answer = forecast(demand_of(plan), device, prior)
-    if answer.decode is None:
+    found = forecast(demand_of(plan), device, prior)
+    if found.decode is None:
         return None
-    prefill = answer.prefill.tokens_per_s if answer.prefill else None
+    prefill = found.prefill.tokens_per_s if found.prefill else None
     prompt = min(PROMPT_TOKENS, plan.context_tokens)
     return DeviceSpeed(
-        answer.decode.tokens_per_s,
+        found.decode.tokens_per_s,
         prefill,
         None if prefill is None else round(1e9 * prompt / prefill),
-        answer.decode.bottleneck,
+        found.decode.bottleneck,
     )
 
 
@@ -145,7 +145,7 @@ def demand_of(plan: Plan) -> Demand:
     )
 
 
-def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
+def forecast(demand: Demand, device: Device, prior: Prior) -> DeviceForecast:
     """Return how `device` would run what is asked; prior: shares where it has none of its own."""
     home, unknown = _home(demand, device), []
     share, basis = _bandwidth_share(device, prior)
@@ -172,7 +172,7 @@ def forecast(demand: Demand, device: Device, prior: Prior) -> Forecast:
     if decode and dollars is None:
         unknown.append("No price per hour is known, so the cost has no figure.")
     short_bytes, devices = (0, None) if home else _shortfall(demand, device)
-    return Forecast(
+    return DeviceForecast(
         home=home.name if home else None,
         short_bytes=short_bytes,
         devices_needed=devices,

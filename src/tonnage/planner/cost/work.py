@@ -24,7 +24,7 @@ from tonnage.core.steps import (
 
 # The request that speeds are compared by.
 PROMPT_TOKENS = 512
-ANSWER_TOKENS = 128
+COMPLETION_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.workload import Workload
-from tonnage.planner.cost.work import ANSWER_TOKENS, PROMPT_TOKENS
+from tonnage.planner.cost.work import COMPLETION_TOKENS, PROMPT_TOKENS
 from tonnage.planner.quality.estimate import estimate
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import Allocator
@@ -80,7 +80,7 @@ def request_seconds(forecast: Speed) -> float:
     """Return the seconds that the request takes by which speeds are compared."""
     prefill = forecast.prefill_tokens_per_s
     prompt_s = 0.0 if prefill is None else PROMPT_TOKENS / prefill
-    return prompt_s + ANSWER_TOKENS / forecast.decode_tokens_per_s
+    return prompt_s + COMPLETION_TOKENS / forecast.decode_tokens_per_s
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -143,7 +143,7 @@ class Evaluator:
         if not workload.formats and workload.kv_format == "f16":
             return PlanQuality(0.0, "exact")
         # Mixes that are looked for are compared by estimates alone: what was measured of one would
-        # draw the choice to it, or to its twin, by what the estimator is off.
+        # draw the choice to it, or away from it, by what the estimator is off.
         if workload.formats == self.stated_formats:
             measured = audit_of(self.spec, workload, self.audits)
             if measured is not None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tonnage.core.errors import ChatTemplateError, ContextLengthError, RequestError
-from tonnage.core.footprint import answers_bytes
+from tonnage.core.footprint import responses_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
@@ -115,7 +115,7 @@ class Service:
         self.structured = StructuredOutput(engine, enabled=with_structured_output)
         self._answers = answers
         self.response_memory = response_memory or ResponseMemory(
-            answers_bytes(ServerLimits().body_bytes)
+            responses_bytes(ServerLimits().body_bytes)
         )
         # One thread: templates and the memory they may take are one request's at a time.
         self._worker = ThreadPoolExecutor(1, "prompts")
