@@ -270,11 +270,6 @@ def test_unsupported_types_are_named_together(refused):
     )
 
 
-def test_a_part_of_a_split_file_says_so(refused):
-    pairs = [("split.no", 2, b"\x01\x00"), ("split.count", 2, b"\x03\x00")]
-    refused(gguf(pairs, []), r"is part 2 of 3; join the parts")
-
-
 def test_control_characters_stay_out_of_messages(refused):
     refused(gguf([("\x1b[2J" * 50, 77, b"")], []), r"\\x1b")
 

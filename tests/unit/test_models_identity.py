@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tonnage.store.identity import strict_identity
+from tonnage.store.audits import identity
+from tonnage.store.identity import checkpoint_identity, strict_identity
 
 SIZE = 1 << 20
 
@@ -75,6 +76,22 @@ def test_a_folder_is_its_settings_and_weights(tmp_path):
     assert strict_identity(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"y")
     assert strict_identity(tmp_path) != before
+
+
+def test_a_model_in_parts_is_all_of_them(tmp_path):
+    first, second = (tmp_path / f"m-0000{i}-of-00002.gguf" for i in (1, 2))
+    for part in (first, second):
+        part.write_bytes(bytes(SIZE))
+    before = strict_identity(first), identity(first), checkpoint_identity(first, {})
+    assert (strict_identity(second), identity(second), checkpoint_identity(second, {})) == before
+    second.write_bytes(bytes([1]) * (SIZE + 1))
+    after = strict_identity(first), identity(first), checkpoint_identity(first, {})
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    (tmp_path / "elsewhere").mkdir()
+    for part in (first, second):
+        shutil.copy2(part, tmp_path / "elsewhere")
+    moved = tmp_path / "elsewhere" / second.name
+    assert checkpoint_identity(moved, {}) == checkpoint_identity(first, {})
 
 
 def test_a_model_that_is_gone_has_none(tmp_path):

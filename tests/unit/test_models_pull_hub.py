@@ -62,6 +62,7 @@ REPOSITORIES = {
     },
     "org/one": {"config.json": b"{}", "model-q8.gguf": WEIGHTS},
     "org/two": {"a-q4.gguf": b"4", "b-q8.gguf": b"8"},
+    "org/parts": {f"q4/m-{i:05}-of-00003.gguf": b"%d" % i * 9 for i in (1, 2, 3)},
     "org/none": {"pytorch_model.bin": b"pickle", "config.json": b"{}"},
     "org/closed": {"model.gguf": b"x"},
 }
@@ -179,6 +180,27 @@ def test_interrupted_folder_keeps_its_whole_files(hub, environ):
 
 
 @needs_library
+@pytest.mark.parametrize("asked", ["", "/q4/m-00001-of-00003.gguf", "/q4/m-00003-of-00003.gguf"])
+def test_all_parts_of_a_model_come_with_any_of_them(hub, environ, asked):
+    status, said = resolved(f"hf:org/parts{asked}", environ)
+    assert status == 0, said
+    file = path_of(said, "gguf")
+    assert file.name == (asked or "/m-00001-of-00003.gguf").rpartition("/")[2]
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == {
+        f"m-{i:05}-of-00003.gguf": b"%d" % i * 9 for i in (1, 2, 3)
+    }
+    again = {**environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
+    assert resolved(f"hf:org/parts{asked}", again, "offline") == (0, said)
+
+
+@needs_library
+def test_a_part_that_the_repository_has_not_is_said(environ):
+    status, said = resolved("hf:org/parts/q4/m-00001-of-00002.gguf", environ)
+    assert status == 2
+    assert said.startswith("ModelNotFoundError org/parts has no file q4/m-00001-of-00002.gguf")
+
+
+@needs_library
 def test_repository_with_one_gguf_gives_that(hub, environ):
     status, said = resolved("hf:org/one", environ)
     assert status == 0, said
@@ -191,7 +213,7 @@ def test_repository_with_one_gguf_gives_that(hub, environ):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("hf:org/two", r"ModelNotFoundError .*2 GGUF files; choose .*: a-q4\.gguf, b-q8\.gguf"),
+        ("hf:org/two", r"ModelNotFoundError .*2 GGUF models; choose .*: a-q4\.gguf, b-q8\.gguf"),
         ("hf:org/none", r"ModelNotFoundError .*neither config\.json with safetensors nor"),
         ("hf:org/missing", r"ModelNotFoundError The hub has no repository org/missing"),
         ("hf:org/missing/x.gguf", r"ModelNotFoundError The hub has no repository org/missing"),
@@ -269,6 +291,30 @@ def test_name_of_a_catalog_stands_for_a_file_of_the_hub(hub, environ, tmp_path):
     assert file.read_bytes() == b"8"
     assert listed() == f"pulled 1 1 {file}"
     assert resolved("tiny-hub", environ, "offline") == (0, said)
+
+
+@needs_library
+def test_a_catalog_lists_a_model_in_parts_with_what_is_here(environ, tmp_path):
+    entry = HubModel(
+        "tiny-hub", "Maker", "org", "MIT", "base", "hf:org/parts/q4/m-00001-of-00003.gguf"
+    )
+    catalog = write_catalog(tmp_path / "catalog.toml", entry)
+    environ |= {"TONNAGE_CATALOG": str(catalog), "CATALOG": str(catalog)}
+
+    def listed():
+        done = subprocess.run(
+            [sys.executable, "-c", LIST_SCRIPT], env=environ, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    status, said = resolved("tiny-hub", environ)
+    assert status == 0, said
+    file = path_of(said, "gguf")
+    assert listed() == f"pulled 27 27 {file}"
+    file.with_name("m-00002-of-00003.gguf").unlink()
+    assert listed() == f"partial None 18 {file}"
+    assert resolved("tiny-hub", environ) == (0, said)
+    assert listed() == f"pulled 27 27 {file}"
 
 
 @needs_library

@@ -5,6 +5,7 @@ Source: the GGUF specification, versions 2 and 3 (ggml-org/ggml, docs/gguf.md).
 
 import mmap
 import os
+from contextlib import suppress
 from types import TracebackType
 
 from tonnage.core.checkpoint import Catalog
@@ -18,6 +19,7 @@ from tonnage.formats.gguf_cursor import (
     Scalar,
     shown,
 )
+from tonnage.formats.gguf_parts import check_part, joined, paths_of_parts, stated_parts
 from tonnage.formats.gguf_tensors import build_catalog, read_tensor_infos
 
 __all__ = ["GgufArray", "GgufFile", "Scalar"]
@@ -34,24 +36,24 @@ _MIN_ROW_BYTES = 8 + 4 + 4 + 8
 
 
 class GgufFile:
-    """An open GGUF file whose header was read and checked completely.
+    """An open GGUF model, of one file or several parts, whose headers were read completely.
 
-    path, version: of the file. metadata: key -> scalar or lazy array, in file order. catalog: all
-    tensors with absolute offsets and row-major shapes. Arrays and buffers are valid until `close`.
+    path, version: of the file, or of the first part. metadata: key -> scalar or lazy array, in file
+    order; the first part's. catalog: all tensors of all parts with absolute offsets and row-major
+    shapes. Arrays and buffers are valid until `close`.
     """
 
     def __init__(self, data: mmap.mmap, path: str) -> None:
-        """Read the header of the mapped file `data`; use `open`.
+        """Read the header of the mapped file `data` alone; use `open`.
 
         Raises FileFormatError and UnsupportedTypeError.
         """
-        self._data = data
+        self._data = {path: data}
         self.path = path
         cursor = HeaderCursor(data, path)
         self.version = _read_version(cursor)
         num_tensors, num_metadata = _read_counts(cursor)
         self.metadata = _read_metadata(cursor, num_metadata)
-        _refuse_part(cursor, self.metadata)
         alignment = _alignment(cursor, self.metadata)
         infos = read_tensor_infos(cursor, num_tensors)
         self.catalog: Catalog = build_catalog(cursor, infos, alignment)
@@ -60,32 +62,61 @@ class GgufFile:
     def open(cls, path: str | os.PathLike[str]) -> "GgufFile":
         """Map the file at `path` and read its header; tensor data is not touched.
 
-        Raises ModelNotFoundError when there is no file, FileFormatError when it cannot be read or
-        is malformed, UnsupportedTypeError when a tensor's block type is not implemented.
+        Of a model in parts, any one of them is given and all are opened. Raises ModelNotFoundError
+        when there is no file or a part is missing, FileFormatError when one cannot be read, is
+        malformed or does not belong to the others, UnsupportedTypeError when a tensor's block type
+        is not implemented.
         """
         name = os.fspath(path)
-        data = _map(name)
+        file = cls._open_one(name)
         try:
-            return cls(data, name)
+            count = stated_parts(name, file.metadata)
+            return file if count == 1 else cls._join(file, paths_of_parts(name, count))
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def _open_one(cls, path: str) -> "GgufFile":
+        data = _map(path)
+        try:
+            return cls(data, path)
         except BaseException:
             data.close()
             raise
 
+    @classmethod
+    def _join(cls, given: "GgufFile", paths: list[str]) -> "GgufFile":
+        """Return the first part with the tensors of all; `given` is one of them."""
+        parts: list[GgufFile] = []
+        try:
+            for path in paths:
+                parts.append(given if path == given.path else cls._open_one(path))
+                check_part(path, parts[-1].metadata, len(parts) - 1, parts[0].metadata)
+            first = parts[0]
+            stated_tensors = first.metadata.get("split.tensors.count")
+            first.catalog = joined([part.catalog for part in parts], stated_tensors)
+            first._data = {path: data for part in parts for path, data in part._data.items()}
+        except BaseException:
+            for part in parts:
+                part.close()
+            raise
+        return first
+
     def tensor_buffer(self, name: str) -> memoryview:
         """Return the stored bytes of tensor `name`, without a copy.
 
-        While the view lives the file stays mapped. Raises KeyError for an unknown name.
+        While the view lives its file stays mapped. Raises KeyError for an unknown name.
         """
         entry = self.catalog.tensors[name]
-        return memoryview(self._data)[entry.offset : entry.offset + entry.nbytes]
+        return memoryview(self._data[entry.file])[entry.offset : entry.offset + entry.nbytes]
 
     def close(self) -> None:
-        """Unmap the file; with buffers still alive this happens when the last of them goes."""
-        try:
-            self._data.close()
-        except BufferError:
+        """Unmap the files; with buffers still alive this happens when the last of them goes."""
+        for data in self._data.values():
             # mmap refuses to close under a view, which keeps the mapping alive by itself.
-            return
+            with suppress(BufferError):
+                data.close()
 
     def __enter__(self) -> "GgufFile":
         """Return the file itself."""
@@ -157,16 +188,6 @@ def _read_metadata(cursor: HeaderCursor, count: int) -> dict[str, Scalar | GgufA
         kind = cursor.fixed(U32, f"the value type of {shown(key)}")
         metadata[key] = cursor.value(kind, key)
     return metadata
-
-
-def _refuse_part(cursor: HeaderCursor, metadata: dict[str, Scalar | GgufArray]) -> None:
-    parts, part = metadata.get("split.count"), metadata.get("split.no")
-    if isinstance(parts, int) and parts > 1:
-        number = f"{part + 1:,}" if isinstance(part, int) else "one"
-        raise cursor.error(
-            f"is part {number} of {parts:,}; join the parts first with "
-            "`llama-gguf-split --merge FIRST_PART JOINED`."
-        )
 
 
 def _alignment(cursor: HeaderCursor, metadata: dict[str, Scalar | GgufArray]) -> int:

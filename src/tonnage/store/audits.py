@@ -18,7 +18,7 @@ from tonnage.core.errors import CacheError
 from tonnage.core.quality import AuditResult, Comparison, Estimate
 from tonnage.core.version import VERSION
 from tonnage.store.cache import cache_errors, models_folder, write_whole
-from tonnage.store.identity import checked_sha256, model_files
+from tonnage.store.identity import checked_sha256, resolved_files
 
 # Raise it when the same models and text would give other figures through Python's part of the work.
 METHOD_VERSION = 2
@@ -60,14 +60,15 @@ def identity(model: Path) -> str:
     """Return what tells a model's weights from others without reading them.
 
     A pulled file has the SHA-256 it was accepted under beside it; any other is told by name, size
-    and time of change; a folder by those of its JSON files and safetensors. Links are followed.
+    and time of change, as all parts of a model are; a folder by those of its JSON files and
+    safetensors. Links are followed.
     Raises OSError.
     """
-    model = model.resolve()
-    known = None if model.is_dir() else checked_sha256(model)
+    files = resolved_files(model)
+    known = checked_sha256(files[0]) if len(files) == 1 else None
     if known is not None:
         return f"sha256:{known}"
-    return " ".join(_stamp(file) for file in model_files(model))
+    return " ".join(_stamp(file) for file in files)
 
 
 def find(key: AuditKey, environ: Mapping[str, str] = os.environ) -> AuditResult | None:

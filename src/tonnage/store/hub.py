@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tonnage.core.errors import CacheError, ModelNotFoundError, PullError, TonnageError
 from tonnage.core.nearest import did_you_mean
+from tonnage.formats.gguf_parts import first_parts, part_files, part_names
 from tonnage.store.cache import cache_errors, models_folder, write_whole
 from tonnage.store.catalog import HUB_PREFIX
 
@@ -62,25 +64,35 @@ def parse_hub_name(text: str) -> HubName:
 def fetch_from_hub(name: HubName, *, offline: bool, environ: Mapping[str, str]) -> Path:
     """Return the local GGUF file, or the local folder with config.json and safetensors.
 
-    Without a file: the folder when the repository has safetensors, else its one GGUF file. With
+    Without a file: the folder when the repository has safetensors, else its one GGUF file. Of a
+    model in parts all are fetched, and the file is the part that was named, or the first. With
     `offline` only the hub's cache is asked. A large file is compared once with the size and SHA-256
     that the hub states. Raises PullError (library missing, network, access, wrong content),
     ModelNotFoundError (no such repository or file, or several files to choose from), CacheError.
     """
     path = _fetched(name, offline=offline)
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    for file in sorted(path.iterdir()) if path.is_dir() else part_files(path):
         _verify(file, environ)
     return path
 
 
-def cached_file(name: HubName) -> Path | None:
-    """Return where the file of `name` lies, None when it is not here or the library is missing."""
+def cached_files(name: HubName) -> list[Path]:
+    """Return where the file of `name`, or each of its parts, lies.
+
+    Those that are not here are left out, all of them when the library is missing.
+    """
     try:
         hub: Any = import_module("huggingface_hub")
     except ImportError:
-        return None
-    found = hub.try_to_load_from_cache(name.repository, name.file)
-    return Path(found) if isinstance(found, str) else None
+        return []
+    found = (hub.try_to_load_from_cache(name.repository, file) for file in files_of(name))
+    return [Path(path) for path in found if isinstance(path, str)]
+
+
+def files_of(name: HubName) -> tuple[str, ...]:
+    """Return the files of the repository that make up the one that `name` names: all its parts."""
+    folder, slash, last = (name.file or "").rpartition("/")
+    return tuple(folder + slash + part for part in part_names(last))
 
 
 def _verify(file: Path, environ: Mapping[str, str]) -> None:
@@ -116,7 +128,7 @@ def _fetched(name: HubName, *, offline: bool) -> Path:
     hub = _import_hub()
     with _hub_errors(name, _lister(hub, name, offline=offline)):
         if name.file is not None:
-            return _file(hub, name.repository, name.file, offline=offline)
+            return _file(hub, name, offline=offline)
         folder = Path(
             hub.snapshot_download(
                 name.repository,
@@ -140,8 +152,23 @@ def _import_hub() -> Any:
         ) from None
 
 
-def _file(hub: Any, repository: str, file: str, *, offline: bool) -> Path:
-    return Path(hub.hf_hub_download(repository, file, local_files_only=offline))
+def _file(hub: Any, name: HubName, *, offline: bool) -> Path:
+    """Return the file of `name`, brought here with all parts that belong to it."""
+    asked, files = name.file or "", files_of(name)
+    if len(files) == 1:
+        return Path(hub.hf_hub_download(name.repository, asked, local_files_only=offline))
+    # One snapshot: single downloads might come from before and after a change of the repository.
+    patterns = [escape(file) for file in files]
+    folder = hub.snapshot_download(
+        name.repository, allow_patterns=patterns, local_files_only=offline
+    )
+    path = Path(folder, asked)
+    if not path.is_file():
+        raise ModelNotFoundError(
+            f"{name.repository} has no file {asked}{' in the local cache' if offline else ''}; "
+            f"hf:{name.repository} alone lists its models."
+        )
+    return path
 
 
 def _only_gguf(hub: Any, name: HubName, folder: Path, *, offline: bool) -> Path:
@@ -149,13 +176,13 @@ def _only_gguf(hub: Any, name: HubName, folder: Path, *, offline: bool) -> Path:
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
     else:
         files = hub.HfApi().list_repo_files(name.repository)
-    models = sorted(file for file in files if file.endswith(".gguf"))
+    models = first_parts(file for file in files if file.endswith(".gguf"))
     if len(models) == 1:
-        return _file(hub, name.repository, models[0], offline=offline)
+        return _file(hub, HubName(name.repository, models[0]), offline=offline)
     if models:
         shown = ", ".join(models[:20])
         raise ModelNotFoundError(
-            f"{name.repository} holds {len(models)} GGUF files; choose one as "
+            f"{name.repository} holds {len(models)} GGUF models; choose one as "
             f"hf:{name.repository}/FILE: {shown}."
         )
     raise ModelNotFoundError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tonnage.core.digest import short_digest, stream_digest
+from tonnage.formats.gguf_parts import part_files
 
 _SAMPLE_BYTES = 64 << 10
 _NUM_SAMPLES = 16
@@ -31,10 +32,10 @@ def checked_sha256(model: Path) -> str | None:
 def model_files(model: Path) -> list[Path]:
     """Return the files that a model consists of: itself, or a folder's JSON and safetensors.
 
-    Raises OSError.
+    Of a GGUF model in parts, all of them. Raises OSError.
     """
     if not model.is_dir():
-        return [model]
+        return part_files(model)
     return sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
 
 
@@ -42,14 +43,16 @@ def checkpoint_identity(model: Path, header_bytes: Mapping[Path, int]) -> str:
     """Return what tells a checkpoint from others, wherever it lies and whenever it was copied.
 
     Of every file its size, its header and bytes at places all over it; of a JSON file all bytes; of
-    a folder the names of its files, too. header_bytes: of the files that hold weights, by resolved
-    path. Weights that differ at other places alone are not noticed. Raises OSError.
+    a folder and of parts the names of the files, too. header_bytes: of the files that hold weights,
+    by resolved path. Weights that differ at other places alone are not noticed. Raises OSError.
     """
     stamps = []
-    for file in model_files(model):
+    files = model_files(model)
+    named = model.is_dir() or len(files) > 1
+    for file in files:
         size = file.stat().st_size
         begin = size if file.suffix == ".json" else header_bytes.get(file.resolve(), 0)
-        name = file.name if model.is_dir() else ""
+        name = file.name if named else ""
         with file.open("rb") as stream:
             header = stream_digest(stream, begin)
             stamps.append(f"{name}:{size}:{header}:{_sampled(stream.fileno(), size)}")
@@ -69,11 +72,20 @@ def strict_identity(model: Path) -> str:
     which no program can set) and the bytes at places all over it. Reads at most 1 MiB per file.
     Raises OSError.
     """
-    model = model.resolve()
-    known = None if model.is_dir() else checked_sha256(model)
-    if known is not None and not _changed_since_check(model):
+    files = resolved_files(model)
+    known = checked_sha256(files[0]) if len(files) == 1 else None
+    if known is not None and not _changed_since_check(files[0]):
         return f"sha256:{known}"
-    return " ".join(_strict_stamp(file) for file in model_files(model))
+    return " ".join(_strict_stamp(file) for file in files)
+
+
+def resolved_files(model: Path) -> list[Path]:
+    """Return `model_files` with links to the model followed.
+
+    Parts keep their names, by which they were found. Raises OSError.
+    """
+    files = model_files(model)
+    return files if len(files) > 1 else model_files(model.resolve())
 
 
 def _changed_since_check(model: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tonnage.core.errors import ModelNotFoundError, PullError
 from tonnage.core.nearest import did_you_mean
+from tonnage.formats.gguf_parts import first_parts
 from tonnage.store.catalog import HUB_PREFIX, CatalogEntry, Catalogs, PackagedModel
 from tonnage.store.progress import Progress, SilentProgress
 
@@ -185,7 +186,7 @@ def _local_file(name: str, path: Path) -> ModelSource:
 def _local_folder(name: str, path: Path) -> ModelSource:
     if (path / "config.json").is_file():
         return ModelSource(name, path, "folder")
-    models = sorted(file.name for file in path.glob("*.gguf"))
+    models = first_parts(file.name for file in path.glob("*.gguf"))
     holds = f"; it holds {', '.join(models[:5])}: name one" if models else " and no GGUF file"
     raise ModelNotFoundError(f"The folder {name} has no config.json{holds}.")
 
@@ -207,13 +208,16 @@ def _find(name: str, catalogs: Catalogs, environ: Mapping[str, str]) -> CatalogE
 def _listing(root: Path, entry: CatalogEntry) -> ModelListing:
     if isinstance(entry, PackagedModel):
         return _packaged_listing(root, entry)
-    from tonnage.store.hub import cached_file, parse_hub_name
+    from tonnage.store.hub import cached_files, files_of, parse_hub_name
 
-    file = cached_file(parse_hub_name(entry.source))
-    if file is None:
+    name = parse_hub_name(entry.source)
+    files = cached_files(name)
+    if not files:
         return ModelListing(entry.name, None, 0, None, "not pulled", entry)
-    size = file.stat().st_size
-    return ModelListing(entry.name, size, size, file, "pulled", entry)
+    size = sum(file.stat().st_size for file in files)
+    if len(files) < len(files_of(name)):
+        return ModelListing(entry.name, None, size, files[0], "partial", entry)
+    return ModelListing(entry.name, size, size, files[0], "pulled", entry)
 
 
 def _packaged_listing(root: Path, entry: PackagedModel) -> ModelListing:
