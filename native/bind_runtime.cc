@@ -158,7 +158,7 @@ void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t adde
   const int64_t size = p.max_rows * acts.cols;
   if ((added < 0) != (added_weight < 0)) throw InputError("norm: added and its weight come together");
   if (gather) p.max_logit_rows = std::min(p.max_logit_rows, p.max_rows);
-  p.ops.push_back(NormOp{b.floats("norm: x", x, size), b.floats("norm: weight", weight, acts.cols),
+  p.ops.push_back(NormOp{b.floats("norm: x", x, size), b.optional("norm: weight", weight, acts.cols),
                          b.optional("norm: added", added, size),
                          b.optional("norm: added_weight", added_weight, acts.cols), eps, acts, gather});
 }
@@ -203,6 +203,19 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
     throw InputError("gated: gate has " + std::to_string(op.gate.rows) + " rows, up " + std::to_string(op.up.rows) +
                      ", the output " + std::to_string(op.out.cols) + " columns");
   p.ops.push_back(op);
+}
+
+void add_qk_norm(Program& p, int64_t qkv, int64_t cols, int64_t q_cols, int64_t k_cols, int64_t q_norm, int64_t k_norm, float eps) {
+  const Builder b(p);
+  size_of("qk_norm: the columns of queries, keys and values", cols);
+  for (int64_t own : {q_cols, k_cols})
+    if (size_of("qk_norm: the columns of queries or keys", own) % 16)
+      throw InputError("qk_norm: " + std::to_string(own) + " columns of queries or keys are no multiple of 16");
+  if (q_cols + k_cols > cols)
+    throw InputError("qk_norm: queries of " + std::to_string(q_cols) + " columns and keys of " + std::to_string(k_cols) + " leave a row of " +
+                     std::to_string(cols));
+  p.ops.push_back(QkNormOp{b.floats("qk_norm: qkv", qkv, p.max_rows * cols), cols, q_cols, k_cols,
+                           b.floats("qk_norm: q_norm", q_norm, q_cols), b.floats("qk_norm: k_norm", k_norm, k_cols), eps});
 }
 
 void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm,
@@ -326,6 +339,7 @@ void bind_program(nb::module_& m) {
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
+      .def("qk_norm", &add_qk_norm, nb::kw_only(), nb::arg("qkv"), nb::arg("cols"), nb::arg("q_cols"), nb::arg("k_cols"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"))
       .def("rope_kv_write", &add_rope_kv_write, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("low_from") = 0)
       .def("gather_last", &add_gather_last, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))

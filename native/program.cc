@@ -154,6 +154,7 @@ struct RunOp {
   void operator()(const NormOp& op) const { kernels.norm(op, step, worker); }
   void operator()(const MatmulOp& op) const { kernels.matmul(op, step, worker); }
   void operator()(const GatedOp& op) const { kernels.gated(op, step, worker); }
+  void operator()(const QkNormOp& op) const { kernels.qk_norm(op, step, worker); }
   void operator()(const RopeKvWriteOp& op) const { kernels.rope_kv_write(op, step, worker); }
   void operator()(const GatherLastOp& op) const { gathered.move(op, worker); }
   void operator()(const AttendOp& op) const { kernels.attend(op, step, worker); }

@@ -52,6 +52,12 @@ float inverse_rms(const float* x, int64_t n, float eps) {
   return 1.0f / std::sqrt(reduce_add(sum_of_squares(x, n)) / static_cast<float>(n) + eps);
 }
 
+// out = rmsnorm(x) * weight; out may be x.
+void norm_row(const float* x, const float* weight, float eps, int64_t n, float* out) {
+  const F32 factor = set(inverse_rms(x, n, eps));
+  for (int64_t i = 0; i < n; i += 16) store(out + i, mul(mul(load(x + i), factor), load(weight + i)));
+}
+
 // out = x + rmsnorm(added) * weight; out may be x.
 void add_norm(const float* x, const float* added, const float* weight, float eps, int64_t n, float* out) {
   const F32 factor = set(inverse_rms(added, n, eps));
@@ -88,12 +94,16 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
     const int64_t source = op.gather ? step.logit_rows[r] : r;
     float* x = op.x + source * n;
     if (op.added) add_norm(x, op.added + source * n, op.added_weight, op.eps, n, x);
-    const F32 factor = set(inverse_rms(x, n, op.eps));
     ActWriter writer = ActWriter::along(op.out, r, 0);
-    for (int64_t i = 0; i < n; i += 32) {
-      const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
-      const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
-      writer.add(lo, hi);
+    if (op.weight) {
+      const F32 factor = set(inverse_rms(x, n, op.eps));
+      for (int64_t i = 0; i < n; i += 32) {
+        const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
+        const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
+        writer.add(lo, hi);
+      }
+    } else {
+      for (int64_t i = 0; i < n; i += 32) writer.add(load(x + i), load(x + i + 16));
     }
     writer.finish();
   }
@@ -140,12 +150,17 @@ void quantize(const QuantizeOp& op, const Step& step, Worker worker) {
   }
 }
 
-namespace {
-
-void norm_head(float* x, int64_t n, const float* weight, float eps) {
-  const F32 factor = set(inverse_rms(x, n, eps));
-  for (int64_t i = 0; i < n; i += 16) store(x + i, mul(mul(load(x + i), factor), load(weight + i)));
+// Workers share queries and keys apart, so that a single row keeps two of them busy.
+void qk_norm(const QkNormOp& op, const Step& step, Worker worker) {
+  const Range mine = share(int64_t{step.num_rows} * 2, worker);
+  for (int64_t i = mine.begin; i < mine.end; ++i) {
+    float* q = op.qkv + i / 2 * op.cols;
+    if (i % 2 == 0) norm_row(q, op.q_norm, op.eps, op.q_cols, q);
+    else norm_row(q + op.q_cols, op.k_norm, op.eps, op.k_cols, q + op.q_cols);
+  }
 }
+
+namespace {
 
 // Apart for each stride, which lets the compiler use vectors.
 template <bool interleaved>
@@ -240,7 +255,7 @@ void rope_kv_write_row(const RopeKvWriteOp& op, int64_t row, int head, int posit
   const bool is_query = head < op.num_heads;
   float* x = base + int64_t{head} * kv.k_dim;
   const float* weight = is_query ? op.q_norm : op.k_norm;
-  if (weight) norm_head(x, kv.k_dim, weight, op.eps);
+  if (weight) norm_row(x, weight, op.eps, kv.k_dim, x);
   const float* table = op.table + 2 * row * op.pairs;
   if (op.interleaved) rope_head<true>(x, table, table + op.pairs, op.pairs);
   else rope_head<false>(x, table, table + op.pairs, op.pairs);

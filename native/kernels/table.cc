@@ -6,7 +6,7 @@
 namespace tonnage::TONNAGE_ISA {
 
 extern const Kernels kKernels;
-const Kernels kKernels = {TONNAGE_NAME(TONNAGE_ISA), embed, rope_table, norm, matmul, gated, rope_kv_write, attend,
-                          quantize, pool_hidden, pack, requantize, block_peak, block_weight};
+const Kernels kKernels = {TONNAGE_NAME(TONNAGE_ISA), embed, rope_table, norm, matmul, gated, qk_norm, rope_kv_write,
+                          attend, quantize, pool_hidden, pack, requantize, block_peak, block_weight};
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -19,6 +19,7 @@ void rope_table(const RopeTableOp&, const Step&, Worker);
 void norm(const NormOp&, const Step&, Worker);
 void matmul(const MatmulOp&, const Step&, Worker);
 void gated(const GatedOp&, const Step&, Worker);
+void qk_norm(const QkNormOp&, const Step&, Worker);
 void rope_kv_write(const RopeKvWriteOp&, const Step&, Worker);
 void attend(const AttendOp&, const Step&, Worker);
 void quantize(const QuantizeOp&, const Step&, Worker);

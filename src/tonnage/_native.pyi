@@ -55,6 +55,17 @@ class Program:
     def gated(
         self, *, gate: WeightArgs, up: WeightArgs, input: ActsArgs, out: ActsArgs, gelu: bool
     ) -> None: ...
+    def qk_norm(
+        self,
+        *,
+        qkv: int,
+        cols: int,
+        q_cols: int,
+        k_cols: int,
+        q_norm: int,
+        k_norm: int,
+        eps: float,
+    ) -> None: ...
     def rope_kv_write(
         self,
         *,

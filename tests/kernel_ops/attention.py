@@ -185,6 +185,20 @@ class Rotation:
     low_from: int = 0
 
 
+def qk_norm(
+    team: Executor, qkv: Floats, heads: Heads, q_norm: Floats, k_norm: Floats, eps: float
+) -> Floats:
+    """Return qkv (R, cols) with queries and keys normed, each over all heads of a row."""
+    arena = KernelArena(team, max_rows=len(qkv))
+    at = arena.place(qkv)
+    arena.program.qk_norm(
+        qkv=at, cols=heads.qkv_cols, q_cols=len(q_norm), k_cols=len(k_norm),
+        q_norm=arena.place(q_norm), k_norm=arena.place(k_norm), eps=eps,
+    )  # fmt: skip
+    arena.run(len(qkv))
+    return arena.floats(at, qkv.shape)
+
+
 def rope_kv_write(
     team: Executor, qkv: Floats, heads: Heads, rotation: Rotation, spans: Sequence[Span],
     kv_format: KvFormat = "f16",

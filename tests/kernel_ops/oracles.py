@@ -90,6 +90,12 @@ def rope_table(frequencies: Floats, spans: Sequence[Span]) -> Array:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
+def qk_norm(qkv: Floats, heads: Heads, q_norm: Floats, k_norm: Floats, eps: float) -> Array:
+    """Return qkv (R, cols) with queries and keys normed, each over all heads of a row."""
+    q, k, v = (part.reshape(len(qkv), -1) for part in heads.split(qkv))
+    return np.concatenate([rmsnorm(q, q_norm, eps), rmsnorm(k, k_norm, eps), v], axis=1)
+
+
 def rope(
     qkv: Floats, heads: Heads, rotation: Rotation
 ) -> tuple[Array, Array, npt.NDArray[np.float64]]:

@@ -111,10 +111,10 @@ class Normed:
 
 
 def norm(
-    team: Executor, x: Floats, weight: Floats, eps: float, *,
+    team: Executor, x: Floats, weight: Floats | None, eps: float, *,
     added: tuple[Floats, Floats] | None = None, gather: Sequence[int] | None = None,
 ) -> Normed:  # fmt: skip
-    """Return rmsnorm(x) * weight; added: (branch, weight), whose norm is first added to x."""
+    """Return rmsnorm(x) * weight, or x; added: (branch, weight), whose norm is first added to x."""
     branch, branch_weight = added or (None, None)
     arena = KernelArena(team, max_rows=len(x))
     at = arena.place(x)

@@ -27,6 +27,9 @@ MATMUL: dict[str, Any] = {
 GATED: dict[str, Any] = {
     "gate": Q8_MATRIX, "up": Q8_MATRIX, "input": CODES, "out": BOTH, "gelu": False,
 }  # fmt: skip
+QK_NORM: dict[str, Any] = {
+    "qkv": 0, "cols": 256, "q_cols": 128, "k_cols": 64, "q_norm": OUT, "k_norm": OUT, "eps": 0.0,
+}  # fmt: skip
 ROPE_KV_WRITE: dict[str, Any] = {
     "qkv": 0, "num_heads": 4, "kv": KV, "q_norm": -1, "k_norm": -1, "eps": 0.0, "scale": 1.0,
     "table": OUT, "pairs": 16, "interleaved": False,
@@ -44,8 +47,8 @@ POOL_HIDDEN: dict[str, Any] = {
 }  # fmt: skip
 OPS = {
     "embed": EMBED, "rope_table": ROPE, "norm": NORM, "matmul": MATMUL, "gated": GATED,
-    "rope_kv_write": ROPE_KV_WRITE, "gather_last": GATHER_LAST, "attend": ATTEND,
-    "quantize": QUANTIZE, "pool_hidden": POOL_HIDDEN,
+    "qk_norm": QK_NORM, "rope_kv_write": ROPE_KV_WRITE, "gather_last": GATHER_LAST,
+    "attend": ATTEND, "quantize": QUANTIZE, "pool_hidden": POOL_HIDDEN,
 }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("rope_table", {"pairs": -5}, "pairs is -5"),
     ("rope_table", {"table": 1}, "not on a multiple of 4"),
     ("norm", {"x": -1}, "norm: x is missing"),
-    ("norm", {"weight": -1}, "norm: weight is missing"),
+    ("norm", {"weight": ARENA_BYTES - 252}, "outside the arena"),
     ("norm", {"added": 0}, "come together"),
     ("norm", {"added_weight": 0}, "come together"),
     ("norm", {"out": (-1, -1, 64)}, "neither codes nor values"),
@@ -109,6 +112,16 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("gather_last", {"x_cols": 0}, "columns of x is 0"),
     ("gather_last", {"qkv_cols": 1 << 40}, "columns of qkv is"),
     ("gather_last", {"qkv": ARENA_BYTES - 252}, "outside the arena"),
+    ("qk_norm", {"qkv": -1}, "qk_norm: qkv is missing"),
+    ("qk_norm", {"q_norm": -1}, "qk_norm: q_norm is missing"),
+    ("qk_norm", {"k_norm": -1}, "qk_norm: k_norm is missing"),
+    ("qk_norm", {"qkv": ARENA_BYTES - 4092}, "outside the arena"),
+    ("qk_norm", {"q_norm": ARENA_BYTES - 508}, "outside the arena"),
+    ("qk_norm", {"k_norm": ARENA_BYTES - 252}, "outside the arena"),
+    ("qk_norm", {"cols": HUGE}, "queries, keys and values is 46"),
+    ("qk_norm", {"q_cols": 0}, "queries or keys is 0"),
+    ("qk_norm", {"k_cols": 40}, "40 columns of queries or keys are no multiple of 16"),
+    ("qk_norm", {"q_cols": 208}, "208 columns and keys of 64 leave a row of 256"),
     ("rope_kv_write", {"qkv": -1}, "qkv is missing"),
     ("rope_kv_write", {"table": -1}, "table is missing"),
     ("rope_kv_write", {"pairs": 17}, "17 pairs exceed a head of 32"),

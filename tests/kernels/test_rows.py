@@ -70,6 +70,24 @@ def test_post_norm_is_added_first(
     assert_within(out.values, exact, norm_bound(96, exact))
 
 
+@pytest.mark.parametrize("gather", [None, [3], [0, 2, 8]])
+@pytest.mark.parametrize("with_branch", [False, True])
+def test_no_weight_gives_x_as_it_is(
+    team: Team, with_branch: bool, gather: list[int] | None, rng: np.random.Generator
+) -> None:
+    x, branch = (rng.standard_normal((9, 96)).astype(np.float32) for _ in range(2))
+    weight, gain = (rng.standard_normal(96).astype(np.float32) for _ in range(2))
+    added = (branch, gain) if with_branch else None
+    out = wrappers.norm(team(2), x, None, EPS, added=added, gather=gather)
+    rows = list(range(9)) if gather is None else gather
+    normed = wrappers.norm(team(1), x, weight, EPS, added=added, gather=gather)
+    assert_same_bits(out.x, normed.x, "x")
+    assert_same_bits(out.values, out.x[rows], "values")
+    coded = wrappers.quantize(team(1), out.values)
+    assert_same_bits(out.acts.scales, coded.scales, "scales")
+    assert (out.acts.codes == coded.codes).all()
+
+
 def test_norm_bits_depend_on_nothing_but_the_row(
     isas: list[str], team_of: TeamOf, rng: np.random.Generator
 ) -> None:
@@ -166,6 +184,23 @@ HEADS = (
     Heads(4, 2, 64, 64), Heads(3, 1, 80, 80), Heads(2, 2, 96, 96), Heads(5, 1, 128, 64),
     Heads(4, 4, 16, 48), Heads(2, 1, 256, 256), Heads(1, 1, 512, 512), Heads(6, 2, 80, 16),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_qk_norm(isas: list[str], team_of: TeamOf, heads: Heads, rng: np.random.Generator) -> None:
+    qkv = rng.standard_normal((7, heads.qkv_cols)).astype(np.float32)
+    qkv *= 10.0 ** np.arange(-6, 8, 2)[:, None].astype(np.float32)
+    sizes = (heads.num_heads * heads.k_dim, heads.num_kv_heads * heads.k_dim)
+    gains = tuple(rng.standard_normal(size).astype(np.float32) for size in sizes)
+    exact = oracles.qk_norm(qkv, heads, *gains, EPS)
+    expected = attention.qk_norm(team_of(isas[0], 1), qkv, heads, *gains, EPS)
+    assert_within(expected, exact, norm_bound(max(sizes), exact))
+    values = slice(sum(sizes), None)
+    assert_same_bits(expected[:, values], qkv[:, values], "values")
+    for isa in isas:
+        for num_rows, threads in ((1, 1), (1, 3), (7, 2), (5, 4)):
+            out = attention.qk_norm(team_of(isa, threads), qkv[:num_rows], heads, *gains, EPS)
+            assert_same_bits(out, expected[:num_rows], isa)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from oracles import rope, transformer
-from support.layers import attention_of, has_post_norms, mlp_of
+from support.layers import attention_of, has_post_norms, has_pre_norms, mlp_of
 from tonnage.blocks.attention import Attention
 from tonnage.core.block import Layer
 from tonnage.core.model_spec import ModelSpec
@@ -45,7 +45,11 @@ def _rope(spec: RopeSpec) -> transformer.Rope:
 def _layer(spec: Layer) -> transformer.Layer:
     mlp = mlp_of(spec)
     return transformer.Layer(
-        _attention(attention_of(spec)), mlp.hidden, mlp.activation, post_norms=has_post_norms(spec)
+        _attention(attention_of(spec)),
+        mlp.hidden,
+        mlp.activation,
+        pre_norms=has_pre_norms(spec),
+        post_norms=has_post_norms(spec),
     )
 
 
@@ -61,5 +65,5 @@ def _attention(spec: Attention) -> transformer.Attention:
         softcap=spec.softcap,
         bias=spec.bias,
         out_bias=spec.out_bias,
-        qk_norm="head" if spec.qk_norm else "none",
+        qk_norm=spec.qk_norm,
     )

@@ -5,10 +5,16 @@ from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Branch, Layer
 
 
-def layer_of(attention: Attention, mlp: GatedMlp, *, post_norms: bool = False) -> Layer:
+def layer_of(
+    attention: Attention, mlp: GatedMlp, *, pre_norms: bool = True, post_norms: bool = False
+) -> Layer:
     """Return the layer that families make of both."""
-    branches = (("attn", attention), ("mlp", mlp))
-    return Layer(tuple(Branch(name, block, post_norm=post_norms) for name, block in branches))
+    return Layer(
+        tuple(
+            Branch(name, block, pre_norm=pre_norms, post_norm=post_norms)
+            for name, block in (("attn", attention), ("mlp", mlp))
+        )
+    )
 
 
 def attention_of(layer: Layer) -> Attention:
@@ -21,6 +27,13 @@ def mlp_of(layer: Layer) -> GatedMlp:
     """Return the layer's gated MLP."""
     (found,) = (b.block for b in layer.branches if isinstance(b.block, GatedMlp))
     return found
+
+
+def has_pre_norms(layer: Layer) -> bool:
+    """Whether the inputs of both are normed."""
+    first, *rest = (branch.pre_norm for branch in layer.branches)
+    assert all(one == first for one in rest)
+    return first
 
 
 def has_post_norms(layer: Layer) -> bool:

@@ -30,6 +30,7 @@ from support.checkpoints import (
     write_gguf,
 )
 from support.driver import chunked_logits, open_runtime
+from support.tiny_families import WIDE
 from tonnage._native import has_isa
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
@@ -52,8 +53,6 @@ HALF_FIELDS = {
 }  # fmt: skip
 SUPER_BLOCKS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
 EVERY_FORMAT = (*SIMPLE_FORMATS, *SUPER_BLOCKS, "IQ4_NL", "MXFP4")
-# Heads of 24, which these have by default, have no kernel.
-WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
 
 
 @dataclass(frozen=True)

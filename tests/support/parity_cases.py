@@ -74,6 +74,11 @@ VARIANTS: dict[str, dict[str, Config]] = {
         "windows without rotation": SLIDING,
         "layer types": {**SLIDING, "layer_types": [*LAYER_TYPES, *LAYER_TYPES[:2]]},
     },
+    "olmo2": {
+        "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},
+        "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
 }  # fmt: skip
 
 

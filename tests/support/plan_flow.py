@@ -16,6 +16,7 @@ from tonnage.core.steps import (
     Matmul,
     Norm,
     PoolHidden,
+    QkNorm,
     Quantize,
     RopeKvWrite,
     RopeTable,
@@ -62,7 +63,7 @@ class _Scratch:
             forms.append(self.floats(acts.buffer + "_values", self.rows * acts.cols))
         return tuple(forms)
 
-    def qkv(self, step: RopeKvWrite | Attend) -> Range:
+    def qkv(self, step: QkNorm | RopeKvWrite | Attend) -> Range:
         kv = step.kv
         cols = (step.num_heads + kv.num_kv_heads) * kv.k_dim + kv.num_kv_heads * kv.v_dim
         return self.floats(step.qkv, self.rows * cols)
@@ -86,6 +87,8 @@ def _access(step: Step, at: _Scratch) -> Access:
             out = at.floats(step.out, (step.out_rows or at.rows) * step.out_cols)
             reads = (*at.acts(step.input), *([out] if step.accumulate else []))
             writes = (out,)
+        case QkNorm():
+            reads = writes = (at.qkv(step),)
         case RopeKvWrite():
             qkv = at.qkv(step)
             reads, writes = (qkv, *([at.table(step)] if step.table else [])), (qkv,)

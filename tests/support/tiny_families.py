@@ -90,5 +90,17 @@ TINY_FAMILIES = {
         "smollm3",
         pairs_rows=True,
     ),
+    "olmo2": TinyFamily(
+        SILU,
+        "olmo2",
+        {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"},
+        qk_norm="all",
+    ),
 }
 FAMILIES = tuple(TINY_FAMILIES)
+# Heads of 24, which follow from COMMON where a family does not say their size, have no kernel.
+WIDE: dict[str, dict[str, object]] = {
+    name: {"hidden_size": 128}
+    for name, family in TINY_FAMILIES.items()
+    if "head_dim" not in family.settings
+}

@@ -16,6 +16,7 @@ from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from support.containers import read_gguf
 from support.driver import MAX_ROWS, Driver, chunked_logits, open_runtime
 from support.models import real_model
+from support.tiny_families import WIDE
 from tonnage._native import best_isa, has_isa
 from tonnage.backends.cpu.runtime import CpuRuntime
 from tonnage.backends.protocol import PooledRows, Span
@@ -28,12 +29,13 @@ from tonnage.models.registry import spec_from_gguf
 KINDS = (
     ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),
     ("gemma3_text", "Q5_0", "f16"), ("llama", "Q4_1", "int8"), ("gemma2", "Q8_0", "int8"),
+    ("olmo2", "Q8_0", "f16"), ("olmo2", "BF16", "int8"),
 )  # fmt: skip
 
 
 def tiny_spec(folder: Path, family: str, kind: str) -> ModelSpec:
     """Return a tiny model whose windows and pages are shorter than the sequences here."""
-    model = tiny_model(tiny_config(family, num_hidden_layers=2))
+    model = tiny_model(tiny_config(family, num_hidden_layers=2, **WIDE.get(family, {})))
     return spec_from_gguf(*read_gguf(write_gguf(folder / "m.gguf", model, matrices(kind))))
 
 

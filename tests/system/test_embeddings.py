@@ -14,6 +14,7 @@ from support.checkpoints import FAMILIES, matrices, tiny_config, tiny_model, wri
 from support.containers import read_gguf, weights_of
 from support.described import coded_matrices, described
 from support.models import real_model
+from support.tiny_families import WIDE
 from tonnage.core.errors import (
     ContextLengthError,
     DeadlineError,
@@ -31,8 +32,6 @@ from tonnage.scheduler.scheduler import Scheduler
 CONTEXT = 320
 NUM_TOKENS = 40
 QUANTIZED = (("qwen3", "Q8_0"), ("gemma2", "Q8_0"))
-# Heads of 24, which these have by default, have no kernel.
-WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
 
 
 def write_model(folder: Path, family: str, kind: str, **changes: object) -> Path:

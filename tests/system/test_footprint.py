@@ -9,14 +9,13 @@ import pytest
 from support.checkpoints import FAMILIES, tiny_config, tiny_model, write_gguf, write_hf
 from support.models import real_model
 from support.own_process import run_json, run_program
+from support.tiny_families import WIDE
 from text_support import MODELS
 
 MIB = 1 << 20
 UNACCOUNTED_BYTES = 24 * MIB
 # What is there while weights are loaded; a template and a sampler are made by the first answer.
 LOADING = ("weights", "thread scratch", "load buffers", "tokenizer", "interpreter and libraries")
-# Heads of 24, which these have by default, have no kernel.
-WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
 REAL = [
     pytest.param(path, marks=pytest.mark.slow, id=path.stem)
     for path in sorted(MODELS.glob("*.gguf"))

@@ -70,7 +70,7 @@ def test_formats_of_pages_and_of_blocks_lose_nothing_here(
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "olmo2"])
 def test_sums_of_hidden_states(family: str, tmp_path: Path) -> None:
     spec = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(tiny_config(family)))))
     tokens, runtime = tokens_of(spec)[:40], loaded(spec)

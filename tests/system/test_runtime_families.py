@@ -25,6 +25,7 @@ from support.checkpoints import (
 from support.containers import read_gguf, read_hf, weights_of
 from support.described import FLOAT_FORMATS, coded_matrices, described
 from support.driver import chunked_logits, open_runtime
+from support.tiny_families import WIDE
 from tonnage._native import Executor, best_isa
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.block_format import ALL_FORMATS, BY_NAME
@@ -40,8 +41,6 @@ from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.planner.quality.precision import precision_formats
 
 NUM_TOKENS = 150
-# Heads of 24, which these have by default, have no kernel.
-WIDE = {"mistral": {"hidden_size": 128}, "qwen2": {"hidden_size": 128}}
 CHUNKS = (1, 40, 22, 3, 1, 48)
 
 

@@ -9,7 +9,7 @@ import tokenizers
 
 from support.checkpoints import FAMILIES, LLAMA3, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf, read_tensor
-from support.layers import attention_of, has_post_norms, mlp_of
+from support.layers import attention_of, has_post_norms, has_pre_norms, mlp_of
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
@@ -38,9 +38,11 @@ def test_every_family_is_described(opened: Opened, family: str) -> None:
     assert spec.tied_head == (is_gemma or family in ("qwen2", "smollm3"))
     assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)
     assert spec.norm_offset == (1 if is_gemma else 0)
-    assert has_post_norms(spec.layers[0]) == is_gemma
+    assert has_pre_norms(spec.layers[0]) == (family != "olmo2")
+    assert has_post_norms(spec.layers[0]) == (is_gemma or family == "olmo2")
     assert mlp_of(spec.layers[0]).activation == ("gelu_tanh" if is_gemma else "silu")
-    assert attention.qk_norm == (family in ("qwen3", "gemma3_text"))
+    normed = {"qwen3": "head", "gemma3_text": "head", "olmo2": "all"}
+    assert attention.qk_norm == normed.get(family, "none")
     assert attention.bias == (family == "qwen2")
     assert len(spec.ropes) == (2 if family == "gemma3_text" else 1)
     assert all(rope.style == "half" for rope in spec.ropes)

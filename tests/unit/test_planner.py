@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.layers import attention_of, has_post_norms, layer_of, mlp_of
+from support.layers import attention_of, has_post_norms, has_pre_norms, layer_of, mlp_of
 from support.plan_flow import Access, Range, accesses, permanent
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.backends.cpu.layout.scratch import Need, share_bytes
@@ -43,10 +43,11 @@ def layers(draw: st.DrawFn, num_ropes: int) -> Layer:
         num_heads=num_kv_heads * draw(st.integers(1, 4)), num_kv_heads=num_kv_heads, k_dim=k_dim,
         v_dim=v_dim, scale=1.0, rope=draw(st.none() | st.integers(0, num_ropes - 1)),
         window=draw(st.sampled_from([0, 5])), bias=draw(st.booleans()),
-        out_bias=draw(st.booleans()), qk_norm=draw(st.booleans()),
+        out_bias=draw(st.booleans()), qk_norm=draw(st.sampled_from(["none", "head", "all"])),
     )  # fmt: skip
     hidden = draw(st.sampled_from([32, 160, 256, 1024]))
-    return layer_of(attention, GatedMlp(hidden), post_norms=draw(st.booleans()))
+    pre_norms, post_norms = draw(st.booleans()), draw(st.booleans())
+    return layer_of(attention, GatedMlp(hidden), pre_norms=pre_norms, post_norms=post_norms)
 
 
 def shapes(spec: ModelSpec, *, tied: bool, factors: bool) -> dict[str, tuple[int, ...]]:
@@ -63,10 +64,12 @@ def shapes(spec: ModelSpec, *, tied: bool, factors: bool) -> dict[str, tuple[int
         rows["v"] = a.num_kv_heads * a.v_dim
         own: dict[str, tuple[int, ...]] = {name: (size, d) for name, size in rows.items()}
         own |= {f"{name}_bias": (size,) for name, size in rows.items() if a.bias}
-        own |= {"q_norm": (a.k_dim,), "k_norm": (a.k_dim,)} if a.qk_norm else {}
+        normed = {"none": {}, "head": dict.fromkeys("qk", a.k_dim), "all": rows}[a.qk_norm]
+        own |= {f"{name}_norm": (normed[name],) for name in "qk" if name in normed}
         own |= {"o_bias": (d,)} if a.out_bias else {}
         own |= {"post_attn_norm": (d,), "post_mlp_norm": (d,)} if has_post_norms(layer) else {}
-        own |= {"attn_norm": (d,), "mlp_norm": (d,), "o": (d, a.num_heads * a.v_dim)}
+        own |= {"attn_norm": (d,), "mlp_norm": (d,)} if has_pre_norms(layer) else {}
+        own |= {"o": (d, a.num_heads * a.v_dim)}
         hidden = mlp_of(layer).hidden
         own |= {"gate": (hidden, d), "up": (hidden, d), "down": (d, hidden)}
         out |= {f"layers.{i}.{name}": shape for name, shape in own.items()}

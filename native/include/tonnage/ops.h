@@ -96,11 +96,11 @@ struct RopeTableOp {
   float* table;  // [R][2][pairs]
 };
 
-// With `added`: x += rmsnorm(added) * added_weight. Then out = rmsnorm(x) * weight, quantized and/or
-// plain. RMSNorm: Zhang & Sennrich 2019. With `gather`, output row i reads row logit_rows[i].
+// With `added`: x += rmsnorm(added) * added_weight. Then out = rmsnorm(x) * weight, or x as it is without weight,
+// quantized and/or plain. RMSNorm: Zhang & Sennrich 2019. With `gather`, output row i reads row logit_rows[i].
 struct NormOp {
   float* x;  // [R][D]
-  const float* weight;
+  const float* weight;  // or null
   const float* added;  // [R][D] or null
   const float* added_weight;
   float eps;
@@ -156,6 +156,18 @@ struct KvLayer {
   TONNAGE_INLINE int64_t head_bytes() const { return part_bytes(k_dim) + part_bytes(v_pad); }
   TONNAGE_INLINE uint8_t* keys(int32_t page, int32_t head) const { return base + page * page_bytes + head * head_bytes(); }
   TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + key_bytes(); }
+};
+
+// Norms the first q_cols columns of each row, its queries, and the next k_cols, its keys, each as one vector, in
+// place. Sums of squares as of NormOp.
+struct QkNormOp {
+  float* qkv;  // [R][cols]
+  int64_t cols;
+  int64_t q_cols;
+  int64_t k_cols;
+  const float* q_norm;  // [q_cols]
+  const float* k_norm;  // [k_cols]
+  float eps;
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
@@ -233,6 +245,7 @@ struct Kernels {
   void (*norm)(const NormOp&, const Step&, Worker);
   void (*matmul)(const MatmulOp&, const Step&, Worker);
   void (*gated)(const GatedOp&, const Step&, Worker);
+  void (*qk_norm)(const QkNormOp&, const Step&, Worker);
   void (*rope_kv_write)(const RopeKvWriteOp&, const Step&, Worker);
   void (*attend)(const AttendOp&, const Step&, Worker);
   void (*quantize)(const QuantizeOp&, const Step&, Worker);

@@ -42,8 +42,8 @@ class Arena {
   int64_t size_;
 };
 
-using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, RopeKvWriteOp, GatherLastOp, AttendOp, QuantizeOp,
-                        PoolHiddenOp>;
+using Op = std::variant<EmbedOp, RopeTableOp, NormOp, MatmulOp, GatedOp, QkNormOp, RopeKvWriteOp, GatherLastOp, AttendOp,
+                        QuantizeOp, PoolHiddenOp>;
 
 // Pages whose ids are below num_pages. window: how many last positions are seen at most, 0 for all.
 struct PageGroup {

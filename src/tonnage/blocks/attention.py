@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tonnage.core.block import Block, BlockContext, PagedState, Shape
 from tonnage.core.kv_format import BY_NAME
 from tonnage.core.operands import Heads, ProductPart
-from tonnage.core.steps import Attend, Matmul, Quantize, RopeKvWrite, Step
+from tonnage.core.steps import Attend, Matmul, QkNorm, Quantize, RopeKvWrite, Step
+
+QkNormKind = Literal["none", "head", "all"]
 
 # Radians per position; pairs below it turn by less than one in 4,096.
 LOW_FREQUENCY = 1 / 4096
@@ -18,9 +20,9 @@ class Attention(Block):
     """Grouped-query attention; K and V may have different sizes per head.
 
     Tensors: q, k, v, o; q_bias, k_bias, v_bias with `bias`, o_bias with `out_bias`; q_norm and
-    k_norm, RMS norms per head, with `qk_norm`. scale multiplies q·k. window: how many last
-    positions (own one included) are seen, 0 for all. softcap: cap·tanh(score/cap), 0 for none.
-    rope: index into ModelSpec.ropes, None for no rotation.
+    k_norm, RMS norms of each head or of all heads together, by `qk_norm`. scale multiplies q·k.
+    window: how many last positions (own one included) are seen, 0 for all. softcap:
+    cap·tanh(score/cap), 0 for none. rope: index into ModelSpec.ropes, None for no rotation.
     """
 
     num_heads: int
@@ -33,7 +35,7 @@ class Attention(Block):
     softcap: float = 0.0
     bias: bool = False
     out_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: QkNormKind = "none"
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
     units: ClassVar[tuple[tuple[str, ...], ...]] = (("q", "k", "v"), ("o",))
@@ -46,8 +48,9 @@ class Attention(Block):
             shapes[role] = (rows, d_model)
             if self.bias:
                 shapes[role + "_bias"] = (rows,)
-        if self.qk_norm:
-            shapes |= {"q_norm": (self.k_dim,), "k_norm": (self.k_dim,)}
+        if self.qk_norm != "none":
+            q_rows, k_rows, _ = self._widths if self.qk_norm == "all" else (self.k_dim,) * 3
+            shapes |= {"q_norm": (q_rows,), "k_norm": (k_rows,)}
         shapes["o"] = (d_model, self.num_heads * self.v_dim)
         return {**shapes, "o_bias": (d_model,)} if self.out_bias else shapes
 
@@ -64,6 +67,7 @@ class Attention(Block):
         attended = at.activations("attended", self.num_heads * self.v_dim, ("o",))
         steps: list[Step] = [
             Matmul(self._qkv_parts(at), normed, "qkv", cols),
+            *self._norms_of_all_heads(at, heads),
             self._rope_kv_write(at, heads),
             *at.gather_last(("qkv", cols)),
             Attend("qkv", self.num_heads, heads, self.window, self.softcap, "attended_values"),
@@ -86,6 +90,12 @@ class Attention(Block):
             column += width
         return tuple(parts)
 
+    def _norms_of_all_heads(self, at: BlockContext, heads: Heads) -> list[Step]:
+        if self.qk_norm != "all":
+            return []
+        q_norm, k_norm = at.name("q_norm"), at.name("k_norm")
+        return [QkNorm("qkv", self.num_heads, heads, q_norm, k_norm, at.norm_eps)]
+
     def _rope_kv_write(self, at: BlockContext, heads: Heads) -> RopeKvWrite:
         rope = None if self.rope is None else at.rope(self.rope)
         k_bias, low_from = self._low_frequency_bias(at)
@@ -93,8 +103,8 @@ class Attention(Block):
             qkv="qkv",
             num_heads=self.num_heads,
             kv=heads,
-            q_norm=at.name("q_norm") if self.qk_norm else None,
-            k_norm=at.name("k_norm") if self.qk_norm else None,
+            q_norm=at.name("q_norm") if self.qk_norm == "head" else None,
+            k_norm=at.name("k_norm") if self.qk_norm == "head" else None,
             eps=at.norm_eps,
             scale=self.scale,
             table=None if rope is None else f"rope{self.rope}",
@@ -110,7 +120,8 @@ class Attention(Block):
         Softmax must see it as it is, without norm or cap. The border is the same for every
         workload, as logits depend on tokens alone.
         """
-        if not BY_NAME[at.kv_format].coded or not self.bias or self.qk_norm or self.softcap:
+        seen = self.bias and self.qk_norm == "none" and not self.softcap
+        if not BY_NAME[at.kv_format].coded or not seen:
             return None, 0
         frequencies = () if self.rope is None else at.rope(self.rope).inverse_frequencies()
         return at.name("k_bias"), sum(frequency >= LOW_FREQUENCY for frequency in frequencies)

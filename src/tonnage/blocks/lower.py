@@ -116,7 +116,8 @@ class _Chain:
         """Return what makes the input of `branch`; added: the post norm of the branch before."""
         consumers = tuple(prefix + role for role in branch.block.inputs)
         out = self.activations("normed", self.spec.d_model, consumers)
-        return [self._norm(f"{prefix}{branch.name}_norm", added, out)]
+        weight = f"{prefix}{branch.name}_norm" if branch.pre_norm else None
+        return [self._norm(weight, added, out)]
 
     def after(self, place: _Place, following: _Place | None) -> list[Step]:
         """Return what stands between a branch and the next one, or the head."""
@@ -125,7 +126,7 @@ class _Chain:
         return [self._norm("final_norm", place.post_norm, self.head_input, gather=True)]
 
     def _norm(
-        self, weight: str, added: str | None, out: Activations, *, gather: bool = False
+        self, weight: str | None, added: str | None, out: Activations, *, gather: bool = False
     ) -> Norm:
         buffer = None if added is None else "branch"
         return Norm("x", weight, buffer, added, self.spec.norm_eps, out, gather)

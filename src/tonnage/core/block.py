@@ -75,7 +75,7 @@ class BlockContext(Protocol):
 
 
 class Block(ABC):
-    """f of x += f(norm(x)): one residual branch of a layer.
+    """f of x += f(norm(x)): one residual branch of a layer, see `Branch`.
 
     inputs: roles of the matrices that read the block's input. units: roles of matrices that change
     their precision together. sensitivity: divergence per squared relative error of each matrix's
@@ -98,23 +98,24 @@ class Block(ABC):
 
     @abstractmethod
     def lower(self, at: BlockContext) -> list[Step]:
-        """Return its steps: from the normed input, buffer `normed`, to `at.output`."""
+        """Return its steps: from its input, normed or not, buffer `normed`, to `at.output`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A block in its place: x += block(norm(x)), or x += norm(block(norm(x))) with `post_norm`.
+    """A block in its place: x += block(x), with a norm of what goes in, what comes out, or both.
 
-    name: of its norms, `<name>_norm` and `post_<name>_norm`.
+    name: of its norms, `<name>_norm` of its input and `post_<name>_norm` of its result.
     """
 
     name: str
     block: Block
+    pre_norm: bool = True
     post_norm: bool = False
 
     def tensors(self, d_model: int) -> dict[str, Shape]:
         """Return role -> shape of the block's tensors and of the norms."""
-        before = {f"{self.name}_norm": (d_model,)}
+        before = {f"{self.name}_norm": (d_model,)} if self.pre_norm else {}
         after = {f"post_{self.name}_norm": (d_model,)} if self.post_norm else {}
         return {**before, **self.block.tensors(d_model), **after}
 

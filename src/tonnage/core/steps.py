@@ -10,7 +10,11 @@ does not pass mypy while it forgets one.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from tonnage.core.operands import Activations, Area, Heads, ProductPart
+from tonnage.core.attention_steps import Attend as Attend
+from tonnage.core.attention_steps import GatherLast as GatherLast
+from tonnage.core.attention_steps import QkNorm as QkNorm
+from tonnage.core.attention_steps import RopeKvWrite as RopeKvWrite
+from tonnage.core.operands import Activations, Area, ProductPart
 from tonnage.core.operation import Operation, named
 
 Activation = Literal["silu", "gelu_tanh"]
@@ -69,7 +73,7 @@ class RopeTable(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Norm(Operation):
-    """out = RMS norm of x with `weight` (Zhang & Sennrich 2019).
+    """out = RMS norm of x with `weight` (Zhang & Sennrich 2019), x as it is without one.
 
     With `added`, x += RMS norm of that buffer with `added_weight` comes before. gather: of rows
     with logits alone, one behind the other.
@@ -77,7 +81,7 @@ class Norm(Operation):
 
     op: ClassVar[str] = "norm"
     x: str
-    weight: str
+    weight: str | None
     added: str | None
     added_weight: str | None
     eps: float
@@ -184,110 +188,6 @@ class Gated(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class RopeKvWrite(Operation):
-    """Norm and rotate queries and keys in place, and store keys and values in the row's page.
-
-    qkv: rows of num_heads queries, keys and values side by side. q_norm, k_norm: RMS norm per head.
-    scale: of the queries. pairs: of each head, rotated by the angles of `table`; interleaved: pair
-    i is elements 2i and 2i+1, else i and i + pairs; 0 pairs need no table. k_bias: of the keys,
-    left out of int8 codes in the pairs from `low_from` on, whose frequency is low.
-    """
-
-    op: ClassVar[str] = "rope_kv_write"
-    qkv: str
-    num_heads: int
-    kv: Heads
-    q_norm: str | None
-    k_norm: str | None
-    eps: float
-    scale: float
-    table: str | None
-    pairs: int
-    interleaved: bool
-    k_bias: str | None
-    low_from: int
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Queries, keys and values, and the angles."""
-        return named(self.qkv, self.table)
-
-    @property
-    def writes(self) -> tuple[Area, ...]:
-        """The same in place."""
-        return (Area(self.qkv, self.kv.cols(self.num_heads)),)
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """The norms' weights; the bias is one of the product's."""
-        return named(self.q_norm, self.k_norm)
-
-    @property
-    def elements(self) -> int:
-        """Queries, keys and values."""
-        return self.kv.cols(self.num_heads)
-
-
-@dataclass(frozen=True, slots=True)
-class GatherLast(Operation):
-    """Keep only rows with logits from here on: rows of each buffer move up to the front.
-
-    Behind the last keys and values nobody reads the hidden state of other rows. buffers: (name,
-    columns).
-    """
-
-    op: ClassVar[str] = "gather_last"
-    buffers: tuple[tuple[str, int], ...]
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The buffers."""
-        return tuple(name for name, _ in self.buffers)
-
-    @property
-    def writes(self) -> tuple[Area, ...]:
-        """The same in place."""
-        return tuple(Area(name, cols) for name, cols in self.buffers)
-
-    @property
-    def elements(self) -> int:
-        """Too few to count."""
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Attend(Operation):
-    """out = softmax(q k) v over the sequence's pages (Dao et al. 2022), per query head.
-
-    window: how many last positions are seen, own one included, 0 for all. softcap: cap * tanh(score
-    / cap), 0 for none.
-    """
-
-    op: ClassVar[str] = "attend"
-    qkv: str
-    num_heads: int
-    kv: Heads
-    window: int
-    softcap: float
-    out: str
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The queries."""
-        return (self.qkv,)
-
-    @property
-    def writes(self) -> tuple[Area, ...]:
-        """The heads' outputs side by side."""
-        return (Area(self.out, self.num_heads * self.kv.v_dim),)
-
-    @property
-    def elements(self) -> int:
-        """Counted as attention."""
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
 class Quantize(Operation):
     """out = codes of x."""
 
@@ -351,9 +251,10 @@ class PoolHidden(Operation):
 
 
 Step = (
-    Embed | RopeTable | Norm | Matmul | Gated | RopeKvWrite | GatherLast | Attend | Quantize
-    | PoolHidden
+    Embed | RopeTable | Norm | Matmul | Gated | QkNorm | RopeKvWrite | GatherLast | Attend
+    | Quantize | PoolHidden
 )  # fmt: skip
 STEP_TYPES: tuple[type[Step], ...] = (
-    Embed, RopeTable, Norm, Matmul, Gated, RopeKvWrite, GatherLast, Attend, Quantize, PoolHidden,
+    Embed, RopeTable, Norm, Matmul, Gated, QkNorm, RopeKvWrite, GatherLast, Attend, Quantize,
+    PoolHidden,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tonnage.blocks.attention import Attention
+from tonnage.blocks.attention import Attention, QkNormKind
 from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
@@ -21,11 +21,12 @@ class Family:
     gguf_architecture: `general.architecture` of its GGUF files, None when it has none of its own.
     hf_wrapper_type: the `model_type` whose config holds this one's as `text_config`.
     gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
-    value an absent one has; a setting in neither place is refused. window_period: every so many
-    layers one sees everything, 0 when all layers have the window. local_rope_base: base of the
-    second rope, used by layers with a window. no_rope_period: every so many layers one rotates
-    nothing, 0 for none. wide_scale_layers: a GGUF with that many layers
-    scales attention by d_model / num_heads in place of the head size (the 27B Gemmas).
+    value an absent one has; a setting in neither place is refused. pre_norms, post_norms: whether
+    what goes into blocks is normed, and what comes out. window_period: every so many layers one
+    sees everything, 0 when all layers have the window. local_rope_base: base of the second rope,
+    used by layers with a window. no_rope_period: every so many layers one rotates nothing, 0 for
+    none. wide_scale_layers: a GGUF with that many layers scales attention by d_model / num_heads in
+    place of the head size (the 27B Gemmas).
     norm_offset: what Hugging Face weights leave out of the norms.
     """
 
@@ -35,7 +36,8 @@ class Family:
     hf_wrapper_type: str | None = None
     activation: Activation = "silu"
     qkv_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: QkNormKind = "none"
+    pre_norms: bool = True
     post_norms: bool = False
     scaled_embedding: bool = False
     norm_offset: float = 0.0
@@ -118,11 +120,10 @@ class Hyperparameters:
             qk_norm=family.qk_norm,
         )
         mlp = GatedMlp(self.hidden[index], self.activation)
-        post_norm = family.post_norms
         return Layer(
-            (
-                Branch("attn", attention, post_norm=post_norm),
-                Branch("mlp", mlp, post_norm=post_norm),
+            tuple(
+                Branch(name, block, pre_norm=family.pre_norms, post_norm=family.post_norms)
+                for name, block in (("attn", attention), ("mlp", mlp))
             )
         )
 

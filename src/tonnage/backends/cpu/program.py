@@ -14,6 +14,7 @@ from tonnage.core.steps import (
     Matmul,
     Norm,
     PoolHidden,
+    QkNorm,
     Quantize,
     RopeKvWrite,
     RopeTable,
@@ -55,6 +56,8 @@ class _Builder:
                 self._matmul(step)
             case Gated():
                 self._gated(step)
+            case QkNorm():
+                self._qk_norm(step)
             case RopeKvWrite():
                 self._rope_kv_write(step)
             case GatherLast():
@@ -134,6 +137,18 @@ class _Builder:
             input=self._acts(step.input),
             out=self._acts(step.out),
             gelu=step.activation == "gelu_tanh",
+        )
+
+    def _qk_norm(self, step: QkNorm) -> None:
+        kv = step.kv
+        self._program.qk_norm(
+            qkv=self._buffer(step.qkv),
+            cols=kv.cols(step.num_heads),
+            q_cols=step.num_heads * kv.k_dim,
+            k_cols=kv.num_kv_heads * kv.k_dim,
+            q_norm=self._vector(step.q_norm),
+            k_norm=self._vector(step.k_norm),
+            eps=step.eps,
         )
 
     def _rope_kv_write(self, step: RopeKvWrite) -> None:

@@ -20,6 +20,7 @@ from tonnage.core.steps import (
     Matmul,
     Norm,
     PoolHidden,
+    QkNorm,
     Quantize,
     RopeKvWrite,
     RopeTable,
@@ -54,6 +55,8 @@ class Operations:
                 self._matmul(step)
             case Gated():
                 self._gated(step)
+            case QkNorm():
+                self._qk_norm(step)
             case RopeKvWrite():
                 self._rope_kv_write(step)
             case GatherLast():
@@ -100,7 +103,8 @@ class Operations:
             branch = self.buffers[step.added][rows]
             x = x + rms_norm(branch, self._vector(step.added_weight), step.eps)
             self.buffers[step.x][rows] = x
-        self._put(step.out, rms_norm(x, self._vector(step.weight), step.eps))
+        normed = x if step.weight is None else rms_norm(x, self._vector(step.weight), step.eps)
+        self._put(step.out, normed)
 
     def _matmul(self, step: Matmul) -> None:
         source = self._get(step.input)
@@ -115,6 +119,13 @@ class Operations:
         source = self._get(step.input)
         gate, up = (source @ self.weights[name].T for name in (step.gate, step.up))
         self._put(step.out, activated(gate, step.activation) * up)
+
+    def _qk_norm(self, step: QkNorm) -> None:
+        qkv, begin = self.buffers[step.qkv], 0
+        for heads, weight in ((step.num_heads, step.q_norm), (step.kv.num_kv_heads, step.k_norm)):
+            end = begin + heads * step.kv.k_dim
+            qkv[:, begin:end] = rms_norm(qkv[:, begin:end], self._vector(weight), step.eps)
+            begin = end
 
     def _rope_kv_write(self, step: RopeKvWrite) -> None:
         kv, qkv = step.kv, self.buffers[step.qkv]

@@ -6,7 +6,7 @@ QWEN3 = Family(
     name="qwen3",
     gguf_architecture="qwen3",
     hf_model_types=("qwen3",),
-    qk_norm=True,
+    qk_norm="head",
     hf_defaults={
         "hidden_act": "silu",
         "head_dim": 128,

@@ -16,6 +16,7 @@ from tonnage.core.steps import (
     Matmul,
     Norm,
     PoolHidden,
+    QkNorm,
     Quantize,
     RopeKvWrite,
     RopeTable,
@@ -204,6 +205,8 @@ def _kind(step: Step, kv_format: str) -> str | None:
             return GATED[step.activation == "gelu_tanh"]
         case Norm():
             return "norm" if step.added is None else "norm added"
+        case QkNorm():
+            return "norm"
         case RopeKvWrite():
             return rope_kv_write_kind(kv_format, normed=step.q_norm is not None)
         case GatherLast() | PoolHidden():
