@@ -25,31 +25,32 @@ float* logits_of(const Arena& arena, int64_t offset, int32_t vocab, const Sample
   return reinterpret_cast<float*>(arena.at(offset, int64_t{vocab} * 4));
 }
 
-Sampled sample(Sampler& sampler, Arena& arena, int64_t offset, int32_t vocab, int32_t num_top) {
+Sampled sample(Sampler& sampler, const Arena& arena, int64_t offset, int32_t vocab, int32_t num_top, const std::string& isa) {
   float* logits = logits_of(arena, offset, vocab, sampler);
+  const Kernels& kernels = (isa.empty() ? best_isa(cpu_features()) : require_isa(isa)).kernels;
   nb::gil_scoped_release release;
-  return sampler.sample(logits, num_top);
+  return sampler.sample(logits, num_top, kernels);
 }
 
-// rows: (sampler, which row, num_top). `drawn` is a list of the caller's, so that an interrupt after the call loses nothing.
-void draw(Executor& executor, const Arena& arena, int64_t offset, int32_t vocab,
-          const std::vector<std::tuple<Sampler*, int64_t, int32_t>>& rows, nb::list drawn) {
-  std::vector<Draw> draws;
+// rows: (sampler, which row, num_top). `sampled` is a list of the caller's, so that an interrupt after the call loses nothing.
+void sample_rows_of(Executor& executor, const Arena& arena, int64_t offset, int32_t vocab,
+                    const std::vector<std::tuple<Sampler*, int64_t, int32_t>>& rows, nb::list sampled) {
+  std::vector<SampleRow> wanted;
   std::set<const void*> seen;
   for (const auto& [sampler, row, num_top] : rows) {
-    if (!sampler) throw InputError("draw: a sampler is missing");
-    if (row < 0 || row > kMaxRows) throw InputError("draw: the row is " + std::to_string(row));
+    if (!sampler) throw InputError("sample_rows: a sampler is missing");
+    if (row < 0 || row > kMaxRows) throw InputError("sample_rows: the row is " + std::to_string(row));
     float* logits = logits_of(arena, offset + row * vocab * 4, vocab, *sampler);
     if (!seen.insert(sampler).second || !seen.insert(logits).second)
-      throw InputError("draw: a sampler or row comes twice, at row " + std::to_string(row));
-    draws.push_back({sampler, logits, num_top});
+      throw InputError("sample_rows: a sampler or row comes twice, at row " + std::to_string(row));
+    wanted.push_back({sampler, logits, num_top});
   }
-  std::vector<Drawn> made;
+  std::vector<SampleResult> made;
   {
     nb::gil_scoped_release release;
-    made = draw_rows([&](const auto& work) { executor.share(work); }, draws);
+    made = sample_rows([&](const auto& work) { executor.share(work); }, wanted, executor.kernels());
   }
-  for (const Drawn& one : made) drawn.append(nb::cast(one));
+  for (const SampleResult& one : made) sampled.append(nb::cast(one));
 }
 
 }  // namespace
@@ -71,17 +72,16 @@ void bind_sampler(nb::module_& m) {
       .def_ro("logprob", &Sampled::logprob)
       .def_ro("top", &Sampled::top);
   nb::class_<Sampler>(m, "Sampler")
-      .def("__init__", [](Sampler* s, int32_t vocab_size, SamplingParams params, const std::string& isa) {
-        new (s) Sampler(vocab_size, std::move(params), (isa.empty() ? best_isa(cpu_features()) : require_isa(isa)).kernels);
-      }, nb::arg("vocab_size"), nb::arg("params"), nb::arg("isa") = "", "isa: the best of this CPU unless said.")
+      .def(nb::init<int32_t, SamplingParams>(), nb::arg("vocab_size"), nb::arg("params"))
       .def("observe", &Sampler::observe, nb::arg("token"))
       .def(
           "set_mask",
           [](Sampler& sampler, const nb::bytes& mask) { sampler.set_mask({mask.c_str(), mask.size()}); },
           nb::arg("mask"))
-      .def("sample", &sample, nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("num_top"));
-  m.def("draw", &draw, nb::arg("executor"), nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("rows"),
-        nb::arg("drawn"),
-        "Draw from rows of logits that lie side by side from offset on, (sampler, row, num_top) each, by the executor's team; "
-        "extends drawn by what came of each: a Sampled, or why there is none.");
+      .def("sample", &sample, nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"), nb::arg("num_top"), nb::arg("isa") = "",
+           "isa: whose kernels look at the logits, the best of this CPU unless said.");
+  m.def("sample_rows", &sample_rows_of, nb::arg("executor"), nb::arg("arena"), nb::arg("offset"), nb::arg("vocab_size"),
+        nb::arg("rows"), nb::arg("sampled"),
+        "Sample from rows of logits that lie side by side from offset on, (sampler, row, num_top) each, by the executor's team "
+        "and kernels; extends sampled by what came of each: a Sampled, or why there is none.");
 }

@@ -8,15 +8,16 @@
 
 namespace tonnage {
 
-bool LogitBlocks::scan(const float* logits) {
+bool LogitBlocks::scan(const float* logits, const Kernels& kernels) {
+  kernels_ = &kernels;
   bool usable = true;
-  for (int32_t b = 0; b < count(); ++b) usable &= kernels_.block_peak(logits + begin(b), end(b) - begin(b), &peaks_[b]);
+  for (int32_t b = 0; b < count(); ++b) usable &= kernels.block_peak(logits + begin(b), end(b) - begin(b), &peaks_[b]);
   return usable;
 }
 
 void LogitBlocks::rescan(const float* logits, const std::vector<uint8_t>& changed) {
   for (int32_t b = 0; b < count(); ++b)
-    if (changed[b]) kernels_.block_peak(logits + begin(b), end(b) - begin(b), &peaks_[b]);
+    if (changed[b]) kernels_->block_peak(logits + begin(b), end(b) - begin(b), &peaks_[b]);
 }
 
 int32_t LogitBlocks::best(const float* logits) const {
@@ -37,7 +38,7 @@ double LogitBlocks::sum_weights(const float* logits, float peak, float temperatu
   double total = 0;
   for (int32_t b = 0; b < count(); ++b) {
     if (!((peaks_[b] - peak) / temperature > kNoWeight)) continue;
-    sums_[b] = kernels_.block_weight(logits + begin(b), end(b) - begin(b), peak, temperature);
+    sums_[b] = kernels_->block_weight(logits + begin(b), end(b) - begin(b), peak, temperature);
     total += sums_[b];
   }
   return total;

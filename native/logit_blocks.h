@@ -13,16 +13,17 @@ class LogitBlocks {
  public:
   static constexpr int32_t kSize = kLogitBlock;
 
-  LogitBlocks(int32_t vocab_size, const Kernels& kernels)
-      : kernels_(kernels), vocab_size_(vocab_size), peaks_((static_cast<size_t>(vocab_size) + kSize - 1) / kSize) {}
+  explicit LogitBlocks(int32_t vocab_size)
+      : vocab_size_(vocab_size), peaks_((static_cast<size_t>(vocab_size) + kSize - 1) / kSize) {}
 
   int32_t count() const { return static_cast<int32_t>(peaks_.size()); }
   int32_t begin(int32_t block) const { return block * kSize; }
   int32_t end(int32_t block) const { return block + 1 < count() ? (block + 1) * kSize : vocab_size_; }
   float peak(int32_t block) const { return peaks_[block]; }
 
-  // Looks at all logits; returns whether each is a number below infinity. Minus infinity forbids a token.
-  bool scan(const float* logits);
+  // Looks at all logits; returns whether each is a number below infinity. Minus infinity forbids a token. kernels: for
+  // this row, here and in what follows.
+  bool scan(const float* logits, const Kernels& kernels);
   // Looks again at the blocks whose logits have changed since; `changed` has a byte per block.
   void rescan(const float* logits, const std::vector<uint8_t>& changed);
 
@@ -37,7 +38,7 @@ class LogitBlocks {
   int32_t find(const float* logits, float peak, float temperature, double share) const;
 
  private:
-  const Kernels& kernels_;
+  const Kernels* kernels_ = nullptr;
   int32_t vocab_size_;
   std::vector<float> peaks_;
   std::vector<float> order_;

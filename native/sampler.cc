@@ -13,7 +13,7 @@ namespace tonnage {
 
 namespace {
 
-// Larger logit first; equal ones by token id, so that a draw never depends on a sort's whims.
+// Larger logit first; equal ones by token id, so that a sample never depends on a sort's whims.
 bool before(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
 }
@@ -35,14 +35,14 @@ void require(bool holds, const char* name, float value, const char* range) {
 }
 
 int32_t require_vocab(int32_t size) {
-  if (size < 1) throw InputError("a vocabulary of " + std::to_string(size) + " tokens has nothing to draw");
+  if (size < 1) throw InputError("a vocabulary of " + std::to_string(size) + " tokens has nothing to sample");
   return size;
 }
 
 }  // namespace
 
-Sampler::Sampler(int32_t vocab_size, SamplingParams params, const Kernels& kernels)
-    : vocab_size_(require_vocab(vocab_size)), params_(std::move(params)), blocks_(vocab_size, kernels) {
+Sampler::Sampler(int32_t vocab_size, SamplingParams params)
+    : vocab_size_(require_vocab(vocab_size)), params_(std::move(params)), blocks_(vocab_size) {
   const SamplingParams& p = params_;
   require(p.temperature >= 0 && std::isfinite(p.temperature), "temperature", p.temperature, "0 or more");
   require(p.top_p >= 0 && p.top_p <= 1, "top_p", p.top_p, "0 to 1");
@@ -61,10 +61,10 @@ void Sampler::observe(int32_t token) {
   ++prompt_[token];
 }
 
-// The chance of a logit, relative to that of the best.
+// The probability of a logit, relative to that of the best.
 float Sampler::weight(float logit, float peak) const { return falling_exp((logit - peak) / params_.temperature); }
 
-double Sampler::uniform() { return static_cast<double>(splitmix64(splitmix64(params_.seed) ^ drawn_) >> 11) * 0x1p-53; }
+double Sampler::uniform() { return static_cast<double>(splitmix64(splitmix64(params_.seed) ^ num_sampled_) >> 11) * 0x1p-53; }
 
 bool Sampler::adjusts() const {
   const bool repeats = params_.repetition_penalty != 1.0f && !(prompt_.empty() && generated_.empty());
@@ -173,8 +173,8 @@ size_t Sampler::num_left(float peak, double total) {
   return static_cast<size_t>(last - at(0));
 }
 
-// Draws from the first `count` candidates.
-int32_t Sampler::draw_candidate(size_t count, float peak) {
+// Samples from the first `count` candidates.
+int32_t Sampler::sample_candidate(size_t count, float peak) {
   double total = 0;
   for (size_t i = 0; i < count; ++i) total += weight(candidates_[i].first, peak);
   double left = uniform() * total;
@@ -185,30 +185,30 @@ int32_t Sampler::draw_candidate(size_t count, float peak) {
   return candidates_[count - 1].second;
 }
 
-// Draws from the best that make up top_p of all. Few of them do, so ever more are looked at until they suffice.
-int32_t Sampler::draw_nucleus(const float* logits, float peak) {
+// Samples from the best that make up top_p of all. Few of them do, so ever more are looked at until they suffice.
+int32_t Sampler::sample_nucleus(const float* logits, float peak) {
   const double total = blocks_.sum_weights(logits, peak, params_.temperature);
   const auto all = static_cast<size_t>(vocab_size_);
   for (float reach = -kNoWeight / 16;; reach *= 4) {
     gather(logits, peak - reach * params_.temperature, all);
     const size_t count = num_left(peak, total);
     // With min-p alone the first that it drops tells that the rest is dropped too.
-    if (count < candidates_.size() || reach >= -kNoWeight) return draw_candidate(count, peak);
+    if (count < candidates_.size() || reach >= -kNoWeight) return sample_candidate(count, peak);
   }
 }
 
-int32_t Sampler::draw(const float* logits) {
+int32_t Sampler::sample_token(const float* logits) {
   const int32_t best = blocks_.best(logits);
   const float peak = logits[best];
   if (params_.temperature <= 0 || peak == -INFINITY) return best;
   if (params_.top_k > 0) {
-    // Below that nothing is ever drawn; leaving it out keeps the sort short.
+    // Below that nothing is ever sampled; leaving it out keeps the sort short.
     gather(logits, peak + kNoWeight * params_.temperature, static_cast<size_t>(params_.top_k));
     double total = 0;
     for (const auto& [logit, token] : candidates_) total += weight(logit, peak);
-    return draw_candidate(num_left(peak, total), peak);
+    return sample_candidate(num_left(peak, total), peak);
   }
-  if (params_.top_p < 1 || params_.min_p > 0) return draw_nucleus(logits, peak);
+  if (params_.top_p < 1 || params_.min_p > 0) return sample_nucleus(logits, peak);
   const double total = blocks_.sum_weights(logits, peak, params_.temperature);
   return blocks_.find(logits, peak, params_.temperature, uniform() * total);
 }
@@ -235,35 +235,35 @@ std::vector<std::pair<int32_t, float>> Sampler::change(float* logits) {
   return raw;
 }
 
-Sampled Sampler::sample(float* logits, int32_t num_top) {
+Sampled Sampler::sample(float* logits, int32_t num_top, const Kernels& kernels) {
   Sampled out;
   const bool with_logprobs = num_top >= 0;
-  const bool usable = blocks_.scan(logits);
+  const bool usable = blocks_.scan(logits, kernels);
   const float peak = usable ? logits[blocks_.best(logits)] : NAN;
   if (!usable || (with_logprobs && peak == -INFINITY))
     throw InputError("the logits are not finite: the model's numbers overflowed; its weights may be damaged");
   const double norm = with_logprobs ? peak + std::log(blocks_.sum_weights(logits, peak, 1.0f)) : 0;
   report(logits, num_top, norm, out);
   const auto raw = change(logits);
-  out.token = draw(logits);
+  out.token = sample_token(logits);
   // The first entry of a token is from before any change.
   const auto own = std::find_if(raw.begin(), raw.end(), [&](const auto& entry) { return entry.first == out.token; });
   const float logit = own == raw.end() ? logits[out.token] : own->second;
   out.logprob = with_logprobs ? static_cast<float>(logit - norm) : NAN;
   ++generated_[out.token];
-  ++drawn_;
+  ++num_sampled_;
   return out;
 }
 
-std::vector<Drawn> draw_rows(const std::function<void(const std::function<void(int)>&)>& on_team, const std::vector<Draw>& rows) {
-  std::vector<Drawn> drawn(rows.size());
+std::vector<SampleResult> sample_rows(const OnTeam& on_team, const std::vector<SampleRow>& rows, const Kernels& kernels) {
+  std::vector<SampleResult> sampled(rows.size());
   std::atomic<size_t> next{0};
   const auto work = [&](int) {
     for (size_t i = next.fetch_add(1); i < rows.size(); i = next.fetch_add(1)) {
       try {
-        drawn[i] = rows[i].sampler->sample(rows[i].logits, rows[i].num_top);
+        sampled[i] = rows[i].sampler->sample(rows[i].logits, rows[i].num_top, kernels);
       } catch (const std::exception& error) {
-        drawn[i] = std::string(error.what());
+        sampled[i] = std::string(error.what());
       }
     }
   };
@@ -271,7 +271,7 @@ std::vector<Drawn> draw_rows(const std::function<void(const std::function<void(i
     on_team(work);
   else
     work(0);
-  return drawn;
+  return sampled;
 }
 
 }  // namespace tonnage

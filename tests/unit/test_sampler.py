@@ -24,7 +24,7 @@ def make(vocab: int, **params: Any) -> Sampler:
     return Sampler(vocab, chosen)
 
 
-def draw(sampler: Sampler, logits: np.ndarray, num_top: int = 0) -> Sampled:
+def sample_one(sampler: Sampler, logits: np.ndarray, num_top: int = 0) -> Sampled:
     """Return one sample of a row of logits."""
     row = logits.astype(np.float32)
     arena = Arena(row.nbytes, huge_pages=False)
@@ -32,9 +32,11 @@ def draw(sampler: Sampler, logits: np.ndarray, num_top: int = 0) -> Sampled:
     return sampler.sample(arena, 0, len(row), num_top)
 
 
-def draws(logits: np.ndarray, count: int, **params: Any) -> list[int]:
-    """Return the tokens of `count` seeds, penalties of earlier draws left out."""
-    return [draw(make(len(logits), seed=seed, **params), logits).token for seed in range(count)]
+def tokens_of(logits: np.ndarray, count: int, **params: Any) -> list[int]:
+    """Return the tokens of `count` seeds, penalties of earlier samples left out."""
+    return [
+        sample_one(make(len(logits), seed=seed, **params), logits).token for seed in range(count)
+    ]
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -50,9 +52,9 @@ def surviving(
     """Return the tokens that top-k, then top-p, then min-p leave."""
     order = np.lexsort((np.arange(len(logits)), -logits.astype(np.float64)))
     order = order[:top_k] if top_k else order
-    chances = softmax(logits[order], temperature)
-    before = np.cumsum(chances) - chances
-    keep = (before < top_p) & (chances >= min_p * chances[0])
+    probabilities = softmax(logits[order], temperature)
+    before = np.cumsum(probabilities) - probabilities
+    keep = (before < top_p) & (probabilities >= min_p * probabilities[0])
     keep[0] = True
     return set(order[keep].tolist())
 
@@ -64,15 +66,15 @@ def logits() -> np.ndarray:
 
 
 def test_temperature_0_takes_the_largest_and_the_first_of_equal_ones(logits: np.ndarray) -> None:
-    assert set(draws(logits, 20, temperature=0.0)) == {int(logits.argmax())}
-    assert draws(np.array([1.0, 3.0, 3.0]), 3, temperature=0.0) == [1, 1, 1]
+    assert set(tokens_of(logits, 20, temperature=0.0)) == {int(logits.argmax())}
+    assert tokens_of(np.array([1.0, 3.0, 3.0]), 3, temperature=0.0) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-def test_the_draws_follow_the_distribution(logits: np.ndarray, temperature: float) -> None:
+def test_the_samples_follow_the_distribution(logits: np.ndarray, temperature: float) -> None:
     count = 20_000
     sampler = make(10, temperature=temperature, seed=7)
-    seen = Counter(draw(sampler, logits).token for _ in range(count))
+    seen = Counter(sample_one(sampler, logits).token for _ in range(count))
     expected = count * softmax(logits, temperature)
     common = expected >= 5
     # Rare ones are counted together, as the chi-square test wants.
@@ -88,12 +90,12 @@ def test_the_draws_follow_the_distribution(logits: np.ndarray, temperature: floa
 
 def test_the_distribution_does_not_depend_on_the_way_of_truncation(logits: np.ndarray) -> None:
     # top_p just below 1 sorts; nothing else sorts not.
-    sorted_draws = Counter(draws(logits, 5000, top_p=0.999999))
-    plain_draws = Counter(draws(logits, 5000))
-    for token, chance in enumerate(softmax(logits)):
-        spread = 6 * np.sqrt(5000 * chance * (1 - chance))
-        assert abs(sorted_draws[token] - 5000 * chance) <= spread + 1
-        assert abs(plain_draws[token] - 5000 * chance) <= spread + 1
+    sorted_counts = Counter(tokens_of(logits, 5000, top_p=0.999999))
+    plain_counts = Counter(tokens_of(logits, 5000))
+    for token, probability in enumerate(softmax(logits)):
+        spread = 6 * np.sqrt(5000 * probability * (1 - probability))
+        assert abs(sorted_counts[token] - 5000 * probability) <= spread + 1
+        assert abs(plain_counts[token] - 5000 * probability) <= spread + 1
 
 
 @settings(deadline=None, max_examples=40)
@@ -108,7 +110,7 @@ def test_truncation(
     logits = np.random.default_rng(seed).standard_normal(vocab).astype(np.float32)
     limits = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     allowed = surviving(logits, temperature, **limits)
-    got = set(draws(logits, 60, temperature=temperature, **limits))
+    got = set(tokens_of(logits, 60, temperature=temperature, **limits))
     assert got <= allowed
     if top_k == 1 or top_p == 0.0 or min_p == 1.0:
         assert got == {int(logits.argmax())}
@@ -116,28 +118,28 @@ def test_truncation(
 
 def test_truncation_of_a_large_vocabulary_keeps_exactly_the_nucleus() -> None:
     logits = np.linspace(0, 1e-3, 3000).astype(np.float32)
-    got = set(draws(logits, 3000, top_p=0.5))
+    got = set(tokens_of(logits, 3000, top_p=0.5))
     allowed = surviving(logits, 1.0, 0, 0.5, 0.0)
     assert got <= allowed
     assert min(got) < min(allowed) + 30
 
 
 def test_equal_logits_are_cut_by_token_id() -> None:
-    assert set(draws(np.zeros(500), 300, top_k=3)) == {0, 1, 2}
+    assert set(tokens_of(np.zeros(500), 300, top_k=3)) == {0, 1, 2}
 
 
 def test_the_seed_decides(logits: np.ndarray) -> None:
     first, again, other = (make(10, seed=seed) for seed in (5, 5, 6))
-    runs = [[draw(s, logits).token for _ in range(40)] for s in (first, again, other)]
+    runs = [[sample_one(s, logits).token for _ in range(40)] for s in (first, again, other)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
-    assert draws(logits, 30) == draws(logits, 30)
+    assert tokens_of(logits, 30) == tokens_of(logits, 30)
 
 
 def test_logprobs_are_the_models_own(logits: np.ndarray) -> None:
     own = np.log(softmax(logits))
     for params in ({}, {"temperature": 0.0}, {"temperature": 2.0, "logit_bias": {3: 50.0}}):
-        sample = draw(make(10, **params), logits, num_top=4)
+        sample = sample_one(make(10, **params), logits, num_top=4)
         assert sample.logprob == pytest.approx(own[sample.token], abs=4 * EPS * np.abs(own).max())
         best = np.argsort(-logits)[:4]
         assert [token for token, _ in sample.top] == best.tolist()
@@ -145,30 +147,32 @@ def test_logprobs_are_the_models_own(logits: np.ndarray) -> None:
 
 
 def test_more_top_logprobs_than_tokens(logits: np.ndarray) -> None:
-    assert len(draw(make(10), logits, num_top=50).top) == 10
+    assert len(sample_one(make(10), logits, num_top=50).top) == 10
 
 
 def test_logit_bias(logits: np.ndarray) -> None:
-    assert set(draws(logits, 30, logit_bias={7: 100.0})) == {7}
+    assert set(tokens_of(logits, 30, logit_bias={7: 100.0})) == {7}
     best = int(logits.argmax())
-    assert best not in draws(logits, 300, logit_bias={best: -np.inf})
+    assert best not in tokens_of(logits, 300, logit_bias={best: -np.inf})
     banned = {token: -np.inf for token in range(10)}
-    assert 0 <= draw(make(10, logit_bias=banned), logits).token < 10
-    assert draw(make(10, logit_bias={99: 5.0, -1: 5.0}, temperature=0.0), logits).token == best
+    assert 0 <= sample_one(make(10, logit_bias=banned), logits).token < 10
+    assert (
+        sample_one(make(10, logit_bias={99: 5.0, -1: 5.0}, temperature=0.0), logits).token == best
+    )
 
 
 def adjusted_choice(
-    logits: list[float], prompt: list[int], drawn: list[int], **params: float
+    logits: list[float], prompt: list[int], sampled: list[int], **params: float
 ) -> int:
-    """Return the greedy token after a prompt and after `drawn` tokens were forced."""
+    """Return the greedy token after a prompt and after `sampled` tokens were forced."""
     sampler = make(len(logits), temperature=0.0, **params)
     for token in prompt:
         sampler.observe(token)
-    for token in drawn:
+    for token in sampled:
         forced = np.full(len(logits), -1000.0)
         forced[token] = 1000
-        assert draw(sampler, forced).token == token
-    return draw(sampler, np.array(logits)).token
+        assert sample_one(sampler, forced).token == token
+    return sample_one(sampler, np.array(logits)).token
 
 
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
@@ -196,12 +200,12 @@ def test_logits_that_are_no_numbers_are_refused(logits: np.ndarray, bad: float, 
     logits[where] = bad
     for temperature in (0.0, 1.0):
         with pytest.raises(InputError, match="not finite"):
-            draw(make(10, temperature=temperature), logits)
+            sample_one(make(10, temperature=temperature), logits)
 
 
 def test_no_logit_at_all_is_refused() -> None:
     with pytest.raises(InputError, match="not finite"):
-        draw(make(10), np.full(10, -np.inf))
+        sample_one(make(10), np.full(10, -np.inf))
 
 
 @pytest.mark.parametrize(
@@ -224,8 +228,8 @@ def test_a_row_or_token_of_another_vocabulary_is_refused(logits: np.ndarray) -> 
         with pytest.raises(InputError, match="outside the vocabulary of 10"):
             sampler.observe(token)
     with pytest.raises(InputError, match="the row has 9 logits, the sampler 10"):
-        draw(sampler, logits[:9])
-    with pytest.raises(InputError, match="nothing to draw"):
+        sample_one(sampler, logits[:9])
+    with pytest.raises(InputError, match="nothing to sample"):
         make(0)
 
 
@@ -240,7 +244,7 @@ def test_any_finite_logits_give_a_token(
 ) -> None:
     logits = np.array(values, np.float32)
     params = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    sample = draw(make(len(logits), **params), logits)
+    sample = sample_one(make(len(logits), **params), logits)
     assert 0 <= sample.token < len(logits)
     assert sample.logprob <= 0
 
@@ -256,26 +260,26 @@ def bits(allowed: set[int], vocab: int) -> bytes:
     seed=st.integers(0, 1 << 32),
     data=st.data(),
 )
-def test_a_mask_draws_as_if_the_others_did_not_exist(vocab: int, seed: int, data: Any) -> None:
+def test_a_mask_samples_as_if_the_others_did_not_exist(vocab: int, seed: int, data: Any) -> None:
     allowed = data.draw(st.sets(st.integers(0, vocab - 1), min_size=1))
     row = np.random.default_rng(seed).standard_normal(vocab).astype(np.float32)
     masked, plain = make(vocab, seed=seed), make(vocab, seed=seed)
     masked.set_mask(bits(allowed, vocab))
     only = np.where(np.isin(np.arange(vocab), list(allowed)), row, -np.inf)
-    first = draw(masked, row).token
-    assert first == draw(plain, only).token
+    first = sample_one(masked, row).token
+    assert first == sample_one(plain, only).token
     assert first in allowed
-    # The next draw is free again.
-    assert draw(masked, row).token == draw(plain, row).token
+    # The next sample is free again.
+    assert sample_one(masked, row).token == sample_one(plain, row).token
 
 
 def test_a_mask_may_be_short_and_its_surplus_is_ignored() -> None:
     row = np.zeros(70, np.float32)
     sampler = make(70, temperature=0.0)
     sampler.set_mask(b"\x00\x04")
-    assert draw(sampler, row).token == 10
+    assert sample_one(sampler, row).token == 10
     sampler.set_mask(bytes(8) + b"\x20" + b"\xff" * 9)
-    assert draw(sampler, row).token == 69
+    assert sample_one(sampler, row).token == 69
 
 
 @pytest.mark.parametrize("mask", [b"", bytes(100), bytes(8) + b"\xc0"])
@@ -283,17 +287,17 @@ def test_a_mask_that_allows_nothing_is_refused(mask: bytes) -> None:
     sampler = make(70, temperature=0.0)
     with pytest.raises(InputError, match="allows no token"):
         sampler.set_mask(mask)
-    assert draw(sampler, np.arange(70, dtype=np.float32)).token == 69
+    assert sample_one(sampler, np.arange(70, dtype=np.float32)).token == 69
 
 
 def test_the_log_probability_is_the_models_own_under_a_mask() -> None:
     row = np.arange(10, dtype=np.float32)
     sampler = make(10, temperature=0.0)
     sampler.set_mask(bits({2}, 10))
-    drawn = draw(sampler, row, 1)
-    assert drawn.token == 2
-    assert drawn.logprob == pytest.approx(float(np.log(softmax(row)[2])), rel=8 * EPS)
-    assert drawn.top[0][0] == 9
+    sampled = sample_one(sampler, row, 1)
+    assert sampled.token == 2
+    assert sampled.logprob == pytest.approx(float(np.log(softmax(row)[2])), rel=8 * EPS)
+    assert sampled.top[0][0] == 9
 
 
 def test_what_options_accept_the_sampler_takes() -> None:
@@ -302,7 +306,7 @@ def test_what_options_accept_the_sampler_takes() -> None:
         presence_penalty=-100, logit_bias={MOST_INT32: 1000.0, 0: -1000.0},
     )  # fmt: skip
     params = native_params(most, most.resolved_seed())
-    assert draw(Sampler(4, params), np.zeros(4)).token in range(4)
+    assert sample_one(Sampler(4, params), np.zeros(4)).token in range(4)
     for wrong in ({"top_k": MOST_INT32 + 1}, {"logit_bias": {MOST_INT32 + 1: 1.0}}):
         with pytest.raises(RequestError, match="2147483648"):
             SamplingOptions(**wrong)  # type: ignore[arg-type]

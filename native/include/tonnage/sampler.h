@@ -1,4 +1,4 @@
-// From logits to a token: penalties, temperature, truncation, a seeded draw.
+// From logits to a token: penalties, temperature, truncation, a seeded sample.
 #pragma once
 
 #include <cstddef>
@@ -35,23 +35,23 @@ struct Sampled {
 
 class Sampler {
  public:
-  // Throws InputError for parameters outside their ranges. kernels: all give the same bits.
-  Sampler(int32_t vocab_size, SamplingParams params, const Kernels& kernels);
+  // Throws InputError for parameters outside their ranges.
+  Sampler(int32_t vocab_size, SamplingParams params);
 
   int32_t vocab_size() const { return vocab_size_; }
 
   // Counts a token of the prompt towards the repetition penalty. Throws InputError outside the vocabulary.
   void observe(int32_t token);
 
-  // Allows, in the next draw alone, the tokens whose bits are set: token i is bit i % 8 of byte i / 8. A mask that is
+  // Allows, in the next sample alone, the tokens whose bits are set: token i is bit i % 8 of byte i / 8. A mask that is
   // shorter than the vocabulary forbids the rest. Throws InputError when it allows nothing.
   void set_mask(std::string_view mask);
 
-  // Draws one token and counts it. num_top: -1 for no log probabilities (they cost a pass of exponentials),
-  // else how many of the best to report beside the drawn one. logits is overwritten. The draw depends on the seed and on how many
-  // were drawn before, on nothing else. Order: bias, penalties, mask, temperature, top-k, top-p, min-p. Throws
-  // InputError when the logits hold NaN or infinity instead of a distribution.
-  Sampled sample(float* logits, int32_t num_top);
+  // Samples one token and counts it. num_top: -1 for no log probabilities (they cost a pass of exponentials),
+  // else how many of the best to report beside the sampled one. logits is overwritten. kernels: all give the same bits.
+  // The sample depends on the seed and on how many there were before, on nothing else. Order: bias, penalties, mask,
+  // temperature, top-k, top-p, min-p. Throws InputError when the logits hold NaN or infinity instead of a distribution.
+  Sampled sample(float* logits, int32_t num_top, const Kernels& kernels);
 
  private:
   bool adjusts() const;
@@ -62,16 +62,16 @@ class Sampler {
   void report(const float* logits, int32_t num_top, double norm, Sampled& out);
   void gather(const float* logits, float floor, size_t keep);
   size_t num_left(float peak, double total);
-  int32_t draw(const float* logits);
-  int32_t draw_nucleus(const float* logits, float peak);
-  int32_t draw_candidate(size_t count, float peak);
+  int32_t sample_token(const float* logits);
+  int32_t sample_nucleus(const float* logits, float peak);
+  int32_t sample_candidate(size_t count, float peak);
   float weight(float logit, float peak) const;
   double uniform();
 
   int32_t vocab_size_;
   SamplingParams params_;
   LogitBlocks blocks_;
-  uint64_t drawn_ = 0;
+  uint64_t num_sampled_ = 0;
   std::vector<uint64_t> mask_;    // empty: every token is allowed
   std::vector<uint8_t> changed_;  // a byte per block
   std::unordered_map<int32_t, int32_t> generated_;
@@ -79,18 +79,19 @@ class Sampler {
   std::vector<std::pair<float, int32_t>> candidates_;
 };
 
-// One row of logits and who draws from it.
-struct Draw {
+// One row of logits and who samples from it.
+struct SampleRow {
   Sampler* sampler;
   float* logits;
   int32_t num_top;
 };
 
-// What was drawn, or why nothing could be.
-using Drawn = std::variant<Sampled, std::string>;
+// What was sampled, or why nothing could be.
+using SampleResult = std::variant<Sampled, std::string>;
+using OnTeam = std::function<void(const std::function<void(int)>&)>;
 
-// Draws from all rows, whose samplers and logits are apart; several at a time where there are several. on_team: calls
+// Samples from all rows, whose samplers and logits are apart; several at a time where there are several. on_team: calls
 // what it is given once in each thread of a team, and returns when all have ended.
-std::vector<Drawn> draw_rows(const std::function<void(const std::function<void(int)>&)>& on_team, const std::vector<Draw>& rows);
+std::vector<SampleResult> sample_rows(const OnTeam& on_team, const std::vector<SampleRow>& rows, const Kernels& kernels);
 
 }  // namespace tonnage

@@ -89,8 +89,8 @@ class Probe:
         """Return what the rounds so far say: at least one of every team."""
         machine = self._machine
         teams = tuple(team.rates() for team in self._teams)
-        draw_s = logit_s(self._arena.memory)
-        return Rates(rates_key(machine), machine.isa, self._clock, draw_s, teams)
+        sample_s = logit_s(self._arena.memory, machine.isa)
+        return Rates(rates_key(machine), machine.isa, self._clock, sample_s, teams)
 
 
 class _Team:
@@ -163,19 +163,19 @@ def run(executor: _native.Executor, case: Case) -> float:
     return time.perf_counter() - begin
 
 
-def logit_s(arena: _native.Arena, draws: int = 20) -> float:
-    """Return the seconds per entry of the vocabulary that drawing a token takes, as by default."""
+def logit_s(arena: _native.Arena, isa: str, num_samples: int = 20) -> float:
+    """Return the seconds per entry of the vocabulary that sampling takes, with usual options."""
     defaults = SamplingOptions()
     params = _native.SamplingParams()
     for name in ("temperature", "top_k", "top_p", "min_p"):
         setattr(params, name, getattr(defaults, name))
     sampler = _native.Sampler(VOCAB, params)
-    draw = random.Random(0)
-    logits = array("f", (draw.gauss(0.0, 3.0) for _ in range(VOCAB))).tobytes()
+    rng = random.Random(0)
+    logits = array("f", (rng.gauss(0.0, 3.0) for _ in range(VOCAB))).tobytes()
     times = []
-    for _ in range(draws):
+    for _ in range(num_samples):
         arena.write(0, logits)
         begin = time.perf_counter()
-        sampler.sample(arena, 0, VOCAB, -1)
+        sampler.sample(arena, 0, VOCAB, -1, isa)
         times.append(time.perf_counter() - begin)
     return min(times) / VOCAB

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tonnage._native import Arena, Executor, Program, Sampled, draw
+from tonnage._native import Arena, Executor, Program, Sampled, sample_rows
 from tonnage.backends.cpu.loading import load_weights
 from tonnage.backends.cpu.program import build_program
 from tonnage.backends.cpu.release import release_pages
@@ -66,7 +66,7 @@ class CpuRuntime:
         assert self._arena is not None
         assert self._executor is not None
         vocab_size = self.plan.vocab_size
-        draw(self._executor, self._arena, self._logits, vocab_size, rows, sampled)
+        sample_rows(self._executor, self._arena, self._logits, vocab_size, rows, sampled)
 
     def page_bytes(self, group: int) -> int:
         """Return the bytes of a KV page of `group`."""

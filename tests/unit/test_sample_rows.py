@@ -1,4 +1,4 @@
-"""Drawing from large vocabularies in blocks, and from several rows by a team of threads."""
+"""Sampling from large vocabularies in blocks, and from several rows by a team of threads."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ from tonnage._native import (
     Sampled,
     Sampler,
     SamplingParams,
-    draw,
     has_isa,
+    sample_rows,
 )
 
 VOCAB = 20_011
 
 
-def sampler(vocab: int, isa: str = "", **params: Any) -> Sampler:
+def sampler(vocab: int, **params: Any) -> Sampler:
     chosen = SamplingParams()
     for name, value in params.items():
         setattr(chosen, name, value)
-    return Sampler(vocab, chosen, isa)
+    return Sampler(vocab, chosen)
 
 
 def rows_of(count: int, vocab: int = VOCAB, seed: int = 0) -> np.ndarray:
@@ -33,20 +33,20 @@ def rows_of(count: int, vocab: int = VOCAB, seed: int = 0) -> np.ndarray:
     return (4 * np.random.default_rng(seed).standard_normal((count, vocab))).astype(np.float32)
 
 
-def drawn_by(
-    threads: int, rows: np.ndarray, samplers: list[Sampler], num_top: int = 2
+def sampled_by(
+    threads: int, rows: np.ndarray, samplers: list[Sampler], num_top: int = 2, isa: str = "scalar"
 ) -> list[Sampled | str]:
-    """Return what a team draws from all rows at once, the last row with the first sampler."""
+    """Return what a team samples from all rows at once, the last row with the first sampler."""
     arena = Arena(rows.nbytes, huge_pages=False)
     arena.write(0, rows.tobytes())
     found: list[Sampled | str] = []
     wanted = [(one, len(rows) - 1 - index, num_top) for index, one in enumerate(samplers)]
-    draw(Executor("scalar", threads), arena, 0, rows.shape[1], wanted, found)
+    sample_rows(Executor(isa, threads), arena, 0, rows.shape[1], wanted, found)
     return found
 
 
-def told(drawn: list[Sampled | str]) -> list[object]:
-    return [d if isinstance(d, str) else (d.token, d.logprob, d.top) for d in drawn]
+def told(sampled: list[Sampled | str]) -> list[object]:
+    return [s if isinstance(s, str) else (s.token, s.logprob, s.top) for s in sampled]
 
 
 KINDS: list[dict[str, Any]] = [
@@ -57,38 +57,38 @@ KINDS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def test_a_team_draws_what_each_row_gives_alone() -> None:
+def test_a_team_samples_what_each_row_gives_alone() -> None:
     rows = rows_of(len(KINDS))
     expected: list[object] = []
     for index, kind in enumerate(KINDS):
         one = sampler(VOCAB, seed=index, **kind)
-        expected.append([told(drawn_by(1, rows[index][None], [one])) for _ in range(3)])
+        expected.append([told(sampled_by(1, rows[index][None], [one])) for _ in range(3)])
     for threads in (1, 2, 5):
         many = [sampler(VOCAB, seed=index, **kind) for index, kind in enumerate(KINDS)]
-        rounds = [told(drawn_by(threads, rows[::-1], many)) for _ in range(3)]
+        rounds = [told(sampled_by(threads, rows[::-1], many)) for _ in range(3)]
         for index in range(len(KINDS)):
             assert [[one[index]] for one in rounds] == expected[index]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vocab", [1, 255, 256, 300, VOCAB])
-def test_every_instruction_set_draws_the_same(kind: dict[str, Any], vocab: int) -> None:
+def test_every_instruction_set_samples_the_same(kind: dict[str, Any], vocab: int) -> None:
     rows = rows_of(1, vocab, seed=vocab)
     results = []
     for isa in ("scalar", "avx2", "avx512"):
         if has_isa(isa):
-            one = sampler(vocab, isa, seed=3, **kind)
-            results.append([told(drawn_by(1, rows, [one])) for _ in range(8)])
+            one = sampler(vocab, seed=3, **kind)
+            results.append([told(sampled_by(1, rows, [one], isa=isa)) for _ in range(8)])
     assert all(one == results[0] for one in results)
 
 
 def test_a_broken_row_leaves_the_others_alone() -> None:
     rows = rows_of(3)
     rows[1, 77] = np.nan
-    found = drawn_by(2, rows, [sampler(VOCAB, temperature=0.0) for _ in range(3)])
+    found = sampled_by(2, rows, [sampler(VOCAB, temperature=0.0) for _ in range(3)])
     assert isinstance(found[1], str)
     assert "not finite" in found[1]
-    assert [d.token for d in (found[0], found[2]) if not isinstance(d, str)] == [
+    assert [s.token for s in (found[0], found[2]) if not isinstance(s, str)] == [
         int(rows[2].argmax()), int(rows[0].argmax()),
     ]  # fmt: skip
 
@@ -99,12 +99,12 @@ def test_rows_and_samplers_that_come_twice_are_refused() -> None:
     found: list[Sampled | str] = []
     for rows in ([(one, 0, -1), (one, 1, -1)], [(one, 0, -1), (other, 0, -1)]):
         with pytest.raises(InputError, match="comes twice"):
-            draw(team, arena, 0, 10, rows, found)
+            sample_rows(team, arena, 0, 10, rows, found)
     for row in (-1, 3, 10**6):
         with pytest.raises(InputError, match=r"the row is|outside the arena"):
-            draw(team, arena, 0, 10, [(one, row, -1)], found)
+            sample_rows(team, arena, 0, 10, [(one, row, -1)], found)
     with pytest.raises(InputError, match="the row has 9 logits"):
-        draw(team, arena, 0, 9, [(one, 0, -1)], found)
+        sample_rows(team, arena, 0, 9, [(one, 0, -1)], found)
     assert found == []
 
 
@@ -115,7 +115,7 @@ def test_blocks_find_the_first_of_the_largest(vocab: int, seed: int, levels: int
     row = rng.integers(0, levels, (1, vocab)).astype(np.float32)
     row[row == 0] = -np.inf
     row[0, rng.integers(vocab)] = 1
-    (one,) = drawn_by(1, row, [sampler(vocab, temperature=0.0)], 5)
+    (one,) = sampled_by(1, row, [sampler(vocab, temperature=0.0)], 5)
     assert isinstance(one, Sampled)
     assert one.token == int(row[0].argmax())
     best = np.lexsort((np.arange(vocab), -row[0].astype(np.float64)))[:5]
@@ -123,20 +123,20 @@ def test_blocks_find_the_first_of_the_largest(vocab: int, seed: int, levels: int
 
 
 @pytest.mark.parametrize("kind", [{}, {"top_p": 0.97}, {"min_p": 0.002}, {"top_k": 500}])
-def test_a_large_vocabulary_is_drawn_by_its_distribution(kind: dict[str, float]) -> None:
+def test_a_large_vocabulary_is_sampled_by_its_distribution(kind: dict[str, float]) -> None:
     (row,) = rows_of(1, 3000, seed=4) / 2
-    chances = np.exp(row.astype(np.float64) - row.max())
-    order = np.argsort(-chances)
-    shares = chances[order] / chances.sum()
+    probabilities = np.exp(row.astype(np.float64) - row.max())
+    order = np.argsort(-probabilities)
+    shares = probabilities[order] / probabilities.sum()
     keep = np.cumsum(shares) - shares < kind.get("top_p", 1.0)
-    keep &= chances[order] >= kind.get("min_p", 0.0)
+    keep &= probabilities[order] >= kind.get("min_p", 0.0)
     keep[int(kind.get("top_k", 3000)) :] = False
     allowed = np.zeros(3000, bool)
     allowed[order[keep]] = True
     count, one = 6000, sampler(3000, seed=11, **kind)
     seen = np.bincount([_token(one, row) for _ in range(count)], minlength=3000)
     assert not seen[~allowed].any()
-    expected = count * np.where(allowed, chances, 0) / chances[allowed].sum()
+    expected = count * np.where(allowed, probabilities, 0) / probabilities[allowed].sum()
     # By ranges of about a hundredth each: the mean and six standard deviations of chi-square.
     edges = np.searchsorted(np.cumsum(expected), np.linspace(0, count, 101)[1:-1])
     got, want = (np.add.reduceat(x, np.unique([0, *edges])) for x in (seen, expected))
@@ -156,7 +156,7 @@ def test_log_probabilities_of_a_large_vocabulary(scale: float) -> None:
     row = (scale * np.random.default_rng(1).standard_normal((1, 151_936))).astype(np.float32)
     wide = row[0].astype(np.float64)
     norm = wide.max() + np.log(np.exp(wide - wide.max()).sum())
-    (one,) = drawn_by(1, row, [sampler(151_936, seed=3)], 20)
+    (one,) = sampled_by(1, row, [sampler(151_936, seed=3)], 20)
     assert isinstance(one, Sampled)
     best = np.argsort(-wide)[:20]
     assert [token for token, _ in one.top] == best.tolist()
