@@ -15,8 +15,11 @@ class Layout(Protocol):
     def weights_unit(self) -> int:
         """Bytes of which the item `weights` is a multiple."""
 
-    def plan(self, spec: ModelSpec, workload: Workload) -> Plan:
+    def plan(self, spec: ModelSpec, workload: Workload, like: Plan | None = None) -> Plan:
         """Return the plan of `spec` for `workload`.
+
+        like: a plan of `spec` whose workload has the same weights and steps
+        (`Workload.has_steps_of`), which need not be laid out again then.
 
         Raises UnsupportedModelError when the device cannot compute the model, RequestError for
         formats that it cannot take.

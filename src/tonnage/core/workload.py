@@ -39,6 +39,13 @@ class Workload:
     shared_pages: int | None = None
     num_snapshots: int = 0
 
+    def has_steps_of(self, other: "Workload") -> bool:
+        """Whether plans of one model for both have the same weights and the same steps."""
+        mine = (self.formats, self.kv_format, self.max_logit_rows, self.concurrency)
+        return mine == (
+            other.formats, other.kv_format, other.max_logit_rows, other.concurrency
+        )  # fmt: skip
+
     def pool_pages(self, window: int) -> int:
         """Return the pages of all sequences; of a window no more than they have positions in."""
         full = self.concurrency * self.sequence_pages(window)

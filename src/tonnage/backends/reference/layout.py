@@ -29,10 +29,11 @@ class ReferenceLayout:
 
     weights_unit = FLOAT64_BYTES
 
-    def plan(self, spec: ModelSpec, workload: Workload) -> Plan:
-        """Return the plan. Raises RequestError for a name or format that `spec` does not take.
+    def plan(self, spec: ModelSpec, workload: Workload, like: Plan | None = None) -> Plan:
+        """Return the plan, laid out anew each time.
 
-        Matrices hold the values of the file, so they are stated in its formats.
+        Matrices hold the values of the file, so they are stated in its formats. Raises RequestError
+        for a name or format that `spec` does not take.
         """
         check_formats(spec, workload.formats)
         steps = _steps(spec, workload)

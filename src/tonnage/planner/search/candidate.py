@@ -107,9 +107,16 @@ class Evaluator:
         """What finds the formats of weights that fit."""
         return Allocator(self.spec, self.layout)
 
+    @cached_property
+    def _last(self) -> list[tuple[Workload, Plan]]:
+        return []
+
     def plan(self, workload: Workload) -> Plan:
-        """Return the plan of `workload`."""
-        return self.layout.plan(self.spec, workload)
+        """Return the plan of `workload`; what it has in common with the last one is shared."""
+        like = next((plan for last, plan in self._last if workload.has_steps_of(last)), None)
+        plan = self.layout.plan(self.spec, workload, like)
+        self._last[:] = [(workload, plan)]
+        return plan
 
     def candidate(self, workload: Workload, **changes: Any) -> Candidate:
         """Return the candidate of `workload` with `changes`."""

@@ -8,7 +8,7 @@ context.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError
@@ -208,7 +208,8 @@ def _costs_little(
     lossy = replace(asked, kv_format=kv_format)
     if alone.mean_kld > MAX_PAGES_KLD or evaluator.quality(lossy).mean_kld > max_kld:
         return False
-    return evaluator.plan(lossy).total_bytes < evaluator.plan(asked).total_bytes
+    page_bytes = partial(evaluator.layout.page_bytes, evaluator.spec)
+    return page_bytes(lossy) < page_bytes(asked)
 
 
 def _threads(evaluator: Evaluator, question: Question, asked: Workload) -> int:

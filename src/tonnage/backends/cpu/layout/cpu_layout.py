@@ -27,9 +27,9 @@ class CpuLayout:
 
     weights_unit = HUGE_PAGE_BYTES
 
-    def plan(self, spec: ModelSpec, workload: Workload) -> Plan:
+    def plan(self, spec: ModelSpec, workload: Workload, like: Plan | None = None) -> Plan:
         """Return the plan; see `make_plan`."""
-        return make_plan(spec, workload)
+        return make_plan(spec, workload, like)
 
     def matrix_bytes(self, fmt: str, shape: Shape) -> int:
         """Return the bytes of whole panels."""
