@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx2 as httpx
+import msgspec
 import pytest
 
 from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
@@ -134,3 +136,115 @@ def test_a_response_tells_its_request(server: Live) -> None:
     assert told["text"] == {"format": {"type": "text"}, "verbosity": "low"}
     assert (told["reasoning"], told["temperature"]) == (reasoning, 0.5)
     assert told["skipped_types"] == ["web_search"]
+
+
+def events(server: Live, path: str, **body: Any) -> list[dict[str, Any]]:
+    reply = httpx.post(server.url + path, json={"model": NAME, "stream": True, **body})
+    lines = [line for line in reply.text.splitlines() if line.startswith("data: {")]
+    return [msgspec.json.decode(line[6:]) for line in lines]
+
+
+THINKING = (
+    "{% for m in messages %}[{{ m.role }}]{% if m.reasoning_content %}<think>"
+    "{{ m.reasoning_content }}</think>{% endif %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% if enable_thinking is defined and not "
+    "enable_thinking %}<think></think>{% endif %}{% endif %}"
+)
+HI = [{"role": "user", "content": "q"}]
+ANSWER = ["<th", "ink>\nTwo and", " two.\n</thi", "nk>\n\nIt is", " 4."]
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = write_chat_model(tmp_path_factory.mktemp("thinker") / "hf", THINKING)
+    with Engine.open(str(folder), context=1024, threads=1) as opened:
+        yield opened
+
+
+def test_what_a_model_thinks_is_told_apart_by_every_interface(thinker: Engine) -> None:
+    with live(thinker, ScriptedEngine(ANSWER)) as server:
+        chat = post(server, "/v1/chat/completions", messages=HI)
+        message = chat["choices"][0]["message"]
+        assert (message["reasoning_content"], message["content"]) == ("Two and two.", "It is 4.")
+        assert chat["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+        deltas = [
+            choice["delta"]
+            for event in events(server, "/v1/chat/completions", messages=HI)
+            for choice in event["choices"]
+        ]
+        assert "".join(d.get("reasoning_content", "") for d in deltas) == "Two and two."
+        assert "".join(d.get("content", "") for d in deltas) == "It is 4."
+
+        items = post(server, "/v1/responses", input="q")["output"]
+        assert [item["type"] for item in items] == ["reasoning", "message"]
+        assert items[0]["content"] == [{"type": "reasoning_text", "text": "Two and two."}]
+        assert items[1]["content"][0]["text"] == "It is 4."
+        told = events(server, "/v1/responses", input="q")
+        thought = [e["delta"] for e in told if e["type"] == "response.reasoning_text.delta"]
+        assert "".join(thought) == "Two and two."
+        ended = told[-1]["response"]["output"]
+        assert [{**one, "id": ""} for one in ended] == [{**one, "id": ""} for one in items]
+        assert [e["sequence_number"] for e in told] == list(range(len(told)))
+
+        blocks = post(server, "/v1/messages", messages=HI, max_tokens=99)["content"]
+        assert blocks == [
+            {"type": "thinking", "thinking": "Two and two.", "signature": ""},
+            {"type": "text", "text": "It is 4."},
+        ]
+        told = events(server, "/v1/messages", messages=HI, max_tokens=99)
+        kinds = [e["content_block"]["type"] for e in told if e["type"] == "content_block_start"]
+        assert kinds == ["thinking", "text"]
+        with (
+            anthropic.Anthropic(base_url=server.url, api_key="x", max_retries=0) as claude,
+            claude.messages.stream(model=NAME, messages=HI, max_tokens=99) as stream,
+        ):
+            final = stream.get_final_message()
+        assert [block.to_dict() for block in final.content] == blocks
+
+
+def test_a_wish_for_no_thought_reaches_the_template_by_every_interface(thinker: Engine) -> None:
+    answers = ScriptedEngine(["4"])
+    with live(thinker, answers) as server:
+        post(server, "/v1/chat/completions", messages=HI, reasoning_effort="none")
+        post(server, "/v1/responses", input="q", reasoning={"effort": "none"})
+        post(server, "/v1/messages", messages=HI, max_tokens=9, thinking={"type": "disabled"})
+    prompts = [thinker.tokenizer.decode(asked[0]) for asked in answers.asked]
+    assert prompts == ["[user]q[assistant]<think></think>"] * 3
+
+
+def test_a_last_turn_is_continued_where_that_is_asked_for(thinker: Engine) -> None:
+    answers = ScriptedEngine(["4"])
+    begun = [*HI, {"role": "assistant", "content": "It is"}]
+    with live(thinker, answers) as server:
+        post(server, "/v1/chat/completions", messages=begun, continue_final_message=True)
+        post(
+            server,
+            "/v1/chat/completions",
+            messages=begun,
+            continue_final_message=True,
+            add_generation_prompt=False,
+        )
+        post(server, "/v1/messages", messages=begun, max_tokens=9)
+        blocks = [{"type": "text", "text": "It is"}]
+        post(
+            server,
+            "/v1/messages",
+            messages=[*HI, {"role": "assistant", "content": blocks}],
+            max_tokens=9,
+        )
+        assert len(set(tuple(asked[0]) for asked in answers.asked)) == 1
+        assert thinker.tokenizer.decode(answers.asked[0][0]) == "[user]q[assistant]It is"
+        count = post(server, "/v1/messages/count_tokens", messages=begun)["input_tokens"]
+        told = post(server, "/tokenize", messages=begun, continue_final_message=True)
+        assert count == told["count"] == len(answers.asked[0][0])
+        # Without the wish a turn is a whole one, and another begins.
+        told = post(server, "/tokenize", messages=begun)["tokens"]
+        assert thinker.tokenizer.decode(told) == "[user]q[assistant]It is[assistant]"
+        told = post(server, "/tokenize", messages=begun, add_generation_prompt=False)["tokens"]
+        assert thinker.tokenizer.decode(told) == "[user]q[assistant]It is"
+        wrong = {"continue_final_message": True, "add_generation_prompt": True}
+        reply = httpx.post(
+            f"{server.url}/v1/chat/completions", json={"model": NAME, "messages": begun, **wrong}
+        )
+        assert reply.status_code == 400
+        assert "continue_final_message" in reply.text

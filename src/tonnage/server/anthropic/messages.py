@@ -1,5 +1,6 @@
 """POST /v1/messages and /v1/messages/count_tokens, as Anthropic's clients speak."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,10 @@ from tonnage.server.anthropic.schema import (
     Turn,
 )
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choice, Choices
-from tonnage.server.generation.conversation import Turns, merged
+from tonnage.server.generation.choices import Choice, Choices, Part
+from tonnage.server.generation.conversation import Turns, merged, prompt_end
 from tonnage.server.generation.delivery import deliver, dropped_header
+from tonnage.server.generation.reasoning import Thought
 from tonnage.server.generation.tool_use import ToolChoice, ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
@@ -38,7 +40,7 @@ async def messages(service: Service, exchange: HttpExchange, tenant: Tenant, bod
 async def _prepared(service: Service, tenant: Tenant, body: bytes) -> PreparedRequest:
     request = decode(MessageRequest, body)
     use = _tool_use(request)
-    tokens = await service.encode_chat(_turns(request), use.tools)
+    tokens = await _encoded(service, request, use)
     prompt = service.fit(tokens, request.truncation, request.max_tokens)
     parameters = service.parameters(request, tenant)
     form = form_of(request, _format(request), "output_config.format")
@@ -50,7 +52,19 @@ async def _prepared(service: Service, tenant: Tenant, body: bytes) -> PreparedRe
         parameters,
         call_rules=use.rules(is_bound=form is not None),
         is_stream=bool(request.stream),
+        reasoning=service.reasoning_start(prompt, options),
     )
+
+
+async def _encoded(service: Service, request: CountRequest, use: ToolUse) -> "array[int]":
+    """Return the token ids of a conversation; a last turn of the assistant is to be continued."""
+    turns = _turns(request)
+    continues = bool(turns) and turns[-1]["role"] == "assistant"
+    end = prompt_end(adds=None, continues=continues)
+    thinking = {}
+    if request.thinking is not None:
+        thinking["enable_thinking"] = request.thinking.type != "disabled"
+    return await service.encode_chat(turns, use.tools, thinking, **end)
 
 
 async def count_tokens(
@@ -60,7 +74,7 @@ async def count_tokens(
 
     async def count() -> int:
         request = decode(CountRequest, body)
-        return len(await service.encode_chat(_turns(request), _tool_use(request).tools))
+        return len(await _encoded(service, request, _tool_use(request)))
 
     await exchange.json({"input_tokens": await exchange.prepared(count)})
 
@@ -173,8 +187,9 @@ class _Writer:
             "role": "assistant",
             "model": model,
         }
+        self._begun = False
         self._index = -1
-        self._in_text = False
+        self._kind = ""  # of the block that is open
 
     def _usage(self, choice: Choice) -> dict[str, int]:
         generation = choice.answer.generation
@@ -200,6 +215,8 @@ class _Writer:
     def whole(self, choices: Choices) -> dict[str, Any]:
         choice = choices.all[0]
         content: list[dict[str, Any]] = []
+        if choice.thought:
+            content.append({"type": "thinking", "thinking": choice.thought, "signature": ""})
         if choice.text or not choice.calls:
             content.append({"type": "text", "text": choice.text})
         content += [
@@ -212,27 +229,32 @@ class _Writer:
         choice = choices.all[0]
         async for _, piece in choices.pieces():
             parts = choice.finish() if piece is None else choice.take(piece)
-            if not exchange.started:
+            if not self._begun:
+                self._begun = True
                 await self._begin(exchange, choice)
             await self._events(exchange, parts)
         await self._end(exchange, choice)
 
-    async def _events(self, exchange: HttpExchange, parts: Sequence[str | Call]) -> None:
+    async def _events(self, exchange: HttpExchange, parts: Sequence[Part]) -> None:
         """Send what has come."""
         for part in parts:
             if isinstance(part, Call):
-                await self._close_block(exchange)
                 await self._open_block(exchange, {**_use(part), "input": {}})
                 await self._delta(
                     exchange, {"type": "input_json_delta", "partial_json": part.arguments}
                 )
-                self._in_text = False
+            elif isinstance(part, Thought):
+                empty = {"type": "thinking", "thinking": "", "signature": ""}
+                await self._go_on_in(exchange, empty)
+                await self._delta(exchange, {"type": "thinking_delta", "thinking": part.text})
             elif part:
-                if not self._in_text:
-                    await self._close_block(exchange)
-                    await self._open_block(exchange, {"type": "text", "text": ""})
-                    self._in_text = True
+                await self._go_on_in(exchange, {"type": "text", "text": ""})
                 await self._delta(exchange, {"type": "text_delta", "text": part})
+
+    async def _go_on_in(self, exchange: HttpExchange, empty: dict[str, Any]) -> None:
+        """Let a block of that kind be open."""
+        if self._kind != empty["type"]:
+            await self._open_block(exchange, empty)
 
     async def _end(self, exchange: HttpExchange, choice: Choice) -> None:
         """Send the end of the answer."""
@@ -256,7 +278,9 @@ class _Writer:
         await exchange.event(told, "message_start")
 
     async def _open_block(self, exchange: HttpExchange, block: dict[str, Any]) -> None:
+        await self._close_block(exchange)
         self._index += 1
+        self._kind = block["type"]
         told = {"type": "content_block_start", "index": self._index, "content_block": block}
         await exchange.event(told, "content_block_start")
 
@@ -265,6 +289,9 @@ class _Writer:
         await exchange.event(told, "content_block_delta")
 
     async def _close_block(self, exchange: HttpExchange) -> None:
+        if self._kind == "thinking":
+            # Clients send it back; nothing here checks it.
+            await self._delta(exchange, {"type": "signature_delta", "signature": ""})
         if self._index >= 0:
             told = {"type": "content_block_stop", "index": self._index}
             await exchange.event(told, "content_block_stop")

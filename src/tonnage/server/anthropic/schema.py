@@ -63,6 +63,12 @@ class OutputConfig(Struct):
     format: OutputFormat | None = None
 
 
+class Thinking(Struct):
+    """Whether the model is to think before it answers; templates decide how much."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+
+
 class CountRequest(BoundFields, kw_only=True):
     """POST /v1/messages/count_tokens."""
 
@@ -71,6 +77,7 @@ class CountRequest(BoundFields, kw_only=True):
     system: str | list[Block] | None = None
     tools: Annotated[list[AnthropicTool], Meta(max_length=128)] | None = None
     tool_choice: AnthropicToolChoice | None = None
+    thinking: Thinking | None = None
 
 
 class MessageRequest(CountRequest, kw_only=True):

@@ -8,11 +8,14 @@ from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Delta
 from tonnage.server.generation.call_formats import Call
 from tonnage.server.generation.engine import Answer
+from tonnage.server.generation.reasoning import ReasoningParser, ReasoningStart, Thought
 from tonnage.server.generation.tool_calls import ToolParser
 from tonnage.server.generation.tool_use import CallRules
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
 
+# What a completion is made of.
+Part = str | Call | Thought
 # What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.
 _FINISH = {"stop": "stop", "length": "length", "deadline": "length"}
 
@@ -26,13 +29,20 @@ class Choice:
         rules: CallRules,
         tokenizer: Tokenizer,
         response_memory: ResponseMemory,
+        reasoning: ReasoningStart = "never",
     ) -> None:
-        """rules: what is a call. response_memory: for what waits to be sent."""
+        """rules: what is a call. response_memory: for what waits to be sent.
+
+        reasoning: whether it begins with what the model thinks.
+        """
         self.answer = answer
         self.texts: list[str] = []
+        self.thoughts: list[str] = []
+        self.num_reasoning_tokens = 0  # as exact as deltas are short
         self.calls: list[Call] = []
         self.logprobs: list[TokenLogprob] = []
         self._parser = ToolParser(rules.names, with_bare=rules.with_bare, is_single=rules.is_single)
+        self._reasoning = ReasoningParser(reasoning)
         self._tokenizer = tokenizer
         self._memory = response_memory
         self._num_held = 0
@@ -48,8 +58,8 @@ class Choice:
                 generation.finish_reason = generation.finish_reason or "stop"
                 return
 
-    def take(self, piece: Delta) -> list[str | Call]:
-        """Take a piece; return the texts and calls that are complete with it.
+    def take(self, piece: Delta) -> list[Part]:
+        """Take a piece; return the texts, thoughts and calls that are complete with it.
 
         Raises HttpError when there is no memory for its log probabilities.
         """
@@ -61,7 +71,17 @@ class Choice:
             self.logprobs += new
             # The piece has them; the last may not have been handed over yet.
             self.answer.generation.drop_logprobs()
-        return self._keep(self._parser.push(piece.text))
+        parts = self._parted(self._reasoning.push(piece.text))
+        if self._reasoning.is_thinking:
+            self.num_reasoning_tokens += len(piece.tokens)
+        return self._keep(parts)
+
+    def _parted(self, parts: Sequence[str | Thought]) -> list[Part]:
+        """Return the parts with the calls in what is said."""
+        found: list[Part] = []
+        for part in parts:
+            found += [part] if isinstance(part, Thought) else self._parser.push(part)
+        return found
 
     def _is_told(self, entry: TokenLogprob) -> bool:
         """Whether an entry is told of: the end's is where every token of the prompt is, too."""
@@ -79,9 +99,10 @@ class Choice:
         own_bytes: counted of its request already. Raises HttpError without memory for it.
         """
         generation = self.answer.generation
-        self.texts = [self.text]
+        self.texts, self.thoughts = [self.text], [self.thought]
         generation.compact()
-        kept_bytes = getsizeof(self.texts[0]) + getsizeof(generation.tokens) + ENDED_BYTES
+        kept = (self.texts[0], self.thoughts[0], generation.tokens)
+        kept_bytes = sum(map(getsizeof, kept)) + ENDED_BYTES
         num_bytes = max(0, kept_bytes - ANSWER_BYTES)  # so much was counted when it was queued
         self._memory.answers.hold(num_bytes, own_bytes)
         self.held_bytes += num_bytes
@@ -99,14 +120,16 @@ class Choice:
         self._num_held = 0
         return taken
 
-    def finish(self) -> list[str | Call]:
+    def finish(self) -> list[Part]:
         """Return what was held back; the answer has ended."""
-        return self._keep(self._parser.flush())
+        return self._keep([*self._parted(self._reasoning.flush()), *self._parser.flush()])
 
-    def _keep(self, parts: list[str | Call]) -> list[str | Call]:
+    def _keep(self, parts: list[Part]) -> list[Part]:
         for part in parts:
             if isinstance(part, Call):
                 self.calls.append(part)
+            elif isinstance(part, Thought):
+                self.thoughts.append(part.text)
             else:
                 self.texts.append(part)
         return parts
@@ -115,6 +138,11 @@ class Choice:
     def text(self) -> str:
         """The text without calls."""
         return "".join(self.texts)
+
+    @property
+    def thought(self) -> str:
+        """What the model thought before it."""
+        return "".join(self.thoughts)
 
     @property
     def finish_reason(self) -> str:

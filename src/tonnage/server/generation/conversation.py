@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tonnage.engine.prompts import PromptEnd
 from tonnage.server.generation.call_formats import HERMES
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
@@ -47,6 +48,23 @@ def turns_of(messages: Sequence[ChatMessage]) -> Turns:
         if call.id
     }
     return [_turn(message, names) for message in messages]
+
+
+def prompt_end(*, adds: bool | None, continues: bool | None) -> PromptEnd:
+    """Return what stands at the end of a prompt: the beginning of a turn, unless told otherwise.
+
+    Raises HttpError 400 where a new turn and more of the last one are both asked for.
+    """
+    if adds and continues:
+        raise HttpError(
+            400,
+            "add_generation_prompt begins a turn and continue_final_message goes on with the last "
+            "one; ask for one of them.",
+            param="continue_final_message",
+        )
+    if continues:
+        return {"continue_final_message": True}
+    return {"add_generation_prompt": adds is not False}
 
 
 def _turn(message: ChatMessage, names: Mapping[str, str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tonnage.server.observe import overview
 from tonnage.server.observe.log import REQUEST, RequestContext, frames_of, log
 from tonnage.server.observe.trace import Tracer
 from tonnage.server.openai import chat, completions, embeddings, responses
-from tonnage.server.openai.schema import ModelRequest, OptionalModel
+from tonnage.server.openai.schema import ModelRequest, OptionalModel, StreamRequest
 
 Handler = Callable[[ModelPool, HttpExchange, Tenant, bytes], Awaitable[None]]
 ModelHandler = Callable[[Service, HttpExchange, Tenant, bytes], Awaitable[None]]
@@ -61,6 +61,20 @@ def of_model(
     return answer
 
 
+def of_stream(handler: ModelHandler, sign: bytes) -> Handler:
+    """Return the same for completions; sign: what their streams send while there is no news."""
+    whole = of_model(handler)
+
+    async def answer(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
+        if not decode(StreamRequest, body).stream:
+            await whole(pool, exchange, tenant, body)
+            return
+        async with exchange.signs_of_life(sign):
+            await whole(pool, exchange, tenant, body)
+
+    return answer
+
+
 async def _openapi(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Describe what may be asked, for tools that read OpenAPI."""
     from tonnage.server.http.openapi import document
@@ -73,6 +87,9 @@ async def _openapi(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body
     await exchange.json(document(methods, VERSION, with_keys=bool(tenant.name)))
 
 
+# What streams send in a silence: a comment, which readers of events skip, and Anthropic's event.
+_COMMENT = b": no news yet\n\n"
+_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _PAGE = Route(page.page, is_open=True, in_api=False)
 ROUTES: dict[str, dict[str, Route]] = {
     "/": {"GET": _PAGE},
@@ -87,11 +104,11 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/models/unload": {"POST": Route(overview.unload)},
     "/v1/models": {"GET": Route(overview.models)},
     "/v1/models/{model}": {"GET": Route(overview.model)},
-    "/v1/chat/completions": {"POST": Route(of_model(chat.chat))},
-    "/v1/completions": {"POST": Route(of_model(completions.complete))},
+    "/v1/chat/completions": {"POST": Route(of_stream(chat.chat, _COMMENT))},
+    "/v1/completions": {"POST": Route(of_stream(completions.complete, _COMMENT))},
     "/v1/embeddings": {"POST": Route(of_model(embeddings.embed))},
-    "/v1/responses": {"POST": Route(of_model(responses.respond))},
-    "/v1/messages": {"POST": Route(of_model(messages.messages))},
+    "/v1/responses": {"POST": Route(of_stream(responses.respond, _COMMENT))},
+    "/v1/messages": {"POST": Route(of_stream(messages.messages, _PING))},
     "/v1/messages/count_tokens": {"POST": Route(of_model(messages.count_tokens))},
     "/tokenize": {"POST": Route(of_model(completions.tokenize, OptionalModel))},
     "/detokenize": {"POST": Route(of_model(completions.detokenize, OptionalModel))},

@@ -6,8 +6,16 @@ Specification: asgi.readthedocs.io (HTTP), html.spec.whatwg.org (server-sent eve
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -42,8 +50,9 @@ class ServerLimits:
 
     body_bytes: of one request; all that are being answered share four times as much, and it holds a
     list or object for every 64 bytes at most. body_s, header_s: seconds to send them. stall_s:
-    seconds a reader may take to make room in a full buffer. connections: at once. drain_s: seconds
-    that answers get to end after SIGTERM.
+    seconds a reader may take to make room in a full buffer. connections: at once. silence_s:
+    seconds without news after which a stream gives a sign of life; it begins after a tenth of that.
+    drain_s: seconds that answers get to end after SIGTERM.
     """
 
     body_bytes: int = 256 << 10
@@ -51,6 +60,7 @@ class ServerLimits:
     stall_s: float = 60.0
     connections: int = 128
     header_s: float = 15.0
+    silence_s: float = 5.0
     drain_s: float = 30.0
 
 
@@ -97,6 +107,9 @@ class HttpExchange:
         self._limits = limits
         self._budget = budget
         self._held_bytes = 0
+        self._sending = asyncio.Lock()
+        self._ended = False
+        self._sent_s = 0.0
 
     def query(self, name: str) -> str | None:
         """Return the first value of `name` in the query, if it is there.
@@ -254,10 +267,37 @@ class HttpExchange:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def begin_events(self, headers: Mapping[str, str] | None = None) -> None:
-        """Begin a stream of server-sent events."""
+        """Begin a stream of server-sent events, unless it has begun."""
         fields = {"content-type": _EVENT_STREAM, "cache-control": "no-store", **(headers or {})}
-        self.in_events = True
-        await self._start(200, fields)
+        async with self._sending:
+            if not self.started:
+                self.in_events = True
+                await self._start(200, fields)
+
+    @asynccontextmanager
+    async def signs_of_life(self, sign: bytes) -> AsyncIterator[None]:
+        """Begin a stream soon, and send `sign` after each silence: nobody takes it for dead.
+
+        sign: an event, or a comment (a line that begins with a colon). An error that comes before
+        the stream begins has its own status, a later one is an event.
+        """
+        task = asyncio.create_task(self._show_life(sign))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _show_life(self, sign: bytes) -> None:
+        period_s, clock = self._limits.silence_s, asyncio.get_running_loop().time
+        await asyncio.sleep(period_s / 10)
+        await self.begin_events()
+        while not self._ended:
+            left_s = self._sent_s + period_s - clock()
+            if left_s > 0:
+                await asyncio.sleep(left_s)
+            else:
+                await self._more(sign)
 
     async def begin_parts(self, kind: str) -> None:
         """Begin a body that comes in parts, without its length; `part` sends one, `end` ends it."""
@@ -282,17 +322,22 @@ class HttpExchange:
 
     async def end_events(self) -> None:
         """End the stream."""
-        await self._send({"type": "http.response.body", "body": b""})
+        async with self._sending:
+            self._ended = True
+            await self._send({"type": "http.response.body", "body": b""})
 
     async def _more(self, body: bytes) -> None:
         with self._counted(len(body)):
-            await self._send_more(body)
+            async with self._sending:
+                if not self._ended:
+                    await self._send_more(body)
 
     async def _send_more(self, body: Buffer) -> None:
         """Send more of the body; a large part of it in small ones, each when there is room."""
         for begin in range(0, len(body), PART_BYTES):
             part = {"body": bytes(body[begin : begin + PART_BYTES]), "more_body": True}
             await self._send({"type": "http.response.body", **part})
+        self._sent_s = asyncio.get_running_loop().time()
 
     async def _start(self, status: int, fields: Mapping[str, str]) -> None:
         self.started = True
@@ -306,6 +351,7 @@ class HttpExchange:
             # What is left of the body is not worth reading.
             pairs.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        self._sent_s = asyncio.get_running_loop().time()
 
 
 def _busy(what: str) -> HttpError:

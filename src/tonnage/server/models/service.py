@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 
@@ -17,9 +17,11 @@ from tonnage.core.footprint import responses_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
+from tonnage.engine.prompts import PromptEnd
 from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import Turns, without_tools
 from tonnage.server.generation.engine import AsyncEngine, ServedEngine
+from tonnage.server.generation.reasoning import ReasoningStart, reasoning_start
 from tonnage.server.generation.structured import MakeConstraint, StructuredOutput
 from tonnage.server.generation.tool_use import NO_CALLS, CallRules
 from tonnage.server.http.exchange import ServerLimits
@@ -38,6 +40,8 @@ from tonnage.server.observe.trace import Trace
 from tonnage.server.openai.schema import RequestFields, Sampling
 
 Result = TypeVar("Result")
+# In which a tag at the end of a prompt lies.
+_END_TOKENS = 16
 _SAME_NAMES = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p",
     "repetition_penalty", "ignore_eos",
@@ -67,7 +71,8 @@ class PreparedRequest:
     """What is left of a request when its prompts are tokens: nothing of its body's size.
 
     num_each: answers to each prompt. call_rules: what of an answer is a call. extra_bytes: of texts
-    that go into the answer. with_usage: a stream ends with it.
+    that go into the answer. with_usage: a stream ends with it. reasoning: whether an answer begins
+    with what the model thinks.
     """
 
     prompts: Sequence[Prompt]
@@ -78,6 +83,7 @@ class PreparedRequest:
     is_stream: bool = False
     with_usage: bool = False
     extra_bytes: int = 0
+    reasoning: ReasoningStart = "never"
 
     @property
     def held_bytes(self) -> int:
@@ -148,10 +154,12 @@ class Service:
         turns: Turns,
         tools: Sequence[Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
+        **end: Unpack[PromptEnd],
     ) -> "array[int]":
         """Return the token ids of a conversation, with the tools where there are any.
 
-        variables: more names for the template. Raises ChatTemplateError, RequestError.
+        variables: more names for the template. end: what stands at the end. Raises
+        ChatTemplateError, RequestError.
         """
         names = {key: value for key, value in (variables or {}).items() if key != "messages"}
         if tools and self.knows_tools:
@@ -163,7 +171,7 @@ class Service:
                 knows_system = not tools or self._knows_system
                 told = without_tools(turns, tools, knows_system=knows_system)
             # An array takes a tenth of a list; the thread makes one list at a time.
-            return array("i", self.engine.encode_chat(told, names))
+            return array("i", self.engine.encode_chat(told, names, **end))
 
         return await self.aside(encode)
 
@@ -175,6 +183,14 @@ class Service:
             return len(self.engine.encode_chat(turns)) > len(self.engine.encode_chat(turns[1:]))
         except ChatTemplateError:
             return False
+
+    def reasoning_start(self, prompt: Prompt, options: SamplingOptions) -> ReasoningStart:
+        """Return whether a completion begins with what the model thinks; a bound one does not."""
+        if options.constraint is not None:
+            return "never"
+        tokenizer = self.engine.tokenizer
+        end = tokenizer.decode(prompt.tokens[-_END_TOKENS:], keep_control=True)
+        return reasoning_start(tokenizer.chat_template, end)
 
     async def encode_text(self, prompt: str | list[int]) -> "array[int]":
         """Return the token ids of a plain prompt. Raises RequestError."""
@@ -255,7 +271,11 @@ class Service:
                     cache_salt=parameters.cache_salt,
                 )
                 yield Choice(
-                    answer, prepared.call_rules, self.engine.tokenizer, self.response_memory
+                    answer,
+                    prepared.call_rules,
+                    self.engine.tokenizer,
+                    self.response_memory,
+                    prepared.reasoning,
                 )
 
     @asynccontextmanager
@@ -364,9 +384,11 @@ def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     dropped = sum(prompt.dropped_tokens for prompt in prompts)
     if dropped:
         details["dropped_tokens"] = dropped
+    thought = {"reasoning_tokens": sum(choice.num_reasoning_tokens for choice in choices.all)}
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_generated,
         "total_tokens": num_prompt + num_generated,
         "prompt_tokens_details": details,
+        "completion_tokens_details": thought,
     }

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choice, Choices
-from tonnage.server.generation.conversation import turns_of
+from tonnage.server.generation.choices import Choice, Choices, Part
+from tonnage.server.generation.conversation import prompt_end, turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.logprobs import chat_logprobs
+from tonnage.server.generation.reasoning import Thought, template_variables
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
@@ -33,9 +34,9 @@ async def _prepared(
     use = _tool_use(request)
     form = form_of(request, request.response_format)
     max_tokens = request.max_completion_tokens or request.max_tokens
-    tokens = await service.encode_chat(
-        turns_of(request.messages), use.tools, request.chat_template_kwargs
-    )
+    wishes = template_variables(request.reasoning_effort) | (request.chat_template_kwargs or {})
+    end = prompt_end(adds=request.add_generation_prompt, continues=request.continue_final_message)
+    tokens = await service.encode_chat(turns_of(request.messages), use.tools, wishes, **end)
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
     constraint = await service.aside(lambda: service.structured.of_request(use, form))
@@ -48,6 +49,7 @@ async def _prepared(
         call_rules=use.rules(is_bound=form is not None),
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        reasoning=service.reasoning_start(prompt, options),
     )
     return prepared, top
 
@@ -135,6 +137,8 @@ _CHUNK = {"object": "chat.completion.chunk"}
 
 def _message(choice: Choice) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.thought:
+        message["reasoning_content"] = choice.thought
     if choice.calls:
         message["content"] = choice.text or None
         message["tool_calls"] = [_call(call) for call in choice.calls]
@@ -146,13 +150,15 @@ def _call(call: Call) -> dict[str, Any]:
     return {"id": call.call_id, "type": "function", "function": function}
 
 
-def _deltas(choice: Choice, parts: Sequence[str | Call]) -> list[dict[str, Any]]:
+def _deltas(choice: Choice, parts: Sequence[Part]) -> list[dict[str, Any]]:
     deltas: list[dict[str, Any]] = []
     number = len(choice.calls) - sum(isinstance(part, Call) for part in parts)
     for part in parts:
         if isinstance(part, Call):
             deltas.append({"tool_calls": [{"index": number, **_call(part)}]})
             number += 1
+        elif isinstance(part, Thought):
+            deltas.append({"reasoning_content": part.text})
         elif part:
             deltas.append({"content": part})
     return deltas

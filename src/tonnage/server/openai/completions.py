@@ -12,7 +12,7 @@ import msgspec
 
 from tonnage.server.generation.call_formats import fresh_id
 from tonnage.server.generation.choices import Choice, Choices
-from tonnage.server.generation.conversation import turns_of
+from tonnage.server.generation.conversation import prompt_end, turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.logprobs import TextLogprobs
 from tonnage.server.http.decoding import decode
@@ -231,7 +231,11 @@ async def _tokens(service: Service, body: bytes) -> "tuple[array[int], bool]":
     if (request.content is None) == (request.messages is None):
         raise HttpError(400, "Give either content or messages.", param="content")
     if request.messages is not None:
-        return await service.encode_chat(turns_of(request.messages)), request.with_pieces
+        end = prompt_end(
+            adds=request.add_generation_prompt, continues=request.continue_final_message
+        )
+        tokens = await service.encode_chat(turns_of(request.messages), **end)
+        return tokens, request.with_pieces
     text, encode = request.content or "", service.engine.tokenizer.encode
     special, parse = request.add_special, request.parse_special
     tokens = await service.aside(

@@ -192,7 +192,11 @@ class ChatRequest(Sampling, kw_only=True):
     tool_choice: ToolChoices | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = None
+    # Other servers'.
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 class CompletionRequest(Sampling, kw_only=True):
@@ -305,6 +309,12 @@ class ModelRequest(Struct):
     model: Name
 
 
+class StreamRequest(ModelRequest):
+    """What every request for completions has, before the rest is read."""
+
+    stream: bool | None = None
+
+
 class OptionalModel(Struct):
     """A request that is for the first model where it names none."""
 
@@ -316,6 +326,8 @@ class TokenizeRequest(OptionalModel, kw_only=True):
 
     content: str | None = None
     messages: list[ChatMessage] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     add_special: bool = False
     parse_special: bool = False
     with_pieces: bool = False
