@@ -14,12 +14,15 @@ from tonnage.server.generation.json_schema import bindable, subschemas
 from tonnage.server.generation.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
 from tonnage.server.observe.log import log
+from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 _MAX_BYTES = 65_536
 _MAX_LOCATED = 64  # schemas that are tried to find the one at fault
+# Which tokens a text is made of is the model's own choice, not that of a canonical spelling.
+_AS_IT_LIKES = '%llguidance {"no_forcing": true}\n'
 # A small model that may write spaces anywhere writes little else.
 _ONE_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -40,23 +43,42 @@ class Form:
 class Grammars:
     """Writes grammars, and refuses with the place at fault what llguidance cannot obey."""
 
-    def __init__(self, guide: "type[LLMatcher]") -> None:
-        """guide: of llguidance."""
+    def __init__(self, guide: "type[LLMatcher]", tokenizer: Tokenizer) -> None:
+        """guide: of llguidance. tokenizer: of the model."""
         self._guide = guide
+        self._tokenizer = tokenizer
 
     def of_form(self, form: Form) -> str:
         """Return the grammar of a text. Raises HttpError 400 for a form that cannot be obeyed."""
-        return _joined(self._entry(form))
+        entry = self._entry(form)
+        if "json_schema" not in entry:
+            return _joined({"lark_grammar": _AS_IT_LIKES + entry["lark_grammar"]})
+        return _joined({"lark_grammar": f"{_AS_IT_LIKES}start: @form\n"}, {**entry, "name": "form"})
 
     def of_calls(self, use: ToolUse) -> str:
         """Return the grammar of a call of any of the tools that may be called. Errors as above."""
-        return _joined({"lark_grammar": f"start: call\n{self._calls(use)}"})
+        rules = self._calls(use, _literal(f"{HERMES.open}\n"))
+        return _joined({"lark_grammar": f"{_AS_IT_LIKES}start: call\n{rules}"})
 
     def of_either(self, use: ToolUse, form: Form) -> str:
         """Return the grammar of calls, or else of a text that has the form. Errors as above."""
         more = "" if use.is_single else ' ("\\n" call)*'
-        calls = f"start: @form | call{more}\n{self._calls(use)}"
-        return _joined({"lark_grammar": calls}, {**self._entry(form), "name": "form"})
+        rules = f"start: @form | call{more}\n{self._calls(use, self._own_opener())}"
+        entry = {**self._entry(form), "name": "form"}
+        return _joined({"lark_grammar": _AS_IT_LIKES + rules}, entry)
+
+    def _own_opener(self) -> str:
+        """Return the opener of a call as one that was meant begins: with the tokenizer's own token.
+
+        Else a model whose text is masked would begin calls by chance.
+        """
+        opener = f"{HERMES.open}\n"
+        first = self._tokenizer.encode(opener, add_special=False, parse_special=False)[0]
+        text = self._tokenizer.token_bytes(first).decode("utf-8", "replace")
+        if not text or not opener.startswith(text):
+            return _literal(opener)
+        rest = opener[len(text) :]
+        return f"<[{first}]> {_literal(rest)}" if rest else f"<[{first}]>"
 
     def _entry(self, form: Form) -> dict[str, Any]:
         match form.kind:
@@ -74,7 +96,7 @@ class Grammars:
             raise _refused(form.where, wrong)
         return {"lark_grammar": entry["lark_grammar"]}
 
-    def _calls(self, use: ToolUse) -> str:
+    def _calls(self, use: ToolUse, opener: str) -> str:
         """Return the rule `call`: each tool's name, and its arguments by its own schema."""
         functions = [tool["function"] for tool in use.callable]
         _require_short([function["parameters"] for function in functions], "tools")
@@ -86,8 +108,8 @@ class Grammars:
             schema = json.dumps(self._parameters(function, use.strict))
             bodies.append(f'body{number}: {head} %json {schema} "}}"\n')
         names = " | ".join(f"body{number}" for number in range(len(bodies)))
-        begin, end = _literal(f"{HERMES.open}\n"), _literal(f"\n{HERMES.close}")
-        return f"call: {begin} ({names}) {end}\n" + "".join(bodies)
+        end = _literal(f"\n{HERMES.close}")
+        return f"call: {opener} ({names}) {end}\n" + "".join(bodies)
 
     def _parameters(self, function: Mapping[str, Any], strict: frozenset[str]) -> Any:
         """Return what binds a call; where a tool is not strict, as much of it as can be obeyed."""

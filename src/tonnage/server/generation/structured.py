@@ -103,7 +103,7 @@ class StructuredOutput:
         return make
 
     def _grammars(self) -> Grammars:
-        return Grammars(self._guide())
+        return Grammars(self._guide(), self._engine.tokenizer)
 
     def _guide(self) -> "type[LLMatcher]":
         if not self._enabled:
