@@ -38,6 +38,7 @@ _SILENT = frozenset(
 _ONE = ("additionalProperties", "items", "additionalItems", "contains", "propertyNames", "not")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _DEFINITIONS = ("$defs", "definitions")
 # Their results would have to be known before what is left over can be.
 _APPLICATORS = ("$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies")
@@ -190,6 +191,11 @@ def _leave_out_what_says_nothing(plain: dict[str, Any]) -> None:
 
 def _say_by_others(plain: dict[str, Any]) -> None:
     """Replace keywords by others that say the same."""
+    for key in _COUNTS:
+        if isinstance(plain.get(key), float) and plain[key].is_integer():
+            plain[key] = int(plain[key])
+    if "$dynamicAnchor" in plain:
+        plain["$anchor"] = plain.pop("$dynamicAnchor")  # what is left of it without $dynamicRef
     _unevaluated(plain)
     _contains_anything(plain)
     _property_names(plain)

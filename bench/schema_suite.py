@@ -1,0 +1,121 @@
+"""The official JSON Schema test suite through structured output: is what is accepted obeyed?
+
+    pip download --no-deps --no-binary jsonschema jsonschema   # its source holds the suite
+    PYTHONPATH=tests python bench/schema_suite.py jsonschema-*.tar.gz
+
+For each schema that is accepted texts are drawn at random from what its grammar allows, and have to
+be valid for the package jsonschema. Those that are refused are counted by keyword.
+"""
+
+import json
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from support.bound_samples import samples
+from tonnage.server.http.failures import HttpError
+
+DRAFTS = {
+    "draft4": "http://json-schema.org/draft-04/schema#",
+    "draft6": "http://json-schema.org/draft-06/schema#",
+    "draft7": "http://json-schema.org/draft-07/schema#",
+    "draft2019-09": "https://json-schema.org/draft/2019-09/schema",
+    "draft2020-12": "https://json-schema.org/draft/2020-12/schema",
+}
+SAMPLES = 20
+
+
+@dataclass
+class Result:
+    """What came of a draft's schemas. empty: accepted, but nothing satisfies them."""
+
+    accepted: int = 0
+    empty: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    texts: int = 0
+    cut: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def groups(archive: Path, draft: str) -> Iterator[tuple[str, dict]]:
+    """Yield each group of tests of a draft, without those that are optional."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            folder, _, name = member.name.partition(f"/json/tests/{draft}/")
+            if folder and name.endswith(".json") and "/" not in name:
+                for group in json.load(tar.extractfile(member)):
+                    yield name, group
+
+
+def run(archive: Path, draft: str) -> Result:
+    """Draw from every schema of a draft, and judge what comes."""
+    from jsonschema import validators
+
+    result = Result()
+    for name, group in groups(archive, draft):
+        schema = group["schema"]
+        if isinstance(schema, dict) and "$schema" not in schema:
+            schema = {"$schema": DRAFTS[draft], **schema}
+        judge = validators.validator_for(
+            schema, validators.validator_for({"$schema": DRAFTS[draft]})
+        )
+        where = f"{draft}/{name}: {group['description']}"
+        try:
+            found = list(samples(schema, SAMPLES))
+        except HttpError as error:
+            result.refused[reason_of(error.sentence)] += 1
+            continue
+        except ValueError as error:
+            result.empty += 1
+            print(f"empty  {where}: {str(error)[:90]}")
+            continue
+        result.accepted += 1
+        result.texts += len(found)
+        result.cut += found.count(None)
+        for text in filter(None, found):
+            if not judge(exact(json.dumps(schema))).is_valid(exact(text)):
+                result.wrong.append(f"{where}: {text[:60]}")
+                break
+    return result
+
+
+def exact(text: str) -> Any:
+    """Return what JSON says, fractions as decimals: 8.5826 is a multiple of 0.0001."""
+
+    def number(digits: str) -> int | Decimal:
+        value = Decimal(digits)
+        is_whole = value.adjusted() < 60 and value == value.to_integral_value()
+        return int(value) if is_whole else value
+
+    return json.loads(text, parse_float=number)
+
+
+def reason_of(sentence: str) -> str:
+    """Return the keyword that a refusal names, or its words."""
+    _, found, rest = sentence.partition("the keyword '")
+    return rest.partition("'")[0] if found else sentence.partition(": ")[2][:90]
+
+
+def main() -> None:
+    """Print the counts of every draft, or of those that are named."""
+    archive = Path(sys.argv[1])
+    for draft in sys.argv[2:] or DRAFTS:
+        one = run(archive, draft)
+        print(
+            f"{draft}: {one.accepted} accepted, {one.texts} texts, {one.cut} of them cut, "
+            f"{len(one.wrong)} schemas with a wrong one; {one.empty} that nothing satisfies; "
+            f"{sum(one.refused.values())} refused"
+        )
+        for reason, count in one.refused.most_common():
+            print(f"   refused {count:3} {reason}")
+        for line in one.wrong:
+            print(f"   WRONG {line}")
+
+
+if __name__ == "__main__":
+    main()
