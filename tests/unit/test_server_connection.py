@@ -23,6 +23,7 @@ OVERRIDDEN = {
     "data_received": ["self", "data"],
     "on_response_complete": ["self"],
     "pause_writing": ["self"],
+    "send_400_response": ["self", "msg"],
     "resume_writing": ["self"],
 }
 REQUEST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"

@@ -21,6 +21,7 @@ from tonnage.server.http.exchange import (
     ServerLimits,
 )
 from tonnage.server.http.failures import INTERNAL_ERROR, HttpError, failure_of
+from tonnage.server.http.request_line import require_sound
 from tonnage.server.models.pool import ModelPool, draining
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant, Tenants
@@ -164,8 +165,12 @@ class App:
             self._tracer.tell(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: HttpExchange, path: str) -> None:
-        route = _route(path, exchange.method)
+        require_sound(exchange.method, exchange.version, exchange.headers)
         self._require_known_host(exchange)
+        if exchange.method == "OPTIONS":
+            await exchange.empty(204, {"allow": _allowed(path)})
+            return
+        route = _route(path, exchange.method)
         if self.draining and path != "/health":
             raise draining()
         tenant = Tenant("", "") if route.is_open else self._tenants.of(exchange.headers)
@@ -224,16 +229,22 @@ def route_of(path: str) -> str:
 
 
 def _route(path: str, method: str) -> Route:
-    methods = ROUTES.get(path)
-    if methods is None:
-        raise HttpError(404, f"There is no {path[:80]}; see /openapi.json.", code="not_found")
-    route = methods.get("GET" if method == "HEAD" else method)
+    allowed = _allowed(path)
+    route = ROUTES[path].get("GET" if method == "HEAD" else method)
     if route is None:
-        allowed = ", ".join(methods)
         raise HttpError(
             405, f"{path} takes {allowed}.", code="method_not_allowed", headers={"allow": allowed}
         )
     return route
+
+
+def _allowed(path: str) -> str:
+    """Return the methods of a path, or of the server as a whole (`*`). Raises HttpError 404."""
+    methods = ("GET", "POST") if path == "*" else ROUTES.get(path)
+    if methods is None:
+        raise HttpError(404, f"There is no {path[:80]}; see /openapi.json.", code="not_found")
+    heads = ["HEAD"] if "GET" in methods else []
+    return ", ".join([*methods, *heads, "OPTIONS"])
 
 
 def _report(exchange: HttpExchange, error: Exception, failure: HttpError) -> None:

@@ -1,36 +1,65 @@
 """A connection that cannot be held for nothing: bounds on their number, on silence, on stalling."""
 
 import asyncio
+import json
 import re
+import sys
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tonnage.server.http.exchange import PART_BYTES, ServerLimits
+from tonnage.server.http.exchange import JSON, PART_BYTES, ServerLimits
+from tonnage.server.http.failures import HttpError
 
 # Of one request. Each takes half a kibibyte while it is held.
 _MAX_FIELDS = 100
 _HEADER_END = re.compile(rb"\n\r?\n")
 
 
-def _answer(status: bytes, error: bytes, fields: bytes = b"") -> bytes:
-    """Return an answer that is made without reading a request."""
-    body = b'{"error":{%b,"param":null}}' % error
-    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bconnection: close\r\n"
-    return (head + b"content-length: %d\r\n\r\n%b") % (status, fields, len(body), body)
+_FULL = HttpError(
+    503,
+    "All connections of this server are busy; try again soon.",
+    code="busy",
+    headers={"retry-after": "1"},
+)
+_MANY_FIELDS = HttpError(
+    431,
+    f"The header has more than {_MAX_FIELDS} lines; send fewer.",
+    code="header_too_large",
+)
+_LONG_FIELDS = HttpError(
+    431,
+    f"The header has more than {PART_BYTES:,} bytes; send fewer.",
+    code="header_too_large",
+)
+_LONG_TARGET = HttpError(
+    414,
+    f"The request line has more than {PART_BYTES:,} bytes; send what is long in the body.",
+    code="target_too_long",
+)
+_CODING = HttpError(
+    501,
+    "Of transfer codings only chunked is known; send it, or a Content-Length.",
+    code="unknown_coding",
+)
+_MALFORMED = HttpError(400, "This is no request of HTTP/1.1.", code="bad_request")
 
 
-_FULL = _answer(
-    b"503 Service Unavailable",
-    b'"message":"All connections of this server are busy; try again soon.",'
-    b'"type":"server_error","code":"busy"',
-    b"retry-after: 1\r\n",
-)
-_MANY_FIELDS = _answer(
-    b"431 Request Header Fields Too Large",
-    b'"message":"The header has more than %d lines; send fewer.",' % _MAX_FIELDS
-    + b'"type":"invalid_request_error","code":"header_too_large"',
-)
+def _written(error: HttpError) -> bytes:
+    """Return an answer that is made without a request; the connection ends with it."""
+    body = json.dumps(error.openai()).encode()
+    fields = {
+        "date": formatdate(usegmt=True),
+        "content-type": JSON,
+        "content-length": str(len(body)),
+        "connection": "close",
+        **error.headers,
+    }
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def _is_long(data: bytes) -> bool:
@@ -86,14 +115,38 @@ class Connection(H11Protocol):
         """Take bytes of requests."""
         if not self.flow.write_paused:
             self._stop_watching_reader()
-        if self._is_idle and _is_long(self.conn.trailing_data[0] + data):
-            self._refuse(_MANY_FIELDS)
-            return
-        super().data_received(data)
+        if self._is_idle:
+            held = self.conn.trailing_data[0]
+            if _is_long(held + data):
+                self._refuse(_MANY_FIELDS)
+                return
+            if not held:
+                data = data.lstrip(b"\r\n")  # lines before a request (RFC 9112, 2.2)
+        if data:
+            super().data_received(data)
         self._watch_header()
 
-    def _refuse(self, answer: bytes) -> None:
-        self.transport.write(answer)
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read; uvicorn calls it while it handles h11's error.
+
+        It may be the body of a request that is being answered: then the connection is cut.
+        """
+        error = sys.exc_info()[1]
+        status = getattr(error, "error_status_hint", 400)
+        if not self._is_idle:
+            if self.cycle.response_started:
+                self.drop()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if status == 431:
+            has_line = b"\n" in self.conn.trailing_data[0]
+            self._refuse(_LONG_FIELDS if has_line else _LONG_TARGET)
+        else:
+            self._refuse(_CODING if status == 501 else _MALFORMED)
+
+    def _refuse(self, error: HttpError) -> None:
+        self.transport.write(_written(error))
         self.transport.close()
 
     @property

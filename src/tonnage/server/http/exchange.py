@@ -26,6 +26,7 @@ from tonnage.core.errors import TonnageError
 from tonnage.server.http.content_coding import Decode, decoder_of, too_large
 from tonnage.server.http.decoding import Buffer, check_depth, require_few_values
 from tonnage.server.http.failures import HttpError
+from tonnage.server.http.request_line import target_of
 from tonnage.server.observe.trace import Trace
 
 Scope = MutableMapping[str, Any]
@@ -89,12 +90,16 @@ class HttpExchange:
     ) -> None:
         """Take what ASGI hands over, and what this exchange shares with all others."""
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.version: str = scope.get("http_version", "1.1")
+        path, host = target_of(scope.get("raw_path", b""), scope["path"])
+        self.path = path
         self._query: bytes = scope.get("query_string", b"")
         self.headers: dict[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        if host is not None:
+            self.headers["host"] = host
         given = self.headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(8).hex()}"
         self.trace = Trace(self.method, self.headers)
@@ -347,7 +352,7 @@ class HttpExchange:
         ]
         pairs.append((b"x-content-type-options", b"nosniff"))
         pairs.append((b"x-request-id", self.request_id.encode()))
-        if self.method == "POST" and not self.has_body:
+        if self.method == "POST" and not self.has_body and "connection" not in fields:
             # What is left of the body is not worth reading.
             pairs.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})

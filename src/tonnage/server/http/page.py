@@ -68,8 +68,16 @@ async def page(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: by
     if asset is None:
         raise HttpError(404, f"The page has no file {exchange.path[:80]}.", code="not_found")
     headers = {"etag": asset.etag, **_HEADERS}
+    wanted = exchange.headers.get("if-match", "*")
+    if not _matches(wanted, asset.etag):
+        raise HttpError(412, "The page has another version of this file.", code="changed")
     known = exchange.headers.get("if-none-match", "")
-    if asset.etag in known.replace("W/", "").replace(" ", "").split(","):
+    if _matches(known.replace("W/", ""), asset.etag):
         await exchange.empty(304, headers)
         return
     await exchange.whole(asset.body, asset.kind, 200, headers, is_kept=True)
+
+
+def _matches(tags: str, etag: str) -> bool:
+    """Whether a list of entity tags has this one (RFC 9110, 13.1); `*` has any."""
+    return tags.strip() == "*" or etag in tags.replace(" ", "").split(",")
