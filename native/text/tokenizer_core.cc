@@ -246,6 +246,7 @@ std::string TokenizerCore::token_bytes(uint32_t id) const {
     throw TextError("Token id " + std::to_string(id) + " is outside the " + std::to_string(vocabulary_.size()) + " tokens.");
   const std::string_view text = vocabulary_.text(id);
   const Kind kind = vocabulary_.kind(id);
+  if (kind == kUnused) return {};
   if (kind == kByte && !options_.byte_level) {
     for (int byte = 0; byte < 256; ++byte)
       if (byte_ids_[byte] == static_cast<int32_t>(id)) return std::string(1, static_cast<char>(byte));

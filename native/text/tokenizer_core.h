@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "text/json_scan.h"
@@ -69,11 +70,15 @@ class TokenizerCore {
  private:
   struct Work;  // what one encode call needs
 
-  int32_t checked_find(std::string_view text, uint64_t rank, const char* part) const;
   struct MergeBuffers {
     std::string left, right, whole;
   };
-  void add_merge(std::string_view left, std::string_view right, uint64_t rank, MergeBuffers& buffers);
+  struct MergeIds {  // -1: no token
+    int32_t left, right, result;
+  };
+  void set_aside(uint32_t id, std::string_view text);
+  int32_t find_for_merge(std::string_view text);
+  MergeIds merge_ids(std::string_view left, std::string_view right, MergeBuffers& buffers);
   std::string_view plain_form(std::string_view text, std::string& buffer) const;
   void index_bytes();
   void find_inner_spaces();
@@ -94,6 +99,8 @@ class TokenizerCore {
   MergeTable merges_;
   std::vector<float> scores_;
   SpecialTokens specials_;
+  // While loading: byte-level tokens that only merges make plain ones.
+  std::unordered_map<std::string, uint32_t> set_aside_;
   int32_t byte_ids_[256];
   bool splits_spaces_ = false;
   uint64_t inner_space_after_[2] = {0, 0};  // ASCII characters that a token has before an inner U+2581

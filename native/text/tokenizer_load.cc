@@ -95,6 +95,7 @@ void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, 
     }
     vocabulary_.set(id, plain, kind);
     if (mergeable && !plain.empty()) vocabulary_.index(id);
+    if (options_.byte_level && kind != kNormal) set_aside(id, text);
     const bool special = kind == kControl || kind == kUserDefined || kind == kUnknown;
     if (special && !plain.empty()) specials_.add(id, plain, SpecialTokens::kNothing);
   }
@@ -105,28 +106,39 @@ void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, 
     if (!std::isfinite(scores_[id])) throw TextError("The score of token " + std::to_string(id) + " is not a number.");
 }
 
-int32_t TokenizerCore::checked_find(std::string_view text, uint64_t rank, const char* part) const {
-  const int32_t id = vocabulary_.find(text);
-  if (id < 0)
-    throw TextError("The " + std::string(part) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
-  return id;
+// Any token may be what a merge takes or makes; but only then does plain text become a special one.
+void TokenizerCore::set_aside(uint32_t id, std::string_view text) {
+  std::string buffer;
+  if (!decode_letters(text, buffer) || buffer != text) return;
+  if (text.size() > 1) set_aside_.emplace(text, id);
+  else if (vocabulary_.find(text) < 0) vocabulary_.index(id);
 }
 
-void TokenizerCore::add_merge(std::string_view left, std::string_view right, uint64_t rank, MergeBuffers& buffers) {
+int32_t TokenizerCore::find_for_merge(std::string_view text) {
+  const int32_t id = vocabulary_.find(text);
+  if (id >= 0 || set_aside_.empty()) return id;
+  const auto found = set_aside_.find(std::string(text));
+  if (found == set_aside_.end()) return -1;
+  const uint32_t aside = found->second;
+  set_aside_.erase(found);
+  vocabulary_.index(aside);
+  return static_cast<int32_t>(aside);
+}
+
+TokenizerCore::MergeIds TokenizerCore::merge_ids(std::string_view left, std::string_view right, MergeBuffers& buffers) {
   left = plain_form(left, buffers.left);
   right = plain_form(right, buffers.right);
-  const int32_t left_id = checked_find(left, rank, "left part");
-  const int32_t right_id = checked_find(right, rank, "right part");
+  MergeIds ids{find_for_merge(left), find_for_merge(right), -1};
   buffers.whole.assign(left).append(right);
   // Trainers number results in the order of their merges.
   const uint32_t guess = merges_.size() == 0 ? 0 : merges_.last_result() + 1;
   const bool guessed = guess < vocabulary_.size() && vocabulary_.kind(guess) == kNormal && vocabulary_.text(guess) == buffers.whole;
-  const int32_t result = guessed ? static_cast<int32_t>(guess) : checked_find(buffers.whole, rank, "result");
-  merges_.add(static_cast<uint32_t>(left_id), static_cast<uint32_t>(right_id), static_cast<uint32_t>(result));
+  ids.result = guessed ? static_cast<int32_t>(guess) : find_for_merge(buffers.whole);
+  return ids;
 }
 
 void TokenizerCore::load_gguf_merges(std::string_view merges, uint64_t count64) {
-  const uint32_t count = count_u32(count64, "merges");
+  const uint32_t count = count64 == 0 ? 0 : count_u32(count64, "merges");
   StringWalk walk(merges, count, "merges");
   merges_.reserve(count);
   MergeBuffers buffers;
@@ -134,10 +146,13 @@ void TokenizerCore::load_gguf_merges(std::string_view merges, uint64_t count64) 
     const std::string_view item = walk.next();
     // A token may begin with the separator.
     const size_t space = item.find(' ', 1);
-    if (space == std::string_view::npos || space + 1 == item.size())
-      throw TextError("Merge " + std::to_string(rank) + " is not a pair of tokens.");
-    add_merge(item.substr(0, space), item.substr(space + 1), rank, buffers);
+    if (space == std::string_view::npos) continue;
+    const MergeIds ids = merge_ids(item.substr(0, space), item.substr(space + 1), buffers);
+    // People's files have merges that can never be carried out.
+    if (ids.left < 0 || ids.right < 0 || ids.result < 0) continue;
+    merges_.add(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
   }
+  set_aside_.clear();
 }
 
 void TokenizerCore::load_json_vocabulary(JsonFile& file, size_t offset) {
@@ -188,7 +203,11 @@ void TokenizerCore::load_json_merges(JsonFile& file, size_t offset) {
       right = left.substr(space + 1);
       left.resize(space);
     }
-    add_merge(left, right, rank, buffers);
+    const MergeIds ids = merge_ids(left, right, buffers);
+    const char* missing = ids.left < 0 ? "left part" : ids.right < 0 ? "right part" : "result";
+    if (ids.left < 0 || ids.right < 0 || ids.result < 0)
+      throw TextError("The " + std::string(missing) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
+    merges_.add(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
   }
 }
 

@@ -45,15 +45,7 @@ def ints(*values):
         ({"token_type": ints(1, 1)}, "do not fit"),
         ({"token_type": ints(*[9] * N)}, "type 9"),
         ({"token_type": ints(*[-1] * N)}, "type -1"),
-        ({"merges": strings(["a zzz"])}, "right part of merge 0"),
-        ({"merges": strings(["zzz a"])}, "left part"),
-        ({"merges": strings(["z z"])}, "result"),
-        ({"merges": strings(["ab"])}, "not a pair"),
-        ({"merges": strings([" "])}, "not a pair"),
         ({"merges": strings([b"\xc0 a"])}, "UTF-8"),
-        ({"merges": strings([])}, "no merges"),
-        ({"bos_token_id": 10**6}, "bos_token_id"),
-        ({"eos_token_id": -5}, "eos_token_id"),
         ({"eos_token_id": "x"}, "eos_token_id"),
         ({"add_bos_token": 7}, "add_bos_token"),
         ({"tokens": strings([*TOKENS[:-1], "x" * 70000])}, "65535"),
@@ -69,6 +61,30 @@ def ints(*values):
 def test_each_fault_is_named(changes, named):
     with pytest.raises(TokenizerError, match=named):
         Tokenizer.from_gguf(metadata(**changes))
+
+
+def test_merges_that_cannot_be_carried_out_never_matter():
+    odd = ["a zzz", "zzz a", "z z", "ab", " ", "a ", *(f"{a} {b}" for a, b in MERGES)]
+    for merges, text in ((strings(odd), "abc abd zzz"), (strings([]), "abc")):
+        tokenizer = Tokenizer.from_gguf(metadata(merges=merges))
+        right = Tokenizer.from_gguf(metadata()) if merges.count else None
+        ids = tokenizer.encode(text, add_special=False, parse_special=False)
+        wanted = [TOKENS.index(c) for c in text.replace(" ", "Ġ")]
+        if right:
+            wanted = right.encode(text, add_special=False, parse_special=False)
+        assert ids == wanted
+
+
+@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "eot_token_id"])
+@pytest.mark.parametrize("value", [-5, N, 10**6])
+def test_an_id_that_no_token_has_is_left_out_with_a_warning(name, value, caplog):
+    plain = metadata(add_bos_token=True, add_eos_token=True, pre="gpt-2")
+    tokenizer = Tokenizer.from_gguf({**plain, f"tokenizer.ggml.{name}": value})
+    assert tokenizer.bos_id is None
+    assert tokenizer.eos_ids == frozenset()
+    ids = tokenizer.encode("abc", add_special=True, parse_special=False)
+    assert ids == Tokenizer.from_gguf(plain).encode("abc", add_special=True, parse_special=False)
+    assert name in caplog.text
 
 
 def test_a_template_that_is_no_text_is_refused():

@@ -220,3 +220,35 @@ def test_ids_outside_are_an_error(token_id):
     tokenizer = Tokenizer.from_gguf(small())
     with pytest.raises(TokenizerError, match="0 to 259"):
         tokenizer.decode([token_id])
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 5])
+def test_merges_go_over_tokens_of_any_kind(kind):
+    # Ids by llama.cpp: of "ing" of type 1, 3, 4 and 5.
+    tokens, _ = trained([], "gpt-2", 256)
+    whole = [*tokens, "in", "ing", "king"]
+    merges = [("i", "n"), ("in", "g"), ("k", "ing")]
+    types = [1] * 257 + [kind, 1]
+    tokenizer = Tokenizer.from_gguf(byte_level_metadata(whole, merges, "gpt-2", types))
+    s = tokens.index("s")
+    assert plain(tokenizer, "king") == [258] if kind != 4 else [tokens.index("k"), 257]
+    assert plain(tokenizer, "sing", parse_special=True) == [s, 257]
+    assert tokenizer.decode([s, 257], keep_control=True) == ("s" if kind == 5 else "sing")
+
+
+def test_rows_beyond_the_tokens_stand_for_nothing():
+    tokenizer = Tokenizer.from_gguf(small(), num_rows=300)
+    assert (tokenizer.vocab_size, tokenizer.num_ids) == (260, 300)
+    assert tokenizer.decode([299, *plain(tokenizer, "hi"), 260]) == "hi"
+    assert tokenizer.token_bytes(299) == b""
+    assert not tokenizer.is_control(299)
+    with pytest.raises(TokenizerError, match="0 to 299"):
+        tokenizer.decode([300])
+
+
+def test_tokens_that_only_pad_print_nothing():
+    tokens, merges = trained([], "gpt-2", 256)
+    types = [1] * 256 + [5]
+    metadata = byte_level_metadata([*tokens, "[PAD256]"], merges, "gpt-2", types)
+    tokenizer = Tokenizer.from_gguf(metadata)
+    assert tokenizer.decode([256, 0], keep_control=True) == tokenizer.decode([0])

@@ -1,5 +1,7 @@
 """Control tokens that untrusted text writes into a message stay plain text."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,17 @@ def test_a_long_text_is_searched_window_by_window(tokenizer, small_windows, part
 def test_a_text_in_parts_is_the_text(tokenizer, ids):
     whole = b"".join(map(tokenizer.token_bytes, ids)).decode("utf-8", "replace")
     assert "".join(tokenizer.decoded(ids)) == tokenizer.decode(ids) == whole
+
+
+def test_a_control_token_of_one_character_is_text_in_a_message(tmp_path):
+    folder = write_hf(tmp_path / "hf", tiny_model(tiny_config("llama")))
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text())
+    data["added_tokens"].append({"id": 33, "content": "!", "special": True, "rstrip": True})
+    path.write_text(json.dumps(data))
+    tokenizer = Tokenizer.from_folder(folder)
+    for text in ("Hello!", "! !", "!", "a!!b", "!" + END + "!", "é!"):
+        safe = escaped(text, tokenizer)
+        assert encoded(tokenizer, safe) == plain(tokenizer, text)
+    mixed = encoded(tokenizer, escaped("a!", tokenizer) + "! b")
+    assert mixed == [*plain(tokenizer, "a!"), 33, *plain(tokenizer, "b")]

@@ -45,8 +45,10 @@ def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
     """Read the headers of a model and its tokenizer; no weights."""
     if source.form == "gguf":
         with GgufFile.open(str(source.path)) as file:
-            return _spec_of(file), Tokenizer.from_gguf(file.metadata)
-    return read_spec(source), Tokenizer.from_folder(source.path)
+            spec = _spec_of(file)
+            return spec, Tokenizer.from_gguf(file.metadata, spec.vocab_size)
+    spec = read_spec(source)
+    return spec, Tokenizer.from_folder(source.path, spec.vocab_size)
 
 
 def read_config(path: Path) -> dict[str, Any]:

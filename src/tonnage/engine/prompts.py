@@ -37,14 +37,15 @@ class Prompts:
     def encode(
         self, prompt: str | Sequence[int] | Sequence[Message], *, raw: bool
     ) -> Sequence[int]:
-        """Return the token ids of a prompt in any form. Raises RequestError for an empty one.
+        """Return the token ids of a prompt in any form.
+
+        Raises RequestError for an empty one and for ids that the model does not know.
 
         An array of ids is returned as it is: completions of the same prompt share it.
         """
         tokens: Sequence[int]
         if isinstance(prompt, array):
             tokens = prompt
-            self._check_ids(tokens)
         elif isinstance(prompt, str):
             if raw or self._tokenizer.chat_template is None:
                 tokens = self._tokenizer.encode(prompt, add_special=True, parse_special=raw)
@@ -52,11 +53,12 @@ class Prompts:
                 tokens = self.encode_chat([{"role": "user", "content": prompt}])
         elif all(isinstance(item, int) for item in prompt):
             tokens = [int(item) for item in prompt if isinstance(item, int)]
-            self._check_ids(tokens)
         else:
             tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
         if not tokens:
             raise RequestError("The prompt is empty; give it at least one token.")
+        # Also of texts: a tokenizer may know more tokens than the embedding has rows.
+        self._check_ids(tokens)
         return tokens
 
     def encode_chat(

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from tonnage._native import TokenizerCore
 from tonnage.core.errors import TokenizerError
 from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
-from tonnage.text.special import Special
+from tonnage.text.special import Special, warn_outside
 
 _PREFIX = "tokenizer.ggml."
 # The usual template, and the one for conversations with tools.
@@ -79,9 +79,9 @@ class _Metadata:
         if value in (-1, 0xFFFFFFFF):
             return None
         if not 0 <= value < num_tokens:
-            raise TokenizerError(
-                f"'{_PREFIX}{name}' is {value}, but the vocabulary has {num_tokens} tokens."
-            )
+            # People's files have such; llama.cpp goes on without, too.
+            warn_outside(f"'{_PREFIX}{name}'", value, num_tokens)
+            return None
         return value
 
 

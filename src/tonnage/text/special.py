@@ -1,7 +1,8 @@
 """Tokens that mean something, as a model's files name them."""
 
+import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tonnage.core.errors import TokenizerError
 
@@ -28,6 +29,35 @@ class Special:
     strips_space: bool = False
     chat_template: str | None = None
     tool_template: str | None = None
+
+    def within(self, num_ids: int, num_rows: int) -> "Special":
+        """Return this without ids that can never be met, each told in a warning.
+
+        num_ids: of tokens and rows together; what is put round a text must be one of them.
+        num_rows: of the embedding; no end can be drawn beyond it.
+        """
+        prefix, suffix = _below(self.prefix, num_ids), _below(self.suffix, num_ids)
+        ends = frozenset(_below(self.end_ids, num_rows))
+        begins = () if self.bos_id is None else (self.bos_id,)
+        bos = next(iter(_below(begins, num_ids)), None)
+        kept = {*prefix, *suffix, *ends, bos}
+        for token_id in sorted({*self.prefix, *self.suffix, *self.end_ids, *begins} - kept):
+            warn_outside("A special token", token_id, num_rows)
+        return replace(self, prefix=prefix, suffix=suffix, end_ids=ends, bos_id=bos)
+
+
+def warn_outside(name: str, token_id: int, size: int) -> None:
+    """Log that the special token `name` is left out, because there are only `size` ids."""
+    logging.getLogger("tonnage.text").warning(
+        "%s has the id %d, which a vocabulary of %s never holds; it is left out.",
+        name,
+        token_id,
+        f"{size:,}",
+    )
+
+
+def _below(ids: Collection[int], bound: int) -> tuple[int, ...]:
+    return tuple(one for one in ids if one < bound)
 
 
 def require_ids(ids: Collection[object], name: str) -> list[int]:

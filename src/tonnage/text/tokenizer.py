@@ -30,43 +30,49 @@ _END_TEXTS = (
 class Tokenizer:
     """An immutable tokenizer; safe to share between threads.
 
-    Built by `from_gguf` or `from_folder`. Every method raises TokenizerError for ids outside the
-    vocabulary.
+    Built by `from_gguf` or `from_folder`. An embedding may have more rows than there are tokens;
+    ids of such rows decode to nothing. Every method raises TokenizerError for ids beyond both.
     """
 
-    def __init__(self, core: "TokenizerCore", special: Special) -> None:
-        """Take a finished native core; `special` must name ids inside its vocabulary."""
+    def __init__(
+        self, core: "TokenizerCore", special: Special, num_rows: int | None = None
+    ) -> None:
+        """Take a finished native core, and how many rows the embedding has if that is known.
+
+        Ids of `special` that no row or token has are left out, each with a warning.
+        """
         self._core = core
-        self._special = special
         self.vocab_size: int = core.size
-        self.bos_id: int | None = special.bos_id
+        self.num_ids: int = max(core.size, num_rows or 0)
+        self._special = special.within(self.num_ids, num_rows or core.size)
+        self.bos_id: int | None = self._special.bos_id
         self.names: Mapping[str, str] = special.names
         self.chat_template: str | None = special.chat_template
         self.tool_template: str | None = special.tool_template
-        for token_id in (*special.prefix, *special.suffix, *special.end_ids):
-            core.kind(_checked_id(token_id, core.size))
-        self.eos_ids: frozenset[int] = special.end_ids | self._well_known_ends()
+        self.eos_ids: frozenset[int] = self._special.end_ids | self._well_known_ends()
 
     @classmethod
-    def from_gguf(cls, metadata: Mapping[str, object]) -> "Tokenizer":
+    def from_gguf(cls, metadata: Mapping[str, object], num_rows: int | None = None) -> "Tokenizer":
         """Build from the metadata of a GGUF file (`tokenizer.ggml.*`).
 
         Arrays are objects with `.buffer()`, `.count` and `.to_list()`; the buffers are read once
-        and not kept. Raises TokenizerError naming what is missing, hostile or not implemented.
+        and not kept. num_rows: of the embedding. Raises TokenizerError naming what is missing,
+        hostile or not implemented.
         """
         from tonnage.text.gguf_source import load_gguf
 
-        return cls(*load_gguf(metadata))
+        return cls(*load_gguf(metadata), num_rows)
 
     @classmethod
-    def from_folder(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+    def from_folder(cls, path: str | os.PathLike[str], num_rows: int | None = None) -> "Tokenizer":
         """Build from tokenizer.json, and tokenizer_config.json, of a Hugging Face folder.
 
-        Raises TokenizerError naming what is missing, hostile or not implemented.
+        num_rows: of the embedding. Raises TokenizerError naming what is missing, hostile or not
+        implemented.
         """
         from tonnage.text.folder_source import load_folder
 
-        return cls(*load_folder(os.fspath(path)))
+        return cls(*load_folder(os.fspath(path)), num_rows)
 
     @property
     def knows_tools(self) -> bool:
@@ -105,7 +111,10 @@ class Tokenizer:
         if not is_escaped and form is not None and is_normalized(text, form):
             return self._core.encode(data, parse_special)
         ids: list[int] = []
-        for begin, end, token_id in self._core.split(data, parse_special):
+        stretches = self._core.split(data, parse_special)
+        for begin, end, token_id in (
+            _untrusted_as_text(stretches, data) if is_escaped else stretches
+        ):
             if token_id >= 0:
                 ids.append(token_id)
                 continue
@@ -173,12 +182,19 @@ class Tokenizer:
                 yield text
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for; a control token is its own text."""
-        return self._core.token_bytes(_checked_id(token_id, self.vocab_size))
+        """Return the bytes that a token stands for; a control token is its own text.
+
+        A row without token, and a token that only pads a vocabulary, stand for nothing.
+        """
+        if self.vocab_size <= token_id < self.num_ids:
+            return b""
+        return self._core.token_bytes(_checked_id(token_id, self.num_ids))
 
     def is_control(self, token_id: int) -> bool:
         """Whether a token means something to the model and nothing to a reader."""
-        return self._core.kind(_checked_id(token_id, self.vocab_size)) in (CONTROL, _UNKNOWN)
+        if self.vocab_size <= token_id < self.num_ids:
+            return False
+        return self._core.kind(_checked_id(token_id, self.num_ids)) in (CONTROL, _UNKNOWN)
 
     def token_id(self, text: str) -> int | None:
         """Return the id of the token that is exactly this text, special tokens first, or None."""
@@ -188,6 +204,23 @@ class Tokenizer:
     def _well_known_ends(self) -> frozenset[int]:
         found = (self.token_id(text) for text in _END_TEXTS)
         return frozenset(i for i in found if i is not None and self._core.kind(i) == CONTROL)
+
+
+def _untrusted_as_text(
+    stretches: Iterable[tuple[int, int, int]], data: bytes
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the stretches; a token that begins behind a sentinel is part of the text round it."""
+    text = begun = 0
+    for begin, end, token_id in stretches:
+        if token_id < 0 or data.endswith(_SENTINEL_BYTES, 0, begin):
+            begun, text = (begun if text else begin), end
+            continue
+        if text:
+            yield begun, text, -1
+        yield begin, end, token_id
+        text = 0
+    if text:
+        yield begun, text, -1
 
 
 def _checked_id(token_id: int, size: int) -> int:

@@ -2,8 +2,9 @@
 
 A chat template puts control tokens round the messages, so its output is encoded with control tokens
 parsed. Who writes `<|im_end|>` into a message would end it there. So each control token in a
-message is escaped by SENTINEL before the template runs. Encoding takes the sentinels out again,
-stretch by plain stretch, and what surrounds one never becomes a control token.
+message is escaped by SENTINEL before the template runs: behind its first character, or in front of
+its only one. Encoding takes the sentinels out again, stretch by plain stretch, and neither what
+surrounds one nor what begins behind one becomes a control token.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ _SENTINEL = SENTINEL.encode()
 def escaped(value: Any, tokenizer: Tokenizer, depth: int = 0) -> Any:
     """Return `value` (JSON values) with the control tokens in all its texts escaped by SENTINEL.
 
-    Raises RequestError for a control token of a single character, and for values nested too deeply.
+    Raises RequestError for values nested too deeply.
     """
     if depth > _MAX_DEPTH:
         raise RequestError(f"A message nests values deeper than {_MAX_DEPTH}; flatten it.")
@@ -42,14 +43,10 @@ def _escaped_text(text: str, tokenizer: Tokenizer) -> str:
     whole, begin = bytearray(), 0
     for at, token in tokenizer.control_places(data):
         first = num_bytes_of(token[0])
-        if len(token) <= first:
-            raise RequestError(
-                f"A message holds {token.decode('utf-8', 'replace')!r}, a control token of this "
-                "model that cannot be escaped; leave it out."
-            )
-        whole += data[begin : at + first] + _SENTINEL
-        begin = at + first
-    if not begin:
+        cut = at + first if len(token) > first else at
+        whole += data[begin:cut] + _SENTINEL
+        begin = cut
+    if not whole:
         return text
     whole += data[begin:]
     return whole.decode()

@@ -134,7 +134,9 @@ def _tables_of(tokenizer: Tokenizer) -> "LLTokenizer":
 
     vocabulary = _Vocabulary(tokenizer)
     wrapped = TokenizerWrapper(vocabulary)
-    native = LLTokenizer(wrapped, tokenizer.vocab_size, eos_token=sorted(tokenizer.eos_ids))
+    # A row without a token may end an answer, but no grammar reaches it.
+    ends = [token_id for token_id in sorted(tokenizer.eos_ids) if token_id < tokenizer.vocab_size]
+    native = LLTokenizer(wrapped, tokenizer.vocab_size, eos_token=ends)
     # Its own tables hold them now.
     wrapped.tokens = vocabulary.tokens = []
     return native

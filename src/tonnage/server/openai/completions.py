@@ -262,7 +262,7 @@ async def detokenize(service: Service, exchange: HttpExchange, tenant: Tenant, b
     """Return the text of token ids, control tokens included."""
 
     async def given() -> "array[int]":
-        tokens, size = decode(DetokenizeRequest, body).tokens, service.engine.tokenizer.vocab_size
+        tokens, size = decode(DetokenizeRequest, body).tokens, service.engine.tokenizer.num_ids
         wrong = next((token for token in tokens if not 0 <= token < size), None)
         if wrong is not None:
             raise HttpError(
