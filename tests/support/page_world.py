@@ -2,7 +2,7 @@
 
 Each computed token writes what it stands for, the hash of all tokens up to it, into its place; each
 row checks that everything it may look at holds what a sequence alone would have written there.
-Tokens are drawn from that hash, so answers must not depend on anything else. Drafts go on rightly
+Tokens are sampled from that hash, so answers must not depend on anything else. Drafts go on rightly
 for a random number of tokens and wrongly after that; what wrong ones wrote must never be seen.
 A state of a sequence is that hash too: a step must find that of all tokens before it in its slot.
 """
@@ -17,7 +17,7 @@ from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import LOST, PageGroup
 from tonnage.kvcache.states import StatePool
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.scheduler import Part, Scheduler
+from tonnage.scheduler.scheduler import ScheduledChunk, Scheduler
 from tonnage.scheduler.sequence import Request
 
 VOCABULARY = 5
@@ -211,26 +211,26 @@ class World:
         """Run a step; return whether there was one."""
         if self.most_drafts:
             self._propose()
-        parts = self.scheduler.next_step(self.now_ns)
+        chunks = self.scheduler.next_step(self.now_ns)
         self._take_ended()
-        drawn, rows = {}, 0
-        for part in parts:
-            rows += len(part.tokens)
-            values = self._compute(part)
-            if part.num_logit_rows:
-                drawn[part.request_id] = self._verify(part, values)
+        sampled, rows = {}, 0
+        for chunk in chunks:
+            rows += len(chunk.tokens)
+            values = self._compute(chunk)
+            if chunk.num_logit_rows:
+                sampled[chunk.request_id] = self._verify(chunk, values)
         limits = self.limits
         assert rows <= limits.max_batch_tokens
-        assert sum(part.num_logit_rows for part in parts) <= limits.max_logit_rows
+        assert sum(chunk.num_logit_rows for chunk in chunks) <= limits.max_logit_rows
         self.now_ns += max(1, rows) * 1000
-        if not parts:
+        if not chunks:
             return False
-        self.scheduler.commit(parts, drawn, rows * 1000)
-        for request_id, tokens in drawn.items():
+        self.scheduler.commit(chunks, sampled, rows * 1000)
+        for request_id, tokens in sampled.items():
             self._draw(request_id, tokens)
-        for part in parts:
-            if part.ends and part.sequence.is_pooled:
-                self._end_pooled(part)
+        for chunk in chunks:
+            if chunk.ends and chunk.sequence.is_pooled:
+                self._end_pooled(chunk)
         return True
 
     def operate(self) -> None:
@@ -292,68 +292,68 @@ class World:
                 tokens.append(token if number < right else (token + 1) % VOCABULARY)
             drafts.propose(sequence, tokens[len(sequence.tokens) :])
 
-    def _verify(self, part: Part, values: list[int]) -> list[int]:
-        """Draw from row after row as long as the next one computed what was drawn."""
-        begin = len(values) - part.num_logit_rows
-        request = self.requests[part.request_id]
+    def _verify(self, chunk: ScheduledChunk, values: list[int]) -> list[int]:
+        """Sample from row after row as long as the next one computed what was sampled."""
+        begin = len(values) - chunk.num_logit_rows
+        request = self.requests[chunk.request_id]
         left = min(request.max_tokens, self.limits.context_tokens - len(request.prompt)) - len(
-            self.answers[part.request_id]
+            self.answers[chunk.request_id]
         )
-        drawn = [next_token(values[begin])]
-        for row in range(1, part.num_logit_rows):
-            assert len(drawn) < left, "a draft behind the last token is of no use"
-            if drawn[-1] != part.tokens[len(part.tokens) - part.num_logit_rows + row]:
+        sampled = [next_token(values[begin])]
+        for row in range(1, chunk.num_logit_rows):
+            assert len(sampled) < left, "a draft behind the last token is of no use"
+            if sampled[-1] != chunk.tokens[len(chunk.tokens) - chunk.num_logit_rows + row]:
                 break
-            if drawn[-1] == END_TOKEN:
+            if sampled[-1] == END_TOKEN:
                 break
-            drawn.append(next_token(values[begin + row]))
-        if part.num_logit_rows > 1:
-            self.num_accepted[len(drawn) - 1] += 1
-        return drawn
+            sampled.append(next_token(values[begin + row]))
+        if chunk.num_logit_rows > 1:
+            self.num_accepted[len(sampled) - 1] += 1
+        return sampled
 
-    def _compute(self, part: Part) -> list[int]:
-        """Check what a part's rows look at, write what they compute; return the hashes so far."""
-        num_known = len(part.tokens) - part.num_drafts
-        known = [*part.sequence.tokens[: part.position], *part.tokens]
-        assert part.tokens[:num_known] == part.sequence.tokens[part.position :][:num_known]
+    def _compute(self, chunk: ScheduledChunk) -> list[int]:
+        """Check what a chunk's rows look at, write what they compute; return the hashes so far."""
+        num_known = len(chunk.tokens) - chunk.num_drafts
+        known = [*chunk.sequence.tokens[: chunk.position], *chunk.tokens]
+        assert chunk.tokens[:num_known] == chunk.sequence.tokens[chunk.position :][:num_known]
         values = hashes(known)
-        for group, (spec, table) in enumerate(zip(self.groups, part.tables, strict=True)):
+        for group, (spec, table) in enumerate(zip(self.groups, chunk.tables, strict=True)):
             cells = self.contents.cells[group]
-            for position in range(part.position, len(known)):
+            for position in range(chunk.position, len(known)):
                 page = table[position // PAGE_TOKENS]
                 cells[page][position % PAGE_TOKENS] = values[position]
             window = spec.window_tokens
-            first = max(0, part.position - window + 1) if window else 0
+            first = max(0, chunk.position - window + 1) if window else 0
             for position in range(first, len(known)):
                 page = table[position // PAGE_TOKENS]
                 assert page >= 0, f"group {group}: position {position} is lost"
                 assert cells[page][position % PAGE_TOKENS] == values[position]
         if self.scheduler.cache.states is not None:
-            self._advance_state(part, values)
-        if part.sequence.is_pooled:
-            self._pool(part, values)
+            self._advance_state(chunk, values)
+        if chunk.sequence.is_pooled:
+            self._pool(chunk, values)
         return values
 
-    def _advance_state(self, part: Part, values: list[int]) -> None:
-        """Check that the slot has the state of all tokens before the part; leave that after it."""
-        slot = part.sequence.slot
+    def _advance_state(self, chunk: ScheduledChunk, values: list[int]) -> None:
+        """Check that the slot has the state of all tokens before the chunk; leave that after it."""
+        slot = chunk.sequence.slot
         assert 0 <= slot < self.limits.max_running
-        assert slot not in [s.slot for s in self.scheduler._running if s is not part.sequence]
-        if part.position:
-            assert self.contents.states[slot] == values[part.position - 1]
+        assert slot not in [s.slot for s in self.scheduler._running if s is not chunk.sequence]
+        if chunk.position:
+            assert self.contents.states[slot] == values[chunk.position - 1]
         self.contents.states[slot] = values[-1]
 
-    def _pool(self, part: Part, values: list[int]) -> None:
-        slot = part.sequence.slot
+    def _pool(self, chunk: ScheduledChunk, values: list[int]) -> None:
+        slot = chunk.sequence.slot
         assert 0 <= slot < self.limits.max_running
-        if part.position == 0:
+        if chunk.position == 0:
             self.contents.sums[slot] = []
-        self.contents.sums[slot] += values[part.position :]
+        self.contents.sums[slot] += values[chunk.position :]
 
-    def _end_pooled(self, part: Part) -> None:
+    def _end_pooled(self, chunk: ScheduledChunk) -> None:
         """Check that every position was pooled once, whoever had the slot before."""
-        request = part.sequence.request
-        assert self.contents.sums[part.sequence.slot] == hashes(request.prompt)
+        request = chunk.sequence.request
+        assert self.contents.sums[chunk.sequence.slot] == hashes(request.prompt)
         assert self.scheduler.num_cached(request.id) == 0
         self.scheduler.finish(request.id)
         self.num_pooled += 1

@@ -69,12 +69,12 @@ class Run:
                 of_job.append(sha256(runtime.logits(index)).hexdigest())
             draw_rows(found, *rest)
 
-        def note_step(parts: list, drawn: dict[int, tuple[int, ...]], elapsed_ns: int) -> None:
+        def note_step(chunks: list, sampled: dict[int, tuple[int, ...]], elapsed_ns: int) -> None:
             self.num_steps += 1
             self.most_accepted = max(
-                [self.most_accepted, *(len(one) - 1 for one in drawn.values())]
+                [self.most_accepted, *(len(one) - 1 for one in sampled.values())]
             )
-            commit(parts, drawn, elapsed_ns)
+            commit(chunks, sampled, elapsed_ns)
 
         loop._sample_rows, loop.scheduler.commit = note_logits, note_step
         generations = [engine._begin(*each, raw=False) for each in made]

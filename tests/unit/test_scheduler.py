@@ -83,15 +83,15 @@ def test_a_batch_that_nobody_waits_for_is_read_in_whole_steps() -> None:
         ask(one, 0, first, 60, live=live)
         one.step()
         ask(one, 1, [3] * 500, 1, live=False)
-        parts = one.scheduler.next_step(one.now_ns)
-        assert sum(len(part.tokens) for part in parts) == most
+        chunks = one.scheduler.next_step(one.now_ns)
+        assert sum(len(chunk.tokens) for chunk in chunks) == most
 
 
 def test_without_streams_a_prompt_takes_whole_steps() -> None:
     one = world()
     ask(one, 0, [3] * 300, 1)
-    parts = one.scheduler.next_step(0)
-    assert [len(part.tokens) for part in parts] == [128]
+    chunks = one.scheduler.next_step(0)
+    assert [len(chunk.tokens) for chunk in chunks] == [128]
 
 
 def test_equal_prompts_are_computed_once() -> None:
@@ -101,13 +101,13 @@ def test_equal_prompts_are_computed_once() -> None:
         ask(one, number, [*shared, number], 1)
     computed = 0
     while one.requests:
-        parts = one.scheduler.next_step(one.now_ns)
-        computed += sum(len(part.tokens) for part in parts)
-        drawn = {p.request_id: [0] for p in parts if p.num_logit_rows}
-        for part in parts:
-            one._compute(part)
-        one.scheduler.commit(parts, drawn, 1)
-        for request_id in drawn:
+        chunks = one.scheduler.next_step(one.now_ns)
+        computed += sum(len(chunk.tokens) for chunk in chunks)
+        sampled = {p.request_id: [0] for p in chunks if p.num_logit_rows}
+        for chunk in chunks:
+            one._compute(chunk)
+        one.scheduler.commit(chunks, sampled, 1)
+        for request_id in sampled:
             one.scheduler.finish(request_id)
             one._drop(request_id)
     assert computed == 512 + 4
@@ -286,15 +286,15 @@ def test_pooled_texts_share_nothing_and_leave_nothing() -> None:
         ask(one, number, [*shared, 1], 0, pooling="mean" if number < 3 else "last")
     rows = 0
     while one.requests:
-        parts = one.scheduler.next_step(one.now_ns)
-        assert not any(part.num_logit_rows for part in parts)
-        rows += sum(len(part.tokens) for part in parts)
-        for part in parts:
-            one._compute(part)
-        one.scheduler.commit(parts, {}, 1)
-        for part in parts:
-            if part.ends:
-                one._end_pooled(part)
+        chunks = one.scheduler.next_step(one.now_ns)
+        assert not any(chunk.num_logit_rows for chunk in chunks)
+        rows += sum(len(chunk.tokens) for chunk in chunks)
+        for chunk in chunks:
+            one._compute(chunk)
+        one.scheduler.commit(chunks, {}, 1)
+        for chunk in chunks:
+            if chunk.ends:
+                one._end_pooled(chunk)
     assert rows == 3 * 257
     assert one.scheduler.cache.tree.num_nodes == kept
     one.check()
@@ -428,18 +428,18 @@ def propose(one: World, count: int) -> None:
 
 
 def num_drafts(one: World) -> list[int]:
-    """Return how many drafts each part of the next step has, and let it be run."""
-    parts = one.scheduler.next_step(one.now_ns)
-    values = [one._compute(part) for part in parts]
-    drawn = {
-        part.request_id: one._verify(part, of_part)
-        for part, of_part in zip(parts, values, strict=True)
-        if part.num_logit_rows
+    """Return how many drafts each chunk of the next step has, and let it be run."""
+    chunks = one.scheduler.next_step(one.now_ns)
+    values = [one._compute(chunk) for chunk in chunks]
+    sampled = {
+        chunk.request_id: one._verify(chunk, of_chunk)
+        for chunk, of_chunk in zip(chunks, values, strict=True)
+        if chunk.num_logit_rows
     }
-    one.scheduler.commit(parts, drawn, 1)
-    for request_id, tokens in drawn.items():
+    one.scheduler.commit(chunks, sampled, 1)
+    for request_id, tokens in sampled.items():
         one._draw(request_id, tokens)
-    return [part.num_drafts for part in parts]
+    return [chunk.num_drafts for chunk in chunks]
 
 
 def test_drafts_take_the_logit_rows_and_rows_that_are_left() -> None:
@@ -502,10 +502,10 @@ def test_pages_of_rejected_drafts_are_free_again() -> None:
     pool = one.scheduler.cache.pools[0]
     used = pool.num_used
     propose(one, 7)
-    parts = one.scheduler.next_step(one.now_ns)
+    chunks = one.scheduler.next_step(one.now_ns)
     assert pool.num_used == used + 1
-    drawn = {part.request_id: one._verify(part, one._compute(part)) for part in parts}
-    one.scheduler.commit(parts, drawn, 1)
+    sampled = {chunk.request_id: one._verify(chunk, one._compute(chunk)) for chunk in chunks}
+    one.scheduler.commit(chunks, sampled, 1)
     assert pool.num_used == used
 
 

@@ -28,7 +28,7 @@ class SamplingOptions:
     """Parameters of one completion, as the OpenAI API and others name them.
 
     max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 keeps all.
-    seed None draws a fresh one. logprobs: None for none, n for the sampled token and the n best.
+    seed None takes a fresh one. logprobs: None for none, n for the sampled token and the n best.
     prompt_logprobs: the same for the tokens of the prompt from the second on; it is computed anew,
     as many of its tokens in a step as there are logit rows.
     constraint: makes what decides for one completion, None leaves it free.
@@ -104,7 +104,11 @@ class SamplingOptions:
 
 
 class SamplingOverrides(TypedDict, total=False):
-    """The fields of SamplingOptions as keywords, so that editors and type checkers know them."""
+    """The fields of SamplingOptions as keywords, so that editors and type checkers know them.
+
+    Those take keywords from a written TypedDict alone, so names and types stand here once more; a
+    test compares them.
+    """
 
     max_tokens: int | None
     temperature: float

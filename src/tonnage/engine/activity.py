@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduled import ScheduledChunk
 
 if TYPE_CHECKING:
     from tonnage.scheduler.snapshot import SchedulerSnapshot
@@ -44,16 +44,16 @@ class ThroughputMeter:
 
     def note(
         self,
-        parts: Sequence[Part],
+        chunks: Sequence[ScheduledChunk],
         sampled: Mapping[int, Sequence[int]],
         begin_ns: int,
         end_ns: int,
     ) -> None:
         """Take a step that was committed with what was sampled; drafts count where they were."""
-        if parts and all(part.num_samples == len(part.tokens) for part in parts):
-            positions = sum(part.position for part in parts)
+        if chunks and all(chunk.num_samples == len(chunk.tokens) for chunk in chunks):
+            positions = sum(chunk.position for chunk in chunks)
             num_tokens = sum(map(len, sampled.values()))
-            self._steps.append((end_ns, end_ns - begin_ns, num_tokens, len(parts), positions))
+            self._steps.append((end_ns, end_ns - begin_ns, num_tokens, len(chunks), positions))
 
     def decoding(self, now_ns: int) -> Decoding | None:
         """Return what the last seconds were like."""

@@ -5,7 +5,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from tonnage.engine.job import Job
-from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduled import ScheduledChunk
 from tonnage.scheduler.scheduler import Scheduler
 
 
@@ -34,8 +34,10 @@ def propose(source: DraftSource, scheduler: Scheduler, vocab_size: int) -> None:
             scheduler.drafts.propose(sequence, [*takewhile(is_token, proposed)])
 
 
-def continues(job: Job, part: Part, number: int, sampled: Mapping[int, Sequence[int]]) -> bool:
+def continues(
+    job: Job, chunk: ScheduledChunk, number: int, sampled: Mapping[int, Sequence[int]]
+) -> bool:
     """Whether a draft's row is to be sampled: all rows before gave drafts, and none the end."""
-    tokens = sampled.get(part.request_id, ())
-    is_right = len(tokens) == number and part.draft(number) == tokens[-1]
+    tokens = sampled.get(chunk.request_id, ())
+    is_right = len(tokens) == number and chunk.draft(number) == tokens[-1]
     return is_right and not job.has_finished

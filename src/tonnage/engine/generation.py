@@ -135,7 +135,7 @@ class Completion:
         if position != self.num_scored + 1:
             return None
         self.num_scored += 1
-        # Of minus infinity any token is drawn.
+        # Of minus infinity any token is sampled.
         logprob = one.logprob if one.token == token else float("-inf")
         entry = TokenLogprob(token, logprob, tuple(one.top))
         self.generation.prompt_logprobs.append(entry)

@@ -7,7 +7,7 @@ from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.backends.protocol import SampleRow
 from tonnage.engine.drafts import continues
 from tonnage.engine.job import AnyJob, Job
-from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduled import ScheduledChunk
 
 Jobs = Mapping[int, AnyJob]
 # Request id -> the tokens that a step gave it.
@@ -17,7 +17,7 @@ Failed = list[tuple[Job, Exception]]
 
 @dataclass(slots=True)
 class Round:
-    """Rows that are sampled from in one call, whose they are, and whether a part has one more."""
+    """Rows that are sampled from in one call, whose they are, and whether a chunk has one more."""
 
     rows: list[SampleRow]
     jobs: list[Job]
@@ -25,25 +25,25 @@ class Round:
 
 
 def sampled_round(
-    parts: Sequence[Part], number: int, jobs: Jobs, sampled: Samples, failed: Failed
+    chunks: Sequence[ScheduledChunk], number: int, jobs: Jobs, sampled: Samples, failed: Failed
 ) -> Round:
-    """Return each part's row of that number: its first, then those of drafts that were right.
+    """Return each chunk's row of that number: its first, then those of drafts that were right.
 
     failed: gets those whose row could not be made.
     """
     found = Round([], [])
     first_row = 0
-    for part in parts:
-        first_row += part.num_scored
-        job = jobs.get(part.request_id) if part.num_samples > number else None
-        if isinstance(job, Job) and (number == 0 or continues(job, part, number, sampled)):
-            found.more = found.more or part.num_samples > number + 1
+    for chunk in chunks:
+        first_row += chunk.num_scored
+        job = jobs.get(chunk.request_id) if chunk.num_samples > number else None
+        if isinstance(job, Job) and (number == 0 or continues(job, chunk, number, sampled)):
+            found.more = found.more or chunk.num_samples > number + 1
             try:
                 found.rows.append(job.completion.row(first_row + number))
                 found.jobs.append(job)
             except Exception as error:
                 failed.append((job, error))
-        first_row += part.num_samples
+        first_row += chunk.num_samples
     return found
 
 
@@ -61,21 +61,21 @@ class ScoredRow:
         self.job.score(self.position, self.token, sampled)
 
 
-def scored_rows(parts: Sequence[Part], jobs: Jobs, vocab_size: int) -> list[ScoredRow]:
+def scored_rows(chunks: Sequence[ScheduledChunk], jobs: Jobs, vocab_size: int) -> list[ScoredRow]:
     """Return the rows of a step whose logits tell of a token of a prompt."""
     found: list[ScoredRow] = []
     first_row = 0
-    for part in parts:
-        job = jobs.get(part.request_id)
+    for chunk in chunks:
+        job = jobs.get(chunk.request_id)
         # The first row with logits tells of the token behind it.
-        begin = part.position + len(part.tokens) - part.num_logit_rows + 1
+        begin = chunk.position + len(chunk.tokens) - chunk.num_logit_rows + 1
         if isinstance(job, Job):
             num_top = job.completion.generation.options.prompt_logprobs or 0
-            for number in range(part.num_scored):
-                token = part.sequence.tokens[begin + number]
+            for number in range(chunk.num_scored):
+                token = chunk.sequence.tokens[begin + number]
                 row = (_sampler_of(token, vocab_size), first_row + number, num_top)
                 found.append(ScoredRow(job, begin + number, token, row))
-        first_row += part.num_logit_rows
+        first_row += chunk.num_logit_rows
     return found
 
 

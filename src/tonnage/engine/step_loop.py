@@ -17,9 +17,9 @@ from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import ThroughputMeter
 from tonnage.engine.drafts import DraftSource, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
-from tonnage.engine.run_parts import run_parts
+from tonnage.engine.run_step import run_step
 from tonnage.engine.sample_rows import Failed, Round, Samples, sampled_round, scored_rows
-from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduled import ScheduledChunk
 from tonnage.scheduler.scheduler import Scheduler
 
 _IDLE_S = 0.001
@@ -191,58 +191,58 @@ class StepLoop:
         self._torn = True
         if self.before_step is not None:
             self.before_step(begin)
-        parts = self.scheduler.next_step(begin)
+        chunks = self.scheduler.next_step(begin)
         self._end_refused()
         self._torn = False
-        if not parts:
+        if not chunks:
             return False
-        run_parts(self._runtime, parts)
-        self._finish_step(parts, begin)
+        run_step(self._runtime, chunks)
+        self._finish_step(chunks, begin)
         return True
 
-    def _finish_step(self, parts: list[Part], begin_ns: int) -> None:
+    def _finish_step(self, chunks: list[ScheduledChunk], begin_ns: int) -> None:
         """Sample, commit, and hand out; an interrupted step counts as far as it was sampled."""
         sampled: Samples = {}
         failed: Failed = []
         interrupt: BaseException | None = None
         try:
-            self._score(parts, failed)
-            self._sample(parts, sampled, failed)
+            self._score(chunks, failed)
+            self._sample(chunks, sampled, failed)
         except BaseException as error:
             if self._torn:
                 raise
             interrupt = error
-            parts = [p for p in parts if not p.num_logit_rows or p.request_id in sampled]
+            chunks = [p for p in chunks if not p.num_logit_rows or p.request_id in sampled]
         self._torn = True
         now = perf_counter_ns()
-        self.scheduler.commit(parts, sampled, now - begin_ns)
-        self.throughput.note(parts, sampled, begin_ns, now)
+        self.scheduler.commit(chunks, sampled, now - begin_ns)
+        self.throughput.note(chunks, sampled, begin_ns, now)
         for job, reason in failed:
             self._fail(job, reason)
         for request_id in sampled:
             self._go_on(request_id)
-        for part in parts:
-            if part.num_scored and part.request_id not in sampled:
-                self._show(self._jobs.get(part.request_id))
-        self._end_pooled(parts)
+        for chunk in chunks:
+            if chunk.num_scored and chunk.request_id not in sampled:
+                self._show(self._jobs.get(chunk.request_id))
+        self._end_pooled(chunks)
         self._torn = False
         if interrupt is not None:
             raise interrupt
-        if len(parts) == 1 and len(parts[0].tokens) == 1:
-            self._report_step(parts[0], (now - begin_ns) * 1e-9)
+        if len(chunks) == 1 and len(chunks[0].tokens) == 1:
+            self._report_step(chunks[0], (now - begin_ns) * 1e-9)
 
-    def _report_step(self, part: Part, seconds: float) -> None:
-        job = self._jobs.get(part.request_id)
+    def _report_step(self, chunk: ScheduledChunk, seconds: float) -> None:
+        job = self._jobs.get(chunk.request_id)
         if (
             isinstance(job, Job)
             and job.on_step is not None
             and len(job.completion.generation.tokens) > 1
         ):
-            job.on_step(part.position, seconds)
+            job.on_step(chunk.position, seconds)
 
-    def _score(self, parts: list[Part], failed: Failed) -> None:
+    def _score(self, chunks: list[ScheduledChunk], failed: Failed) -> None:
         """Take what the step tells of the tokens of prompts."""
-        rows = scored_rows(parts, self._jobs, self._runtime.plan.vocab_size)
+        rows = scored_rows(chunks, self._jobs, self._runtime.plan.vocab_size)
         if not rows:
             return
         made: list[Sampled | str] = []
@@ -255,7 +255,7 @@ class StepLoop:
                 failed.append((row.job, error))
         self._torn = False
 
-    def _sample(self, parts: list[Part], sampled: Samples, failed: Failed) -> None:
+    def _sample(self, chunks: list[ScheduledChunk], sampled: Samples, failed: Failed) -> None:
         """Sample for all completions: their first rows, then the rows of drafts that were right.
 
         Each request samples row after row, as it does without drafts, so its random numbers,
@@ -264,7 +264,7 @@ class StepLoop:
         """
         number, more = 0, True
         while more:
-            found = sampled_round(parts, number, self._jobs, sampled, failed)
+            found = sampled_round(chunks, number, self._jobs, sampled, failed)
             if found.rows:
                 self._sample_rows(found, sampled, failed)
             number, more = number + 1, found.more
@@ -285,12 +285,12 @@ class StepLoop:
                     failed.append((job, error))
             self._torn = False
 
-    def _end_pooled(self, parts: list[Part]) -> None:
+    def _end_pooled(self, chunks: list[ScheduledChunk]) -> None:
         """Hand out the sums of texts that are read to their ends."""
-        for part in parts:
-            job = self._jobs.get(part.request_id)
-            if part.ends and isinstance(job, PoolJob):
-                job.sums = self._runtime.pooled(part.sequence.slot)
+        for chunk in chunks:
+            job = self._jobs.get(chunk.request_id)
+            if chunk.ends and isinstance(job, PoolJob):
+                job.sums = self._runtime.pooled(chunk.sequence.slot)
                 self._finish(job, "")
 
     def _accept(self, job: Job, token: int, now_ns: int) -> None:

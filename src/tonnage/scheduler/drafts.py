@@ -13,7 +13,7 @@ from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.admission import Admission
 from tonnage.scheduler.limits import Limits
-from tonnage.scheduler.parts import Part
+from tonnage.scheduler.scheduled import ScheduledChunk
 from tonnage.scheduler.sequence import Sequence
 
 
@@ -47,38 +47,38 @@ class Drafts:
         """
         self._proposed[sequence.request.id] = array("i", tokens[: self.most(sequence)])
 
-    def add(self, parts: dict[int, Part], most: int) -> None:
-        """Add up to `most` drafts to the parts that decode; each is at most what was proposed."""
+    def add(self, chunks: dict[int, ScheduledChunk], most: int) -> None:
+        """Add up to `most` drafts to the chunks that decode; each is at most what was proposed."""
         for request_id, tokens in self._proposed.items():
-            part = parts.get(request_id)
-            if part is None or part.num_logit_rows != 1 or len(part.tokens) != 1:
+            chunk = chunks.get(request_id)
+            if chunk is None or chunk.num_logit_rows != 1 or len(chunk.tokens) != 1:
                 continue
-            count = min(most, len(tokens), self._num_that_fit(part.sequence))
-            if count < 1 or not self._hold_state(part.sequence):
+            count = min(most, len(tokens), self._num_that_fit(chunk.sequence))
+            if count < 1 or not self._hold_state(chunk.sequence):
                 continue
             most -= count
-            part.sequence.grow(self._cache, 1 + count)
-            self._grown.append(part.sequence)
-            parts[request_id] = replace(
-                part,
-                tokens=part.tokens + tokens[:count],
+            chunk.sequence.grow(self._cache, 1 + count)
+            self._grown.append(chunk.sequence)
+            chunks[request_id] = replace(
+                chunk,
+                tokens=chunk.tokens + tokens[:count],
                 num_logit_rows=1 + count,
                 num_drafts=count,
             )
 
-    def num_kept(self, part: Part, num_sampled: int) -> int:
-        """Return how many rows of a part stay computed; see `Part.num_kept`.
+    def num_kept(self, chunk: ScheduledChunk, num_sampled: int) -> int:
+        """Return how many rows of a chunk stay computed; see `ScheduledChunk.num_kept`.
 
         A state cannot be cut: if any draft was wrong, that of before the step comes back, and the
         tokens that were sampled are computed again.
         """
-        num_kept = part.num_kept(num_sampled)
+        num_kept = chunk.num_kept(num_sampled)
         states = self._cache.states
         if states is None:
             return num_kept
-        place = self._held.pop(part.request_id)
-        if num_kept < len(part.tokens):
-            states.roll_back(place, part.sequence.slot)
+        place = self._held.pop(chunk.request_id)
+        if num_kept < len(chunk.tokens):
+            states.roll_back(place, chunk.sequence.slot)
             num_kept = 0
         states.drop(place)
         return num_kept

@@ -16,13 +16,13 @@ from tonnage.scheduler.drafts import Drafts
 from tonnage.scheduler.events import Events
 from tonnage.scheduler.limits import Limits
 from tonnage.scheduler.order import FairOrder, seniority
-from tonnage.scheduler.parts import Ended, Part
 from tonnage.scheduler.prefix_loader import PrefixLoader
 from tonnage.scheduler.pressure import PressureLevels
+from tonnage.scheduler.scheduled import Ended, ScheduledChunk
 from tonnage.scheduler.sequence import Request, Sequence
 from tonnage.scheduler.step_time import StepTime, StepTimeEstimator, most_rows
 
-__all__ = ["Ended", "Part", "Scheduler"]
+__all__ = ["Ended", "ScheduledChunk", "Scheduler"]
 
 # Prefill goes on by this many rows per step, however slow steps are.
 MIN_CHUNK_ROWS = 8
@@ -148,7 +148,7 @@ class Scheduler:
                 self._refuse(sequence)
         self._blocked = False
 
-    def next_step(self, now_ns: int) -> list[Part]:
+    def next_step(self, now_ns: int) -> list[ScheduledChunk]:
         """Return the rows of the next step, none when nothing can run."""
         self.set_time(now_ns)
         if self._deadlines:
@@ -160,37 +160,39 @@ class Scheduler:
             return []
         decode = [s for s in active if s.is_decoding]
         prefill = [s for s in active if not s.is_decoding] if len(decode) < len(active) else []
-        parts: dict[int, Part] = {}
+        chunks: dict[int, ScheduledChunk] = {}
         prefill_first = self._prefill_first(decode, prefill)
         if not prefill_first:
-            self._add_decode(parts, decode)
+            self._add_decode(chunks, decode)
         if prefill:
-            self._add_prefill(parts, prefill)
-        if prefill_first and not parts:
-            self._add_decode(parts, decode)
-        if not parts:
+            self._add_prefill(chunks, prefill)
+        if prefill_first and not chunks:
+            self._add_decode(chunks, decode)
+        if not chunks:
             return self._nothing_fits(now_ns)
         if self.drafts:
-            self._add_drafts(parts)
-        return list(parts.values())
+            self._add_drafts(chunks)
+        return list(chunks.values())
 
-    def commit(self, step: list[Part], sampled: Mapping[int, Items[int]], elapsed_ns: int) -> None:
+    def commit(
+        self, step: list[ScheduledChunk], sampled: Mapping[int, Items[int]], elapsed_ns: int
+    ) -> None:
         """Count the rows of a step that has run.
 
-        sampled: request id -> the tokens sampled from its part, in order: those of its drafts that
+        sampled: request id -> the tokens sampled from its chunk, in order: those of its drafts that
         were right, and one more; none when it failed. Rows of other drafts count as never computed,
         and pages with nothing else are free again. Where sequences have a state, all rows of such
-        a part count as never computed. Tenants are charged for the rows that count.
+        a chunk count as never computed. Tenants are charged for the rows that count.
         """
         num_rows = 0
         self._num_steps += 1
-        for part in step:
-            sequence = part.sequence
-            tokens = sampled.get(sequence.request.id, ()) if part.num_logit_rows else ()
-            num_rows += len(part.tokens)
-            num_kept = len(part.tokens)
-            if part.num_drafts:
-                num_kept = self.drafts.num_kept(part, len(tokens))
+        for chunk in step:
+            sequence = chunk.sequence
+            tokens = sampled.get(sequence.request.id, ()) if chunk.num_logit_rows else ()
+            num_rows += len(chunk.tokens)
+            num_kept = len(chunk.tokens)
+            if chunk.num_drafts:
+                num_kept = self.drafts.num_kept(chunk, len(tokens))
             sequence.tokens.extend(tokens)
             sequence.commit(self.cache, num_kept)
             sequence.last_served = self._num_steps
@@ -277,7 +279,7 @@ class Scheduler:
         backlog = sum(sequence.num_pending for sequence in prefill)
         return backlog >= self.limits.max_batch_tokens and not any(one.awaited for one in decode)
 
-    def _add_decode(self, parts: dict[int, Part], decode: list[Sequence]) -> None:
+    def _add_decode(self, chunks: dict[int, ScheduledChunk], decode: list[Sequence]) -> None:
         limits = self.limits
         most = min(len(decode), limits.max_batch_tokens, limits.max_logit_rows)
         if most > 1 and any(sequence.awaited for sequence in decode):
@@ -285,10 +287,10 @@ class Scheduler:
         if most < len(decode):
             decode = sorted(decode, key=lambda s: (s.last_served, seniority(s)))[:most]
         for sequence in decode:
-            self._add(parts, sequence, 1)
+            self._add(chunks, sequence, 1)
 
-    def _add_prefill(self, parts: dict[int, Part], prefill: list[Sequence]) -> None:
-        left = self._most_rows(parts, len(parts) + MIN_CHUNK_ROWS) - len(parts)
+    def _add_prefill(self, chunks: dict[int, ScheduledChunk], prefill: list[Sequence]) -> None:
+        left = self._most_rows(chunks, len(chunks) + MIN_CHUNK_ROWS) - len(chunks)
         claimed = set()
         for sequence in sorted(prefill, key=self._order.key):
             if not sequence.running:
@@ -299,34 +301,34 @@ class Scheduler:
                 page = sequence.next_page(self.cache)
             if left < 1 or (page is not None and page in claimed):
                 continue
-            added = self._add(parts, sequence, min(left, sequence.num_pending))
+            added = self._add(chunks, sequence, min(left, sequence.num_pending))
             left -= added
             if added and page is not None:  # else the next one waits in vain
                 claimed.add(page)
 
-    def _most_rows(self, parts: dict[int, Part], low: int) -> int:
-        """Return the most rows of a step that has `parts` already; as many as `low` may be."""
+    def _most_rows(self, chunks: dict[int, ScheduledChunk], low: int) -> int:
+        """Return the most rows of a step that has `chunks` already; as many as `low` may be."""
         limits = self.limits
-        if not any(part.sequence.awaited for part in parts.values()):
+        if not any(chunk.sequence.awaited for chunk in chunks.values()):
             return limits.max_batch_tokens
         # The rest of the bound is left to what other processes do meanwhile.
         bound = limits.max_stall_ns * AIMED_PERCENT // 100
         low = min(limits.max_batch_tokens, low)
         return most_rows(self._step_ns, bound, low, limits.max_batch_tokens)
 
-    def _add_drafts(self, parts: dict[int, Part]) -> None:
+    def _add_drafts(self, chunks: dict[int, ScheduledChunk]) -> None:
         """Add drafts to a step that is complete without them."""
-        num_rows = sum(len(part.tokens) for part in parts.values())
-        num_logits = sum(part.num_logit_rows for part in parts.values())
-        left = self._most_rows(parts, num_rows) - num_rows
-        self.drafts.add(parts, min(left, self.limits.max_logit_rows - num_logits))
+        num_rows = sum(len(chunk.tokens) for chunk in chunks.values())
+        num_logits = sum(chunk.num_logit_rows for chunk in chunks.values())
+        left = self._most_rows(chunks, num_rows) - num_rows
+        self.drafts.add(chunks, min(left, self.limits.max_logit_rows - num_logits))
 
-    def _add(self, parts: dict[int, Part], sequence: Sequence, num_rows: int) -> int:
+    def _add(self, chunks: dict[int, ScheduledChunk], sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""
         if not sequence.running:
             return 0
         begin = sequence.num_computed
-        num_logits = sum(part.num_logit_rows for part in parts.values())
+        num_logits = sum(chunk.num_logit_rows for chunk in chunks.values())
         excess = num_logits + sequence.num_logit_rows(num_rows) - self.limits.max_logit_rows
         num_rows -= max(0, excess)
         if num_rows == 0:
@@ -334,8 +336,8 @@ class Scheduler:
         before = len(self._running)
         num_rows = self.pressure.find_pages(sequence, num_rows, self._running)
         if len(self._running) < before:
-            for request_id in [key for key, part in parts.items() if not part.sequence.running]:
-                del parts[request_id]
+            for request_id in [key for key, chunk in chunks.items() if not chunk.sequence.running]:
+                del chunks[request_id]
         if num_rows == 0:
             return 0
         if self.cache.states is not None:
@@ -343,12 +345,12 @@ class Scheduler:
         sequence.grow(self.cache, num_rows)
         end = begin + num_rows
         ends, num_logit_rows = end == len(sequence.tokens), sequence.num_logit_rows(num_rows)
-        parts[sequence.request.id] = Part(
+        chunks[sequence.request.id] = ScheduledChunk(
             sequence, sequence.tokens[begin:end], begin, ends, num_logit_rows
         )
         return num_rows
 
-    def _nothing_fits(self, now_ns: int) -> list[Part]:
+    def _nothing_fits(self, now_ns: int) -> list[ScheduledChunk]:
         """Return rows of the oldest, for which all others may be preempted; refuse it if none fits.
 
         Those that were next found no page and are younger than those that have them.
@@ -357,12 +359,12 @@ class Scheduler:
         if not active:
             return []
         oldest = min(active, key=seniority)
-        parts: dict[int, Part] = {}
+        chunks: dict[int, ScheduledChunk] = {}
         num_rows = min(oldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_batch_tokens)
-        if not self._add(parts, oldest, num_rows):
+        if not self._add(chunks, oldest, num_rows):
             self._refuse(oldest)
             return self.next_step(now_ns)
-        return list(parts.values())
+        return list(chunks.values())
 
     # Ends
 

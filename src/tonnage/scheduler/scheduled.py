@@ -1,4 +1,4 @@
-"""The parts of a step, and how requests end."""
+"""The chunks of a step, and how requests end."""
 
 from array import array
 from dataclasses import dataclass
@@ -8,14 +8,15 @@ from tonnage.scheduler.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of one sequence in a step: `tokens` from `position` on, into the pages of `tables`.
+class ScheduledChunk:
+    """Rows of a sequence in a step, of its prompt or the last token and its drafts.
 
-    ends: whether nothing of the sequence is left to compute after it. num_logit_rows: of its last
-    rows, those whose logits are wanted: one for the last known token and one for each draft, and
-    before them those of a prompt whose log probabilities are wanted. num_drafts: of the last
-    tokens, those that are only proposed: what the sequence may turn out to go on with. tables: the
-    sequence's own, valid until the step is committed.
+    They are `tokens` from `position` on, and go into the pages of `tables`. ends: whether nothing
+    of the sequence is left to compute after it. num_logit_rows: of its last rows, those whose
+    logits are wanted: one for the last known token and one for each draft, and before them those of
+    a prompt whose log probabilities are wanted. num_drafts: of the last tokens, those that are only
+    proposed: what the sequence may turn out to go on with. tables: the sequence's own, valid until
+    the step is committed.
     """
 
     sequence: Sequence
