@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.core.slowdown import SLOW, SLOW_ALONE, Counters, Stretch, cold_load, faults_of
+from tonnage.core.slowdown import SLOW, SLOW_ALONE, Counters, Window, cold_load, faults_of
 from tonnage.machine.counters import CounterFiles
 from tonnage.machine.watch import Watch
 
@@ -30,8 +30,8 @@ counters = st.builds(
     major_faults=st.integers(0, 10**6),
     read_bytes=st.integers(0, 10**12),
 )
-stretches = st.builds(
-    Stretch,
+windows = st.builds(
+    Window,
     before=st.just(ZERO),
     after=counters,
     slowness=st.floats(0.1, 100),
@@ -41,59 +41,59 @@ stretches = st.builds(
 )
 
 
-def causes(stretch: Stretch) -> list[str]:
-    return [fault.cause for fault in faults_of(stretch)]
+def causes(window: Window) -> list[str]:
+    return [fault.cause for fault in faults_of(window)]
 
 
-@given(stretches)
-def test_slow_stretches_have_causes_and_others_have_none(stretch):
-    found = faults_of(stretch)
+@given(windows)
+def test_slow_windows_have_causes_and_others_have_none(window):
+    found = faults_of(window)
     named = [fault.cause for fault in found]
-    if stretch.slowness < SLOW:
+    if window.slowness < SLOW:
         assert not named
-    if stretch.slowness >= SLOW_ALONE:
+    if window.slowness >= SLOW_ALONE:
         assert named
     if "memory" in named:
-        assert stretch.slowness >= SLOW_ALONE
+        assert window.slowness >= SLOW_ALONE
     assert len(set(named)) == len(named)
     assert ("memory" in named) <= (named == ["memory"])
     assert all(fault.sentence and "%" not in fault.sentence[:1] for fault in found)
 
 
-@given(stretches)
-def test_more_threads_than_cores_are_always_named_when_slow(stretch):
-    slow = replace(stretch, slowness=max(stretch.slowness, SLOW), threads=stretch.cpus + 1)
+@given(windows)
+def test_more_threads_than_cores_are_always_named_when_slow(window):
+    slow = replace(window, slowness=max(window.slowness, SLOW), threads=window.cpus + 1)
     assert "threads" in causes(slow)
 
 
-@given(stretches, st.integers(0, 10**15))
-def test_only_what_was_counted_between_matters(stretch, offset):
+@given(windows, st.integers(0, 10**15))
+def test_only_what_was_counted_between_matters(window, offset):
     def later(counted: Counters) -> Counters:
         return Counters(*(getattr(counted, name) + offset for name in Counters.__slots__))
 
-    moved = replace(stretch, before=later(stretch.before), after=later(stretch.after))
-    assert causes(moved) == causes(stretch)
+    moved = replace(window, before=later(window.before), after=later(window.after))
+    assert causes(moved) == causes(window)
 
 
 @pytest.mark.parametrize("cause", MOVED)
 def test_each_counter_names_its_cause_alone(cause):
     after = replace(QUIET, **MOVED[cause])
-    assert causes(Stretch(ZERO, after, 2.0, 2, 2, clock=1.0)) == [cause]
+    assert causes(Window(ZERO, after, 2.0, 2, 2, clock=1.0)) == [cause]
 
 
 def test_a_period_that_has_not_ended_is_a_quota_too():
     begun = replace(QUIET, num_throttled=1, delay_ns=SECOND)
-    assert causes(Stretch(ZERO, begun, 2.0, 2, 2)) == ["quota"]
+    assert causes(Window(ZERO, begun, 2.0, 2, 2)) == ["quota"]
 
 
 def test_what_is_left_is_clock_or_memory():
-    assert causes(Stretch(ZERO, QUIET, 2.0, 2, 2, clock=0.5)) == ["frequency"]
-    assert causes(Stretch(ZERO, QUIET, 2.0, 2, 2, clock=1.0)) == ["memory"]
+    assert causes(Window(ZERO, QUIET, 2.0, 2, 2, clock=0.5)) == ["frequency"]
+    assert causes(Window(ZERO, QUIET, 2.0, 2, 2, clock=1.0)) == ["memory"]
 
 
 def test_waiting_of_ones_own_is_no_tenant():
     waiting = replace(QUIET, delay_ns=SECOND, throttled_ns=SECOND)
-    assert causes(Stretch(ZERO, waiting, 2.0, 2, 2, clock=0.5)) == ["quota"]
+    assert causes(Window(ZERO, waiting, 2.0, 2, 2, clock=0.5)) == ["quota"]
 
 
 def test_a_load_from_disk_is_told_from_one_out_of_the_cache():

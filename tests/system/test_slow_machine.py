@@ -149,7 +149,7 @@ def held_back(home: Path, model: Path) -> dict:
 
 
 def test_a_halved_quota_is_named(home, model):
-    # A stretch before the quota is spent may truly have met others, but not each time.
+    # A window before the quota is spent may truly have met others, but not each time.
     for _ in range(3):
         result = held_back(home, model)
         assert "quota" in causes(result), result["slowdown"]

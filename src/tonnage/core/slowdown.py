@@ -5,7 +5,7 @@ from typing import Literal
 
 Cause = Literal["quota", "threads", "tenant", "page cache", "frequency", "memory"]
 
-# A stretch of steps is slow from so many times its forecast on: above the forecast's own worst
+# A window of steps is slow from so many times its forecast on: above the forecast's own worst
 # error, which was 1.26 then (docs/results/forecast.md).
 SLOW = 1.3
 # Without any counter to show for it, it could still be the forecast of an unusual machine.
@@ -41,7 +41,7 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Window:
     """Some consecutive steps, and what was counted around them.
 
     slowness: measured time over forecast time. cpus: how many the process may use at once without
@@ -64,21 +64,21 @@ class Fault:
     sentence: str
 
 
-def faults_of(stretch: Stretch) -> tuple[Fault, ...]:
-    """Return why a stretch was slow, what is best founded first; nothing for one that was not.
+def faults_of(window: Window) -> tuple[Fault, ...]:
+    """Return why a window was slow, what is best founded first; nothing for one that was not.
 
-    What is left when no counter moved, and the stretch took SLOW_ALONE times its forecast, is the
+    What is left when no counter moved, and the window took SLOW_ALONE times its forecast, is the
     memory: others use its bandwidth, or it is no longer what was measured.
     """
-    if stretch.slowness < SLOW:
+    if window.slowness < SLOW:
         return ()
-    found = [f for f in (_quota(stretch), _threads(stretch), _disk(stretch)) if f is not None]
-    tenant = _tenant(stretch, {fault.cause for fault in found})
+    found = [f for f in (_quota(window), _threads(window), _disk(window)) if f is not None]
+    tenant = _tenant(window, {fault.cause for fault in found})
     # Who has to share a CPU cannot tell its clock.
     shared = tenant is not None or any(fault.cause in _OWN_WAITING for fault in found)
-    clock = None if shared else _clock(stretch)
+    clock = None if shared else _clock(window)
     found += [fault for fault in (tenant, clock) if fault is not None]
-    if not found and stretch.slowness >= SLOW_ALONE:
+    if not found and window.slowness >= SLOW_ALONE:
         found.append(
             Fault(
                 "memory",
@@ -99,13 +99,13 @@ def cold_load(read_bytes: int, weight_bytes: int) -> Fault | None:
     )
 
 
-def _elapsed(stretch: Stretch) -> int:
-    return max(1, stretch.after.clock_ns - stretch.before.clock_ns)
+def _elapsed(window: Window) -> int:
+    return max(1, window.after.clock_ns - window.before.clock_ns)
 
 
-def _quota(stretch: Stretch) -> Fault | None:
-    share = (stretch.after.throttled_ns - stretch.before.throttled_ns) / _elapsed(stretch)
-    periods = stretch.after.num_throttled - stretch.before.num_throttled
+def _quota(window: Window) -> Fault | None:
+    share = (window.after.throttled_ns - window.before.throttled_ns) / _elapsed(window)
+    periods = window.after.num_throttled - window.before.num_throttled
     if share < _THROTTLED and not periods:
         return None
     return Fault(
@@ -115,33 +115,33 @@ def _quota(stretch: Stretch) -> Fault | None:
     )
 
 
-def _threads(stretch: Stretch) -> Fault | None:
-    if stretch.threads <= stretch.cpus:
+def _threads(window: Window) -> Fault | None:
+    if window.threads <= window.cpus:
         return None
     return Fault(
         "threads",
-        f"{stretch.threads} threads share {stretch.cpus} cores; use --threads {stretch.cpus}",
+        f"{window.threads} threads share {window.cpus} cores; use --threads {window.cpus}",
     )
 
 
-def _disk(stretch: Stretch) -> Fault | None:
-    faults = stretch.after.major_faults - stretch.before.major_faults
-    if faults < max(2.0, _FAULTS_PER_S * _elapsed(stretch) / 1e9):
+def _disk(window: Window) -> Fault | None:
+    faults = window.after.major_faults - window.before.major_faults
+    if faults < max(2.0, _FAULTS_PER_S * _elapsed(window) / 1e9):
         return None
     return Fault("page cache", f"the page cache was cold: {faults:,} pages came from the disk")
 
 
-def _clock(stretch: Stretch) -> Fault | None:
-    if stretch.clock is None or stretch.clock >= _CLOCK:
+def _clock(window: Window) -> Fault | None:
+    if window.clock is None or window.clock >= _CLOCK:
         return None
-    return Fault("frequency", f"the CPU's clock is at {stretch.clock:.0%} of what was measured")
+    return Fault("frequency", f"the CPU's clock is at {window.clock:.0%} of what was measured")
 
 
-def _tenant(stretch: Stretch, known: set[Cause]) -> Fault | None:
+def _tenant(window: Window, known: set[Cause]) -> Fault | None:
     """Return the fault of others that run on the same CPUs; waiting that is our own counts not."""
-    elapsed = _elapsed(stretch)
-    stolen = (stretch.after.stolen_ns - stretch.before.stolen_ns) / (elapsed * stretch.cpus)
-    waited = (stretch.after.delay_ns - stretch.before.delay_ns) / (elapsed * stretch.threads)
+    elapsed = _elapsed(window)
+    stolen = (window.after.stolen_ns - window.before.stolen_ns) / (elapsed * window.cpus)
+    waited = (window.after.delay_ns - window.before.delay_ns) / (elapsed * window.threads)
     if stolen >= _STOLEN:
         return Fault("tenant", f"the host gave {stolen:.0%} of its CPUs to other machines")
     if waited < _WAITED or known & _OWN_WAITING:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from tonnage.core.slowdown import SLOW, Counters, Fault, Stretch, faults_of
+from tonnage.core.slowdown import SLOW, Counters, Fault, Window, faults_of
 
-# Two stretches end before the fiftieth token.
-STRETCH_TOKENS = 24
+# Two windows end before the fiftieth token.
+WINDOW_TOKENS = 24
 
 
 class Watch:
-    """Compares steps with their forecast, stretch by stretch, and names each cause once.
+    """Compares steps with their forecast, window by window, and names each cause once.
 
-    Between two stretches nothing is read; one reading of the counters takes about a tenth of a
+    Between two windows nothing is read; one reading of the counters takes about a tenth of a
     millisecond.
     """
 
@@ -27,7 +27,7 @@ class Watch:
         """Take the parts.
 
         forecast_s: seconds of a token behind so many others. sample: reads the counters. clock:
-        speed of the CPU's clock over what was measured; asked for when a stretch was slow.
+        speed of the CPU's clock over what was measured; asked for when a window was slow.
         """
         self._forecast_s = forecast_s
         self._sample = sample
@@ -42,23 +42,23 @@ class Watch:
         self.slowness = 0.0
 
     def begin(self) -> None:
-        """Begin a completion: a stretch that was not finished is dropped."""
+        """Begin a completion: a window that was not finished is dropped."""
         self._num_steps, self._measured_s = 0, 0.0
 
     def step(self, position: int, seconds: float) -> tuple[Fault, ...]:
         """Take a token behind `position` others; return the causes that were not named before."""
         if not self._num_steps:
-            # What came before, a prompt or a pause, is not part of the stretch.
+            # What came before, a prompt or a pause, is not part of the window.
             self._before = self._sample()
         self._num_steps += 1
         self._measured_s += seconds
-        if self._num_steps < STRETCH_TOKENS:
+        if self._num_steps < WINDOW_TOKENS:
             return ()
-        return self._end_stretch(position - STRETCH_TOKENS // 2)
+        return self._end_window(position - WINDOW_TOKENS // 2)
 
-    def _end_stretch(self, middle: int) -> tuple[Fault, ...]:
+    def _end_window(self, middle: int) -> tuple[Fault, ...]:
         # One forecast stands for all: it changes little from token to token, and takes time itself.
-        slowness = self._measured_s / (STRETCH_TOKENS * self._forecast_s(max(0, middle)))
+        slowness = self._measured_s / (WINDOW_TOKENS * self._forecast_s(max(0, middle)))
         self.begin()
         self.slowness = max(self.slowness, slowness)
         slow_before, self._slow_before = self._slow_before, slowness >= SLOW
@@ -66,10 +66,10 @@ class Watch:
             return ()
         after = self._sample()
         found = faults_of(
-            Stretch(self._before, after, slowness, self._threads, self._cpus, self._clock())
+            Window(self._before, after, slowness, self._threads, self._cpus, self._clock())
         )
         known = {fault.cause for fault in self.faults}
-        # What no counter shows has to last: a hiccup of one stretch is no slow memory.
+        # What no counter shows has to last: a hiccup of one window is no slow memory.
         known |= set() if slow_before else {"memory"}
         new = tuple(fault for fault in found if fault.cause not in known)
         self.faults.extend(new)

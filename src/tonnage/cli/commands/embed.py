@@ -25,7 +25,7 @@ def embed(args: Namespace) -> int:
     if args.pooling is not None and pooling is None:
         raise RequestError(f"--pooling is {args.pooling!r}; it is one of {', '.join(POOLINGS)}.")
     with open_engine(args, ServingOptions(share_pages=True)) as engine:
-        for first, texts in _stretches(args.texts):
+        for first, texts in _groups(args.texts):
             try:
                 found = engine.embed(texts, pooling=pooling, dimensions=args.dimensions)
             except (ContextLengthError, RequestError) as error:
@@ -37,16 +37,16 @@ def embed(args: Namespace) -> int:
     return 0
 
 
-def _stretches(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def _groups(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield some texts at a time, with the number of the first: those given, or stdin's lines."""
     if texts:
         yield 0, list(texts)
         return
     lines = map(_line, enumerate(() if sys.stdin is None else sys.stdin.buffer))
     first = 0
-    while stretch := list(islice(lines, _TEXTS_AT_ONCE)):
-        yield first, stretch
-        first += len(stretch)
+    while group := list(islice(lines, _TEXTS_AT_ONCE)):
+        yield first, group
+        first += len(group)
     if not first:
         raise RequestError("There is nothing to embed; give texts, or one a line on stdin.")
 
