@@ -108,13 +108,14 @@ def live(
     *,
     tenants: Tenants | None = None,
     tracer: Tracer | None = None,
+    origins: Sequence[str] = (),
     **limits: Any,
 ) -> Iterator[Live]:
     """Serve `engine` in a thread; answers: another AsyncEngine, such as a ScriptedEngine."""
     service = Service(engine, answers or engine, [NAME], with_structured_output=True)
     bounds = replace(ServerLimits(drain_s=3), **limits)
     app = App(ModelPool.around(service), tenants or Tenants({}), bounds, tracer)
-    server = server_of(app, bounds)
+    server = server_of(app, bounds, origins)
     bound = bind("127.0.0.1", 0, need_keys=False)
     port = bound.getsockname()[1]
     thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[bound]),))

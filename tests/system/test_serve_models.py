@@ -47,7 +47,8 @@ def post(url: str, body: object) -> tuple[int, dict]:
         return 200, fetched(url, body)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, {"retry-after": error.headers["retry-after"], **json.load(error)}
+            fields = {name: error.headers[name] for name in ("retry-after", "x-request-id")}
+            return error.code, {**fields, **json.load(error)}
 
 
 def requests_waiting(url: str) -> dict[str, int]:
@@ -227,12 +228,16 @@ def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(models, tmp_path)
     with serving(tmp_path, *several([models[0], broken])) as (process, url):
         for file in broken.glob("*.safetensors"):
             file.write_bytes(file.read_bytes()[:-999])
+        ids = []
         for _ in range(2):
             status, answer = ask(url, "broken")
+            ids.append(answer["x-request-id"])
             assert (status, answer["error"]["code"]) == (503, "model_load_failed")
             assert int(answer["retry-after"]) >= 1
             assert str(tmp_path) not in json.dumps(answer)
-        assert str(broken) in process.stderr.readline()
+        line = process.stderr.readline()
+        assert str(broken) in line
+        assert f"request_id={ids[0]}" in line  # whose model it was
         assert fetched(f"{url}/v1/models/broken")["status"] == {"value": "unloaded", "failed": True}
         assert ask(url, "one")[0] == 200
 

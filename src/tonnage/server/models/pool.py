@@ -10,6 +10,8 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
+from functools import partial
 from time import perf_counter_ns, time
 from typing import Any
 
@@ -21,7 +23,7 @@ from tonnage.server.models.load_policy import Admit, Load, LoadPolicy, Size, Sta
 from tonnage.server.models.served_model import OnLoad, ServedModel, Waits
 from tonnage.server.models.service import Service
 from tonnage.server.observe.activity import TtlCache
-from tonnage.server.observe.log import frames_of, log
+from tonnage.server.observe.log import REQUEST, RequestContext, frames_of, log
 from tonnage.server.observe.metrics import Requests
 
 Measure = Callable[[Mapping[str, ServedEngine], Mapping[str, int]], Ledger]
@@ -65,6 +67,7 @@ class ModelPool:
         self._waits = waits or Waits()
         self._release = release
         self._tickets: dict[int, asyncio.Future[HttpError | None]] = {}
+        self._asked_by: dict[str, RequestContext | None] = {}  # who waits first for a model
         self._leaving: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -206,6 +209,8 @@ class ModelPool:
         """Wait until `model` may be used; the caller has to call `policy.finish` in the end."""
         if self._draining:
             raise draining()
+        if model.service is None:
+            self._asked_by.setdefault(model.name, REQUEST.get())
         ticket = self.policy.ask(model.name, perf_counter_ns())
         admitted: asyncio.Future[HttpError | None] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = admitted
@@ -279,7 +284,10 @@ class ModelPool:
     async def _load(self, model: ServedModel) -> None:
         loop = asyncio.get_running_loop()
         begin = perf_counter_ns()
-        problem = await loop.run_in_executor(self._loader, self._open, model)
+        asked_by = self._asked_by.pop(model.name, None)
+        # In a context of its own: what is logged meanwhile is about that request.
+        opening = partial(copy_context().run, self._open, model, asked_by)
+        problem = await loop.run_in_executor(self._loader, opening)
         model.failed = problem is not None
         if problem is None:
             self._loaded(model, begin)
@@ -298,8 +306,9 @@ class ModelPool:
         self.policy.loaded(model.name)
         self._ledger = TtlCache(self._take_ledger)  # what was seen before is not so any more
 
-    def _open(self, model: ServedModel) -> str | None:
-        """Load in the thread for that; return what went wrong."""
+    def _open(self, model: ServedModel, asked_by: RequestContext | None) -> str | None:
+        """Load in the thread for that; return what went wrong. asked_by: whom the log names."""
+        REQUEST.set(asked_by)
 
         def on_load(done_bytes: int, all_bytes: int) -> None:
             model.placed_bytes = done_bytes

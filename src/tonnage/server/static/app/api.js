@@ -65,7 +65,7 @@ export async function* eventsOf(stream) {
   }
 }
 
-// Yields {text} as the answer comes, and once {usage} and {finish}.
+// Yields {text} and {thought} as the completion comes, and once {usage} and {finish}.
 export async function* chat(body, key, signal) {
   const response = await request("/v1/chat/completions", {
     method: "POST",
@@ -78,6 +78,7 @@ export async function* chat(body, key, signal) {
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(chunk.error.message, 500, null);
     const choice = chunk.choices?.[0];
+    if (choice?.delta?.reasoning_content) yield { thought: choice.delta.reasoning_content };
     if (choice?.delta?.content) yield { text: choice.delta.content };
     if (choice?.finish_reason) yield { finish: choice.finish_reason };
     if (chunk.usage) yield { usage: chunk.usage };

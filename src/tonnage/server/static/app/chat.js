@@ -1,11 +1,13 @@
-// The conversation: streaming answers, stop, and what each answer took.
+// The conversation: streaming completions, stop, and what each took.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "/static/vendor/htm-preact.js";
 import { chat } from "./api.js";
 import { number, seconds } from "./format.js";
 import { Markdown } from "./markdown.js";
 
 function requestOf(model, settings, messages) {
-  const history = messages.map(({ role, content }) => ({ role, content }));
+  const history = messages.map(({ role, content, thought }) =>
+    thought ? { role, content, reasoning_content: thought } : { role, content },
+  );
   const system = settings.system ? [{ role: "system", content: settings.system }] : [];
   return {
     model,
@@ -37,6 +39,8 @@ function shown(message, finished) {
   return html`
     <article class=${`message ${message.role}`} aria-label=${who}>
       <h2>${who}</h2>
+      ${message.thought &&
+      html`<details class="thought"><summary>Thought</summary><p class="plain">${message.thought}</p></details>`}
       ${message.role === "user"
         ? html`<p class="plain">${message.content}</p>`
         : html`<${Markdown} text=${message.content} finished=${finished} />`}
@@ -46,12 +50,18 @@ function shown(message, finished) {
   `;
 }
 
-// Runs one answer; `update` gets the fields that changed.
-async function answer(request, apiKey, signal, update) {
+// Runs one completion; `update` gets the fields that changed.
+async function complete(request, apiKey, signal, update) {
   const begin = performance.now();
   let content = "";
+  let thought = "";
   let first = null;
   for await (const event of chat(request, apiKey, signal)) {
+    if (event.thought) {
+      thought += event.thought;
+      first ??= performance.now();
+      update({ thought, firstS: (first - begin) / 1000 });
+    }
     if (event.text) {
       content += event.text;
       first ??= performance.now();
@@ -113,7 +123,7 @@ export function Chat({ model, settings, apiKey }) {
     atEnd.current = true;
     setMessages([...history, { role: "assistant", content: "" }]);
     try {
-      await answer(requestOf(model, settings, history), apiKey, control.signal, update.add);
+      await complete(requestOf(model, settings, history), apiKey, control.signal, update.add);
     } catch (error) {
       update.add(error.name === "AbortError" ? { stopped: true } : { problem: problemOf(error) });
     } finally {

@@ -1,0 +1,67 @@
+// The JavaScript clients of OpenAI, Anthropic and Vercel against a server whose completions are known.
+// node check.mjs BASE MODEL TEXT; packages are found in the folder that TONNAGE_JS_CLIENTS names.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import assert from "node:assert/strict";
+import path from "node:path";
+
+const [base, model, text] = process.argv.slice(2);
+const { resolve } = createRequire(path.join(process.env.TONNAGE_JS_CLIENTS, "index.js"));
+const load = async (name) => import(pathToFileURL(resolve(name)).href);
+const messages = [{ role: "user", content: "Hi" }];
+const page = "https://chat.example.org";
+
+// What a browser asks before it lets a page of another origin send these fields.
+async function preflight(url, init) {
+  const names = [...new Headers(init.headers).keys()].filter((name) => !["accept", "user-agent", "host", "content-length"].includes(name));
+  const answer = await fetch(url, {
+    method: "OPTIONS",
+    headers: { Origin: page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names.sort().join(",") },
+  });
+  const allowed = (answer.headers.get("access-control-allow-headers") ?? "").split(",");
+  assert.deepEqual(names.filter((name) => !allowed.includes(name)), [], "a browser would refuse these");
+  return fetch(url, init);
+}
+
+async function openai() {
+  const { default: OpenAI } = await load("openai");
+  const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: "none", maxRetries: 0, dangerouslyAllowBrowser: true, fetch: preflight });
+  const whole = await client.chat.completions.create({ model, messages });
+  assert.equal(whole.choices[0].message.content, text);
+  let streamed = "";
+  for await (const chunk of await client.chat.completions.create({ model, messages, stream: true })) streamed += chunk.choices[0]?.delta?.content ?? "";
+  assert.equal(streamed, text);
+  assert.equal((await client.responses.create({ model, input: "Hi" })).output_text, text);
+  assert.equal((await client.responses.stream({ model, input: "Hi" }).finalResponse()).output_text, text);
+}
+
+async function anthropic() {
+  const { default: Anthropic } = await load("@anthropic-ai/sdk");
+  const client = new Anthropic({ baseURL: base, apiKey: "none", maxRetries: 0, dangerouslyAllowBrowser: true, fetch: preflight });
+  const whole = await client.messages.create({ model, messages, max_tokens: 99 });
+  assert.equal(whole.content[0].text, text);
+  assert.equal(await client.messages.stream({ model, messages, max_tokens: 99 }).finalText(), text);
+}
+
+async function vercel() {
+  const { generateText, streamText } = await load("ai");
+  const { createOpenAICompatible } = await load("@ai-sdk/openai-compatible");
+  const { createOpenAI } = await load("@ai-sdk/openai");
+  const { createAnthropic } = await load("@ai-sdk/anthropic");
+  const models = [
+    createOpenAICompatible({ name: "tonnage", baseURL: `${base}/v1`, apiKey: "none" })(model),
+    createOpenAI({ baseURL: `${base}/v1`, apiKey: "none" })(model), // /v1/responses
+    createAnthropic({ baseURL: `${base}/v1`, apiKey: "none" })(model),
+  ];
+  for (const one of models) {
+    assert.equal((await generateText({ model: one, prompt: "Hi", maxRetries: 0 })).text, text);
+    let streamed = "";
+    for await (const part of streamText({ model: one, prompt: "Hi", maxRetries: 0 }).textStream) streamed += part;
+    assert.equal(streamed, text);
+  }
+}
+
+for (const check of [openai, anthropic, vercel]) {
+  await check();
+  console.log(`${check.name}: ok`);
+}
