@@ -38,6 +38,7 @@ from tonnage.engine.headers import read_model
 from tonnage.formats.codec import dequantize
 from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf
+from tonnage.planner.quality.allocator import menus
 from tonnage.planner.quality.estimate import (
     ANY_CHANGE,
     REFERENCE_WIDTH,
@@ -45,7 +46,6 @@ from tonnage.planner.quality.estimate import (
     squared_error,
     width_factor,
 )
-from tonnage.planner.quality.precision import menus
 from tonnage.quality.chunks import CONTEXT_TOKENS, FIRST_SCORED, cut
 from tonnage.quality.rows import Row
 from tonnage.store.source import ModelSource

@@ -12,9 +12,15 @@ COMMAND = (
 RUNNING = (
     *COMMAND,
     "tonnage.engine.engine",
-    "tonnage.formats.safetensors",
     "tonnage.backends.cpu.runtime",
 )
+# What comes with the form of the model, and on a machine that was measured.
+GGUF = ("tonnage.formats.gguf", "tonnage.models.gguf_spec", "tonnage.text.gguf_source")
+FOLDER = (
+    "tonnage.formats.safetensors", "tonnage.models.hf_spec",
+    "tonnage.models.sentence_transformers", "tonnage.text.folder_source",
+)  # fmt: skip
+MEASURED = ("tonnage.core.rates", "tonnage.engine.plan_speed")
 # Each costs megabytes, or a noticeable part of the start, or does what no model needs.
 HEAVY = (
     "asyncio", "concurrent", "email", "http", "huggingface_hub", "jinja2", "logging",
@@ -22,9 +28,16 @@ HEAVY = (
     "unittest", "urllib.request", "xml", "zipfile",
 )  # fmt: skip
 PREFIXES = tuple(f"{name}." for name in HEAVY)
-# Resident memory that the imports may add to a bare interpreter: 12.9 MiB measured where Python may
-# not keep compiled modules; where it may, it was 1.2 MiB less.
-LIMIT_MIB = 13.5
+# Resident memory that the imports may add to a bare interpreter: 7.9, 12.3, 12.4 and 12.7 MiB
+# measured where Python may not keep compiled modules; where it may, it was 1.1 MiB less.
+LIMITS_MIB = {
+    PLANNING: 8.2,
+    (*RUNNING, *GGUF): 12.5,
+    (*RUNNING, *FOLDER): 12.8,
+    (*RUNNING, *GGUF, *MEASURED): 12.9,
+}
+# How much of the interpreter's files is mapped differs from run to run; the least is what counts.
+NUM_RUNS = 3
 
 PROGRAM = """
 import sys
@@ -50,17 +63,20 @@ def imported(*names: str) -> tuple[float, float, set[str]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("names", [PLANNING, RUNNING], ids=["planning", "tonnage run"])
+@pytest.mark.parametrize(
+    "names", LIMITS_MIB, ids=["planning", "run of a GGUF", "run of a folder", "run with rates"]
+)
 def test_the_run_path_imports_nothing_heavy(
     names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, added, modules = imported(*names)
+    runs = [imported(*names) for _ in range(NUM_RUNS)]
+    before, added, modules = min(runs, key=lambda run: run[1])
     with capsys.disabled():
-        print(f"\n  {names[-1]} and before: {before:.1f} + {added:.1f} MiB resident", end="")
+        print(f"\n  {names[-1]} and before: {before:.1f} + {added:.2f} MiB resident", end="")
     bare = imported()[2]
     found = [name for name in modules - bare if f"{name}.".startswith(PREFIXES)]
     assert not found
-    assert added < LIMIT_MIB
+    assert added < LIMITS_MIB[names]
 
 
 def test_looking_for_audits_loads_neither_numpy_nor_an_engine() -> None:

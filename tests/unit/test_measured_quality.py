@@ -9,8 +9,9 @@ from tonnage.backends.cpu.layout.cpu_layout import CpuLayout
 from tonnage.core.quality import AuditResult, Comparison, Estimate, PlanQuality
 from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
+from tonnage.planner.quality.allocator import Allocator, menus
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import Allocator, menus, mix_id
+from tonnage.planner.quality.precision import mix_id
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints

@@ -22,8 +22,9 @@ from tonnage.core.rope import RopeSpec
 from tonnage.core.rounding import round_up
 from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
+from tonnage.planner.quality.allocator import Allocator, menus
 from tonnage.planner.quality.estimate import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
-from tonnage.planner.quality.precision import Allocator, menus, precision_formats
+from tonnage.planner.quality.precision import precision_formats
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
 

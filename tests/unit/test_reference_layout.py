@@ -24,7 +24,7 @@ from tonnage.planner.plan_file import (
     planned_machine,
     portable,
 )
-from tonnage.planner.quality.precision import Allocator, menus
+from tonnage.planner.quality.allocator import Allocator, menus
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose
 from tonnage.planner.search.constraints import Constraints

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tonnage.cli.render.notes import AUDIT_NOTES, BATCH_NOTES, BENCH_NOTES, PLAN_NOTES
 from tonnage.core.options import Described, as_flag, described
 from tonnage.core.sampling import SamplingOptions
 from tonnage.core.version import VERSION
@@ -49,7 +48,7 @@ def parser_of(name: str) -> ArgumentParser:
     parser = ArgumentParser(
         f"tonnage {name}",
         description=command.summary[0].upper() + command.summary[1:] + ".",
-        epilog=command.notes,
+        epilog=_notes(name) if command.has_notes else None,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -58,6 +57,12 @@ def parser_of(name: str) -> ArgumentParser:
     _add_options(parser.add_argument, ModelOptions, ["offline"])
     command.add(parser)
     return parser
+
+
+def _notes(name: str) -> str:
+    from tonnage.cli.render.notes import NOTES
+
+    return NOTES[name]
 
 
 def _taken_late(args: Namespace, rest: list[str]) -> list[str]:
@@ -294,26 +299,28 @@ def _add_doctor(parser: ArgumentParser) -> None:
 
 
 class _Command(NamedTuple):
-    """What a command does, the options that it adds, and what stands below its help."""
+    """What a command does, the options that it adds, and whether notes stand below its help."""
 
     summary: str
     add: Callable[[ArgumentParser], None]
-    notes: str | None = None
+    has_notes: bool = False
 
 
 _COMMANDS = {
     "run": _Command("answer a prompt, or chat when there is none", _add_run),
     "serve": _Command("answer over HTTP, as OpenAI's and Anthropic's servers do", _add_serve),
-    "plan": _Command("say what a model takes, before anything is loaded", _add_plan, PLAN_NOTES),
-    "batch": _Command("answer a file of requests, many at once", _add_batch, BATCH_NOTES),
+    "plan": _Command(
+        "say what a model takes, before anything is loaded", _add_plan, has_notes=True
+    ),
+    "batch": _Command("answer a file of requests, many at once", _add_batch, has_notes=True),
     "embed": _Command("print the vectors of texts, or of the lines of stdin", _add_embed),
     "pull": _Command("fetch a model", _add_pull),
     "list": _Command("show the models that can be pulled, and those that are here", _add_list),
     "rm": _Command("delete pulled models", _add_rm),
     "doctor": _Command("show what this machine has, and how fast it is at best", _add_doctor),
-    "bench": _Command("measure a model's speed beside the machine's", _add_bench, BENCH_NOTES),
+    "bench": _Command("measure a model's speed beside the machine's", _add_bench, has_notes=True),
     "audit": _Command(
-        "measure a model's quality, alone or beside a reference", _add_audit, AUDIT_NOTES
+        "measure a model's quality, alone or beside a reference", _add_audit, has_notes=True
     ),
 }
 COMMANDS = tuple(_COMMANDS)

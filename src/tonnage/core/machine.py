@@ -1,6 +1,5 @@
 """A machine as the planner sees it: what a process may use there, not what the box has."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -127,11 +126,15 @@ class Machine:
 
     def to_json(self) -> str:
         """Return the machine as JSON with sorted keys; `from_json` restores an equal value."""
+        import json
+
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Machine":
         """Return the machine that `to_json` wrote. Raises MachineError for anything else."""
+        import json
+
         try:
             return cls._from_dict(json.loads(text))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:

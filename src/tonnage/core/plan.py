@@ -1,7 +1,6 @@
 """The plan: the one value that crosses from deciding to doing; it round-trips through JSON."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -255,6 +254,8 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON, the same text for the same plan."""
+        import json
+
         raw = dataclasses.asdict(self)
         raw["steps"] = [{"op": step.op, **dataclasses.asdict(step)} for step in self.steps]
         return json.dumps(raw, sort_keys=True)
@@ -265,6 +266,8 @@ class Plan:
 
         Only the types are checked. Raises PlanFileError for text that is no plan.
         """
+        import json
+
         # Only for plans from files: a run that plans needs none of it.
         from tonnage.core.from_json import decode
 

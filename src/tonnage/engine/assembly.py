@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tonnage.backends.cpu.backend import CpuBackend
 from tonnage.backends.protocol import Backend, Runtime
@@ -10,7 +11,6 @@ from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.page_counts import PageCounts
-from tonnage.core.rates import Rates
 from tonnage.core.units import format_bytes
 from tonnage.engine.build import ServingOptions, build_serving
 from tonnage.engine.disk_tier import note_model, open_tier
@@ -26,6 +26,9 @@ from tonnage.store.audits import known_audits
 from tonnage.store.source import ModelSource
 from tonnage.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from tonnage.core.rates import Rates
+
 OnLoad = Callable[[int, int], None]
 
 
@@ -34,7 +37,7 @@ class Host:
     """This machine, what it was measured to do (None where it was not), and what computes."""
 
     machine: Machine
-    rates: Rates | None
+    rates: "Rates | None"
     backend: Backend
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tonnage.backends.protocol import Runtime
 from tonnage.core.plan import Plan
@@ -11,10 +12,12 @@ from tonnage.engine.stream import Serving
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import PageGroup
 from tonnage.kvcache.prefix_store import PrefixStore
-from tonnage.kvcache.states import StatePool
 from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tonnage.kvcache.states import StatePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,14 @@ def page_groups(plan: Plan) -> tuple[PageGroup, ...]:
     )
 
 
-def _states(runtime: Runtime) -> StatePool | None:
+def _states(runtime: Runtime) -> "StatePool | None":
     """Return the slots and snapshots of the plan, with nothing in them; None without any."""
     slots = runtime.plan.slots
-    return StatePool(slots.num_slots, slots.num_snapshots, runtime) if slots.blocks else None
+    if not slots.blocks:
+        return None
+    from tonnage.kvcache.states import StatePool
+
+    return StatePool(slots.num_slots, slots.num_snapshots, runtime)
 
 
 def build_serving(

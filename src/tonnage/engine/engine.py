@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tonnage.backends.protocol import Backend, Span
@@ -23,7 +23,6 @@ from tonnage.engine.assembly import (
     require_unchanged,
 )
 from tonnage.engine.build import ServingOptions
-from tonnage.engine.embedding import Embedder, Embedding, EmbeddingStream, Inputs
 from tonnage.engine.expectation import OnFault
 from tonnage.engine.generation import Generation
 from tonnage.engine.job import RequestParameters, deadline_ns
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tonnage.engine.activity import Activity
+    from tonnage.engine.embedding import Embedder, Embedding, EmbeddingStream, Inputs
     from tonnage.planner.plan_file import PlanFile
 
 __all__ = ["Engine", "Message", "Span"]
@@ -66,8 +66,7 @@ class Engine:
         self.page_counts = loaded.page_counts  # of pages on disk; None where none are kept
         choice, runtime, start = loaded.choice, loaded.runtime, loaded.start
         spec, tokenizer = loaded.checkpoint.spec, loaded.checkpoint.tokenizer
-        self.plan = choice.plan
-        self.choice = choice
+        self.choice, self.plan = choice, choice.plan
         self.expectation = loaded.expectation
         self.max_context_tokens = spec.context_length
         self._start = start
@@ -80,8 +79,7 @@ class Engine:
         self.source = loaded.checkpoint.source
         self._serving = loaded.serving
         self._has_head = spec.has_head
-        trained = TrainedPooling(spec.pooling, spec.unmet_pooling)
-        self._embedder = Embedder(self._serving, tokenizer, choice.plan, trained)
+        self._pooling = TrainedPooling(spec.pooling, spec.unmet_pooling)
         self._pages = PageBudget(self._serving.loop, runtime, read_limits, start.process, self)
         self._serving.loop.before_step = self._pages
         self._closed = False
@@ -233,12 +231,12 @@ class Engine:
 
     def embed(
         self,
-        inputs: Inputs,
+        inputs: "Inputs",
         *,
         pooling: Pooling | None = None,
         dimensions: int | None = None,
         normalize: bool = True,
-    ) -> list[Embedding]:
+    ) -> "list[Embedding]":
         """Return the vector of each text: its hidden states after the final norm, pooled.
 
         inputs: a text or token ids, or a list of either, each up to the context. pooling: `mean` or
@@ -259,7 +257,7 @@ class Engine:
         priority: int = 0,
         deadline_s: float | None = None,
         tenant: str = "",
-    ) -> EmbeddingStream:
+    ) -> "EmbeddingStream":
         """Return the vectors, of length 1, as an asynchronous iterator; closing it cancels.
 
         prompts: of `encode_inputs`. pooling, dimensions: as of `embed`; priority, deadline_s,
@@ -294,13 +292,19 @@ class Engine:
         """
         return self._prompts.encode_chat(messages, variables, **end)
 
-    def encode_inputs(self, inputs: Inputs) -> list[Sequence[int]]:
+    def encode_inputs(self, inputs: "Inputs") -> list[Sequence[int]]:
         """Return the token ids of every text to embed.
 
         Control tokens that are written in a text are plain text. Raises RequestError for no text,
         an empty one and unknown ids, ContextLengthError for one longer than the context.
         """
         return self._embedder.encode(inputs)
+
+    @cached_property
+    def _embedder(self) -> "Embedder":
+        from tonnage.engine.embedding import Embedder
+
+        return Embedder(self._serving, self.tokenizer, self.plan, self._pooling)
 
     def look(self) -> "Future[Activity]":
         """Return what the engine is doing, as of the end of the step that runs now.

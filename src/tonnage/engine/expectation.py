@@ -3,20 +3,20 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tonnage.core.errors import CacheError
 from tonnage.core.machine import Machine
 from tonnage.core.plan import Plan
-from tonnage.core.rates import Rates
 from tonnage.core.slowdown import Fault, cold_load
-from tonnage.machine.clock import clock_share
 from tonnage.machine.counters import CounterFiles
 from tonnage.machine.rates_file import load_rates
-from tonnage.machine.watch import Watch
-from tonnage.planner.cost.forecast import Forecast, forecast_work, step_s
-from tonnage.planner.cost.work import work_of
 from tonnage.planner.search.candidate import Predict
 from tonnage.store.cache import models_folder
+
+if TYPE_CHECKING:
+    from tonnage.core.rates import Rates
+    from tonnage.planner.cost.forecast import Forecast
 
 OnFault = Callable[[Fault], None]
 
@@ -27,26 +27,18 @@ class Expectation:
     faults: every cause that was named so far. Without rates there is neither forecast nor watch.
     """
 
-    def __init__(self, plan: Plan, machine: Machine, rates: Rates | None) -> None:
+    def __init__(self, plan: Plan, machine: Machine, rates: "Rates | None") -> None:
         """Begin before `plan` is loaded; rates: what `machine` was measured to do, or None."""
         self.faults: list[Fault] = []
         self._plan = plan
-        self._work = work_of(plan)
-        self._rates = rates
         self._counters = CounterFiles()
         self._read_before = self._counters.read().read_bytes
-        self._watch = None if rates is None else self._make_watch(machine, rates)
+        self._speed, self._watch = None, None
+        if rates is not None:
+            from tonnage.engine.plan_speed import PlanSpeed
 
-    def _make_watch(self, machine: Machine, rates: Rates) -> Watch:
-        work = self._work
-        draw_s = rates.logit_s * work.vocab_size
-        return Watch(
-            lambda position: step_s(work, rates, 1, position) + draw_s,
-            self._counters.read,
-            lambda: clock_share(rates),
-            threads=self._plan.threads,
-            cpus=min(len(machine.affinity), machine.num_cores),
-        )
+            self._speed = PlanSpeed(plan, rates)
+            self._watch = self._speed.watch(machine, self._counters.read)
 
     def loaded(self) -> None:
         """Note whether the weights, which are loaded now, had to come from a disk."""
@@ -54,21 +46,13 @@ class Expectation:
         cold = cold_load(read_bytes, self._plan.weight_bytes)
         self.faults += [cold] if cold else []
 
-    def forecast(self, prompt_tokens: int, position: int) -> Forecast | None:
+    def forecast(self, prompt_tokens: int, position: int) -> "Forecast | None":
         """Return what to expect of a prompt, and of tokens behind `position` others; or None."""
-        if self._rates is None:
-            return None
-        return forecast_work(
-            self._work, self._rates, prompt_tokens=prompt_tokens, position=position
-        )
+        return None if self._speed is None else self._speed.forecast(prompt_tokens, position)
 
     def decode_tokens_per_s(self, rows: int, position: int) -> float | None:
         """Return what to expect of `rows` sequences together, each behind `position` tokens."""
-        if self._rates is None:
-            return None
-        return forecast_work(
-            self._work, self._rates, rows=rows, position=position, prompt_tokens=1
-        ).decode_tokens_per_s
+        return None if self._speed is None else self._speed.decode_tokens_per_s(rows, position)
 
     def bandwidth_share(self, tokens_per_s: float, position: int, rows: float = 1) -> float | None:
         """Return the bytes that tokens behind `position` others touch over what the memory gives.
@@ -76,10 +60,9 @@ class Expectation:
         rows: tokens of one step, which read the weights once together. Above 1 where caches held a
         part of them; None where this machine was not measured.
         """
-        if self._rates is None:
+        if self._speed is None:
             return None
-        touched = self._work.read_bytes / rows + self._work.kv_bytes(position)
-        return tokens_per_s * touched / self._rates.read_bytes_per_s(self._plan.threads)
+        return self._speed.bandwidth_share(tokens_per_s, position, rows)
 
     def watcher(self, on_fault: OnFault | None) -> Callable[[int, float], None] | None:
         """Return what takes the position and the seconds of every token of a completion, or None.
@@ -100,7 +83,7 @@ class Expectation:
         return step
 
 
-def measured_rates(machine: Machine) -> Rates | None:
+def measured_rates(machine: Machine) -> "Rates | None":
     """Return what `tonnage doctor --measure` found on this machine; None if it never ran here."""
     try:
         return load_rates(rates_folder(), machine)
@@ -113,6 +96,10 @@ def rates_folder() -> Path:
     return models_folder(os.environ).with_name("rates")
 
 
-def predictor(rates: Rates | None) -> Predict:
+def predictor(rates: "Rates | None") -> Predict:
     """Return what forecasts a plan from `rates`."""
-    return lambda plan: None if rates is None else forecast_work(work_of(plan), rates)
+    if rates is None:
+        return lambda plan: None
+    from tonnage.engine.plan_speed import forecast_of
+
+    return lambda plan: forecast_of(plan, rates)

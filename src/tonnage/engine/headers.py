@@ -1,18 +1,19 @@
 """A model's headers and tokenizer, whatever form it comes in; never its weights."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonnage.core.errors import FileFormatError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.units import format_bytes
-from tonnage.formats.gguf import GgufFile
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.store.source import ModelSource
 from tonnage.text.facts import facts_of_folder, facts_of_gguf
 from tonnage.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tonnage.formats.gguf import GgufFile
 
 _CONFIG_LIMIT_BYTES = 1 << 20
 
@@ -20,6 +21,8 @@ _CONFIG_LIMIT_BYTES = 1 << 20
 def read_spec(source: ModelSource) -> ModelSpec:
     """Read the headers of a model; neither weights nor tokenizer, whose size is counted."""
     if source.form == "gguf":
+        from tonnage.formats.gguf import GgufFile
+
         with GgufFile.open(str(source.path)) as file:
             return _spec_of(file)
     from tonnage.formats.safetensors import open_safetensors
@@ -36,7 +39,7 @@ def read_spec(source: ModelSource) -> ModelSpec:
     )
 
 
-def _spec_of(file: GgufFile) -> ModelSpec:
+def _spec_of(file: "GgufFile") -> ModelSpec:
     spec = spec_from_gguf(file.metadata, file.catalog)
     return replace(spec, text=facts_of_gguf(file.metadata))
 
@@ -44,6 +47,8 @@ def _spec_of(file: GgufFile) -> ModelSpec:
 def read_model(source: ModelSource) -> tuple[ModelSpec, Tokenizer]:
     """Read the headers of a model and its tokenizer; no weights."""
     if source.form == "gguf":
+        from tonnage.formats.gguf import GgufFile
+
         with GgufFile.open(str(source.path)) as file:
             spec = _spec_of(file)
             return spec, Tokenizer.from_gguf(file.metadata, spec.vocab_size)
@@ -66,6 +71,8 @@ def _read_beside(folder: Path, name: str) -> object:
 
 
 def _read_json(path: Path) -> object:
+    import json
+
     if path.stat().st_size > _CONFIG_LIMIT_BYTES:
         raise FileFormatError(f"{path} is larger than {format_bytes(_CONFIG_LIMIT_BYTES)}.")
     try:

@@ -1,13 +1,15 @@
 """All pages of an engine: a pool per group, the prefix tree over them, and taking from both."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.pages import PageGroup, PagePool
 from tonnage.kvcache.prefix_store import PrefixStore
 from tonnage.kvcache.prefix_tree import PrefixTree
-from tonnage.kvcache.states import StatePool
+
+if TYPE_CHECKING:
+    from tonnage.kvcache.states import StatePool
 
 
 class PageBytes(Protocol):
@@ -30,7 +32,7 @@ class PageCache:
         *,
         max_cached_bytes: int | None = None,
         store: PrefixStore | None = None,
-        states: StatePool | None = None,
+        states: "StatePool | None" = None,
     ) -> None:
         """Take the groups of the plan; max_cached_bytes: of unused prefixes.
 

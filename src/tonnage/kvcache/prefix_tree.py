@@ -7,6 +7,7 @@ node may have lost its pages of a windowed group: a hit then ends where the wind
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.pages import LOST, PageGroup, PagePool
@@ -20,7 +21,9 @@ from tonnage.kvcache.prefix_node import (
     latest,
 )
 from tonnage.kvcache.prefix_store import PrefixStore
-from tonnage.kvcache.states import StatePool
+
+if TYPE_CHECKING:
+    from tonnage.kvcache.states import StatePool
 
 
 class PrefixTree:
@@ -32,7 +35,7 @@ class PrefixTree:
         pools: Sequence[PagePool],
         max_bytes: int | None = None,
         store: PrefixStore | None = None,
-        states: StatePool | None = None,
+        states: "StatePool | None" = None,
     ) -> None:
         """Take the groups with their pools; max_bytes: None for as much as there are pages.
 

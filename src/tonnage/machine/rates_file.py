@@ -4,12 +4,15 @@ import os
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from zlib import crc32
+from typing import TYPE_CHECKING
 
 from tonnage import _native
+from tonnage.core.digest import short_digest
 from tonnage.core.errors import MachineError
 from tonnage.core.machine import Machine
-from tonnage.core.rates import Rates
+
+if TYPE_CHECKING:
+    from tonnage.core.rates import Rates
 
 # Raise it when the same kernels would be measured or put together in another way.
 METHOD_VERSION = 6
@@ -40,21 +43,23 @@ def _kernels_stamp() -> tuple[int, int]:
 
 
 def _file_name(key: str) -> str:
-    return f"{crc32(key.encode()):08x}.json"
+    return f"{short_digest(key.encode())}.json"
 
 
-def load_rates(folder: Path, machine: Machine) -> Rates | None:
+def load_rates(folder: Path, machine: Machine) -> "Rates | None":
     """Return the rates in `folder` that were measured here; None without readable ones."""
     key = rates_key(machine)
     try:
         with (folder / _file_name(key)).open("rb") as stream:
+            from tonnage.core.rates import Rates
+
             rates = Rates.from_json(stream.read(_LIMIT_BYTES).decode())
     except (OSError, UnicodeDecodeError, MachineError):
         return None
     return rates if (rates.key, rates.isa) == (key, machine.isa) else None
 
 
-def store_rates(folder: Path, rates: Rates) -> None:
+def store_rates(folder: Path, rates: "Rates") -> None:
     """Keep `rates` in `folder`, which is made if need be; a reader sees all of it or none.
 
     Raises OSError.

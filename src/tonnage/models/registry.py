@@ -14,7 +14,6 @@ from tonnage.models.families.qwen2 import QWEN2
 from tonnage.models.families.qwen3 import QWEN3
 from tonnage.models.families.smollm3 import SMOLLM3
 from tonnage.models.family import Family
-from tonnage.models.gguf_spec import spec_of_gguf
 
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2)
 BY_GGUF_ARCHITECTURE = {f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture}
@@ -28,6 +27,8 @@ def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpe
     UnsupportedModelError for an architecture or setting that is not implemented and
     TensorMismatchError for tensors that do not fit it.
     """
+    from tonnage.models.gguf_spec import spec_of_gguf
+
     key = "general.architecture"
     return spec_of_gguf(_family(BY_GGUF_ARCHITECTURE, key, metadata.get(key)), metadata, catalog)
 

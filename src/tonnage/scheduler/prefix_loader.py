@@ -1,8 +1,12 @@
 """What the page store has of waiting requests, loaded before they start."""
 
+from typing import TYPE_CHECKING
+
 from tonnage.kvcache.page_cache import PageCache
-from tonnage.kvcache.prefix_load import PrefixLoad
 from tonnage.scheduler.sequence import Sequence
+
+if TYPE_CHECKING:
+    from tonnage.kvcache.prefix_load import PrefixLoad
 
 
 class PrefixLoader:
@@ -23,6 +27,8 @@ class PrefixLoader:
             return False
         load = self._loads.get(request.id)
         if load is None:
+            from tonnage.kvcache.prefix_load import PrefixLoad
+
             tokens = sequence.findable
             match = tree.match(tokens, request.salt)
             load = PrefixLoad(self._cache, tokens, request.salt, match)

@@ -3,13 +3,16 @@
 from array import array
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
 from tonnage.kvcache.page_cache import PageCache, first_seen
 from tonnage.kvcache.pages import LOST
 from tonnage.kvcache.prefix_node import Match, Node
-from tonnage.kvcache.states import StatePool
+
+if TYPE_CHECKING:
+    from tonnage.kvcache.states import StatePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,7 @@ class Sequence:
             if cache.states is not None and self.num_computed % PAGE_TOKENS == 0:
                 self._keep_state(cache.states)
 
-    def _keep_state(self, states: StatePool) -> None:
+    def _keep_state(self, states: "StatePool") -> None:
         """Keep a snapshot at the last page; one behind the prompt takes the place of another."""
         if self._moving is not None and self._moving.snapshot != LOST:
             states.leave(self._moving)

@@ -4,14 +4,12 @@ $XDG_CACHE_HOME/tonnage/audits/MODEL-REST.json: MODEL is a digest of the model's
 kernels, REST one of everything else that a figure depends on.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import CacheError
@@ -78,6 +76,8 @@ def find(key: AuditKey, environ: Mapping[str, str] = os.environ) -> AuditResult 
 
 def store(key: AuditKey, result: AuditResult, environ: Mapping[str, str] = os.environ) -> None:
     """Keep `result`. Raises CacheError when the folder cannot be written."""
+    import json
+
     folder = audits_folder(environ)
     with cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +116,8 @@ def kernels_version() -> str:
 
     A checksum of 32 bits: nobody forges one, and a digest would take 24 ms of every run.
     """
+    from zlib import crc32  # for models that have audits
+
     from tonnage import _native
 
     checksum = num_bytes = 0
@@ -130,6 +132,8 @@ def _model_digest(model: Path) -> str:
 
 
 def _digest(parts: object) -> str:
+    import json
+
     return short_digest(json.dumps(parts).encode())
 
 
@@ -146,6 +150,8 @@ def _readable(files: list[Path]) -> Iterator[AuditResult]:
 
 
 def _read(file: Path) -> AuditResult | None:
+    import json
+
     try:
         with file.open("rb") as stream:
             raw = json.loads(stream.read(_LIMIT_BYTES))

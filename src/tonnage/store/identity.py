@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tonnage.core.digest import short_digest, stream_digest
-from tonnage.formats.gguf_parts import part_files
 
 _SAMPLE_BYTES = 64 << 10
 _NUM_SAMPLES = 16
@@ -35,6 +34,8 @@ def model_files(model: Path) -> list[Path]:
     Of a GGUF model in parts, all of them. Raises OSError.
     """
     if not model.is_dir():
+        from tonnage.formats.gguf_parts import part_files
+
         return part_files(model)
     return sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 from tonnage.core.errors import ModelNotFoundError, PullError
 from tonnage.core.nearest import did_you_mean
-from tonnage.formats.gguf_parts import first_parts
 from tonnage.store.catalog import HUB_PREFIX, CatalogEntry, Catalogs, PackagedModel
 from tonnage.store.progress import Progress, SilentProgress
 
@@ -186,6 +185,8 @@ def _local_file(name: str, path: Path) -> ModelSource:
 def _local_folder(name: str, path: Path) -> ModelSource:
     if (path / "config.json").is_file():
         return ModelSource(name, path, "folder")
+    from tonnage.formats.gguf_parts import first_parts
+
     models = first_parts(file.name for file in path.glob("*.gguf"))
     holds = f"; it holds {', '.join(models[:5])}: name one" if models else " and no GGUF file"
     raise ModelNotFoundError(f"The folder {name} has no config.json{holds}.")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from tonnage._native import JsonFile
 from tonnage.core.errors import TokenizerError
 from tonnage.core.footprint import TextFacts
-from tonnage.text.gguf_source import TEMPLATE_KEYS, MetadataArray
 
 _PREFIX = "tokenizer.ggml."
 _CHUNK_BYTES = 1 << 20
@@ -16,6 +15,8 @@ _MEMBER_BYTES = 5
 
 def facts_of_gguf(metadata: Mapping[str, object]) -> TextFacts | None:
     """Return the facts of a GGUF's tokenizer, None when its metadata tell of none."""
+    from tonnage.text.gguf_source import TEMPLATE_KEYS, MetadataArray
+
     tokens = metadata.get(_PREFIX + "tokens")
     merges = metadata.get(_PREFIX + "merges")
     if not isinstance(tokens, MetadataArray):

@@ -91,3 +91,6 @@ nothing. A line that cannot be answered gets an error in its place, and the exit
 is in OUTPUT already is kept when it belongs to the same lines, model and options: after Ctrl-C, a
 kill or a power cut the same command goes on.
 """
+
+# By command.
+NOTES = {"audit": AUDIT_NOTES, "batch": BATCH_NOTES, "bench": BENCH_NOTES, "plan": PLAN_NOTES}

@@ -16,7 +16,8 @@ from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates
-from tonnage.planner.cost.work import PROMPT_TOKENS, Attention, Work, attend_passes, work_of
+from tonnage.planner.cost.request import PROMPT_TOKENS
+from tonnage.planner.cost.work import Attention, Work, attend_passes, work_of
 
 Bottleneck = Literal["memory", "compute", "overhead"]
 _LOGIT_BYTES = 4

@@ -16,7 +16,8 @@ from typing import Literal
 from tonnage.core.hardware import Device, NumberFormat, Peak, Prior, Tier
 from tonnage.core.plan import Plan
 from tonnage.core.units import format_bytes
-from tonnage.planner.cost.work import PROMPT_TOKENS, work_of
+from tonnage.planner.cost.request import PROMPT_TOKENS
+from tonnage.planner.cost.work import work_of
 
 # The shortest step among the published decode rates that the formula was checked with.
 CHECKED_STEP_S = 2.99e-3

@@ -23,10 +23,6 @@ from tonnage.core.steps import (
     Step,
 )
 
-# The request that speeds are compared by.
-PROMPT_TOKENS = 512
-COMPLETION_TOKENS = 128
-
 
 @dataclass(frozen=True, slots=True)
 class Products:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tonnage.core.layout import Layout
 from tonnage.core.mix import Formats
@@ -11,10 +11,12 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.workload import Workload
-from tonnage.planner.cost.work import COMPLETION_TOKENS, PROMPT_TOKENS
+from tonnage.planner.cost.request import COMPLETION_TOKENS, PROMPT_TOKENS
 from tonnage.planner.quality.estimate import estimate
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import Allocator
+
+if TYPE_CHECKING:
+    from tonnage.planner.quality.allocator import Allocator
 
 _ROW_ORDER_S = 1e-6
 
@@ -103,8 +105,10 @@ class Evaluator:
     stated_formats: Formats = ()
 
     @cached_property
-    def allocator(self) -> Allocator:
-        """What finds the formats of weights that fit."""
+    def allocator(self) -> "Allocator":
+        """What finds the formats of weights that fit; only where the file does not."""
+        from tonnage.planner.quality.allocator import Allocator
+
         return Allocator(self.spec, self.layout)
 
     @cached_property

@@ -20,7 +20,6 @@ from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.core.workload import MAX_STEP_ROWS, Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
-from tonnage.planner.quality.precision import menus
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import (
     Candidate,
@@ -289,6 +288,8 @@ class _Search:
 
     def _least_weights(self, candidate: Candidate) -> Candidate:
         """Return `candidate` with the fewest bytes of weights within the bound, by bisection."""
+        from tonnage.planner.quality.allocator import menus
+
         evaluator, workload = self.evaluator, candidate.workload
         found = menus(evaluator.spec, evaluator.layout)
         low = sum(menu[-1].nbytes for menu in found.values())
