@@ -1,6 +1,5 @@
 """Tokens that mean something, as a model's files name them."""
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -48,6 +47,8 @@ class Special:
 
 def warn_outside(name: str, token_id: int, size: int) -> None:
     """Log that the special token `name` is left out, because there are only `size` ids."""
+    import logging  # a run has none of it
+
     logging.getLogger("tonnage.text").warning(
         "%s has the id %d, which a vocabulary of %s never holds; it is left out.",
         name,
