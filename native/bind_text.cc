@@ -154,6 +154,9 @@ void bind_text(nb::module_& m) {
   nb::register_exception_translator(raise_tokenizer_error);
   m.def("pattern_pieces", &pattern_pieces, nb::arg("pattern"), nb::arg("text"),
         "Return (begin, end) of each match of a pre-tokenizer pattern in UTF-8 bytes.");
+  m.def("ids_of_texts", [](nb::handle tokens, uint64_t count, const std::vector<std::string>& texts) {
+    return tonnage::text::ids_of_texts(Bytes(tokens).text(), count, texts);
+  }, nb::arg("tokens"), nb::arg("count"), nb::arg("texts"), "Return the id of each text in an array of GGUF strings, or -1.");
   nb::class_<JsonFile>(m, "JsonFile")
       .def(nb::init<const std::string&>(), nb::arg("path"))
       .def("members", &members, nb::arg("offset"), "Map each key of the object at `offset` to its value's (begin, end).")
@@ -161,10 +164,11 @@ void bind_text(nb::module_& m) {
       .def("value", &value, nb::arg("begin"), nb::arg("end"), "Return these bytes of the file.");
   nb::class_<TokenizerCore>(m, "TokenizerCore")
       .def("__init__", [](TokenizerCore* self, const nb::kwargs& options) { new (self) TokenizerCore(options_of(options)); })
-      .def("load_gguf_tokens", [](TokenizerCore& core, nb::handle tokens, uint64_t count, nb::handle types, nb::handle scores) {
+      .def("load_gguf_tokens", [](TokenizerCore& core, nb::handle tokens, uint64_t count, nb::handle types, nb::handle scores,
+                                  const std::vector<uint32_t>& controls) {
         const Bytes a(tokens), b(types), c(scores);
-        core.load_gguf_tokens(a.text(), count, b.text(), c.text());
-      }, nb::arg("tokens"), nb::arg("count"), nb::arg("types"), nb::arg("scores"))
+        core.load_gguf_tokens(a.text(), count, b.text(), c.text(), controls);
+      }, nb::arg("tokens"), nb::arg("count"), nb::arg("types"), nb::arg("scores"), nb::arg("controls"))
       .def("load_gguf_merges", [](TokenizerCore& core, nb::handle merges, uint64_t count) {
         const Bytes a(merges);
         core.load_gguf_merges(a.text(), count);

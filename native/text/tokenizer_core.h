@@ -35,13 +35,18 @@ struct Stretch {  // of text between special tokens (id -1), or a special token
   int32_t id;
 };
 
+// The id of each text among `tokens` (as of load_gguf_tokens), or -1. Throws TextError.
+std::vector<int32_t> ids_of_texts(std::string_view tokens, uint64_t count, const std::vector<std::string>& texts);
+
 class TokenizerCore {
  public:
   explicit TokenizerCore(Options options);
 
   // `tokens` and `merges`: count strings, each a u64 length and bytes; `types` i32[count], `scores`
-  // f32[count], either may be empty where the model does not need it. Throw TextError.
-  void load_gguf_tokens(std::string_view tokens, uint64_t count, std::string_view types, std::string_view scores);
+  // f32[count], either may be empty where the model does not need it. `controls`: ids of control tokens,
+  // whatever their types say. Throw TextError.
+  void load_gguf_tokens(std::string_view tokens, uint64_t count, std::string_view types, std::string_view scores,
+                        const std::vector<uint32_t>& controls);
   void load_gguf_merges(std::string_view merges, uint64_t count);
 
   // The object at this offset of the file maps token text to id; the array, rank to "a b" or ["a", "b"].

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <unordered_map>
 
 #include "text/byte_alphabet.h"
 #include "text/tokenizer_core.h"
@@ -70,8 +71,19 @@ std::string_view TokenizerCore::plain_form(std::string_view text, std::string& b
   return decode_letters(text, buffer) ? std::string_view(buffer) : std::string_view();
 }
 
+std::vector<int32_t> ids_of_texts(std::string_view tokens, uint64_t count64, const std::vector<std::string>& texts) {
+  const uint32_t count = count_u32(count64, "tokens");
+  std::unordered_map<std::string_view, size_t> places;
+  for (size_t i = 0; i < texts.size(); ++i) places.emplace(texts[i], i);
+  std::vector<int32_t> ids(texts.size(), -1);
+  StringWalk walk(tokens, count, "tokens");
+  for (uint32_t id = 0; id < count; ++id)
+    if (const auto place = places.find(walk.next()); place != places.end()) ids[place->second] = static_cast<int32_t>(id);
+  return ids;
+}
+
 void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, std::string_view types,
-                                     std::string_view scores) {
+                                     std::string_view scores, const std::vector<uint32_t>& controls) {
   const uint32_t count = count_u32(count64, "tokens");
   StringWalk walk(tokens, count, "tokens");
   if (!types.empty() && types.size() != size_t{count} * 4)
@@ -86,6 +98,7 @@ void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, 
     if (!types.empty()) std::memcpy(&type, types.data() + size_t{id} * 4, 4);
     if (type < 0 || type > kByte)
       throw TextError("Token " + std::to_string(id) + " has the unknown type " + std::to_string(type) + ".");
+    if (std::find(controls.begin(), controls.end(), id) != controls.end()) type = kControl;
     const auto kind = type == 0 ? kNormal : static_cast<Kind>(type);
     std::string_view plain = text;
     bool mergeable = kind == kNormal || (!options_.byte_level && (kind == kUserDefined || kind == kUnused));

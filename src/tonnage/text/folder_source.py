@@ -9,6 +9,7 @@ from typing import Any
 
 from tonnage._native import TokenizerCore
 from tonnage.core.errors import TokenizerError
+from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
 from tonnage.text.folder_names import configured_ids, named_tokens
 from tonnage.text.folder_templates import folder_templates
 from tonnage.text.json_parts import JsonParts, optional_parts, parse_json
@@ -104,7 +105,7 @@ def _special(
             wanted = config.get(flag)
             if wanted is not None:
                 ids[:] = [token] if wanted and token is not None else []
-    ends = configured_ids(folder, "eos_token_id")
+    ends = [*configured_ids(folder, "eos_token_id"), *_well_known_ends(core)]
     begins = [i for i in (bos, *prefix, *configured_ids(folder, "bos_token_id")) if i is not None]
     templates = folder_templates(folder)
     return Special(
@@ -123,3 +124,10 @@ def _special(
 def _id_of(core: TokenizerCore, text: str | None) -> int | None:
     found = -1 if text is None else core.find(text.encode("utf-8", "replace"))
     return None if found < 0 else found
+
+
+def _well_known_ends(core: TokenizerCore) -> list[int]:
+    """Return the ids of the well-known ends among the added tokens."""
+    found = {text: core.find(text.encode()) for text in ENDS_AND_NEIGHBOURS}
+    added = {t: i for t, i in found.items() if i >= 0 and core.kind(i) in (CONTROL, _USER_DEFINED)}
+    return [added[text] for text in ends_among(added)]

@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from tonnage._native import TokenizerCore
+from tonnage._native import TokenizerCore, ids_of_texts
 from tonnage.core.errors import TokenizerError
+from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
 from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
 from tonnage.text.special import Special, warn_outside
 
 _PREFIX = "tokenizer.ggml."
 # The usual template, and the one for conversations with tools.
 TEMPLATE_KEYS = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
-_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_END_KEYS = (
+    "eos_token_id", "eot_token_id", "eom_token_id",
+    "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id",
+)  # fmt: skip
 # What templates call the token of a key; the format's own key of the separator is misspelled.
 _NAMES = {
     "bos_token_id": "bos_token",
@@ -91,11 +95,13 @@ def load_gguf(metadata: Mapping[str, object]) -> tuple[TokenizerCore, Special]:
     model = fields.text("model")
     if model == "gpt2":
         kind = pre_tokenizer(fields.text("pre", "default") or "default")
-        core = _byte_level_core(fields, kind)
-        return core, _special(metadata, fields, core, kind)
+        ends = _well_known_ends(fields)
+        core = _byte_level_core(fields, kind, ends)
+        return core, _special(metadata, fields, core, kind, ends)
     if model == "llama":
-        core = _scored_core(fields)
-        return core, _special(metadata, fields, core, None)
+        ends = _well_known_ends(fields)
+        core = _scored_core(fields, ends)
+        return core, _special(metadata, fields, core, None, ends)
     if model is None:
         raise TokenizerError(f"The file has no '{_PREFIX}model', so it carries no tokenizer.")
     raise TokenizerError(
@@ -103,16 +109,24 @@ def load_gguf(metadata: Mapping[str, object]) -> tuple[TokenizerCore, Special]:
     )
 
 
-def _byte_level_core(fields: _Metadata, kind: PreTokenizer) -> TokenizerCore:
+def _well_known_ends(fields: _Metadata) -> list[int]:
+    """Return the ids of the well-known ends. They are control tokens whatever type a file says."""
+    tokens = fields.required_array("tokens")
+    ids = ids_of_texts(tokens.buffer(), tokens.count, list(ENDS_AND_NEIGHBOURS))
+    found = {text: i for text, i in zip(ENDS_AND_NEIGHBOURS, ids, strict=True) if i >= 0}
+    return [found[text] for text in ends_among(found)]
+
+
+def _byte_level_core(fields: _Metadata, kind: PreTokenizer, ends: list[int]) -> TokenizerCore:
     core = TokenizerCore(byte_level=True, whole_word=kind.whole_word, patterns=list(kind.patterns))
     merges = fields.required_array("merges")
-    _load_tokens(core, fields, with_scores=False)
+    _load_tokens(core, fields, ends, with_scores=False)
     core.load_gguf_merges(merges.buffer(), merges.count)
     core.finish()
     return core
 
 
-def _scored_core(fields: _Metadata) -> TokenizerCore:
+def _scored_core(fields: _Metadata, ends: list[int]) -> TokenizerCore:
     unknown = fields.token_id("unknown_token_id", fields.required_array("tokens").count)
     prefixed = fields.flag("add_space_prefix", default=True)
     core = TokenizerCore(
@@ -122,12 +136,14 @@ def _scored_core(fields: _Metadata) -> TokenizerCore:
         unknown_id=-1 if unknown is None else unknown,
         prefix=_EVERY if prefixed else 0,
     )
-    _load_tokens(core, fields, with_scores=True)
+    _load_tokens(core, fields, ends, with_scores=True)
     core.finish()
     return core
 
 
-def _load_tokens(core: TokenizerCore, fields: _Metadata, *, with_scores: bool) -> None:
+def _load_tokens(
+    core: TokenizerCore, fields: _Metadata, ends: list[int], *, with_scores: bool
+) -> None:
     tokens = fields.required_array("tokens")
     types = fields.array("token_type")
     scores = fields.required_array("scores") if with_scores else None
@@ -136,6 +152,7 @@ def _load_tokens(core: TokenizerCore, fields: _Metadata, *, with_scores: bool) -
         tokens.count,
         b"" if types is None else types.buffer(),
         b"" if scores is None else scores.buffer(),
+        ends,
     )
 
 
@@ -144,6 +161,7 @@ def _special(
     fields: _Metadata,
     core: TokenizerCore,
     kind: PreTokenizer | None,
+    known_ends: list[int],
 ) -> Special:
     size = fields.required_array("tokens").count
     bos = fields.token_id("bos_token_id", size)
@@ -156,7 +174,7 @@ def _special(
         prefix=(bos,) if add_bos and bos is not None else (),
         suffix=(eos,) if add_eos and eos is not None else (),
         bos_id=bos,
-        end_ids=frozenset(i for i in ends if i is not None),
+        end_ids=frozenset([*known_ends, *(i for i in ends if i is not None)]),
         names={
             n: core.token_bytes(i).decode("utf-8", "replace")
             for n, i in named.items()

@@ -20,12 +20,6 @@ _WINDOW_BYTES = 1 << 14
 _TOKENS_AT_ONCE = 64
 _UNKNOWN = 2
 
-# Control tokens that end an answer whatever the metadata say.
-_END_TEXTS = (
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>",
-    "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>", "<EOT>", "<|eot|>", "<turn|>",
-)  # fmt: skip
-
 
 class Tokenizer:
     """An immutable tokenizer; safe to share between threads.
@@ -49,7 +43,7 @@ class Tokenizer:
         self.names: Mapping[str, str] = special.names
         self.chat_template: str | None = special.chat_template
         self.tool_template: str | None = special.tool_template
-        self.eos_ids: frozenset[int] = self._special.end_ids | self._well_known_ends()
+        self.eos_ids: frozenset[int] = self._special.end_ids
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object], num_rows: int | None = None) -> "Tokenizer":
@@ -200,10 +194,6 @@ class Tokenizer:
         """Return the id of the token that is exactly this text, special tokens first, or None."""
         found = self._core.find(utf8(text))
         return None if found < 0 else found
-
-    def _well_known_ends(self) -> frozenset[int]:
-        found = (self.token_id(text) for text in _END_TEXTS)
-        return frozenset(i for i in found if i is not None and self._core.kind(i) == CONTROL)
 
 
 def _untrusted_as_text(
