@@ -151,7 +151,22 @@ HOSTILE = {
     "wordwrap": "{{ ('a ' * 99999) | wordwrap(1, true, 'b' * 99999) }}",
     "batch": "{{ [1] | batch(10**9, 0) | list }}",
     "to_bytes": "{{ (1).to_bytes(10**9, 'big') }}",
-    "sum": "{{ [[1]] | sum(start=[]) }}",
+    "doubling sum": "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] | sum(start=[]) %}{% endfor %}",
+    "many sums": "{% set x = [[1] * 999] * 9999 %}{{ x | sum(start=[]) }}",
+    "pprint": "{{ ([[1] * 99] * 999) | pprint }}",
+    "striptags": "{{ ('<!---->' * 99999) | striptags }}",
+    "urlize": "{{ ('http://a.b ' * 99999) | urlize }}",
+    "lipsum": "{{ lipsum(n=10**9) }}",
+    "long lipsum": "{{ lipsum(n=99, max=10**9) }}",
+    "slice": "{{ [1] | slice(10**9) | list }}",
+    "cycler": "{% set c = cycler('x' * 9999999, 1) %}{% for i in range(9999) %}{{ c.next() }}{% endfor %}",
+    "comparisons": "{% set a = [1] * 999999 %}{% set b = [1] * 999999 %}{% for i in range(99999) %}{% if a == b %}{% endif %}{% endfor %}",
+    "written comparisons": "{% set a = [1] * 999999 %}{% set b = [1] * 999999 %}"
+    + "{% if a == b %}{% endif %}" * 4000,
+    "slices": "{% set a = [1] * 999999 %}{% for i in range(99999) %}{% set b = a[1:] %}{% endfor %}",
+    "written slices": "{% set a = 'a' * 9999999 %}" + "{% set b = a[1:] %}" * 5000,
+    "round": "{{ 1.5 | round(10**9, 'ceil') }}",
+    "known": "{% set ns = namespace(x=messages) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "recursion": "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
     "loop recursion": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     "wide recursion": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(90) }}",
@@ -173,6 +188,32 @@ HOSTILE = {
     "size": "x" * 200_000,
     "surrogates": "{{ '\\ud800' | tojson }}{{ 1 / 0 }}",
 }
+
+
+HONEST = {
+    "large numbers": ("{{ 1700000000 | string }}{{ 20240101 | abs }}{{ '%d' | format(1000000) }}", "17000000002024010110" + "00000"),
+    "a long count": ("{{ 'a,b'.split(',', 999999) }}{{ 'aXa'.replace('X', '-', 999999) }}", "['a', 'b']a-a"),
+    "JSON by format": ("{{ '{{\"a\": {}, \"b\": 12345}}'.format(1) }}", '{"a": 1, "b": 12345}'),
+    "sum of lists": ("{{ [[1], [2]] | sum(start=[]) }}", "[1, 2]"),
+    "sum by attribute": ("{{ [{'a': 1}, {'a': 2.5}] | sum(attribute='a') }}", "3.5"),
+    "slice": ("{{ [1, 2, 3, 4, 5] | slice(2, '-') | list }}", "[[1, 2, 3], [4, 5, '-']]"),
+    "cycler": ("{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}", "abab"),
+    "joiner": ("{% set j = joiner(', ') %}{% for m in messages %}{{ j() }}{{ m.role[0] }}{% endfor %}", "s, u, a, u"),
+    "pprint": ("{{ {'b': 'x', 'a': [1]} | pprint }}", "{'a': [1], 'b': 'x'}"),
+    "xmlattr": ("{{ {'a': 1, 'b': none, 'c': '<'} | xmlattr }}", ' a="1" c="&lt;"'),
+    "filesizeformat": ("{{ 1000 | filesizeformat }} {{ 2097152 | filesizeformat(true) }}", "1.0 kB 2.0 MiB"),
+    "striptags": ("{{ '<p>x <!-- y --> &amp;</p>' | striptags }}", "x &"),
+    "urlize": ("{{ 'see http://a.com' | urlize }}", 'see <a href="http://a.com" rel="noopener">http://a.com</a>'),
+    "random": ("{{ [7] | random }}", "7"),
+    "lipsum": ("{{ lipsum(n=1, html=false, min=1, max=2) | length > 0 }}", "True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_is_harmless_is_as_in_jinja(name):
+    source, expected = HONEST[name]
+    assert ChatTemplate(source).render(CHAT) == expected
+    assert plainly(source) == expected
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -6,10 +6,8 @@ so that it draws from one allowance of time and so that no value outgrows a boun
 measured as the characters and items that walking it would visit, so that sharing cannot hide size.
 """
 
-import json
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -20,84 +18,28 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tonnage.core.errors import ChatTemplateError
-from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
+from tonnage.text.allowance import Allowance, Exceeded
+from tonnage.text.sandbox_functions import bounded_filters, bounded_globals
 
-_MAX_RANGE = 10_000
 _MAX_INTEGER = 100_000  # as a width, a count or an exponent
 _MAX_INTEGER_BITS = 4096
-_MAX_DEPTH = 64
-_ITEM_CHARS = 16  # what an item of a container counts as
-_WIDE_BRACES = re.compile(r"\d{5}|\{[^{}]*\{")
+_FIELD = re.compile(r"\{[^{}]*:[^{}]*\d{5}|\{[^{}]*\{")
 _WIDE_PERCENT = re.compile(r"%[^%a-zA-Z]*?(\d{5}|\*)")
-# Nothing a chat needs, each with a cost that its arguments do not show.
-_REMOVED_FILTERS = (
-    "pprint", "urlize", "xmlattr", "filesizeformat", "random", "sum", "slice", "striptags",
-)  # fmt: skip
 # Filters that look at one item, whatever the size of the container.
-_CHEAP_FILTERS = ("length", "count", "first", "last", "default", "d")
+_CHEAP_FILTERS = ("length", "count", "first", "last", "default", "d", "random")
+# Functions that make something as large as a number says.
+_WIDE = (
+    "center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "truncate", "batch",
+    "slice", "to_bytes", "round",
+)  # fmt: skip
 # Functions whose result can be as large as two arguments multiplied.
 _MULTIPLYING = ("replace", "join", "translate", "indent", "wordwrap", "expandtabs")
 _CHECKED = "_checked"
+_SPENT = "_spent"
+_SLICED = "_sliced"
 _LOOPED = "_looped"
 _JOINED = "_joined"
 _OPERATORS = frozenset(["+", "-", "*", "**", "%", "/", "//"])
-_WRAPPED_NODES = (nodes.List, nodes.Tuple, nodes.Dict, nodes.Compare, nodes.Getitem)
-
-
-class _Exceeded(Exception):
-    """A bound was exceeded; not a jinja2 error, so that no template can handle it."""
-
-
-class _Allowance:
-    """Time and sizes one compilation or rendering may use."""
-
-    def __init__(self, time_limit_s: float) -> None:
-        self._time_limit_s = time_limit_s
-        self._deadline = time.monotonic() + time_limit_s
-
-    def restart(self) -> None:
-        self._deadline = time.monotonic() + self._time_limit_s
-
-    def tick(self) -> None:
-        if time.monotonic() > self._deadline:
-            raise _Exceeded(f"runs longer than {self._time_limit_s:g} s")
-
-    def grow(self, size: int) -> None:
-        self.tick()
-        if size > MAX_OUTPUT_CHARS:
-            raise _Exceeded(f"makes a value larger than {MAX_OUTPUT_CHARS} characters")
-
-    def checked(self, value: Any) -> Any:
-        self.grow(measure(value))
-        return value
-
-    def looped(self, items: Iterable[Any]) -> Iterator[Any]:
-        for item in items:
-            self.tick()
-            yield item
-
-    def joined(self, parts: tuple[Any, ...]) -> str:
-        self.grow(sum(measure(part) for part in parts))
-        return "".join(map(str, parts))
-
-
-def measure(value: Any, depth: int = 0) -> int:
-    """Return the characters, items and digits in a value, stopping soon behind MAX_OUTPUT_CHARS."""
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    if isinstance(value, int):
-        return 1 + value.bit_length() // 3
-    if not isinstance(value, (list, tuple, dict, set, frozenset)):
-        return 1
-    if depth > _MAX_DEPTH:
-        raise _Exceeded(f"nests values deeper than {_MAX_DEPTH}")
-    total = len(value) * _ITEM_CHARS
-    parts = value.items() if isinstance(value, dict) else value
-    for part in parts:
-        total += measure(part, depth + 1)
-        if total > MAX_OUTPUT_CHARS:
-            break
-    return total
 
 
 class _Generation(Extension):
@@ -113,7 +55,7 @@ class _Generation(Extension):
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = _OPERATORS
 
-    def __init__(self, allowance: _Allowance) -> None:
+    def __init__(self, allowance: Allowance) -> None:
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -124,18 +66,15 @@ class _Environment(ImmutableSandboxedEnvironment):
             cache_size=0,
         )
         self._allowance = allowance
-        for name in ("lipsum", "cycler", "joiner"):
-            del self.globals[name]
-        for name in _REMOVED_FILTERS:
-            del self.filters[name]
-        self.filters["tojson"] = _to_json
+        self.filters |= bounded_filters(allowance, self)
         for name in self.filters.keys() - set(_CHEAP_FILTERS):
             self.filters[name] = self._guarded(self.filters[name])
-        self.filters[_CHECKED] = allowance.checked
-        self.filters[_LOOPED] = allowance.looped
-        self.filters[_JOINED] = allowance.joined
-        self.globals["range"] = _range
-        self.globals["raise_exception"] = _raise_exception
+        for name, function in (
+            (_CHECKED, allowance.checked), (_SPENT, allowance.spent), (_SLICED, allowance.sliced),
+            (_LOOPED, allowance.looped), (_JOINED, allowance.joined),
+        ):  # fmt: skip
+            self.filters[name] = function
+        self.globals |= bounded_globals()
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -152,98 +91,76 @@ class _Environment(ImmutableSandboxedEnvironment):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Refuse what could be large before it is computed."""
+        measure = self._allowance.measure
         values = [v for v in (*args, *kwargs.values()) if not isinstance(v, jinja2.Environment)]
         owner = getattr(function, "__self__", None)
-        values += [owner] if isinstance(owner, (str, bytes, list, tuple, dict)) else []
+        is_method = isinstance(owner, (str, bytes, int, float, list, tuple, dict))
+        counts = values if is_method else values[1:]  # a filter's first is what it works on
+        values += [owner] if is_method else []
         name = getattr(function, "__name__", "")
         if name == "do_format":
             self._check_percent(values[0])
-        for value in values:
-            if isinstance(value, int) and abs(value) > _MAX_INTEGER and name != "_to_json":
-                raise _Exceeded(f"passes the number {value:.3g} to '{name}'")
+        if any(word in name for word in _WIDE):
+            for value in counts:
+                if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+                    raise Exceeded(f"passes the number {value:.3g} to '{name}'")
         if any(word in name for word in _MULTIPLYING):
             sizes = [abs(v) if isinstance(v, int) else measure(v) for v in values]
             self._allowance.grow(_product_bound(sizes))
-        self._allowance.grow(sum(measure(value) for value in values))
+        self._allowance.grow(sum(map(measure, values)))
 
     def _check_percent(self, pattern: Any) -> None:
         if isinstance(pattern, (str, bytes)) and _WIDE_PERCENT.search(str(pattern)):
-            raise _Exceeded("formats to a width of five digits or more")
+            raise Exceeded("formats to a width of five digits or more")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         owner = getattr(value, "__self__", None)
-        if isinstance(owner, str) and _WIDE_BRACES.search(owner):
-            raise _Exceeded("formats to a width of five digits or more")
+        if isinstance(owner, str) and _FIELD.search(owner.replace("{{", "").replace("}}", "")):
+            raise Exceeded("formats to a width of five digits or more")
         return super().wrap_str_format(value)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(__obj, jinja2.runtime.Macro):
             __self._check_arguments(__obj, args, kwargs)
-        __self._allowance.tick()
+        __self._allowance.spend()
         return __self._allowance.checked(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        a, b = measure(left), measure(right)
+        a, b = self._allowance.measure(left), self._allowance.measure(right)
         if operator == "*":
-            _check_product(self._allowance, left, right)
+            self._check_product(left, right)
         elif operator == "**":
             self._check_power(left, right)
         elif operator == "%" and isinstance(left, (str, bytes)):
             self._check_percent(left)
             self._allowance.grow(a + str(left).count("%") * b)
         self._allowance.grow(a + b)
-        return self._allowance.checked(super().call_binop(context, operator, left, right))
+        result = super().call_binop(context, operator, left, right)
+        if operator == "+" and isinstance(result, (str, list, tuple)):
+            self._allowance.keep(result, a + b)  # it is what its parts are
+            return result
+        return self._allowance.checked(result)
 
     def _check_power(self, base: Any, exponent: Any) -> None:
         if isinstance(base, int) and isinstance(exponent, int):
             bits = abs(base).bit_length() * abs(exponent)
             if bits > _MAX_INTEGER_BITS:
-                raise _Exceeded(f"raises to a power of {bits} bits")
+                raise Exceeded(f"raises to a power of {bits} bits")
 
-
-def _check_product(allowance: _Allowance, left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
-            raise _Exceeded("multiplies numbers of thousands of bits")
-        return
-    for one, other in ((left, right), (right, left)):
-        if isinstance(other, int) and isinstance(one, (str, bytes, list, tuple)):
-            allowance.grow(measure(one) * max(other, 0))
+    def _check_product(self, left: Any, right: Any) -> None:
+        if isinstance(left, int) and isinstance(right, int):
+            if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
+                raise Exceeded("multiplies numbers of thousands of bits")
+            return
+        for one, other in ((left, right), (right, left)):
+            if isinstance(other, int) and isinstance(one, (str, bytes, list, tuple)):
+                self._allowance.grow(self._allowance.measure(one) * max(other, 0))
 
 
 def _product_bound(sizes: list[int]) -> int:
     """Return the size that the two largest arguments can make together: each in place of each."""
     largest = sorted(sizes, reverse=True)[:2]
     return (largest[0] + 1) * (largest[1] + 1) if len(largest) == 2 else sum(largest)
-
-
-def _range(*bounds: int) -> range:
-    result = range(*bounds)
-    if len(result) > _MAX_RANGE:
-        raise _Exceeded(f"makes a range of more than {_MAX_RANGE}")
-    return result
-
-
-def _raise_exception(message: object) -> None:
-    raise jinja2.TemplateError(str(message))
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002
-) -> str:
-    if isinstance(indent, int) and not 0 <= indent <= 16:
-        raise _Exceeded(f"indents by {indent:.3g}")
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
 
 
 def _rewrite(node: nodes.Node) -> nodes.Node:
@@ -254,16 +171,28 @@ def _rewrite(node: nodes.Node) -> nodes.Node:
         elif isinstance(value, list):
             setattr(node, name, [_rewrite(v) if isinstance(v, nodes.Node) else v for v in value])
     if isinstance(node, nodes.For):
-        node.iter = nodes.Filter(node.iter, _LOOPED, [], [], None, None, lineno=node.lineno)
+        node.iter = _filtered(node.iter, _LOOPED)
     elif isinstance(node, nodes.Concat):
-        parts = nodes.Tuple(node.nodes, "load", lineno=node.lineno)
-        return _filtered(parts, _JOINED)
-    elif isinstance(node, nodes.Expr) and isinstance(node, _WRAPPED_NODES):
-        return node if getattr(node, "ctx", "load") != "load" else _filtered(node, _CHECKED)
+        return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), _JOINED)
+    elif isinstance(node, nodes.Compare):
+        node.expr = _read(node.expr)
+        for operand in node.ops:
+            operand.expr = _read(operand.expr)
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+        return _filtered(node, _SLICED)
+    elif isinstance(node, (nodes.List, nodes.Dict)) or (
+        isinstance(node, nodes.Tuple) and node.ctx == "load"
+    ):
+        return _filtered(node, _CHECKED)
     return node
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+def _read(node: nodes.Expr) -> nodes.Expr:
+    """Count what a comparison reads."""
+    return node if isinstance(node, nodes.Const) else _filtered(node, _SPENT)
+
+
+def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
@@ -272,12 +201,12 @@ class Sandbox:
 
     def __init__(self, *, time_limit_s: float) -> None:
         """Give each compilation and each rendering this much time."""
-        self._allowance = _Allowance(time_limit_s)
+        self._allowance = Allowance(time_limit_s)
         self._environment = _Environment(self._allowance)
 
     def compile(self, source: str) -> jinja2.Template:
         """Return the compiled template; raises ChatTemplateError."""
-        self._allowance.restart()
+        self._allowance.restart({})
         try:
             tree = self._environment.parse(source)
             _rewrite(tree)
@@ -290,7 +219,7 @@ class Sandbox:
 
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Return the text of a template; raises ChatTemplateError."""
-        self._allowance.restart()
+        self._allowance.restart(variables)
         pieces: list[str] = []
         total = 0
         try:
@@ -300,17 +229,20 @@ class Sandbox:
                 pieces.append(piece)
         except Exception as error:
             raise _explained(error) from None
+        finally:
+            self._allowance.end()
         return "".join(pieces)
 
 
 def _explained(error: Exception) -> ChatTemplateError:
-    if isinstance(error, _Exceeded):
+    if isinstance(error, Exceeded):
         return ChatTemplateError(f"The chat template {error}; it was stopped.")
     if isinstance(error, RecursionError):
         return ChatTemplateError("The chat template nests or calls itself too deeply.")
     if isinstance(error, jinja2.TemplateSyntaxError):
         return ChatTemplateError(
-            f"The chat template is broken in line {error.lineno}: {error.message}."
+            f"The chat template is broken in line {error.lineno}: "
+            f"{(error.message or '').rstrip('.')}."
         )
     words = str(error)[:500] or type(error).__name__
     if isinstance(error, jinja2.TemplateError):

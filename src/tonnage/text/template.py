@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tonnage.core.errors import ChatTemplateError
 from tonnage.text.continuation import cut_at_mark, marked
 from tonnage.text.jinja_import import import_without_openssl
-from tonnage.text.template_bounds import MAX_OUTPUT_CHARS
+from tonnage.text.template_bounds import MAX_OUTPUT_CHARS, TIME_LIMIT_S
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,10 +20,10 @@ class ChatTemplate:
     """A compiled chat template (Jinja, as Hugging Face's `apply_chat_template` runs it).
 
     The template comes with a model and is not trusted: it runs without access to anything but its
-    variables, and is stopped after `time_limit_s` or when a value outgrows `MAX_OUTPUT_CHARS`.
+    variables, and is stopped after `time_limit_s`, or when a value outgrows `MAX_OUTPUT_CHARS`.
     """
 
-    def __init__(self, source: str | None, *, time_limit_s: float = 2.0) -> None:
+    def __init__(self, source: str | None, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         """Compile; raises ChatTemplateError for no template, or a broken or hostile one."""
         if source is None:
             raise ChatTemplateError(
