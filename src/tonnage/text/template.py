@@ -88,7 +88,7 @@ def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
     turn.setdefault("content", "")
     reasoning = next((turn[name] for name in _REASONING if name in turn), None)
     if reasoning is not None:
-        turn |= {"thinking": turn.get("thinking") or reasoning, "reasoning_content": reasoning}
+        turn = {"thinking": reasoning, **turn, "reasoning_content": reasoning}
     return turn
 
 

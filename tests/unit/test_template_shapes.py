@@ -1,0 +1,79 @@
+"""Real shapes of chat templates: the text that Jinja gives, compiled as transformers compiles it."""
+
+import pytest
+
+from support.jinja_referee import rendered
+from support.template_families import FAMILIES
+from support.template_features import FEATURES
+from tonnage.core.errors import ChatTemplateError
+from tonnage.text.template import ChatTemplate
+
+SHAPES = FAMILIES | FEATURES
+SYSTEM = {"role": "system", "content": "Be kind /think"}
+USER = {"role": "user", "content": ' Hi <b>"you"</b> & é 日 👍 \n'}
+ANSWER = {"role": "assistant", "content": "<think>\nplan\n</think>\n\nHello"}
+BYE = {"role": "user", "content": "Bye {{ x }}"}
+ARGUMENTS = {"city": "Köln", "n": 3, "deep": [1, {"a": None}], "f": 1e-7, "yes": True}
+CALL = {"id": "call12345", "type": "function", "function": {"name": "get", "arguments": ARGUMENTS}}
+CALLING = {"role": "assistant", "content": "", "reasoning_content": "why", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "content": '{"t": 3}', "name": "get", "tool_call_id": "call12345"}
+PARTS = {"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "image"}]}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get",
+        "description": "Gets é <x> & 'y'",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "City\nname", "enum": ["a", "b"]},
+                "n": {"type": ["integer", "null"], "default": None},
+                "deep": {"type": "array", "items": {"type": "object", "properties": {}}},
+            },
+            "required": ["city"],
+        },
+    },
+}
+CHATS = {
+    "one message": ([USER], None),
+    "all roles": ([SYSTEM, USER, ANSWER, BYE], None),
+    "no system message": ([USER, ANSWER, BYE], None),
+    "it ends with an answer": ([SYSTEM, USER, ANSWER], None),
+    "two of a role": ([USER, BYE], None),
+    "tools": ([SYSTEM, USER], [TOOL, TOOL]),
+    "calls": ([SYSTEM, USER, CALLING, RESULT, RESULT, ANSWER, BYE], [TOOL]),
+    "calls without an end": ([USER, CALLING, RESULT], [TOOL]),
+    "parts": ([PARTS, ANSWER, PARTS], None),
+}
+NAMES = {"pad_token": "<pad>", "unk_token": "<unk>", "enable_thinking": False}
+
+
+def test_there_are_many_shapes():
+    assert len(SHAPES) >= 150
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_prompt_is_that_of_jinja(shape):
+    for name, (chat, tools) in CHATS.items():
+        for opened in (True, False):
+            # As transformers gives them: copies, with reasoning by both of its names.
+            given = [
+                {"thinking": m["reasoning_content"], **m} if "reasoning_content" in m else {**m}
+                for m in chat
+            ]
+            expected = rendered(
+                SHAPES[shape],
+                {**NAMES, "messages": given, "tools": tools, "documents": None,
+                 "add_generation_prompt": opened, "bos_token": "<s>", "eos_token": "</s>"},
+            )  # fmt: skip
+            try:
+                prompt = ChatTemplate(SHAPES[shape]).render(
+                    chat,
+                    add_generation_prompt=opened,
+                    bos_token="<s>",
+                    eos_token="</s>",
+                    variables={**NAMES, "tools": tools},
+                )
+            except ChatTemplateError:
+                prompt = None
+            assert prompt == expected, name
