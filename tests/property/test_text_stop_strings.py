@@ -29,6 +29,18 @@ def test_any_cut_of_the_text_gives_the_same(text, stops, data):
     assert shown + stream.flush() == ended_text(text, stops)
 
 
+@given(
+    st.lists(st.tuples(st.text("ab", max_size=6), st.booleans()), max_size=8),
+    st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
+)
+def test_hidden_parts_are_searched_and_never_shown(parts, stops):
+    stream = StopStrings(stops)
+    shown = "".join(stream.push(text, hidden=hidden) for text, hidden in parts) + stream.flush()
+    ended = ended_text("".join(text for text, _ in parts), stops)
+    is_shown = [not hidden for text, hidden in parts for _ in text]
+    assert shown == "".join(c for c, one in zip(ended, is_shown, strict=False) if one)
+
+
 def short_texts(longest: int) -> list[str]:
     return ["".join(text) for size in range(1, longest + 1) for text in product("ab", repeat=size)]
 

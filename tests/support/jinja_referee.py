@@ -1,7 +1,7 @@
 """Jinja as transformers compiles chat templates (`utils/chat_template_utils.py`, version 5.24)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,8 +36,8 @@ def _to_json(
     )
 
 
-def rendered(source: str, variables: Mapping[str, Any]) -> str | None:
-    """Return the text of a template, None where it does not compile or fails."""
+def compiled(source: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """Return what renders a template; None for one that does not compile or fails."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,6 +47,14 @@ def rendered(source: str, variables: Mapping[str, Any]) -> str | None:
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     try:
-        return environment.from_string(source).render(**variables)
-    except Exception:
-        return None
+        template = environment.from_string(source)
+    except jinja2.TemplateError:
+        return lambda _: None
+
+    def rendered(variables: Mapping[str, Any]) -> str | None:
+        try:
+            return template.render(**variables)
+        except Exception:
+            return None
+
+    return rendered

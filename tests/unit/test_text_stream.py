@@ -51,6 +51,26 @@ def test_a_stop_string_ends_the_text(tokenizer):
     assert stream.stopped_at == "\nUser:"
 
 
+@pytest.mark.parametrize(
+    ("stop", "shown"),
+    [
+        ("<|im_end|>", "ab"),
+        ("b<|im_end|>", "a"),
+        ("<|im_end|>c", "ab"),
+        ("b<|im_end|>c", "a"),
+        ("im_end", "ab"),
+        ("<|im_end|>d", "abcd"),
+        ("abc", "abcd"),
+    ],
+)
+def test_a_stop_string_may_be_a_control_token_or_go_through_one(tokenizer, stop, shown):
+    # As transformers' `stop_strings`: "ab<|im_end|>cd" is what the tokens say.
+    stream = Detokenizer(tokenizer, [stop])
+    ids = tokenizer.encode("ab<|im_end|>cd", add_special=False, parse_special=True)
+    assert "".join(stream.push(i) for i in ids) + stream.flush() == shown
+    assert stream.stopped_at == (None if shown == "abcd" else stop)
+
+
 def test_a_possible_beginning_is_held_back():
     stops = StopStrings(["abc"])
     assert stops.push("xab") == "x"

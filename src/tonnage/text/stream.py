@@ -17,7 +17,8 @@ class StopStrings:
     """Cuts a growing text before the first stop string that is completed in it.
 
     Of several completed by one character the longest counts, so the result does not depend on how
-    the text was cut into pieces.
+    the text was cut into pieces. Parts of the text may be hidden: a stop string is found in them,
+    too, but they are never shown.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
@@ -32,9 +33,10 @@ class StopStrings:
         self._stops = tuple(stops)
         self._longest = max(map(len, stops), default=0)
         self._held = ""
+        self._hidden: list[range] = []  # which characters of `_held` are not shown
         self.stopped_at: str | None = None
 
-    def push(self, text: str) -> str:
+    def push(self, text: str, *, hidden: bool = False) -> str:
         """Take more text and return what can be shown: no part of it may belong to a stop string.
 
         After a stop string `stopped_at` is that string, and nothing more comes out.
@@ -42,21 +44,34 @@ class StopStrings:
         if self.stopped_at is not None or not text:
             return ""
         if not self._stops:
-            return text
-        held = self._held + text
-        found = self._first_completed(held)
+            return "" if hidden else text
+        if hidden:
+            self._hidden.append(range(len(self._held), len(self._held) + len(text)))
+        self._held += text
+        found = self._first_completed(self._held)
         if found is not None:
             begin, self.stopped_at = found
-            self._held = ""
-            return held[:begin]
-        kept = self._num_undecided(held)
-        self._held = held[len(held) - kept :]
-        return held[: len(held) - kept]
+            shown, self._held = self._shown(begin), ""
+            return shown
+        return self._give(len(self._held) - self._num_undecided(self._held))
 
     def flush(self) -> str:
         """Return the text that was held back; the stream has ended."""
-        held, self._held = self._held, ""
-        return held
+        return self._give(len(self._held))
+
+    def _give(self, size: int) -> str:
+        """Let go of the first characters that are held, and return what is shown of them."""
+        shown, self._held = self._shown(size), self._held[size:]
+        moved = (range(max(0, r.start - size), r.stop - size) for r in self._hidden)
+        self._hidden = [r for r in moved if r]
+        return shown
+
+    def _shown(self, size: int) -> str:
+        parts, begin = [], 0
+        for one in self._hidden:
+            parts.append(self._held[begin : min(one.start, size)])
+            begin = one.stop
+        return "".join([*parts, self._held[begin:size]])
 
     def _first_completed(self, text: str) -> tuple[int, str] | None:
         best: tuple[int, int, str] | None = None
@@ -78,8 +93,9 @@ class StopStrings:
 class Detokenizer:
     """Turns token ids, one at a time, into the text that they add.
 
-    Control tokens add nothing unless `keep_control`. The pieces joined are what `Tokenizer.decode`
-    gives for the ids, except that a space in front of the text stays: the text continues a prompt.
+    Control tokens add nothing unless `keep_control`, but a stop string may be one, or go through
+    one. The pieces joined are what `Tokenizer.decode` gives for the ids, except that a space in
+    front of the text stays: the text continues a prompt.
     """
 
     def __init__(
@@ -102,7 +118,8 @@ class Detokenizer:
         Raises TokenizerError for an id outside the vocabulary.
         """
         if not self._keep_control and self._tokenizer.is_control(token_id):
-            return ""
+            text = self._tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+            return self._stops.push(text, hidden=True)
         return self._stops.push(self._decoder.decode(self._tokenizer.token_bytes(token_id)))
 
     def flush(self) -> str:
