@@ -158,6 +158,16 @@ def test_a_run_imports_nothing_heavy(model, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_raw_prompt_from_a_pipe_keeps_its_line_ends(model, tmp_path):
+    def num_tokens(*how):
+        told = tonnage(
+            tmp_path, "run", model, *how, "--json", "--max-tokens", "1", text="a\n\r\n\n"
+        )
+        return json.loads(told.stdout)["num_prompt_tokens"]
+
+    assert num_tokens("--raw") == num_tokens("--raw", "-") == 5
+
+
 def test_an_empty_pipe_is_no_prompt(model, tmp_path):
     assert "empty" in refused(tonnage(tmp_path, "run", model))
 

@@ -310,3 +310,15 @@ def test_what_options_accept_the_sampler_takes() -> None:
     for wrong in ({"top_k": MOST_INT32 + 1}, {"logit_bias": {MOST_INT32 + 1: 1.0}}):
         with pytest.raises(RequestError, match="2147483648"):
             SamplingOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_setting_means_what_other_engines_mean() -> None:
+    # vLLM and llama.cpp: top_k -1 and 0 keep all, seed -1 is none, another negative one is a seed.
+    for top_k in (-1, 0):
+        assert native_params(SamplingOptions(top_k=top_k), 1).top_k == 0
+    assert SamplingOptions(seed=-1).resolved_seed() != SamplingOptions(seed=-1).resolved_seed()
+    assert SamplingOptions(seed=-2).resolved_seed() == (1 << 64) - 2
+    assert SamplingOptions(seed=-(1 << 63)).resolved_seed() == 1 << 63
+    for wrong in ({"top_k": -2}, {"seed": -(1 << 63) - 1}, {"seed": 1 << 64}):
+        with pytest.raises(RequestError, match="must lie between"):
+            SamplingOptions(**wrong)  # type: ignore[arg-type]

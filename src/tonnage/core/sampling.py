@@ -7,10 +7,14 @@ from functools import partial
 from typing import Annotated, Protocol, TypedDict
 
 from tonnage.core.errors import RequestError
-from tonnage.core.options import Option, check_range, check_ranges
+from tonnage.core.options import Option, check_range, check_ranges, described
 
 # The native sampler counts tokens in int32.
 MOST_INT32 = (1 << 31) - 1
+ALL_TOKENS = -1  # of top_k, as other engines write it
+FRESH_SEED = -1
+MOST_BIAS = 1000  # of a logit
+_SEEDS = 1 << 64
 
 
 class Constraint(Protocol):
@@ -27,8 +31,9 @@ class Constraint(Protocol):
 class SamplingOptions:
     """Parameters of one completion, as the OpenAI API and others name them.
 
-    max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 keeps all.
-    seed None takes a fresh one. logprobs: None for none, n for the sampled token and the n best.
+    max_tokens: None for as many as the context holds. temperature 0 is greedy. top_k 0 and -1 keep
+    all. seed None and -1 take a fresh one, others count modulo 2^64. logprobs: None for none, n for
+    the sampled token and the n best.
     prompt_logprobs: the same for the tokens of the prompt from the second on; it is computed anew,
     as many of its tokens in a step as there are logit rows.
     constraint: makes what decides for one completion, None leaves it free.
@@ -48,7 +53,8 @@ class SamplingOptions:
         float, Option(help="0 takes the likeliest", unit="T", low=0, high=100)
     ] = 0.8
     top_k: Annotated[
-        int, Option(help="only the K likeliest, 0 for all", unit="K", low=0, high=MOST_INT32)
+        int,
+        Option(help="only the K likeliest, 0 for all", unit="K", low=ALL_TOKENS, high=MOST_INT32),
     ] = 40
     top_p: Annotated[
         float, Option(help="only the likeliest that make up P", unit="P", low=0, high=1)
@@ -67,7 +73,12 @@ class SamplingOptions:
     ] = 0.0
     seed: Annotated[
         int | None,
-        Option(help="the same seed samples the same tokens", unit="N", low=0, high=(1 << 64) - 1),
+        Option(
+            help="the same seed samples the same tokens, -1 other ones each time",
+            unit="N",
+            low=-_SEEDS // 2,
+            high=_SEEDS - 1,
+        ),
     ] = None
     stop: Annotated[
         tuple[str, ...], Option(help="end before this text; may be repeated", unit="TEXT")
@@ -94,13 +105,23 @@ class SamplingOptions:
         check_ranges(SamplingOptions, partial(getattr, self))
         for token_id, bias in self.logit_bias.items():
             check_range("a token id of logit_bias", token_id, 0, MOST_INT32)
-            check_range(f"the logit bias of token {token_id}", bias, -1000, 1000)
+            check_range(f"the logit bias of token {token_id}", bias, -MOST_BIAS, MOST_BIAS)
         if any(not text for text in self.stop):
             raise RequestError("A stop string is empty; it would end every completion at once.")
 
     def resolved_seed(self) -> int:
-        """Return the seed, a fresh one from the system if none was given."""
-        return self.seed if self.seed is not None else int.from_bytes(os.urandom(8), "little")
+        """Return the seed from 0 to 2^64 - 1, a fresh one from the system if none was given."""
+        if self.seed in (None, FRESH_SEED):
+            return int.from_bytes(os.urandom(8), "little")
+        return self.seed % _SEEDS
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """Return the least and the greatest value of a field of SamplingOptions that has a range."""
+    option = next(one.option for one in described(SamplingOptions) if one.name == name)
+    if option.low is None or option.high is None:
+        raise ValueError(f"{name} has no range")
+    return option.low, option.high
 
 
 class SamplingOverrides(TypedDict, total=False):

@@ -79,9 +79,10 @@ class Generation:
 def native_params(options: SamplingOptions, seed: int) -> SamplingParams:
     """Return the options as the native sampler takes them."""
     params = SamplingParams()
-    for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
+    for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
                  "frequency_penalty"):  # fmt: skip
         setattr(params, name, getattr(options, name))
+    params.top_k = max(0, options.top_k)  # 0 is all, too
     params.seed = seed
     params.logit_bias = dict(options.logit_bias)
     return params

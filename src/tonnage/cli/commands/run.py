@@ -89,14 +89,18 @@ def stream_out(made: "Generation") -> None:
 
 
 def _prompt(args: Namespace) -> str | None:
-    """Return the prompt, from stdin for `-` or when that is no terminal; None asks for a chat."""
+    """Return the prompt, from stdin for `-` or when that is no terminal; None asks for a chat.
+
+    With --raw it is what came, line ends at the end with it.
+    """
     if args.prompt not in (None, "-"):
         return str(args.prompt)
     if args.prompt is None and sys.stdin is not None and sys.stdin.isatty():
         return None
     if sys.stdin is None:
         raise RequestError("There is no prompt and no stdin to read one from; give a PROMPT.")
-    text = sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+    text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    text = text if args.raw else text.rstrip("\r\n")
     if not text:
         raise RequestError("The prompt from stdin is empty; pipe some text in or give a PROMPT.")
     return text

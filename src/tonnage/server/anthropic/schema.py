@@ -7,8 +7,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from tonnage.core.sampling import MOST_INT32
-from tonnage.server.openai.schema import BoundFields, Count, Name, Share, Truncation
+from tonnage.server.openai.schema import (
+    BoundFields,
+    Count,
+    Name,
+    Share,
+    Temperature,
+    TopK,
+    Truncation,
+)
 
 
 class Block(Struct, kw_only=True):
@@ -86,9 +93,9 @@ class MessageRequest(CountRequest, kw_only=True):
     max_tokens: Count
     stream: bool | None = None
     stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
-    temperature: Share | None = None
+    temperature: Temperature | None = None
     top_p: Share | None = None
-    top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
+    top_k: TopK | None = None
     output_config: OutputConfig | None = None
     output_format: OutputFormat | None = None
     # Ours.

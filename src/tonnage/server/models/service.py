@@ -360,7 +360,7 @@ def options_of(
         stops = [request.stop] if isinstance(request.stop, str) else request.stop
         values["stop"] = tuple(stops)
     if request.seed is not None:
-        values["seed"] = request.seed % (1 << 64)
+        values["seed"] = request.seed
     if request.logit_bias:
         values["logit_bias"] = {_token_id(key): v for key, v in request.logit_bias.items()}
     return SamplingOptions(**values)

@@ -8,15 +8,24 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from tonnage.core.pooling import Pooling
-from tonnage.core.sampling import MOST_INT32
+from tonnage.core.sampling import MOST_BIAS, range_of
+
+
+def _within(name: str) -> Meta:
+    """Return the range that a setting has everywhere."""
+    low, high = range_of(name)
+    return Meta(ge=low, le=high)
+
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Choices = Annotated[int, Meta(ge=1, le=16)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Temperature = Annotated[float, Meta(ge=0, le=10)]
+Penalty = Annotated[float, _within("presence_penalty")]
+Temperature = Annotated[float, _within("temperature")]
+TopK = Annotated[int, _within("top_k")]
 Stops = str | Annotated[list[str], Meta(max_length=16)]
-Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1024)]
+_Shift = Annotated[float, Meta(ge=-MOST_BIAS, le=MOST_BIAS)]
+Bias = Annotated[dict[str, _Shift], Meta(max_length=1024)]
 Truncation = Literal["disabled", "middle", "auto"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=16_384)]
 Grammar = Annotated[str, Meta(min_length=1, max_length=65_536)]
@@ -63,14 +72,14 @@ class Sampling(BoundFields, kw_only=True):
     top_p: Share | None = None
     n: Choices | None = None
     stop: Stops | None = None
-    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    seed: int | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Bias | None = None
     # Ours.
-    top_k: Annotated[int, Meta(ge=0, le=MOST_INT32)] | None = None
+    top_k: TopK | None = None
     min_p: Share | None = None
-    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    repetition_penalty: Annotated[float, _within("repetition_penalty")] | None = None
     ignore_eos: bool | None = None
     truncation: Truncation | None = None
 
