@@ -122,3 +122,62 @@ def test_the_usual_template_is_looked_for_beside_a_file_for_tools(folder):
 def test_a_template_that_is_no_text_is_named(folder):
     with pytest.raises(TokenizerError, match="is not a text"):
         write(folder, tokenizer_config={"chat_template": 3})
+
+
+def listed(text, special=True, **more):
+    return {**as_token(text), "single_word": False, "special": special, **more}
+
+
+# Of each set of files: the added tokens by id, and which of them are special.
+ADDED = {
+    "a list of its own": (
+        {"tokenizer_config": {"eos_token": "<b>", "added_tokens_decoder": {
+            "300": listed("<a>"), "302": listed("<b>", False), "256": listed(END, False)}}},
+        {300: "<a>", 301: "<b>"}, {300, 301}),
+    "ids go by their order": (
+        {"tokenizer_config": {"added_tokens_decoder": {
+            "400": listed("<z>"), "380": listed("<y>", False)}}},
+        {300: "<y>", 301: "<z>"}, {256, 301}),
+    "names that are no tokens yet": (
+        {"tokenizer_config": {"eos_token": "qz", "pad_token": "new"}},
+        {300: "qz", 301: "new"}, {256, 300, 301}),
+    "a name that is a word of the vocabulary": (
+        {"tokenizer_config": {"pad_token": "ta"}}, {}, {256, 283}),
+    "a token of the model": (
+        {"tokenizer_config": {"extra_special_tokens": {"image_token": "<img>"}}},
+        {300: "<img>"}, {256, 300}),
+    "the old list": (
+        {"tokenizer_config": {"eos_token": "<e>"}, "added_tokens": {"<f>": 301, "<e>": 300}},
+        {300: "<e>", 301: "<f>"}, {256, 300}),
+    "the old list and the old map": (
+        {"added_tokens": {"<f>": 301, "<e>": 300}, "special_tokens_map": {
+            "eos_token": "<e>", "additional_special_tokens": ["<g>"]}},
+        {300: "<e>", 301: "<f>", 302: "<g>"}, {256, 300, 302}),
+    "a list makes the old files void": (
+        {"tokenizer_config": {"added_tokens_decoder": {}}, "added_tokens": {"<f>": 300},
+         "special_tokens_map": {"eos_token": "<e>"}},
+        {}, {256}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_tokens_that_stand_elsewhere_are_added(folder, name):
+    files, added, special = ADDED[name]
+    known = write(folder, **files)
+    assert known.vocab_size == SIZE + len(added)
+    for token_id, text in added.items():
+        ids = known.encode(f"q{text} q", add_special=False, parse_special=True)
+        assert ids.count(token_id) == 1
+        assert known.decode([token_id], keep_control=True) == text
+    found = [i for i in range(SIZE + len(added)) if known.is_control(i)]
+    unused = {i for i in range(SIZE) if known.token_bytes(i).startswith(b"<|unused")}
+    assert set(found) - unused == special
+
+
+def test_a_list_says_more_of_a_token_than_tokenizer_json(folder):
+    known = write(
+        folder, tokenizer_config={"added_tokens_decoder": {"256": listed(END, rstrip=True)}}
+    )
+    assert known.encode(f"{END}  q", add_special=False, parse_special=True) == [256, ord("q")]
+    with pytest.raises(TokenizerError, match="no object whose names are token ids"):
+        write(folder, tokenizer_config={"added_tokens_decoder": [1]})

@@ -1,4 +1,4 @@
-"""What the small files of a Hugging Face folder say of its special tokens.
+"""What the small files of a Hugging Face folder say of tokens beside tokenizer.json.
 
 Read as transformers 5 reads them: `added_tokens_decoder` in tokenizer_config.json makes that file
 the only one for names; without it, as older versions wrote folders, special_tokens_map.json goes
@@ -6,42 +6,71 @@ before it. Ends come from generation_config.json, and from config.json where tha
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from tonnage.core.errors import TokenizerError
 from tonnage.text.json_parts import JsonParts, optional_parts
 from tonnage.text.special import require_ids
 
-_LEGACY_NAMES = "special_tokens_map.json"
+_LISTED = "added_tokens_decoder"
+_EXTRA = ("additional_special_tokens", "extra_special_tokens")
 
 
-def named_tokens(folder: str, config: JsonParts | None) -> Mapping[str, str]:
-    """Return the texts of special tokens by role: bos_token, eos_token, pad_token, image_token, ...
+@dataclass(frozen=True)
+class FolderTokens:
+    """Tokens that files beside tokenizer.json name.
 
-    config: tokenizer_config.json. Raises TokenizerError for a malformed file.
+    names: texts by role: bos_token, eos_token, pad_token, image_token, ... listed: with all that
+    is said of them, which goes before what tokenizer.json says, by the id that they should get.
+    special: texts that are special tokens, whether or not they are listed.
     """
-    sources = [config]
-    if config is None or "added_tokens_decoder" not in config.members:
-        sources.append(optional_parts(folder, _LEGACY_NAMES))
-    found: dict[str, str | None] = {}
-    for source in filter(None, sources):
-        members = [name for name in source.members if name.endswith("_token")]
-        found |= {name: _text(source.get(name)) for name in members}
-        found |= _more_names(source)
-    return {name: text for name, text in found.items() if text}
+
+    names: Mapping[str, str]
+    listed: tuple[Mapping[str, Any], ...]
+    special: tuple[Mapping[str, Any], ...]
 
 
-def _more_names(source: JsonParts) -> dict[str, str | None]:
-    """Return the tokens that a model names beside the usual ones."""
-    more = source.get("extra_special_tokens")
-    if not isinstance(more, dict):
-        return {}
-    return {str(name): _text(value) for name, value in more.items()}
+def folder_tokens(folder: str, config: JsonParts | None) -> FolderTokens:
+    """Return the tokens of a folder; config: tokenizer_config.json. Raises TokenizerError."""
+    is_listed = config is not None and _LISTED in config.members
+    legacy = None if is_listed else optional_parts(folder, "special_tokens_map.json")
+    found: dict[str, Any] = {}
+    extra: list[Any] = []
+    for source in filter(None, (config, legacy)):
+        found |= {name: source.get(name) for name in source.members if name.endswith("_token")}
+        for value in (source.get(name) for name in _EXTRA):
+            found |= value if isinstance(value, dict) else {}
+            extra += value if isinstance(value, list) else []
+    named = {name: token for name, value in found.items() if (token := _token(value))}
+    special = (*named.values(), *(token for value in extra if (token := _token(value))))
+    listed = _listed(config) if is_listed else _added(folder, {one["content"] for one in special})
+    return FolderTokens({n: one["content"] for n, one in named.items()}, listed, special)
 
 
-def _text(value: Any) -> str | None:
-    """Return the text of a token that is written as a text, or as an object with more about it."""
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None
+def _token(value: Any) -> Mapping[str, Any] | None:
+    """Return a special token that is written as a text, or as an object with more about it."""
+    token = value if isinstance(value, dict) else {"content": value}
+    content = token.get("content")
+    return {**token, "special": True} if isinstance(content, str) and content else None
+
+
+def _listed(config: JsonParts | None) -> tuple[Mapping[str, Any], ...]:
+    tokens = config.get(_LISTED) if config else None
+    if not isinstance(tokens, dict) or not all(key.isdecimal() for key in tokens):
+        raise TokenizerError(f"'{_LISTED}' is no object whose names are token ids.")
+    return tuple(tokens[key] for key in sorted(tokens, key=int))
+
+
+def _added(folder: str, special: set[str]) -> tuple[Mapping[str, Any], ...]:
+    """Return the tokens of added_tokens.json, which has texts and ids only."""
+    parts = optional_parts(folder, "added_tokens.json")
+    ids = {text: parts.get(text) for text in parts.members} if parts else {}
+    require_ids(ids.values(), "added_tokens.json")
+    return tuple(
+        {"content": text, "special": text in special, "normalized": text not in special}
+        for text in sorted(ids, key=ids.__getitem__)
+    )
 
 
 def configured_ids(folder: str, name: str) -> list[int]:

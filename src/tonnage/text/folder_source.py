@@ -5,12 +5,13 @@ objects.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from tonnage._native import TokenizerCore
 from tonnage.core.errors import TokenizerError
 from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
-from tonnage.text.folder_names import configured_ids, named_tokens
+from tonnage.text.folder_names import FolderTokens, configured_ids, folder_tokens
 from tonnage.text.folder_templates import folder_templates
 from tonnage.text.json_parts import JsonParts, optional_parts, parse_json
 from tonnage.text.pipeline import Pipeline, read_pipeline
@@ -46,12 +47,16 @@ def load_folder(folder: str) -> tuple[TokenizerCore, Special]:
             if name not in ("vocab", "merges")
         },
     )
-    core = _build_core(parts, model, pipeline)
-    return core, _special(folder, core, pipeline, config)
+    tokens = folder_tokens(folder, config)
+    core = _build_core(parts, model, pipeline, tokens)
+    return core, _special(folder, core, pipeline, config, tokens.names)
 
 
 def _build_core(
-    parts: JsonParts, model: dict[str, tuple[int, int]], pipeline: Pipeline
+    parts: JsonParts,
+    model: dict[str, tuple[int, int]],
+    pipeline: Pipeline,
+    more: FolderTokens,
 ) -> TokenizerCore:
     for name in ("vocab", "merges"):
         if name not in model:
@@ -69,18 +74,46 @@ def _build_core(
     )
     core.load_json_vocabulary(parts.file, model["vocab"][0])
     core.load_json_merges(parts.file, model["merges"][0])
-    if "added_tokens" in parts.members:
-        for span in parts.file.elements(parts.members["added_tokens"][0]):
-            _add_token(core, parse_json(parts.file, span, parts.path))
+    for token in _added_tokens(core, parts, more):
+        _add_token(core, token)
     core.finish()
     return core
 
 
-def _add_token(core: TokenizerCore, token: Any) -> None:
+def _added_tokens(
+    core: TokenizerCore, parts: JsonParts, more: FolderTokens
+) -> list[Mapping[str, Any]]:
+    """Return all added tokens with their ids, numbered as transformers numbers them.
+
+    A token that is new gets the next id, whichever it was listed by.
+    """
+    span = parts.members.get("added_tokens")
+    spans = parts.file.elements(span[0]) if span else []
+    told = [parse_json(parts.file, one, parts.path) for one in spans]
+    tokens: dict[str, Mapping[str, Any]] = {_content(token): token for token in told}
+    ids = require_ids([token.get("id") for token in told], "added_tokens")
+    next_id = max([core.size, *(i + 1 for i in ids)])
+    special = {one["content"] for one in more.special}
+    known = {*tokens, *map(_content, more.listed)}
+    for token in (*more.listed, *(one for one in more.special if one["content"] not in known)):
+        content = _content(token)
+        token_id = tokens[content]["id"] if content in tokens else core.find(_utf8(content))
+        if token_id < 0:
+            token_id, next_id = next_id, next_id + 1
+        is_special = token.get("special") or content in special
+        tokens[content] = {**token, "id": token_id, "special": is_special}
+    return list(tokens.values())
+
+
+def _content(token: Any) -> str:
     content = token.get("content") if isinstance(token, dict) else None
     if not isinstance(content, str) or not content:
         raise TokenizerError(f"An added token has no text: {token!r:.120}.")
-    (token_id,) = require_ids([token.get("id")], "added_tokens")
+    return content
+
+
+def _add_token(core: TokenizerCore, token: Mapping[str, Any]) -> None:
+    content = token["content"]
     if token.get("single_word"):
         raise TokenizerError(
             f"The added token '{content[:80]}' has 'single_word', which is not implemented."
@@ -89,13 +122,16 @@ def _add_token(core: TokenizerCore, token: Any) -> None:
     eats = (_EATS_BEFORE if token.get("lstrip") else 0) | (
         _EATS_AFTER if token.get("rstrip") else 0
     )
-    core.add_special(token_id, content.encode("utf-8", "replace"), kind, eats)
+    core.add_special(token["id"], _utf8(content), kind, eats)
 
 
 def _special(
-    folder: str, core: TokenizerCore, pipeline: Pipeline, config: JsonParts | None
+    folder: str,
+    core: TokenizerCore,
+    pipeline: Pipeline,
+    config: JsonParts | None,
+    names: Mapping[str, str],
 ) -> Special:
-    names = named_tokens(folder, config)
     bos, eos = _id_of(core, names.get("bos_token")), _id_of(core, names.get("eos_token"))
     prefix = list(pipeline.prefix_ids)
     suffix = list(pipeline.suffix_ids)
@@ -121,8 +157,12 @@ def _special(
     )
 
 
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
 def _id_of(core: TokenizerCore, text: str | None) -> int | None:
-    found = -1 if text is None else core.find(text.encode("utf-8", "replace"))
+    found = -1 if text is None else core.find(_utf8(text))
     return None if found < 0 else found
 
 
