@@ -66,3 +66,19 @@ def test_reasoning_reaches_the_template_by_its_usual_name_and_by_that_of_gpt_oss
         {"role": "assistant", "content": "x", name: "why"},
     ]
     assert ChatTemplate(template).render(chat) == "|;why|why;"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% for m in messages %}{{ m.content }}|{% endfor %}", "|x|"),
+        ("{% for m in messages %}{{ 'call' if m['content'] is none else m.content }}|{% endfor %}",
+         "call|x|"),
+        ("{% for m in messages %}{{ m.content if m.content is not none }}|{% endfor %}", "|x|"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+def test_a_call_without_words_is_what_the_template_asks_for(template, expected, content):
+    # llama.cpp gives null to templates that read it and a text to the others.
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}], **content}
+    assert ChatTemplate(template).render([call, {"role": "user", "content": "x"}]) == expected

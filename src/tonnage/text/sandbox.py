@@ -217,6 +217,11 @@ class Sandbox:
         except Exception as error:
             raise _explained(error) from None
 
+    def tests_for_none(self, source: str, field: str) -> bool:
+        """Whether a template that compiles asks if `field` of something `is none`."""
+        tests = self._environment.parse(source).find_all(nodes.Test)
+        return any(one.name == "none" and _field(one.node) == field for one in tests)
+
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Return the text of a template; raises ChatTemplateError."""
         self._allowance.restart(variables)
@@ -232,6 +237,15 @@ class Sandbox:
         finally:
             self._allowance.end()
         return "".join(pieces)
+
+
+def _field(node: nodes.Node) -> str | None:
+    """Return which field an expression reads, by a dot or in brackets."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return str(node.arg.value)
+    return None
 
 
 def _explained(error: Exception) -> ChatTemplateError:

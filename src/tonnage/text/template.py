@@ -40,6 +40,8 @@ class ChatTemplate:
 
         self._sandbox = Sandbox(time_limit_s=time_limit_s)
         self._template = self._sandbox.compile(source)
+        # DeepSeek's tell a call from an answer by it; others write it as a text.
+        self._knows_none = self._sandbox.tests_for_none(source, "content")
 
     def render(
         self,
@@ -64,7 +66,7 @@ class ChatTemplate:
         from datetime import datetime
 
         _check_messages(messages)
-        turns = [_turn(message) for message in messages]
+        turns = [self._turn(message) for message in messages]
         names = {
             "tools": None,
             "documents": None,
@@ -78,18 +80,19 @@ class ChatTemplate:
         prompt = self._sandbox.render(self._template, names)
         return cut_at_mark(prompt, turns[-1]) if continue_final_message else prompt
 
+    def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a message without fields that are None, which templates write as a text.
 
-def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message without fields that are None, which templates write as a text.
-
-    It has a content, and its reasoning every name that templates read, whichever it came by.
-    """
-    turn = {name: value for name, value in message.items() if value is not None}
-    turn.setdefault("content", "")
-    reasoning = next((turn[name] for name in _REASONING if name in turn), None)
-    if reasoning is not None:
-        turn = {"thinking": reasoning, **turn, "reasoning_content": reasoning}
-    return turn
+        It has a content, and its reasoning every name that templates read, whichever it came by.
+        """
+        turn = {name: value for name, value in message.items() if value is not None}
+        if self._knows_none and turn.get("tool_calls") and not turn.get("content"):
+            turn["content"] = None
+        turn.setdefault("content", "")
+        reasoning = next((turn[name] for name in _REASONING if name in turn), None)
+        if reasoning is not None:
+            turn = {"thinking": reasoning, **turn, "reasoning_content": reasoning}
+        return turn
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
@@ -98,11 +101,12 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
     total = 0
     for i, message in enumerate(messages):
         for name in ("role", "content"):
-            if name not in message:
+            if name not in message and not (name == "content" and message.get("tool_calls")):
                 raise ChatTemplateError(f"Message {i} has no '{name}'.")
         if not isinstance(message["role"], str):
             raise ChatTemplateError(f"The role of message {i} is not a text.")
-        total += len(message["content"]) if isinstance(message["content"], str) else 0
+        content = message.get("content")
+        total += len(content) if isinstance(content, str) else 0
     if total > MAX_OUTPUT_CHARS // 2:
         raise ChatTemplateError(
             f"The messages have {total} characters; at most {MAX_OUTPUT_CHARS // 2} "
