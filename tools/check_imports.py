@@ -92,7 +92,8 @@ TABLE: dict[str, Package] = {
 LATE = _names(
     "tonnage.backends.reference tonnage.formats.block_decode tonnage.formats.block_encode "
     "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.super_decode "
-    "tonnage.quality.rows tonnage.server tonnage.text.sandbox"
+    "tonnage.quality.rows tonnage.server tonnage.text.sandbox "
+    "tonnage.text.sandbox_functions"
 )
 # Reference implementations: what they import, beside the standard library.
 ORACLES = Path("tests", "oracles")
