@@ -10,6 +10,7 @@ import jinja2
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from support.template_families import FAMILIES
 from tonnage.core.errors import ChatTemplateError
 from tonnage.text.template import ChatTemplate
 
@@ -227,3 +228,25 @@ def test_hostile_template_ends_with_an_error(name):
 
 def test_jinja_is_recent_enough_for_its_sandbox():
     assert tuple(map(int, jinja2.__version__.split(".")[:3])) >= (3, 1, 6)
+
+
+LOOKING_FORWARD = (
+    "{% for m in messages %}{% set ns = namespace(found=false) %}{% for n in messages[loop.index:] %}"
+    "{% if n.role == 'assistant' %}{% set ns.found = true %}{% break %}{% endif %}{% endfor %}"
+    "{% if ns.found %}+{% endif %}{{ m.content }}{% endfor %}"
+)
+GROWING = "{% set ns = namespace(l=[], s='') %}{% for m in messages %}{% set ns.l = ns.l + [m] %}{% set ns.s = ns.s + m.content %}{% endfor %}{{ ns.l | length }}{{ ns.s }}"
+LAST = "{% set us = messages | selectattr('role', 'equalto', 'user') | list %}{% for m in messages %}{{ m == us[-1] }}{{ m.content | trim }}{% endfor %}"
+LONG = {"forward": LOOKING_FORWARD, "growing": GROWING, "last": LAST, **TEMPLATES} | {
+    name: FAMILIES[name] for name in ("qwen 3", "gpt-oss", "gemma 3", "mistral nemo", "llama 3.1")
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_four_thousand_messages_are_inside_the_limits(name):
+    told = [
+        {"role": ("user", "assistant")[i % 2], "content": f"{i} " + "word " * 40}
+        for i in range(4001)
+    ]
+    prompt = ChatTemplate(LONG[name]).render(told)
+    assert prompt.count("word") >= 40 * len(told)
