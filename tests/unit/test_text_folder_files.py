@@ -70,6 +70,8 @@ def test_tokens_of_the_model_have_their_own_names(folder):
         (None, {"eos_token_id": [8, 9]}, {8, 9}),
         (None, {"text_config": {"eos_token_id": 8}}, {8}),
         (None, {"eos_token_id": None}, set()),
+        ({"eos_token_id": [-1, 7]}, {}, {7}),
+        (None, {"eos_token_id": -1}, set()),
     ],
 )
 def test_ends_come_from_the_settings(folder, generation, config, ends):

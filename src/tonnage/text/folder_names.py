@@ -84,5 +84,7 @@ def configured_ids(folder: str, name: str) -> list[int]:
         if value is None and parts and isinstance(inner := parts.get("text_config"), dict):
             value = inner.get(name)
         if value is not None:
-            return require_ids(value if isinstance(value, list) else [value], name)
+            # People write -1 for "none", as in GGUF files.
+            ids = value if isinstance(value, list) else [value]
+            return require_ids([one for one in ids if one != -1], name)
     return []
