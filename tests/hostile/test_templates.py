@@ -8,6 +8,8 @@ from datetime import datetime
 
 import jinja2
 import pytest
+from jinja2.defaults import DEFAULT_NAMESPACE
+from jinja2.filters import FILTERS
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from support.template_families import FAMILIES
@@ -250,3 +252,26 @@ def test_four_thousand_messages_are_inside_the_limits(name):
     ]
     prompt = ChatTemplate(LONG[name]).render(told)
     assert prompt.count("word") >= 40 * len(told)
+
+
+VALUES = {"'ab'": str, "'ab'.encode()": bytes, "7": int, "1.5": float, "[1]": list, "(1, 2)": tuple,
+          "{'a': 1}": dict, "range(3)": range}  # fmt: skip
+METHODS = [(value, name) for value, kind in VALUES.items() for name in dir(kind) if name[0] != "_"]
+FUNCTIONS = [
+    *(f"{{{{ {value}.{name}(ARGS) }}}}" for value, name in METHODS),
+    *(f"{{{{ {value} | {name}(ARGS) }}}}" for value in VALUES for name in sorted(FILTERS)),
+    *(f"{{{{ {name}(ARGS) }}}}" for name in sorted(DEFAULT_NAMESPACE)),
+]
+ARGUMENTS = ("10**9", "10**9, 'x'", "'x', 10**9", "10**9, 10**9", "'big', 10**9", "1, 10**9, 1")
+
+
+def test_no_function_makes_as_much_as_a_number_says():
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for source in FUNCTIONS:
+        for arguments in ARGUMENTS:
+            try:
+                prompt = ChatTemplate(source.replace("ARGS", arguments)).render(CHAT)
+            except ChatTemplateError:
+                continue
+            assert len(prompt) < 10_000, (source, arguments)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 64 * 1024
