@@ -82,3 +82,24 @@ def test_a_call_without_words_is_what_the_template_asks_for(template, expected, 
     # llama.cpp gives null to templates that read it and a text to the others.
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}], **content}
     assert ChatTemplate(template).render([call, {"role": "user", "content": "x"}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"c": "x", "n": [1]}', '{"c": "x", "n": [1]}'),
+        ({"c": "x"}, '{"c": "x"}'),
+        ("{}", "{}"),
+        ("no JSON", '"no JSON"'),
+        ("[1]", '"[1]"'),
+        ("[" * 100_000, f'"{"[" * 100_000}"'),
+    ],
+)
+def test_arguments_of_calls_are_objects_whichever_form_they_came_in(arguments, expected):
+    # As llama.cpp's and vLLM's servers hand OpenAI's text to templates.
+    template = (
+        "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+    )
+    call = {"function": {"name": "f", "arguments": arguments}}
+    prompt = ChatTemplate(template).render([{"role": "assistant", "tool_calls": [call]}])
+    assert prompt == expected

@@ -1,5 +1,6 @@
 """Chat templates: messages to a prompt, through a sandbox with bounds on time, steps and sizes."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +90,25 @@ class ChatTemplate:
         if self._knows_none and turn.get("tool_calls") and not turn.get("content"):
             turn["content"] = None
         turn.setdefault("content", "")
+        if isinstance(calls := turn.get("tool_calls"), list | tuple):
+            turn["tool_calls"] = [_call(call) for call in calls]
         reasoning = next((turn[name] for name in _REASONING if name in turn), None)
         if reasoning is not None:
             turn = {"thinking": reasoning, **turn, "reasoning_content": reasoning}
         return turn
+
+
+def _call(call: Any) -> Any:
+    """Return a call whose arguments are an object, where OpenAI's form writes that as a text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    arguments = function.get("arguments") if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(arguments, str):
+        return call
+    try:
+        told = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": told}} if isinstance(told, dict) else call
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
