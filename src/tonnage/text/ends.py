@@ -18,7 +18,7 @@ _TURN_ENDS = (
     "<end_of_turn>", "<eos>", "<turn|>", "<|tool_response>",  # Gemma 1 to 4
     "<EOT>", "_<EOT>",  # CodeLlama's fill-in-the-middle
     "[EOT]", "[EOS]",  # Kimi K2
-    "<|eot|>",  # Llama 4
+    "<|eot|>",  # Llama 4; the one that is not on the list of llama.cpp
     "<end_of_utterance>",  # SmolVLM
     "<｜end▁of▁sentence｜>",  # DeepSeek
     "[e~[",  # MiniMax
