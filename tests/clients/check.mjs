@@ -9,6 +9,8 @@ const [base, model, text] = process.argv.slice(2);
 const { resolve } = createRequire(path.join(process.env.TONNAGE_JS_CLIENTS, "index.js"));
 const load = async (name) => import(pathToFileURL(resolve(name)).href);
 const messages = [{ role: "user", content: "Hi" }];
+// Its warnings would stand among what this prints.
+globalThis.AI_SDK_LOG_WARNINGS = false;
 const page = "https://chat.example.org";
 
 // What a browser asks before it lets a page of another origin send these fields.

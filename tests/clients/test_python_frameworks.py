@@ -1,12 +1,14 @@
 """Frameworks that people put before a server, against scripted completions: nothing is refused.
 
 They are heavy, so they are no need of the other tests: `pip install langchain-openai
-langchain-anthropic llama-index-llms-openai-like litellm instructor 'pydantic-ai-slim[openai,
-anthropic]'` runs these tests too. Each is left out, and named, where it is not installed.
+langchain-anthropic llama-index-llms-openai-like litellm instructor 'pydantic-ai-slim[openai]'` runs
+these tests too. Each is left out, and named, where it is not installed.
 """
 
+import gc
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
@@ -59,6 +61,10 @@ def without_network() -> Iterator[None]:
         patch.setenv("ANTHROPIC_API_KEY", "none")
         patch.setenv("NO_PROXY", "*")
         yield
+    # The frameworks leave their connections to the garbage collector, which would warn of them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +154,10 @@ def test_instructor(engine: Engine, mode: str) -> None:
             model=NAME, response_model=Pet, max_retries=0,
             messages=[{"role": "user", "content": "Ann has a red cat."}],
         )  # fmt: skip
-    assert made == PET
+    assert made.model_dump() == PET.model_dump()
 
 
-@pytest.mark.parametrize("interface", ["chat", "responses", "anthropic"])
+@pytest.mark.parametrize("interface", ["chat", "responses"])
 @pytest.mark.parametrize("output", ["ToolOutput", "NativeOutput"])
 def test_pydantic_ai(engine: Engine, interface: str, output: str) -> None:
     pydantic_ai = needs("pydantic_ai")
@@ -167,10 +173,6 @@ def test_pydantic_ai(engine: Engine, interface: str, output: str) -> None:
 
 
 def _pydantic_ai_model(interface: str, url: str) -> Any:
-    if interface == "anthropic":
-        module = needs("pydantic_ai.models.anthropic")
-        provider = needs("pydantic_ai.providers.anthropic").AnthropicProvider
-        return module.AnthropicModel(NAME, provider=provider(base_url=url, api_key="none"))
     module = needs("pydantic_ai.models.openai")
     provider = needs("pydantic_ai.providers.openai").OpenAIProvider(
         base_url=f"{url}/v1", api_key="none"
