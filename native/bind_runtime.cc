@@ -144,11 +144,11 @@ void add_embed(Program& p, const WeightArgs& table, float scale, int64_t x) {
   p.ops.push_back(EmbedOp{w, scale, b.floats("embed: x", x, p.max_rows * w.cols)});
 }
 
-void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t table) {
+void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t table, float scale) {
   const Builder b(p);
   size_of("rope_table: the number of pairs", pairs);
   p.ops.push_back(RopeTableOp{b.floats("rope_table: frequencies", frequencies, pairs), pairs,
-                              b.floats("rope_table: table", table, p.max_rows * pairs * 2)});
+                              b.floats("rope_table: table", table, p.max_rows * pairs * 2), scale});
 }
 
 void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps,
@@ -335,7 +335,7 @@ void bind_program(nb::module_& m) {
       }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("groups"), nb::arg("max_rows"),
            "groups: (number of pages, window or 0 for all) of each group of pages.")
       .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
-      .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"))
+      .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"), nb::arg("scale") = 1.0F)
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
       .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))

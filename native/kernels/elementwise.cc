@@ -82,8 +82,8 @@ void rope_table(const RopeTableOp& op, const Step& step, Worker worker) {
     const int64_t r = i / op.pairs;
     const int64_t p = i % op.pairs;
     const double angle = static_cast<double>(step.positions[r]) * static_cast<double>(op.frequencies[p]);
-    op.table[(2 * r) * op.pairs + p] = static_cast<float>(std::cos(angle));
-    op.table[(2 * r + 1) * op.pairs + p] = static_cast<float>(std::sin(angle));
+    op.table[(2 * r) * op.pairs + p] = static_cast<float>(std::cos(angle) * op.scale);
+    op.table[(2 * r + 1) * op.pairs + p] = static_cast<float>(std::sin(angle) * op.scale);
   }
 }
 

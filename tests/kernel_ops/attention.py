@@ -156,13 +156,15 @@ def _in_order(part: npt.NDArray[Element], span: Span) -> npt.NDArray[Element]:
     return ordered.reshape(-1, *part.shape[1::2])[: span.position + span.num_rows]
 
 
-def rope_table(team: Executor, frequencies: Floats, spans: Sequence[Span]) -> Floats:
-    """Return cosines and sines (R, 2, pairs) of position times frequency."""
+def rope_table(
+    team: Executor, frequencies: Floats, spans: Sequence[Span], scale: float = 1.0
+) -> Floats:
+    """Return cosines and sines (R, 2, pairs) of position times frequency, times scale."""
     rows = sum(span.num_rows for span in spans)
     arena = KernelArena(team, max_rows=rows, num_pages=_num_pages(spans))
     table = arena.space(4 * rows * 2 * len(frequencies))
     at = arena.place(frequencies)
-    arena.program.rope_table(frequencies=at, pairs=len(frequencies), table=table)
+    arena.program.rope_table(frequencies=at, pairs=len(frequencies), table=table, scale=scale)
     arena.run(rows, spans=spans)
     return arena.floats(table, (rows, 2, len(frequencies)))
 

@@ -178,6 +178,9 @@ def test_rope_table(isas: list[str], team_of: TeamOf, rng: np.random.Generator) 
     for isa in isas:
         table = attention.rope_table(team_of(isa, 3), frequencies, spans)
         assert_same_bits(table, expected, isa)
+        # The scale is a float32, the product a float64 that rounds once.
+        scaled = attention.rope_table(team_of(isa, 3), frequencies, spans, scale=1.1875)
+        assert_within(scaled, 1.1875 * exact, 2 * GROWTH * U + 131072 * 2.0**-51)
 
 
 HEADS = (

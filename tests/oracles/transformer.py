@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from oracles.rope import Llama3, inverse_frequencies
+from oracles.rope import Llama3, Yarn, inverse_frequencies
 
 Array = np.ndarray
 Tensor = Callable[[str], Array]
@@ -23,7 +23,9 @@ class Rope:
     """Rotation of the first `dim` elements of a head.
 
     style: `half` pairs element i with i + dim/2, `interleaved` pairs 2i with 2i + 1. linear:
-    positions are divided by it. llama3: Llama 3.1's scaling, or None.
+    positions are divided by it. llama3: Llama 3.1's scaling, or None; yarn: likewise. divisors: of
+    the frequencies, or empty. turning: how many first pairs turn, None for all. attention_factor:
+    of what was rotated.
     """
 
     dim: int
@@ -31,6 +33,10 @@ class Rope:
     style: Literal["half", "interleaved"] = "half"
     linear: float = 1.0
     llama3: Llama3 | None = None
+    yarn: Yarn | None = None
+    divisors: tuple[float, ...] = ()
+    turning: int | None = None
+    attention_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,12 @@ def _head(attn: Attention, q: Array, k: Array, v: Array) -> Array:
 def frequencies(model: Model, rope: int, tensor: Tensor) -> Array:
     """Return the angle per position of each rotated pair."""
     which = model.ropes[rope]
-    inverse = inverse_frequencies(which.dim, which.base, linear=which.linear, llama3=which.llama3)
+    inverse = inverse_frequencies(
+        which.dim, which.base, linear=which.linear, llama3=which.llama3, yarn=which.yarn
+    )
+    inverse[which.turning :] *= 0 if which.turning is not None else 1
+    if which.divisors:
+        inverse = inverse / np.array(which.divisors)
     if rope == 0 and model.has_rope_factors:
         inverse = inverse / tensor("rope_factors")
     return inverse
@@ -202,7 +213,7 @@ def frequencies(model: Model, rope: int, tensor: Tensor) -> Array:
 def rotate(x: Array, rope: Rope, inverse: Array) -> Array:
     """Return x (T, heads, elements) with its first rope.dim elements rotated by position."""
     angles = np.arange(len(x))[:, None, None] * inverse
-    cos, sin = np.cos(angles), np.sin(angles)
+    cos, sin = np.cos(angles) * rope.attention_factor, np.sin(angles) * rope.attention_factor
     half = rope.dim // 2
     if rope.style == "half":
         first, second = np.arange(half), np.arange(half) + half

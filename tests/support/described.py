@@ -7,18 +7,18 @@ from support.layers import attention_of, has_post_norms, has_pre_norms, mlp_of
 from tonnage.blocks.attention import Attention
 from tonnage.core.block import Layer
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.rope import RopeSpec
+from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec, Yarn
 
 # Formats whose matrices take float inputs; all others take int8 ones (docs/kernels.md).
 FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
 
 
-def described(spec: ModelSpec) -> transformer.Model:
-    """Return `spec` for the reference transformer."""
+def described(spec: ModelSpec, context: int = 0) -> transformer.Model:
+    """Return `spec` for the reference transformer; context: what ropes that depend on it go by."""
     return transformer.Model(
         d_model=spec.d_model,
         layers=tuple(_layer(layer) for layer in spec.layers),
-        ropes=tuple(_rope(rope) for rope in spec.ropes),
+        ropes=tuple(_rope(rope, context) for rope in spec.ropes),
         norm_eps=spec.norm_eps,
         embed_scale=spec.embed_scale,
         final_softcap=spec.final_softcap,
@@ -37,9 +37,26 @@ def coded_matrices(spec: ModelSpec, held: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-def _rope(spec: RopeSpec) -> transformer.Rope:
-    llama3 = None if spec.llama3 is None else rope.Llama3(*spec.llama3)
-    return transformer.Rope(spec.dim, spec.base, spec.style, spec.factor, llama3)
+def _rope(spec: RopeSpec, context: int) -> transformer.Rope:
+    base, yarn, divisors = spec.base, None, spec.divisors
+    match spec.scaling:
+        case Yarn(factor, original, fast, slow, whole):
+            yarn = rope.Yarn(factor, original, fast, slow, whole)
+        case DynamicNtk(factor, original):
+            base = rope.grown_base(spec.dim, base, factor, original, context)
+        case LongRope(original, short, long):
+            divisors = long if context > original else short
+    return transformer.Rope(
+        dim=spec.dim,
+        base=base,
+        style=spec.style,
+        linear=spec.factor,
+        llama3=None if spec.llama3 is None else rope.Llama3(*spec.llama3),
+        yarn=yarn,
+        divisors=divisors,
+        turning=spec.rotated_pairs,
+        attention_factor=spec.attention_factor,
+    )
 
 
 def _layer(spec: Layer) -> transformer.Layer:

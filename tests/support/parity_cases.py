@@ -25,6 +25,12 @@ ODD_SIZES: dict[str, Config] = {
 }
 LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
 SLIDING = {"use_sliding_window": True, "sliding_window": 4}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 128}
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0 + i / 64 for i in range(32)],
+    "long_factor": [1.0 + i * i / 32 for i in range(32)],
+}
 GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
     "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
@@ -39,9 +45,41 @@ VARIANTS: dict[str, dict[str, Config]] = {
         "llama3 rope, old form": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
         "llama3 rope, new form": {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}},
         "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+        "unread factor": {"rope_scaling": {"rope_type": "default", "factor": 4.0}},
+        "yarn": {"rope_scaling": {**YARN, "type": "yarn"}},
+        "yarn, new form, all settings": {
+            "rope_parameters": {
+                **YARN, "rope_type": "yarn", "rope_theta": 5e5, "beta_fast": 8.0, "beta_slow": 0.5,
+                "truncate": False, "mscale": 0.7, "mscale_all_dim": 1.2,
+            },
+        },
+        "yarn, attention factor": {
+            "rope_scaling": {**YARN, "rope_type": "yarn", "attention_factor": 1.25},
+        },
+        "yarn of the whole context": {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+        "dynamic, short": {"rope_scaling": {"type": "dynamic", "factor": 4.0}},
+        "dynamic, long": {
+            "rope_scaling": {"type": "dynamic", "factor": 4.0}, "max_position_embeddings": 16,
+        },
+        "longrope, short": {
+            "rope_scaling": {**LONGROPE, "factor": 4.0, "original_max_position_embeddings": 64},
+        },
+        "longrope, long": {"rope_scaling": {**LONGROPE, "original_max_position_embeddings": 16}},
+        "longrope, attention factor": {
+            "rope_scaling": {
+                **LONGROPE, "attention_factor": 1.5, "original_max_position_embeddings": 16,
+            },
+        },
+        "proportional": {
+            "rope_parameters": {
+                "rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": 0.25,
+                "factor": 2.0,
+            },
+        },
     },
     "mistral": {"no window": {"sliding_window": None}},
     "qwen2": {
+        "yarn": {"rope_scaling": {**YARN, "type": "yarn"}},
         "untied, window by layer": {
             **SLIDING, "tie_word_embeddings": False, "max_window_layers": 1,
         },

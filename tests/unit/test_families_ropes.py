@@ -1,5 +1,6 @@
 """Rope settings of both containers: what absent ones mean, where their limits lie."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from support.checkpoints import LLAMA3, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf
 from tonnage.core.checkpoint import Catalog
-from tonnage.core.errors import UnsupportedModelError
-from tonnage.core.rope import RopeSpec
+from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
+from tonnage.core.model_spec import ModelSpec
+from tonnage.core.rope import LongRope, RopeSpec, Yarn
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 
 FAMILIES = ("llama", "gemma3_text")
@@ -128,3 +130,121 @@ def test_a_refusal_names_the_nested_table(hf: Files, layers: str) -> None:
 def test_factors_in_the_wrong_order_are_refused_with_the_limit(hf: Files) -> None:
     with pytest.raises(UnsupportedModelError, match=r"below high_freq_factor 4\.0"):
         hf_ropes(hf, "llama", rope_scaling=LLAMA3 | {"low_freq_factor": 4.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"scaling__factor": 4.0, "scaling__original_context_length": 64}, Yarn(4.0, 64)),
+        ({"scaling__factor": 2.0}, Yarn(2.0, CONTEXT)),
+        (
+            {
+                "scaling__factor": 2.0,
+                "scaling__yarn_beta_fast": 16.0,
+                "scaling__yarn_beta_slow": 2.0,
+            },
+            Yarn(2.0, CONTEXT, 16.0, 2.0),
+        ),
+    ],
+)
+def test_gguf_yarn(gguf: Files, changes: dict[str, object], expected: Yarn) -> None:
+    (rope,) = gguf_ropes(gguf, "llama", scaling__type="yarn", **changes)
+    assert (rope.scaling, rope.factor) == (expected, 1.0)
+    assert rope.attention_factor == pytest.approx(0.1 * math.log(expected.factor) + 1)
+
+
+def test_gguf_attention_factors(gguf: Files) -> None:
+    yarn = {"scaling__type": "yarn", "scaling__factor": 4.0}
+    (rope,) = gguf_ropes(gguf, "llama", **yarn, scaling__yarn_log_multiplier=0.5)
+    assert rope.attention_factor == pytest.approx(
+        (0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1)
+    )
+    (rope,) = gguf_ropes(gguf, "llama", **yarn, scaling__attn_factor=0.5)
+    assert rope.attention_factor == pytest.approx(0.5 * (0.1 * math.log(4) + 1))
+    (rope,) = gguf_ropes(gguf, "llama", scaling__attn_factor=1.5)
+    assert rope.attention_factor == 1.5
+
+
+@pytest.mark.parametrize("kind", ["linear", None])
+def test_gguf_factors_of_old_files(gguf: Files, kind: str | None) -> None:
+    assert gguf_ropes(gguf, "llama", scaling__type=kind, scale_linear=4.0)[0].factor == 4.0
+    both = {"scale_linear": 4.0, "scaling__factor": 2.0}
+    assert gguf_ropes(gguf, "llama", scaling__type=kind, **both)[0].factor == 2.0
+    assert gguf_ropes(gguf, "llama", scaling__type=kind, scaling__factor=0.0)[0].factor == 1.0
+
+
+def with_factor_tensors(files: Files, *names: str) -> tuple[dict, Catalog]:
+    metadata, catalog = files["llama"]
+    vector = replace(catalog.tensors["output_norm.weight"], shape=(32,), nbytes=128)
+    tensors = {**catalog.tensors, **{f"{name}.weight": vector for name in names}}
+    return metadata, replace(catalog, tensors=tensors)
+
+
+def test_gguf_longrope_takes_the_tensor_of_its_context(gguf: Files) -> None:
+    metadata, catalog = with_factor_tensors(gguf, "rope_factors_long", "rope_factors_short")
+    scaling = {
+        "llama.rope.scaling.type": "longrope",
+        "llama.rope.scaling.original_context_length": 64,
+        "llama.rope.scaling.attn_factor": 1.25,
+    }
+    spec = spec_from_gguf({**metadata, **scaling}, catalog)
+    assert spec.ropes[0].scaling == LongRope(64)
+    assert spec.ropes[0].attention_factor == 1.25
+    for context, name in ((64, "rope_factors_short"), (65, "rope_factors_long")):
+        planned = spec.for_context(context)
+        assert planned.weights["rope_factors"] == spec.weights[name]
+        assert "rope_factors_long" not in planned.weights
+    with pytest.raises(TensorMismatchError, match="2 left over: rope_factors_long"):
+        spec_from_gguf(metadata, catalog)
+
+
+def test_hf_contexts_reach_as_far_as_ropes_are_stretched(hf: Files) -> None:
+    def spec(**scaling: object) -> ModelSpec:
+        config, catalog = hf["llama"]
+        return spec_from_hf({**config, "rope_scaling": scaling}, catalog)
+
+    yarn = spec(type="yarn", factor=4.0)
+    assert (yarn.context_length, yarn.default_context) == (4 * CONTEXT, 4 * CONTEXT)
+    ready = spec(type="yarn", factor=4.0, original_max_position_embeddings=CONTEXT // 4)
+    assert (ready.context_length, ready.default_context) == (CONTEXT, CONTEXT)
+    dynamic = spec(type="dynamic", factor=4.0)
+    assert (dynamic.context_length, dynamic.default_context) == (4 * CONTEXT, CONTEXT)
+
+
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
+
+
+@pytest.mark.parametrize("kind", ["longrope", "su"])
+def test_hf_longrope_under_both_names(hf: Files, kind: str) -> None:
+    table = {**LONG, "rope_type": kind}
+    (rope,) = hf_ropes(hf, "llama", rope_scaling=table, original_max_position_embeddings=64)
+    assert rope.scaling == LongRope(64, (1.0,) * 32, (2.0,) * 32)
+    assert rope.attention_factor == pytest.approx(math.sqrt(1 + math.log(8) / math.log(64)))
+
+
+def test_hf_partial_ropes(hf: Files) -> None:
+    assert hf_ropes(hf, "llama", partial_rotary_factor=0.5)[0].dim == 32
+    (rope,) = hf_ropes(hf, "llama", rope_parameters={"partial_rotary_factor": 0.25})
+    assert rope.dim == 16
+    (rope,) = hf_ropes(
+        hf, "llama", rope_parameters={"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    )
+    assert (rope.dim, rope.rotated_pairs) == (64, 8)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({**LONG, "short_factor": [1.0] * 31}, "short_factor .* a list of 32 finite numbers"),
+        ({**LONG, "long_factor": [0.0] * 32}, "long_factor is 0.0"),
+        ({**LONG, "long_factor": 2.0}, "long_factor is 2.0"),
+        ({"type": "dynamic", "factor": 1e7}, "factor is 10000000.0; it must be at most 1,000,000"),
+        ({"type": "dynamic", "factor": 2, "partial_rotary_factor": 1 / 32}, "another type for 2"),
+        ({"type": "yarn", "factor": 4.0, "rope_theta": 1.0}, "rope_theta is 1.0; it must be above"),
+        ({"type": "yarn", "factor": 4.0, "attn_factor": 2.0}, "attn_factor = 2.0"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5; it must be at most 1"),
+    ],
+)
+def test_hf_scalings_that_cannot_be_met_are_named(hf: Files, table: dict, message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        hf_ropes(hf, "llama", rope_scaling=table)

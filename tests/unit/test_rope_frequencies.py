@@ -1,11 +1,12 @@
 """Frequencies of rotary embeddings: by hand, and as transformers 5.24 gives them."""
 
 import math
+from dataclasses import astuple
 
 import pytest
 
 from oracles import rope
-from tonnage.core.rope import RopeSpec
+from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec, Yarn
 
 FLOAT32 = 2.0**-23
 
@@ -30,8 +31,13 @@ FIRST_BLENDED = 28
 
 
 def oracle(spec: RopeSpec) -> tuple[float, ...]:
-    llama3 = None if spec.llama3 is None else rope.Llama3(*spec.llama3)
-    found = rope.inverse_frequencies(spec.dim, spec.base, linear=spec.factor, llama3=llama3)
+    found = rope.inverse_frequencies(
+        spec.dim,
+        spec.base,
+        linear=spec.factor,
+        llama3=None if spec.llama3 is None else rope.Llama3(*spec.llama3),
+        yarn=None if not isinstance(spec.scaling, Yarn) else rope.Yarn(*astuple(spec.scaling)),
+    )
     return tuple(found.tolist())
 
 
@@ -79,3 +85,64 @@ def test_llama3_of_real_models_is_what_transformers_takes(frequencies) -> None:
     found = frequencies(RopeSpec(128, 500_000.0, llama3=LLAMA_3_1))[FIRST_BLENDED:]
     blended = found[: len(LLAMA_3_1_BLENDED)]
     assert blended == pytest.approx(LLAMA_3_1_BLENDED, rel=8 * FLOAT32)
+
+
+def test_yarn_keeps_fast_pairs_and_slows_slow_ones(frequencies) -> None:
+    """Base 2^32 and 32 pairs: each pair turns half as fast as the one before.
+
+    In an original context of 2 pi 4096, pair i turns 4096 / 2^i times: 32 times at pair 7 and once
+    at pair 12. Pair 8 is a fifth of the way from kept to slowed, and so on.
+    """
+    scaling = Yarn(4.0, 2 * math.pi * 4096)  # type: ignore[arg-type]
+    found = frequencies(RopeSpec(64, 2.0**32, scaling=scaling))
+    slowed = [0.0] * 8 + [0.2, 0.4, 0.6, 0.8] + [1.0] * 20
+    expected = [2.0**-i * (1 - share + share / 4) for i, share in enumerate(slowed)]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_borders_of_yarn_are_whole_pairs_unless_said_otherwise(frequencies) -> None:
+    """As above, but 23 turns lie between pairs 7 and 8, and 1.5 between 11 and 12."""
+    original = 2 * math.pi * 4096
+    whole = frequencies(
+        RopeSpec(64, 2.0**32, scaling=Yarn(4.0, original, 23.0, 1.5))  # type: ignore[arg-type]
+    )
+    parts = frequencies(
+        RopeSpec(64, 2.0**32, scaling=Yarn(4.0, original, 23.0, 1.5, False))  # type: ignore[arg-type]
+    )
+    first, last = math.log2(4096 / 23), math.log2(4096 / 1.5)
+    share = (9 - first) / (last - first)
+    assert whole[9] == pytest.approx(2.0**-9 * (0.6 + 0.4 / 4), rel=1e-9)
+    assert parts[9] == pytest.approx(2.0**-9 * (1 - share + share / 4), rel=1e-9)
+
+
+def test_yarn_of_a_short_context_slows_all(frequencies) -> None:
+    found = frequencies(RopeSpec(8, 10_000.0, scaling=Yarn(4.0, 2)))
+    # The borders fall together before the first pair.
+    assert found[1:] == pytest.approx((0.025, 0.0025, 0.00025), rel=8 * 2.0**-53)
+
+
+def test_factors_of_long_contexts_are_those_of_the_plan() -> None:
+    spec = RopeSpec(4, 100.0, scaling=LongRope(64, (1.0, 2.0), (4.0, 5.0)))
+    short = spec.for_context(64).inverse_frequencies()
+    assert short == pytest.approx((1.0, 0.05), rel=8 * 2.0**-53)
+    long = spec.for_context(65).inverse_frequencies()
+    assert long == pytest.approx((0.25, 0.02), rel=8 * 2.0**-53)
+    assert [spec.for_context(context).rule for context in (64, 65)] == [
+        "the short factors, which change beyond a context of 64",
+        "the long factors, which change beyond a context of 64",
+    ]
+
+
+def test_a_growing_base_is_that_of_the_plans_context() -> None:
+    """Twice the context and factor 4: five times the base to the power of 8 / 6."""
+    spec = RopeSpec(8, 10_000.0, scaling=DynamicNtk(4.0, 512))
+    assert spec.for_context(512) == spec.for_context(100) == RopeSpec(8, 10_000.0)
+    assert spec.for_context(1024).base == pytest.approx(10_000 * 5 ** (4 / 3), rel=1e-12)
+    assert rope.grown_base(8, 10_000.0, 4.0, 512, 1024) == pytest.approx(10_000 * 5 ** (4 / 3))
+    assert rope.grown_base(8, 10_000.0, 4.0, 512, 100) == 10_000
+    assert spec.for_context(1024).rule == "base 85,499, which grows beyond a context of 512"
+
+
+def test_only_the_first_pairs_turn() -> None:
+    found = RopeSpec(8, 10_000.0, rotated_pairs=2).inverse_frequencies()
+    assert found == pytest.approx((1.0, 0.1, 0.0, 0.0), rel=8 * 2.0**-53)

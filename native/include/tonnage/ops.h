@@ -89,11 +89,12 @@ struct EmbedOp {
   float* x;  // [R][D]
 };
 
-// table[r] = cosines, then sines of position[r] * frequency[p]
+// table[r] = cosines, then sines of position[r] * frequency[p], times scale
 struct RopeTableOp {
   const float* frequencies;  // [pairs]
   int32_t pairs;
   float* table;  // [R][2][pairs]
+  float scale;
 };
 
 // With `added`: x += rmsnorm(added) * added_weight. Then out = rmsnorm(x) * weight, or x as it is without weight,

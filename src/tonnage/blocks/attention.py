@@ -124,4 +124,5 @@ class Attention(Block):
         if not BY_NAME[at.kv_format].coded or not seen:
             return None, 0
         frequencies = () if self.rope is None else at.rope(self.rope).inverse_frequencies()
-        return at.name("k_bias"), sum(frequency >= LOW_FREQUENCY for frequency in frequencies)
+        fast = [i for i, frequency in enumerate(frequencies) if frequency >= LOW_FREQUENCY]
+        return at.name("k_bias"), fast[-1] + 1 if fast else 0

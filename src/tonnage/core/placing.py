@@ -39,7 +39,7 @@ def place_ropes(spec: ModelSpec, cursor: Cursor, element_bytes: int) -> tuple[Ro
         frequencies = rope.inverse_frequencies()
         factors = ROPE_FACTORS if i == 0 and ROPE_FACTORS in spec.weights else None
         offset = cursor.take(element_bytes * len(frequencies))
-        ropes.append(RopePlan(frequencies, offset, factors))
+        ropes.append(RopePlan(frequencies, offset, factors, rope.attention_factor, rope.rule))
     return tuple(ropes)
 
 

@@ -63,11 +63,16 @@ class VectorPlan:
 
 @dataclass(frozen=True, slots=True)
 class RopePlan:
-    """Angles per position at `offset` (float32); `factors` names a vector that divides them."""
+    """Angles per position at `offset` (float32); `factors` names a vector that divides them.
+
+    attention_factor: of cosines and sines. rule: what the plan's context decided, as words.
+    """
 
     frequencies: tuple[float, ...]
     offset: int
     factors: str | None
+    attention_factor: float = 1.0
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) 
         "template": sha256((template or "").encode("utf-8", "surrogatepass")).hexdigest(),
         "weights": [(m.name, m.format, m.source.format, m.rows, m.cols) for m in plan.matrices],
         "vectors": [(v.name, v.count, v.add) for v in plan.vectors],
-        "ropes": [(rope.frequencies, rope.factors) for rope in plan.ropes],
+        "ropes": [(r.frequencies, r.factors, r.attention_factor) for r in plan.ropes],
         "pages": [plan.kv.format, plan.kv.page_tokens, *_layout(plan)],
         "states": [(block.offset, block.elements) for block in plan.slots.blocks],
         "steps": [step.arithmetic for step in plan.steps],

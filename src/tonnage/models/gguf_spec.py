@@ -9,12 +9,17 @@ from dataclasses import replace
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.pooling import Pooling, TrainedPooling
-from tonnage.core.rope import RopeSpec
 from tonnage.models.family import (
     Family,
     Hyperparameters,
     periodic_rotation,
     periodic_windows,
+)
+from tonnage.models.gguf_rope import (
+    FIXED_SCALING,
+    KNOWN_SCALING,
+    divisor_tensors,
+    ropes_of_gguf,
 )
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
@@ -28,16 +33,14 @@ KNOWN = frozenset({
     "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
     "attention.head_count", "attention.head_count_kv", "attention.key_length",
     "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
-    "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor",
-    "pooling_type",
+    "rope.freq_base", "rope.dimension_count", "pooling_type",
     # Said of how the file came to be; they change nothing.
-    "tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length",
+    "tensor_data_layout", "rope.scaling.finetuned",
 })  # fmt: skip
 FIXED: Mapping[str, tuple[object, ...]] = {
     "attention.causal": (True,),
     "expert_count": (0,),
     "expert_used_count": (0,),
-    "rope.scaling.attn_factor": (1.0,),
     "use_parallel_residual": (False,),
 }
 
@@ -45,7 +48,7 @@ FIXED: Mapping[str, tuple[object, ...]] = {
 def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
     """Return the model of a GGUF of `family`; see registry.spec_from_gguf for what it raises."""
     settings = Settings(metadata, family.gguf_defaults, f"{family.gguf_architecture}.")
-    settings.check_known(KNOWN, FIXED)
+    settings.check_known(KNOWN | KNOWN_SCALING, {**FIXED, **FIXED_SCALING})
     hyper = _hyperparameters(family, settings, catalog)
     layers = hyper.layers(family)
     embed = catalog.tensors.get(gguf_name("embed"))
@@ -53,8 +56,10 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
     expected = expected_shapes(rows, hyper.d_model, layers)
     if gguf_name("head") in catalog.tensors:
         expected["head"] = expected["embed"]
-    if gguf_name("rope_factors") in catalog.tensors:
-        expected["rope_factors"] = (hyper.ropes[0].dim // 2,)
+    divisors = divisor_tensors(hyper.ropes[0])
+    for name in divisors:
+        if gguf_name(name) in catalog.tensors:
+            expected[name] = (hyper.ropes[0].dim // 2,)
     names = {canonical: gguf_name(canonical) for canonical in expected}
     weights = match_tensors(expected, names, catalog, _is_ignored)
     pooling = _pooling(settings)
@@ -91,7 +96,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         scale=settings.number("attention.scale", float(width) ** -0.5),
         windows=_windows(family, settings, num_layers),
         rotates=periodic_rotation(family.no_rope_period, num_layers),
-        ropes=_ropes(family, settings, k_dim),
+        ropes=ropes_of_gguf(family, settings, k_dim),
         bias=family.qkv_bias or gguf_name("layers.0.q_bias") in catalog.tensors,
         out_bias=gguf_name("layers.0.o_bias") in catalog.tensors,
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
@@ -127,21 +132,6 @@ def _windows(family: Family, settings: Settings, num_layers: int) -> tuple[int, 
     if not all(isinstance(value, bool | int) for value in slides):
         settings.refuse("attention.sliding_window_pattern", "a number or an array of truth values")
     return tuple(window if value else 0 for value in slides)
-
-
-def _ropes(family: Family, settings: Settings, k_dim: int) -> tuple[RopeSpec, ...]:
-    dim = settings.count("rope.dimension_count", k_dim)
-    if dim > k_dim or dim % 2:
-        settings.refuse("rope.dimension_count", f"even and at most the key length {k_dim}")
-    kind = settings.choice("rope.scaling.type", ("none", "linear"), "linear")
-    factor = settings.number("rope.scaling.factor", 1.0, least=1.0) if kind == "linear" else 1.0
-    base = settings.number("rope.freq_base", family.rope_base, least=1.0)
-    style = family.gguf_rope_style
-    ropes: tuple[RopeSpec, ...] = (RopeSpec(dim, base, style, factor),)
-    if family.local_rope_base is not None:
-        local = settings.number("rope.freq_base_swa", family.local_rope_base, least=1.0)
-        ropes += (RopeSpec(dim, local, style),)
-    return ropes
 
 
 def _is_ignored(name: str) -> bool:

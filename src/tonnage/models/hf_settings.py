@@ -11,7 +11,7 @@ READ = frozenset({
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
     "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings",
-    "architectures",
+    "partial_rotary_factor", "original_max_position_embeddings", "architectures",
 })  # fmt: skip
 SAVING = frozenset({
     "torch_dtype", "dtype", "transformers_version", "_name_or_path", "name_or_path", "_commit_hash",
@@ -76,7 +76,6 @@ IGNORED = SAVING | TRAINING | EXECUTION | TOKENS | GENERATION | OTHER_TASKS
 FIXED: Mapping[str, tuple[object, ...]] = {
     "mlp_bias": (False,),
     "rope_interleaved": (False,),
-    "partial_rotary_factor": (1.0,),
     "is_causal": (True,),
     "is_encoder_decoder": (False,),
     "bias": (False,),

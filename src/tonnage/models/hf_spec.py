@@ -15,7 +15,7 @@ from tonnage.models.family import (
     periodic_rotation,
     periodic_windows,
 )
-from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf
+from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf, stretched_context
 from tonnage.models.hf_settings import FIXED, IGNORED, READ, is_off
 from tonnage.models.hf_tensors import FolderFacts, is_base_model, match_folder
 from tonnage.models.settings import Settings
@@ -83,10 +83,11 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     context_length = settings.count("max_position_embeddings")
     has_bias = settings.flag("attention_bias")
     rotates = _rotates(settings, family, num_layers)
+    ropes = ropes_of_hf(family, settings, dim, context_length)
     return Hyperparameters(
         d_model=d_model,
         vocab_size=settings.count("vocab_size"),
-        context_length=context_length,
+        context_length=stretched_context(ropes, context_length),
         norm_eps=settings.number("rms_norm_eps", 1e-6),
         activation=_activation(settings, family),
         hidden=(settings.count("intermediate_size"),) * num_layers,
@@ -97,7 +98,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         scale=settings.number("query_pre_attn_scalar", float(dim)) ** -0.5,
         windows=_windows(family, settings, rotates),
         rotates=rotates,
-        ropes=ropes_of_hf(family, settings, dim, context_length),
+        ropes=ropes,
         bias=family.qkv_bias or has_bias,
         out_bias=has_bias,
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),

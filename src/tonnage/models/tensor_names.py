@@ -15,6 +15,8 @@ GGUF_NAMES = {
     "head": "output.weight",
     "final_norm": "output_norm.weight",
     "rope_factors": "rope_freqs.weight",
+    "rope_factors_short": "rope_factors_short.weight",
+    "rope_factors_long": "rope_factors_long.weight",
     "attn_norm": "attn_norm.weight",
     "q": "attn_q.weight",
     "k": "attn_k.weight",

@@ -98,9 +98,11 @@ class _Builder:
         self._program.embed(table=table, scale=step.scale, x=self._buffer(step.x))
 
     def _rope_table(self, step: RopeTable) -> None:
+        rope = self._plan.ropes[step.rope]
         self._program.rope_table(
-            frequencies=self._plan.ropes[step.rope].offset,
+            frequencies=rope.offset,
             pairs=step.pairs,
+            scale=rope.attention_factor,
             table=self._buffer(step.table),
         )
 

@@ -35,6 +35,7 @@ class ReferenceLayout:
         Matrices hold the values of the file, so they are stated in its formats. Raises RequestError
         for a name or format that `spec` does not take.
         """
+        spec = spec.for_context(workload.context_tokens)
         check_formats(spec, workload.formats)
         steps = _steps(spec, workload)
         cursor = Cursor(FLOAT64_BYTES)
@@ -75,6 +76,7 @@ class ReferenceLayout:
     def other_weight_bytes(self, spec: ModelSpec) -> int:
         """Return the bytes of vectors and angles."""
         cursor = Cursor(FLOAT64_BYTES)
+        spec = spec.for_context(spec.context_length)
         _vectors(spec, (), cursor)
         place_ropes(spec, cursor, FLOAT64_BYTES)
         return cursor.offset

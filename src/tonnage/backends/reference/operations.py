@@ -94,7 +94,10 @@ class Operations:
         if rope.factors is not None:
             frequencies = frequencies / self.weights[rope.factors]
         positions = np.array([position for _, _, position in self.rows()])
-        self.buffers[step.table] = positions[:, None] * frequencies
+        angles = positions[:, None] * frequencies
+        self.buffers[step.table] = (
+            np.stack([np.cos(angles), np.sin(angles)]) * rope.attention_factor
+        )
 
     def _norm(self, step: Norm) -> None:
         rows = list(self.logit_rows) if step.gather else slice(None)
@@ -138,8 +141,8 @@ class Operations:
         if step.k_norm is not None:
             k = rms_norm(k, self._vector(step.k_norm), step.eps)
         if step.table is not None:
-            angles = self.buffers[step.table]
-            q, k = (rotated(x, angles, interleaved=step.interleaved) for x in (q, k))
+            table = self.buffers[step.table]
+            q, k = (rotated(x, table, interleaved=step.interleaved) for x in (q, k))
         self.buffers[step.qkv][:, :q_cols] = (q * step.scale).reshape(len(qkv), q_cols)
         for row, span, position in self.rows():
             pair = np.concatenate([k[row], v[row]], axis=1)
@@ -187,12 +190,15 @@ def activated(x: Array, activation: Activation) -> Array:
     return gelu
 
 
-def rotated(x: Array, angles: Array, *, interleaved: bool) -> Array:
-    """Return x (rows, heads, elements) with its first pairs turned by angles (rows, pairs)."""
-    pairs = angles.shape[1]
+def rotated(x: Array, table: Array, *, interleaved: bool) -> Array:
+    """Return x (rows, heads, elements) with its first pairs turned.
+
+    table: cosines and sines of the angles (2, rows, pairs).
+    """
+    pairs = table.shape[2]
     first = np.arange(pairs) * 2 if interleaved else np.arange(pairs)
     second = first + 1 if interleaved else first + pairs
-    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    cos, sin = table[:, :, None]
     out = x.copy()
     out[..., first] = x[..., first] * cos - x[..., second] * sin
     out[..., second] = x[..., second] * cos + x[..., first] * sin

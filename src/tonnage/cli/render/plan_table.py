@@ -62,9 +62,10 @@ def _columns(*sizes: int) -> str:
 
 
 def _head(model: str, plan: Plan) -> str:
+    rules = "".join(f"\nrotary embedding: {rope.rule}" for rope in plan.ropes if rope.rule)
     return (
         f"{model}: context {plan.context_tokens:,} tokens, concurrency {plan.concurrency}, "
-        f"threads {plan.threads}, {plan.max_rows} rows per step, KV {plan.kv.format}"
+        f"threads {plan.threads}, {plan.max_rows} rows per step, KV {plan.kv.format}{rules}"
     )
 
 

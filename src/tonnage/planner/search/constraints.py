@@ -83,7 +83,7 @@ def choose_workload(
 
 def _context(spec: ModelSpec, wanted: int | None) -> int:
     if wanted is None:
-        return min(DEFAULT_CONTEXT_TOKENS, spec.context_length)
+        return min(DEFAULT_CONTEXT_TOKENS, spec.default_context)
     if wanted < 2 or wanted > spec.context_length:
         raise RequestError(
             f"A context of {wanted:,} tokens was asked for; this model takes 2 to "

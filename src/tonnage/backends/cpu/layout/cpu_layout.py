@@ -40,6 +40,7 @@ class CpuLayout:
     def other_weight_bytes(self, spec: ModelSpec) -> int:
         """Return what is placed beside the matrices, in the file's formats."""
         cursor = Cursor(LINE_BYTES)
+        spec = spec.for_context(spec.context_length)
         placer = WeightPlacer(spec, {}, cursor)
         place_weights(placer, lowered(spec, placer.format_of, KV_FORMATS[0], 1, 1))
         place_ropes(spec, cursor, FLOAT_BYTES)

@@ -41,7 +41,9 @@ def make_plan(spec: ModelSpec, workload: Workload, like: Plan | None = None) -> 
     Raises UnsupportedModelError when the model's sizes have no kernel, RequestError for formats
     that it cannot take.
     """
-    laid = _laid(spec, workload) if like is None else _laid_like(like)
+    fresh = like is None or spec.depends_on_context
+    spec = spec.for_context(workload.context_tokens)
+    laid = _laid(spec, workload) if like is None or fresh else _laid_like(like)
     cursor = Cursor(LINE_BYTES, laid.end)
     kv = place_kv(spec, workload, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
