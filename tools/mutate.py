@@ -2,8 +2,9 @@
 
 Works on a copy in build/mutation, one process. A run that the time ends has a score of what it
 came to; the next run of the same target goes on.
-Run: python tools/mutate.py TARGET [--minutes N], TARGET: a package (`scheduler`) or a module of one
-(`scheduler.order`). docs/testing.md holds the scores and says why the survivors survive.
+Run: python tools/mutate.py TARGET [--minutes N] [--tests PATTERN ...], TARGET: a package
+(`scheduler`) or a module of one (`scheduler.order`). docs/testing.md holds the scores and says why
+the survivors survive.
 """
 
 import argparse
@@ -21,7 +22,7 @@ COPIED = ("src", "tests", "tools", "bench", "docs")
 TESTS = {
     "planner": (
         "unit/test_planner*.py", "unit/test_budget.py", "unit/test_choose.py",
-        "unit/test_forecast.py", "unit/test_precision.py", "unit/test_measured_quality.py",
+        "unit/test_forecast*.py", "unit/test_precision.py", "unit/test_measured_quality.py",
         "unit/test_whatif*.py", "property/test_together.py",
     ),
     "scheduler": ("unit/test_scheduler*.py", "property/test_scheduler*.py"),
@@ -35,14 +36,16 @@ TESTS = {
 COUNTS = ("killed", "timeout", "survived", "suspicious", "no_tests", "not_checked", "total")
 
 
-def settings(target: str) -> str:
-    """Return mutmut's section of pyproject.toml for `target`."""
-    package = target.partition(".")[0]
+def settings(target: str, chosen: Sequence[str]) -> str:
+    """Return mutmut's section of pyproject.toml for `target`.
+
+    chosen: patterns of the tests that are run, below tests.
+    """
     path = f"src/tonnage/{target.replace('.', '/')}"
     patterns = [f"{path}.py", f"{path}/*"]
     tests = sorted(
         path.relative_to(ROOT).as_posix()
-        for pattern in TESTS[package]
+        for pattern in chosen
         for path in (ROOT / "tests").glob(pattern)
     )
     values = {
@@ -56,7 +59,7 @@ def settings(target: str) -> str:
     return "\n".join(["", "[tool.mutmut]", *lines, ""])
 
 
-def lay_out(folder: Path, target: str) -> None:
+def lay_out(folder: Path, target: str, chosen: Sequence[str]) -> None:
     """Copy what the tests of `target` need to `folder`; what is there of an earlier run stays."""
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -69,7 +72,7 @@ def lay_out(folder: Path, target: str) -> None:
     if not inside.exists():
         shutil.copy(native.origin, inside)
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
-    (folder / "pyproject.toml").write_text(pyproject + settings(target), "utf-8")
+    (folder / "pyproject.toml").write_text(pyproject + settings(target, chosen), "utf-8")
 
 
 def mutmut(folder: Path, *arguments: str, timeout_s: float | None = None) -> str:
@@ -109,11 +112,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("target", help=f"a package or module of: {', '.join(TESTS)}")
     parser.add_argument("--minutes", type=float, default=30.0, help="when to stop (30)")
+    parser.add_argument("--tests", nargs="+", help="run these, not all of the package's")
     given = parser.parse_args(arguments)
-    if given.target.partition(".")[0] not in TESTS:
+    package = given.target.partition(".")[0]
+    if package not in TESTS:
         parser.error(f"{given.target} is none of {', '.join(TESTS)}, nor a module of one.")
     folder = ROOT / "build" / "mutation" / given.target
-    lay_out(folder, given.target)
+    lay_out(folder, given.target, given.tests or TESTS[package])
     printed = mutmut(folder, "run", "--max-children", "1", timeout_s=60 * given.minutes)
     if not (folder / "mutants" / "mutmut-stats.json").exists():
         print(printed[-4000:], file=sys.stderr)
