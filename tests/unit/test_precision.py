@@ -23,7 +23,13 @@ from tonnage.core.rounding import round_up
 from tonnage.core.workload import Workload
 from tonnage.machine.host import read_machine
 from tonnage.planner.quality.allocator import Allocator, menus
-from tonnage.planner.quality.estimate import KNOWN_FACTOR, SQUARED_ERROR, estimate, loss_of
+from tonnage.planner.quality.estimate import (
+    KNOWN_FACTOR,
+    SQUARED_ERROR,
+    SQUARED_ERROR_FROM,
+    estimate,
+    loss_of,
+)
 from tonnage.planner.quality.precision import precision_formats
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
@@ -201,3 +207,40 @@ def test_the_estimate() -> None:
     assert 0 < one < two
     assert estimate(spec, (), "int8").mean_kld > 0
     assert set(SQUARED_ERROR) >= set(TARGETS)
+
+
+def test_the_estimate_adds_up_matrices_pages_and_a_change_at_all() -> None:
+    spec = model(["Q8_0"])
+    changed = (("layers.0.down", "Q4_K"), ("layers.1.q", "Q3_K"), ("embed", "Q5_K"))
+    totals = [estimate(spec, changed[:count]).mean_kld for count in range(4)]
+    rest = [total - loss(spec, changed[:count]) for count, total in enumerate(totals)]
+    assert totals[0] == 0
+    assert rest[1] > 0
+    assert rest[1:] == pytest.approx([rest[1]] * 3)
+    pages = estimate(spec, (), "int8").mean_kld
+    assert estimate(spec, changed, "int8").mean_kld == pytest.approx(totals[3] + pages)
+    # What is tiny is a change too.
+    assert estimate(model(["Q8_0"], width=1 << 20, num_layers=1), (("embed", "Q6_K"),)).mean_kld > 0
+
+
+def test_narrow_models_suffer_in_proportion() -> None:
+    narrow, wide = (model(["Q8_0"], width=width) for width in (512, 2048))
+    for formats, pages in (((("layers.0.o", "Q4_K"),), "f16"), ((), "int8")):
+        found = [estimate(spec, formats, pages).mean_kld for spec in (narrow, wide)]
+        assert found[0] == pytest.approx(4 * found[1])
+
+
+def test_each_of_more_layers_matters_less_and_a_table_of_both_ends_twice() -> None:
+    of_layers = [loss_of(model(["Q8_0"], num_layers=n), "layers.0.gate", "Q4_K") for n in (1, 4)]
+    assert of_layers[0] == pytest.approx(4 * of_layers[1])
+    tied, untied = (model(["Q8_0"], tied=tied) for tied in (True, False))
+    at_one_end = loss_of(untied, "embed", "Q4_K")
+    assert loss_of(tied, "embed", "Q4_K") == pytest.approx(2 * at_one_end)
+    assert loss_of(untied, "head", "Q4_K") == at_one_end
+
+
+def test_a_file_of_sixteen_steps_loses_less_as_another_of_sixteen() -> None:
+    for own, fmt in SQUARED_ERROR_FROM:
+        from_file, from_finer = (model([name], tied=False) for name in (own, "Q8_0"))
+        assert loss_of(from_file, "layers.0.q", fmt) < loss_of(from_finer, "layers.0.q", fmt)
+        assert loss_of(from_file, "layers.0.q", own) == 0

@@ -56,9 +56,10 @@ def test_a_tenant_that_comes_has_as_much_as_the_least_of_the_others() -> None:
     order.enter("a", ["b"])
     assert order.key(waiting(1, tenant="a"))[1] == 30
     assert order.key(waiting(1, tenant="c"))[1] == 0
-    order.enter("d", [])
-    order.enter("e", ["x"])
-    assert [order.key(waiting(1, tenant=one))[1] for one in "de"] == [0, 0]
+    for newcomer, others in (("d", []), ("e", ["x"])):
+        order.enter(newcomer, others)
+        order.charge(newcomer, 1)
+        assert order.key(waiting(1, tenant=newcomer))[1] == 1
 
 
 def test_the_last_to_be_preempted_is_of_high_priority_and_old() -> None:
