@@ -287,8 +287,8 @@ class Engine:
         """Return the token ids of `messages` in the model's chat template; one thread at a time.
 
         variables: more names for the template, such as `tools`. Control tokens that are written in
-        either are plain text. end: what stands at the end, the fields of PromptEnd. Raises
-        ChatTemplateError, RequestError.
+        either are plain text. end: `continue_final_message` ends it with the last message's text,
+        `add_generation_prompt=False` with its turn. Raises ChatTemplateError, RequestError.
         """
         return self._prompts.encode_chat(messages, variables, **end)
 
