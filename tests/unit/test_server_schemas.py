@@ -23,6 +23,11 @@ def closed(**properties: object) -> dict[str, object]:
 
 
 FLAG = {"type": "boolean"}
+DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
+EMAIL = (
+    r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+"
+    r"[A-Za-z]{2,}$"
+)
 SHORT = {"type": "string", "maxLength": 5}
 OBEYED = {
     "a record of zod 4": {
@@ -74,6 +79,18 @@ OBEYED = {
     **{
         f"format {name}": closed(a={**SHORT, "format": name})
         for name in ("byte", "decimal", "uri-reference", "idn-email", "json-pointer", "x-own")
+    },
+    "pydantic's Decimal": closed(
+        a={"anyOf": [{"type": "number"}, {"type": "string", "pattern": DECIMAL, "maxLength": 9}]}
+    ),
+    "zod's email": closed(a={"type": "string", "pattern": EMAIL, "maxLength": 30}),
+    "a password": closed(
+        a={"type": "string", "pattern": r"^(?=.*[A-Z])(?=.*\d)[A-Za-z\d]{3,8}$"}
+    ),
+    "a word": closed(a={"type": "string", "pattern": r"\bfoo\b", "maxLength": 8}),
+    "names that are not private": {
+        "type": "object", "patternProperties": {"^(?!_)[a-z_]{1,4}$": FLAG},
+        "additionalProperties": False, "maxProperties": 1,
     },
     "format date": closed(a={"type": "string", "format": "date"}),
 }  # fmt: skip

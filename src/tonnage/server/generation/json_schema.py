@@ -159,11 +159,19 @@ class _Rewriting:
 
     def _pattern(self, plain: dict[str, Any], pointer: str) -> None:
         if isinstance(plain.get("pattern"), str):
-            pattern = plain_pattern(plain["pattern"])
-            if pattern is None:
-                self._found.append(Unbound("pattern", pointer))
-            else:
-                plain["pattern"] = pattern
+            plain["pattern"] = self._plain(plain["pattern"], "pattern", pointer)
+        if isinstance(plain.get("patternProperties"), dict):
+            plain["patternProperties"] = {
+                self._plain(pattern, "patternProperties", pointer): value
+                for pattern, value in plain["patternProperties"].items()
+            }
+
+    def _plain(self, pattern: str, keyword: str, pointer: str) -> str:
+        """Return a pattern without look-around; note where that cannot be."""
+        plain = plain_pattern(pattern)
+        if plain is None:
+            self._found.append(Unbound(keyword, pointer))
+        return pattern if plain is None else plain
 
 
 def _leave_out_what_says_nothing(plain: dict[str, Any]) -> None:
