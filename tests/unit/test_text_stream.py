@@ -4,6 +4,7 @@ import pytest
 
 from text_support import HARD_TEXTS, byte_level_metadata, trained
 from tonnage.core.errors import RequestError, TokenizerError
+from tonnage.server.generation.call_formats import control_marks
 from tonnage.text.stream import MAX_STOP_CHARS, MAX_STOPS, Detokenizer, StopStrings
 from tonnage.text.tokenizer import Tokenizer
 
@@ -13,6 +14,14 @@ def tokenizer():
     tokens, merges = trained(HARD_TEXTS, "gpt-2", 300)
     types = [1] * len(tokens) + [3]
     return Tokenizer.from_gguf(byte_level_metadata([*tokens, "<|im_end|>"], merges, "gpt-2", types))
+
+
+def test_control_tokens_around_calls_are_found():
+    tokens, merges = trained(HARD_TEXTS, "gpt-2", 300)
+    marks = ["[TOOL_CALLS]", "<tool_call>", "</s>"]
+    types = [1] * len(tokens) + [3, 4, 3]  # control, user-defined, control
+    metadata = byte_level_metadata([*tokens, *marks], merges, "gpt-2", types)
+    assert control_marks(Tokenizer.from_gguf(metadata)) == {len(tokens)}
 
 
 @pytest.mark.parametrize("text", HARD_TEXTS)
@@ -40,6 +49,8 @@ def test_control_tokens_show_only_when_kept(tokenizer):
     end = tokenizer.token_id("<|im_end|>")
     assert Detokenizer(tokenizer).push(end) == ""
     assert Detokenizer(tokenizer, keep_control=True).push(end) == "<|im_end|>"
+    assert Detokenizer(tokenizer, shown={end}).push(end) == "<|im_end|>"
+    assert Detokenizer(tokenizer, shown={end - 1}).push(end) == ""
     with pytest.raises(TokenizerError, match="outside"):
         Detokenizer(tokenizer).push(end + 1)
 

@@ -36,7 +36,8 @@ class SamplingOptions:
     the sampled token and the n best.
     prompt_logprobs: the same for the tokens of the prompt from the second on; it is computed anew,
     as many of its tokens in a step as there are logit rows.
-    constraint: makes what decides for one completion, None leaves it free.
+    constraint: makes what decides for one completion, None leaves it free. shown: control tokens
+    that add their text, as others do.
     """
 
     max_tokens: Annotated[
@@ -99,6 +100,9 @@ class SamplingOptions:
         Callable[[], Constraint] | None,
         Option(help="makes what decides which tokens may come next", flag=None),
     ] = None
+    shown: Annotated[
+        frozenset[int], Option(help="control tokens whose text is shown", flag=None)
+    ] = frozenset()
 
     def __post_init__(self) -> None:
         """Check every value. Raises RequestError naming the first that is outside its range."""
@@ -146,3 +150,4 @@ class SamplingOverrides(TypedDict, total=False):
     prompt_logprobs: int | None
     ignore_eos: bool
     constraint: Callable[[], Constraint] | None
+    shown: frozenset[int]

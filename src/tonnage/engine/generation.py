@@ -103,7 +103,7 @@ class Completion:
         self._sampler: Sampler | None = None
         self._constraint: Constraint | None = None
         self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
-        self._text = Detokenizer(tokenizer, options.stop)
+        self._text = Detokenizer(tokenizer, options.stop, shown=options.shown)
         room = plan.context_tokens - len(generation.prompt)
         self.max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
         self.num_scored = 0  # tokens of the prompt, the first one aside

@@ -1,7 +1,7 @@
 """Text out of a stream of tokens: whole characters only, and an end at stop strings."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import RequestError
@@ -93,17 +93,23 @@ class StopStrings:
 class Detokenizer:
     """Turns token ids, one at a time, into the text that they add.
 
-    Control tokens add nothing unless `keep_control`, but a stop string may be one, or go through
-    one. The pieces joined are what `Tokenizer.decode` gives for the ids, except that a space in
-    front of the text stays: the text continues a prompt.
+    Control tokens add nothing unless `keep_control` or among `shown`, but a stop string may be one,
+    or go through one. The pieces joined are what `Tokenizer.decode` gives for the ids, except that
+    a space in front of the text stays: the text continues a prompt.
     """
 
     def __init__(
-        self, tokenizer: "Tokenizer", stops: Sequence[str] = (), *, keep_control: bool = False
+        self,
+        tokenizer: "Tokenizer",
+        stops: Sequence[str] = (),
+        *,
+        keep_control: bool = False,
+        shown: Container[int] = (),
     ) -> None:
         """Take the tokenizer and stop strings; raises RequestError for bad stop strings."""
         self._tokenizer = tokenizer
         self._keep_control = keep_control
+        self._shown = shown
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopStrings(stops)
 
@@ -117,7 +123,8 @@ class Detokenizer:
 
         Raises TokenizerError for an id outside the vocabulary.
         """
-        if not self._keep_control and self._tokenizer.is_control(token_id):
+        is_hidden = not self._keep_control and token_id not in self._shown
+        if is_hidden and self._tokenizer.is_control(token_id):
             text = self._tokenizer.token_bytes(token_id).decode("utf-8", "replace")
             return self._stops.push(text, hidden=True)
         return self._stops.push(self._decoder.decode(self._tokenizer.token_bytes(token_id)))

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from tonnage.text.tokenizer import Tokenizer
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -55,6 +57,13 @@ SEPARATORS = " \t\r\n,;"
 def fresh_id(kind: str) -> str:
     """Return a new name for an object of an answer."""
     return f"{kind}_{os.urandom(12).hex()}"
+
+
+def control_marks(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the control tokens that stand around calls: they are text where tools are offered."""
+    marks = {mark for one in TAGGED for mark in (one.open, one.close, one.name_end)}
+    found = (tokenizer.token_id(mark) for mark in marks if mark)
+    return frozenset(one for one in found if one is not None and tokenizer.is_control(one))
 
 
 def calls_in(text: str, names: Collection[str], *, need_arguments: bool) -> list[Call]:

@@ -18,6 +18,7 @@ from tonnage.core.pooling import Pooling
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
 from tonnage.engine.prompts import PromptEnd
+from tonnage.server.generation.call_formats import control_marks
 from tonnage.server.generation.choices import Choice, Choices
 from tonnage.server.generation.conversation import Turns, without_tools
 from tonnage.server.generation.engine import AsyncEngine, ServedEngine
@@ -259,6 +260,8 @@ class Service:
     def _begun(self, prepared: PreparedRequest) -> Iterator[Choice]:
         """Yield all answers; nothing is computed before they are iterated."""
         parameters, options = prepared.parameters, prepared.options
+        if prepared.call_rules.names:
+            options = replace(options, shown=control_marks(self.engine.tokenizer))
         seed = options.resolved_seed()
         for prompt in prepared.prompts:
             for number in range(prepared.num_each):
