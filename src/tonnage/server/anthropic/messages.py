@@ -227,8 +227,8 @@ class _Writer:
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         choice = choices.all[0]
-        async for _, piece in choices.pieces():
-            parts = choice.finish() if piece is None else choice.take(piece)
+        async for _, delta in choices.deltas():
+            parts = choice.finish() if delta is None else choice.take(delta)
             if not self._begun:
                 self._begun = True
                 await self._begin(exchange, choice)

@@ -1,1 +1,1 @@
-"""From a request's words to an answer's, whatever the interface."""
+"""From a request's words to a completion's, whatever the interface."""

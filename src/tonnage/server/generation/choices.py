@@ -1,4 +1,4 @@
-"""The answers to one request: pieces as they come, calls told from text, what came of each."""
+"""The completions of one request: deltas as they come, calls in them, what came of each."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,12 +16,12 @@ from tonnage.text.tokenizer import Tokenizer
 
 # What a completion is made of.
 Part = str | Call | Thought
-# What ended an answer, in OpenAI's words; a deadline cuts an answer as a length does.
+# What ended a completion, in OpenAI's words; a deadline cuts it as a length does.
 _FINISH = {"stop": "stop", "length": "length", "deadline": "length"}
 
 
 class Choice:
-    """One answer, and all that has come of it."""
+    """One completion, and all that has come of it."""
 
     def __init__(
         self,
@@ -58,22 +58,22 @@ class Choice:
                 generation.finish_reason = generation.finish_reason or "stop"
                 return
 
-    def take(self, piece: Delta) -> list[Part]:
-        """Take a piece; return the texts, thoughts and calls that are complete with it.
+    def take(self, delta: Delta) -> list[Part]:
+        """Take a delta; return the texts, thoughts and calls that are complete with it.
 
         Raises HttpError when there is no memory for its log probabilities.
         """
-        if piece.logprobs or piece.prompt_logprobs:
-            new = [*piece.prompt_logprobs, *filter(self._is_told, piece.logprobs)]
+        if delta.logprobs or delta.prompt_logprobs:
+            new = [*delta.prompt_logprobs, *filter(self._is_told, delta.logprobs)]
             count = sum(map(self._weight, new))
             self._memory.logprobs.hold(count, self._num_held)
             self._num_held += count
             self.logprobs += new
-            # The piece has them; the last may not have been handed over yet.
+            # The delta has them; the last may not have been handed over yet.
             self.answer.generation.drop_logprobs()
-        parts = self._parted(self._reasoning.push(piece.text))
+        parts = self._parted(self._reasoning.push(delta.text))
         if self._reasoning.is_thinking:
-            self.num_reasoning_tokens += len(piece.tokens)
+            self.num_reasoning_tokens += len(delta.tokens)
         return self._keep(parts)
 
     def _parted(self, parts: Sequence[str | Thought]) -> list[Part]:
@@ -94,7 +94,7 @@ class Choice:
         return sum(1 + len(self._tokenizer.token_bytes(one)) // 8 for one in ids)
 
     def settle(self, own_bytes: int) -> None:
-        """Make what an ended answer holds small, and count it until the others have ended.
+        """Make what an ended completion holds small, and count it until the others have ended.
 
         own_bytes: counted of its request already. Raises HttpError without memory for it.
         """
@@ -121,7 +121,7 @@ class Choice:
         return taken
 
     def finish(self) -> list[Part]:
-        """Return what was held back; the answer has ended."""
+        """Return what was held back; the completion has ended."""
         return self._keep([*self._parted(self._reasoning.flush()), *self._parser.flush()])
 
     def _keep(self, parts: list[Part]) -> list[Part]:
@@ -148,23 +148,23 @@ class Choice:
     def finish_reason(self) -> str:
         """OpenAI's finish_reason."""
         reason = _FINISH.get(self.answer.generation.finish_reason or "", "stop")
-        # What follows of an answer that was cut may be half of another call.
+        # What follows of a completion that was cut may be half of another call.
         return "tool_calls" if self.calls and reason == "stop" else reason
 
 
 class Choices:
-    """All answers of one request; `close` cancels those that still run."""
+    """All completions of one request; `close` cancels those that still run."""
 
     def __init__(self, choices: Sequence[Choice]) -> None:
-        """Take answers that have been queued."""
+        """Take completions that have been queued."""
         self.all = list(choices)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Delta | None]]:
-        """Yield (index of a choice, its next piece), None for its end."""
+    async def deltas(self) -> AsyncIterator[tuple[int, Delta | None]]:
+        """Yield (index of a choice, its next delta), None for its end."""
         if len(self.all) == 1:
-            async for piece in self.all[0].deltas():
-                yield 0, piece
+            async for delta in self.all[0].deltas():
+                yield 0, delta
             yield 0, None
             return
         arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(64)
@@ -183,13 +183,13 @@ class Choices:
                 self.all[index].settle(sum(choice.held_bytes for choice in self.all))
 
     async def complete(self) -> None:
-        """Run all answers to their ends."""
-        async for index, piece in self.pieces():
+        """Run all completions to their ends."""
+        async for index, delta in self.deltas():
             choice = self.all[index]
-            if piece is None:
+            if delta is None:
                 choice.finish()
             else:
-                choice.take(piece)
+                choice.take(delta)
 
     async def close(self) -> None:
         """Cancel what still runs."""
@@ -204,8 +204,8 @@ async def _pump(
     index: int, choice: Choice, arrived: "asyncio.Queue[tuple[int, Delta | Exception | None]]"
 ) -> None:
     try:
-        async for piece in choice.deltas():
-            await arrived.put((index, piece))
+        async for delta in choice.deltas():
+            await arrived.put((index, delta))
     except Exception as error:
         await arrived.put((index, error))
     else:

@@ -1,4 +1,4 @@
-"""Answers on their way out: whole or as a stream, with what the headers tell of their prompts."""
+"""Completions on their way out, whole or as a stream, and what the headers report of prompts."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,14 +9,14 @@ from tonnage.server.models.service import PreparedRequest, Prompt, Service
 
 
 class Writer(Protocol):
-    """Writes one request's answers in the words of an API."""
+    """Writes one request's completions in the words of an API."""
 
     def whole(self, choices: Choices) -> dict[str, Any]:
-        """Return ended answers as an object."""
+        """Return ended completions as an object."""
         ...
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
-        """Send answers as they come, to their end."""
+        """Send completions as they come, to their end."""
         ...
 
 
@@ -33,6 +33,6 @@ async def deliver(
 
 
 def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """Return the header that tells of dropped tokens, if there are any."""
+    """Return the header that counts dropped tokens, if there are any."""
     dropped = sum(prompt.dropped_tokens for prompt in prompts)
     return {"x-tonnage-dropped-tokens": str(dropped)} if dropped else {}

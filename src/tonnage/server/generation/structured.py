@@ -1,4 +1,4 @@
-"""Answers of a guaranteed form: JSON, a JSON schema, a regular expression, a grammar.
+"""Completions of a guaranteed form: JSON, a JSON schema, a regular expression, a grammar.
 
 llguidance decides which tokens may follow (the extra `serve`); the sampler draws among those.
 """
@@ -36,7 +36,7 @@ class _Vocabulary:
 
 
 class GrammarConstraint:
-    """Allows what keeps an answer within its grammar; one answer's own."""
+    """Allows what keeps a completion within its grammar; it is one completion's own."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
         """Take a fresh matcher."""
@@ -45,12 +45,12 @@ class GrammarConstraint:
     def mask(self) -> bytes:
         """Return the tokens that may come next: token i is bit i % 8 of byte i / 8.
 
-        Raises RequestError when the form outgrows the matcher's bounds: it would let the answer end
-        there, as if it were whole.
+        Raises RequestError when the form outgrows the matcher's bounds: it would let the completion
+        end there, as if it were whole.
         """
         mask = self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            # Behind the first line stand tokens of the answer.
+            # Behind the first line stand tokens of the completion.
             reason = self._matcher.get_error().partition("\n")[0][:200]
             raise RequestError(f"The form of the answer is too much to keep to ({reason}).")
         return mask
@@ -134,7 +134,7 @@ def _tables_of(tokenizer: Tokenizer) -> "LLTokenizer":
 
     vocabulary = _Vocabulary(tokenizer)
     wrapped = TokenizerWrapper(vocabulary)
-    # A row without a token may end an answer, but no grammar reaches it.
+    # A row without a token may end a completion, but no grammar reaches it.
     ends = [token_id for token_id in sorted(tokenizer.eos_ids) if token_id < tokenizer.vocab_size]
     native = LLTokenizer(wrapped, tokenizer.vocab_size, eos_token=ends)
     # Its own tables hold them now.

@@ -96,17 +96,17 @@ class _Writer:
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
-        async for index, piece in choices.pieces():
+        async for index, delta in choices.deltas():
             choice = choices.all[index]
-            parts = choice.finish() if piece is None else choice.take(piece)
+            parts = choice.finish() if delta is None else choice.take(delta)
             if not exchange.started:
                 await exchange.begin_events(dropped_header(self._request.prompts))
             if not begun[index]:
                 begun[index] = True
                 await self._chunk(exchange, index, {"role": "assistant", "content": ""})
-            for delta in _deltas(choice, parts):
-                await self._chunk(exchange, index, delta, self._logprobs(choice))
-            if piece is None:
+            for message in _openai_deltas(choice, parts):
+                await self._chunk(exchange, index, message, self._logprobs(choice))
+            if delta is None:
                 rest = self._logprobs(choice)
                 await self._chunk(exchange, index, {}, rest, choice.finish_reason)
         if self._request.with_usage:
@@ -150,7 +150,7 @@ def _call(call: Call) -> dict[str, Any]:
     return {"id": call.call_id, "type": "function", "function": function}
 
 
-def _deltas(choice: Choice, parts: Sequence[Part]) -> list[dict[str, Any]]:
+def _openai_deltas(choice: Choice, parts: Sequence[Part]) -> list[dict[str, Any]]:
     deltas: list[dict[str, Any]] = []
     number = len(choice.calls) - sum(isinstance(part, Call) for part in parts)
     for part in parts:

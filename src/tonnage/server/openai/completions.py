@@ -186,11 +186,11 @@ class _Writer:
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
-        async for index, piece in choices.pieces():
+        async for index, delta in choices.deltas():
             choice = choices.all[index]
             text = "".join(
                 part
-                for part in (choice.finish() if piece is None else choice.take(piece))
+                for part in (choice.finish() if delta is None else choice.take(delta))
                 if isinstance(part, str)
             )
             if not exchange.started:
@@ -198,10 +198,10 @@ class _Writer:
             if not begun[index]:
                 begun[index] = True
                 text = self._echo(index) + text
-            if not text and piece is not None and not piece.prompt_logprobs:
+            if not text and delta is not None and not delta.prompt_logprobs:
                 continue
             logprobs = self._logprobs(index, choice)
-            reason = choice.finish_reason if piece is None else None
+            reason = choice.finish_reason if delta is None else None
             told = self._choice(index, text, logprobs, reason)
             await exchange.event({**self._common, "choices": [told]})
         if self._request.with_usage:

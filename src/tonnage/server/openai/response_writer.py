@@ -39,8 +39,8 @@ class ResponseWriter:
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         """Send the events of a completion to its end."""
         choice = choices.all[0]
-        async for _, piece in choices.pieces():
-            await self._events(exchange, choice.finish() if piece is None else choice.take(piece))
+        async for _, delta in choices.deltas():
+            await self._events(exchange, choice.finish() if delta is None else choice.take(delta))
         await self._end(exchange, choices)
 
     def _response(self, choices: Choices) -> dict[str, Any]:
