@@ -7,6 +7,7 @@ from tonnage.server.anthropic.messages import _format, _tool_use
 from tonnage.server.anthropic.schema import MessageRequest
 from tonnage.server.generation.tool_use import ToolChoice, tool_use
 from tonnage.server.http.failures import HttpError
+from tonnage.server.openai.chat import _tool_use as chat_tools
 from tonnage.server.openai.forms import form_of
 from tonnage.server.openai.schema import ChatRequest, Function, ResponseRequest
 from tonnage.server.openai.tool_choice import choice_of
@@ -142,6 +143,19 @@ def test_a_choice_that_cannot_be_obeyed_is_refused_by_name(given, words):
     request = msgspec.convert({**CHAT, "tool_choice": given}, ChatRequest)
     with pytest.raises(HttpError, match=words):
         choice_of(request.tool_choice)
+
+
+@pytest.mark.parametrize("name", ["functions", "function_call"])
+def test_what_came_before_tools_is_refused_by_name(name):
+    request = msgspec.convert({**CHAT, name: [{"name": "f"}]}, ChatRequest)
+    with pytest.raises(HttpError, match=f"{name} is not supported; send tool"):
+        chat_tools(request)
+
+
+def test_a_form_of_an_unknown_kind_is_refused_by_name():
+    body = {**CHAT, "structured_outputs": {"structural_tag": "{}"}}
+    with pytest.raises(msgspec.ValidationError, match="structural_tag"):
+        msgspec.convert(body, ChatRequest)
 
 
 def test_allowed_tools_are_all_told_and_some_may_be_called():

@@ -13,6 +13,7 @@ from tonnage.server.generation.reasoning import Thought, template_variables
 from tonnage.server.generation.tool_use import ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
+from tonnage.server.http.failures import HttpError
 from tonnage.server.models.service import PreparedRequest, Service, options_of, usage_of
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.forms import form_of
@@ -55,6 +56,9 @@ async def _prepared(
 
 
 def _tool_use(request: ChatRequest) -> ToolUse:
+    for name, today in (("functions", "tools"), ("function_call", "tool_choice")):
+        if getattr(request, name) is not None:
+            raise HttpError(400, f"{name} is not supported; send {today}.", param=name)
     functions = [tool.function for tool in request.tools or ()]
     choice = choice_of(request.tool_choice)
     return tool_use(functions, choice, is_parallel=request.parallel_tool_calls)

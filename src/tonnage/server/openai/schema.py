@@ -41,7 +41,7 @@ class RequestFields(Struct, kw_only=True):
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class StructuredOutputs(Struct):
+class StructuredOutputs(Struct, forbid_unknown_fields=True):
     """vLLM's way to say of which form an answer has to be."""
 
     json: dict[str, Any] | bool | str | None = None
@@ -206,6 +206,9 @@ class ChatRequest(Sampling, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    # Refused.
+    functions: Any = None
+    function_call: Any = None
 
 
 class CompletionRequest(Sampling, kw_only=True):
