@@ -56,13 +56,13 @@ class Builder {
   Weight weight(const WeightArgs& args) const {
     const auto& [offset, layout, rows, cols, stride] = args;
     Weight w;
-    w.layout = static_cast<Layout>(layout);
-    const LayoutShape shape = layout_shape(w.layout);
+    const LayoutShape shape = layout_shape(static_cast<Layout>(layout));
     if (shape.source_cols == 0) throw InputError("layout " + std::to_string(layout) + " is unknown");
     size_of("the number of rows of a matrix", rows);
     if (size_of("the number of columns of a matrix", cols) % shape.source_cols != 0)
       throw InputError(std::to_string(cols) + " columns are no whole blocks of " + std::to_string(shape.source_cols));
-    const int64_t panel = panel_bytes(w.layout, cols);
+    w.layout = panel_layout(static_cast<Layout>(layout));
+    const int64_t panel = panel_bytes(static_cast<Layout>(layout), cols);
     if (stride < panel)
       throw InputError("panels of " + std::to_string(panel) + " bytes overlap at a stride of " + std::to_string(stride));
     w.rows = rows;
@@ -301,7 +301,7 @@ void load_matrix(Executor& executor, const Program& program, int fd, int64_t fil
 }
 
 int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
-  const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
+  const auto from = static_cast<Layout>(source), to = panel_layout(static_cast<Layout>(target));
   if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
   return kPanelRows * source_row_bytes(from, cols) + Requantizer(instruction_sets().front().kernels, from, to, cols).nbytes();
 }

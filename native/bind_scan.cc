@@ -1,10 +1,14 @@
-// Walking length-prefixed strings of a GGUF header, which is too slow in the interpreter.
+// What the readers of containers take from here: strings of a GGUF header, which are too many for the interpreter, and
+// the code books of its block formats.
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
 #include <cstring>
 
+#include "grids.h"
+
 namespace nb = nanobind;
+using namespace tonnage;
 
 namespace {
 
@@ -30,9 +34,23 @@ int64_t scan_strings(nb::object source, uint64_t offset, uint64_t count) {
   return result;
 }
 
+template <int count> nb::bytes bytes_of(const uint16_t (&grid)[count]) { return nb::bytes(grid, sizeof grid); }
+
+nb::dict grids() {
+  nb::dict found;
+  found["IQ2_XXS"] = bytes_of(kGridIq2Xxs);
+  found["IQ2_XS"] = bytes_of(kGridIq2Xs);
+  found["IQ2_S"] = bytes_of(kGridIq2S);
+  found["IQ1_S"] = bytes_of(kGridIq1);
+  found["IQ3_XXS"] = bytes_of(kGridIq3Xxs);
+  found["IQ3_S"] = bytes_of(kGridIq3S);
+  return found;
+}
+
 }  // namespace
 
 void bind_scan(nb::module_& m) {
   m.def("scan_strings", &scan_strings, nb::arg("buffer"), nb::arg("offset"), nb::arg("count"),
         "Return the offset behind `count` length-prefixed strings, or -1 - i when string i does not fit.");
+  m.def("grids", &grids, "Return the code books by the format that has them, u16 words as native/grids.h describes them.");
 }

@@ -64,7 +64,7 @@ void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Wei
       }
       const uint8_t* packed = requantizer.convert(rows.data(), count);
       if (!packed) return lower(bad_row, first + requantizer.bad_row());
-      kernels_->pack(target.layout, packed, count, target.cols, const_cast<uint8_t*>(target.data) + p * target.panel_stride);
+      kernels_->pack(requantizer.converted(), packed, count, target.cols, const_cast<uint8_t*>(target.data) + p * target.panel_stride);
     }
   });
   if (ended) throw std::runtime_error("the file ended or could not be read while loading weights");

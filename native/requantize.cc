@@ -24,7 +24,7 @@ const char* target_name(Layout layout) {
 
 Requantizer::Requantizer(const Kernels& kernels, Layout source, Layout target, int64_t cols)
     : kernels_(&kernels), source_(source), target_(target), cols_(cols) {
-  if (source == target) return;
+  if (passes()) return;
   panel_.resize(static_cast<size_t>(panel_bytes(source, cols)));
   tile_.resize(kRequantizeFloats);
   blocks_.resize(static_cast<size_t>(kPanelRows * source_row_bytes(target, cols)));
@@ -35,16 +35,16 @@ int64_t Requantizer::nbytes() const {
 }
 
 bool Requantizer::can(Layout source, Layout target, int64_t cols) {
-  if (source == target) return true;
   const LayoutShape from = layout_shape(source), to = layout_shape(target);
+  if (panel_layout(source) == target) return from.source_cols && cols % from.source_cols == 0;
   // Tiles end on multiples of 32 columns.
   return from.source_cols && target_name(target) && cols % from.source_cols == 0 && cols % to.source_cols == 0;
 }
 
 const uint8_t* Requantizer::convert(const uint8_t* rows, int64_t count) {
-  if (source_ == target_) return rows;
+  if (passes()) return rows;
   kernels_->pack(source_, rows, count, cols_, panel_.data());
-  bad_row_ = kernels_->requantize({source_, target_, panel_.data(), count, cols_}, tile_.data(), blocks_.data());
+  bad_row_ = kernels_->requantize({panel_layout(source_), target_, panel_.data(), count, cols_}, tile_.data(), blocks_.data());
   return bad_row_ < 0 ? blocks_.data() : nullptr;
 }
 

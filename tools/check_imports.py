@@ -91,7 +91,8 @@ TABLE: dict[str, Package] = {
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
     "tonnage.backends.reference tonnage.formats.block_decode tonnage.formats.block_encode "
-    "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.super_decode "
+    "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.grid_decode "
+    "tonnage.formats.low_decode tonnage.formats.super_decode "
     "tonnage.quality.rows tonnage.server tonnage.text.sandbox "
     "tonnage.text.sandbox_functions"
 )

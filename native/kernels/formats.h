@@ -7,49 +7,10 @@
 //   offset<g, h>(j)   the same for affine formats
 #pragma once
 
-#include <utility>
-
-#include "tonnage/layout.h"
-#include "tonnage/vec.h"
+#include "kernels/few_bits.h"
+#include "kernels/planes.h"
 
 namespace tonnage::TONNAGE_ISA {
-
-template <int n, class Fn>
-[[gnu::always_inline]] inline void unroll(Fn&& fn) {
-  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    (fn(std::integral_constant<int, i>{}), ...);
-  }(std::make_integer_sequence<int, n>{});
-}
-
-inline const uint16_t* halves(const uint8_t* p) { return reinterpret_cast<const uint16_t*>(p); }
-
-// Four bits of quad q from a nibble plane, moved up by `up`.
-template <int q, int up>
-inline U8 nibble(const uint8_t* plane) {
-  const U8 line = load_u8(plane + 64 * (q & 3));
-  constexpr auto mask = static_cast<uint8_t>(0x0f << up);
-  if constexpr (q < 4) return bytes_and(bytes_left<up>(line), mask);
-  return bytes_and(bytes_right<4 - up>(line), mask);
-}
-
-// Two bits of quad q from a two-bit plane, at bits up and up + 1.
-template <int q, int up>
-inline U8 two_bits(const uint8_t* plane) {
-  const U8 line = load_u8(plane + 64 * (q >> 2));
-  constexpr auto mask = static_cast<uint8_t>(0x03 << up);
-  constexpr int from = 2 * (q & 3);
-  if constexpr (from <= up) return bytes_and(bytes_left<up - from>(line), mask);
-  else return bytes_and(bytes_right<from - up>(line), mask);
-}
-
-// Bit q of a one-bit plane, at bit up.
-template <int q, int up>
-inline U8 one_bit(const uint8_t* plane) {
-  const U8 line = load_u8(plane);
-  constexpr auto mask = static_cast<uint8_t>(1 << up);
-  if constexpr (q <= up) return bytes_and(bytes_left<up - q>(line), mask);
-  else return bytes_and(bytes_right<q - up>(line), mask);
-}
 
 // Eight six-bit sub-scales of 32 rows. In memory: 128 bytes of low nibbles, byte 16 s + r with group 0 in
 // the low half, then 64 bytes of top bits, byte 16 (s % 4) + r with bits 4 (s / 4) + 2 g.
@@ -260,6 +221,30 @@ template <> struct Format<Layout::IQ4_XS> {
   }
 };
 
+template <> struct Format<Layout::IQ1_M> : ThreeBitLevels<kThirdsShifted> { using ThreeBitLevels::ThreeBitLevels; };
+template <> struct Format<Layout::IQ2_S> : ThreeBitLevels<kThreeSigned> { using ThreeBitLevels::ThreeBitLevels; };
+template <> struct Format<Layout::IQ3_XXS> : FourBitLevels<kEightSigned, 4> { using FourBitLevels::FourBitLevels; };
+template <> struct Format<Layout::IQ3_S> : FourBitLevels<kOddSigned, 1> { using FourBitLevels::FourBitLevels; };
+template <> struct Format<Layout::TQ2_0> : TwoBits<8> { using TwoBits::TwoBits; };
+template <> struct Format<Layout::Q2_0> : TwoBits<2> { using TwoBits::TwoBits; };
+template <> struct Format<Layout::Q1_0> : OneBit { using OneBit::OneBit; };
+
+// Of 64 columns: the tensor's scale, four scales of each row in eight bits, then two blocks of nibble planes.
+template <> struct Format<Layout::NVFP4> {
+  static constexpr int kSuper = 2, kBytes = 1216;
+  static constexpr bool kHalves = true, kAffine = false;
+  const uint8_t* p;
+  Table16 table;
+  F32 whole;
+  explicit Format(const uint8_t* super) : p(super), table(table16(kE2M1)), whole(load(reinterpret_cast<const float*>(p))) {}
+  template <int g, int q> U8 code(int j) const { return lookup(table, nibble<q, 0>(p + 192 + 512 * j + 256 * g)); }
+  template <int g, int h> F32 scale(int j) const {
+    // Four bits of exponent and three of fraction, moved to where float has them, are 2^-120 times too small.
+    const F32 raw = bits_to_f32(shift_left(widen_u8(p + 64 + 32 * (2 * j + h) + 16 * g), 20));
+    return mul(whole, mul(raw, set(0x1p119f)));  // and halved, for codes of twice the values
+  }
+};
+
 // Blocks already unpacked: 1024 codes, then scales and offsets as floats.
 template <bool halves_, bool affine> struct Unpacked {
   static constexpr bool kHalves = halves_, kAffine = affine;
@@ -289,7 +274,7 @@ inline void unpack_block(const F& super, int j, uint8_t* out) {
   });
 }
 
-// Calls fn(std::integral_constant<Layout, l>) for a quantized layout.
+// Calls fn(std::integral_constant<Layout, l>) for a quantized layout, one of those that panel_layout returns.
 template <class Fn>
 inline void with_quantized(Layout layout, Fn&& fn) {
   switch (layout) {
@@ -297,7 +282,9 @@ inline void with_quantized(Layout layout, Fn&& fn) {
   case Layout::name: fn(std::integral_constant<Layout, Layout::name>{}); break;
     TONNAGE_CASE(Q4_0) TONNAGE_CASE(Q4_1) TONNAGE_CASE(Q5_0) TONNAGE_CASE(Q5_1) TONNAGE_CASE(Q8_0)
     TONNAGE_CASE(Q2_K) TONNAGE_CASE(Q3_K) TONNAGE_CASE(Q4_K) TONNAGE_CASE(Q5_K) TONNAGE_CASE(Q6_K)
-    TONNAGE_CASE(IQ4_NL) TONNAGE_CASE(IQ4_XS) TONNAGE_CASE(MXFP4)
+    TONNAGE_CASE(IQ4_NL) TONNAGE_CASE(IQ4_XS) TONNAGE_CASE(MXFP4) TONNAGE_CASE(NVFP4)
+    TONNAGE_CASE(IQ1_M) TONNAGE_CASE(IQ2_S) TONNAGE_CASE(IQ3_XXS) TONNAGE_CASE(IQ3_S)
+    TONNAGE_CASE(TQ2_0) TONNAGE_CASE(Q2_0) TONNAGE_CASE(Q1_0)
 #undef TONNAGE_CASE
     default: break;
   }

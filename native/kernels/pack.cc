@@ -1,64 +1,12 @@
 // From a checkpoint's rows of blocks to panels (layout.h). Block layouts: ggml's, as documented for GGUF.
 #include <algorithm>
 
+#include "kernels/pack.h"
 #include "kernels/table.h"
-#include "tonnage/vec.h"
 
 namespace tonnage::TONNAGE_ISA {
 
 namespace {
-
-// Raw codes of one block: [row][column], one byte each.
-struct Codes {
-  alignas(64) uint8_t at[kPanelRows][kBlockCols];
-  uint32_t word(int row, int quad) const {
-    uint32_t w;
-    std::memcpy(&w, at[row] + 4 * quad, 4);
-    return w;
-  }
-};
-
-void put_word(uint8_t* line, int lane, uint32_t word) { std::memcpy(line + 4 * lane, &word, 4); }
-
-// The low four bits of every code.
-void write_nibbles(const Codes& codes, uint8_t* plane) {
-  for (int g = 0; g < 2; ++g)
-    for (int l = 0; l < 4; ++l)
-      for (int r = 0; r < 16; ++r) {
-        const uint32_t low = codes.word(16 * g + r, l) & 0x0f0f0f0fu;
-        const uint32_t high = codes.word(16 * g + r, l + 4) & 0x0f0f0f0fu;
-        put_word(plane + 256 * g + 64 * l, r, low | high << 4);
-      }
-}
-
-// Bits from, from + 1 of every code.
-template <int from> void write_two_bits(const Codes& codes, uint8_t* plane) {
-  for (int g = 0; g < 2; ++g)
-    for (int v = 0; v < 2; ++v)
-      for (int r = 0; r < 16; ++r) {
-        uint32_t word = 0;
-        for (int s = 0; s < 4; ++s) word |= (codes.word(16 * g + r, 4 * v + s) >> from & 0x03030303u) << 2 * s;
-        put_word(plane + 128 * g + 64 * v, r, word);
-      }
-}
-
-// Bit `from` of every code.
-template <int from> void write_one_bit(const Codes& codes, uint8_t* plane) {
-  for (int g = 0; g < 2; ++g)
-    for (int r = 0; r < 16; ++r) {
-      uint32_t word = 0;
-      for (int q = 0; q < 8; ++q) word |= (codes.word(16 * g + r, q) >> from & 0x01010101u) << q;
-      put_word(plane + 64 * g, r, word);
-    }
-}
-
-void write_bytes(const Codes& codes, uint8_t* plane) {
-  for (int g = 0; g < 2; ++g)
-    for (int q = 0; q < 8; ++q)
-      for (int r = 0; r < 16; ++r) put_word(plane + 512 * g + 64 * q, r, codes.word(16 * g + r, q));
-}
-
-void put_half(uint8_t* scales, int row, const uint8_t* half) { std::memcpy(scales + 2 * row, half, 2); }
 
 // Places sub-scale s as SixBits in formats.h reads it; s beyond 7 goes to the next set.
 void put_six_bits(uint8_t* low, uint8_t* top, int s, int row, int value) {
@@ -67,26 +15,11 @@ void put_six_bits(uint8_t* low, uint8_t* top, int s, int row, int value) {
   top[64 * (s / 8) + 16 * (s % 4) + row % 16] |= static_cast<uint8_t>((value >> 4) << (4 * (s / 4 % 2) + 2 * group));
 }
 
-// Sixteen bytes with two codes each: low halves are columns 0..15, high halves 16..31.
-void split_nibbles(const uint8_t* bytes, uint8_t* codes) {
-  for (int i = 0; i < 16; ++i) {
-    codes[i] = bytes[i] & 15;
-    codes[16 + i] = bytes[i] >> 4;
-  }
-}
-
 void add_fifth_bits(const uint8_t* bits, uint8_t* codes) {
   uint32_t word;
   std::memcpy(&word, bits, 4);
   for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>((word >> i & 1) << 4);
 }
-
-struct Source {
-  const uint8_t* data;
-  int64_t rows;
-  int64_t row_bytes;
-  const uint8_t* block(int64_t row, int64_t index, int bytes) const { return data + row * row_bytes + index * bytes; }
-};
 
 void pack_4bit(const Source& in, int64_t b, int bytes, int header, uint8_t* out) {
   Codes codes = {};
@@ -259,6 +192,16 @@ template <class T> void pack_float(const Source& in, int64_t cols, uint8_t* pane
   }
 }
 
+void pack_doubles(const Source& in, int64_t cols, uint8_t* panel) {
+  auto* out = reinterpret_cast<float*>(panel);
+  for (int64_t r = 0; r < in.rows; ++r)
+    for (int64_t k = 0; k < cols; ++k) {
+      double wide;
+      std::memcpy(&wide, in.data + r * in.row_bytes + 8 * k, 8);
+      out[k * kPanelRows + r] = static_cast<float>(wide);
+    }
+}
+
 void pack_block(Layout layout, const Source& in, int64_t b, uint8_t* out) {
   switch (layout) {
     case Layout::Q4_0:
@@ -274,7 +217,7 @@ void pack_block(Layout layout, const Source& in, int64_t b, uint8_t* out) {
     case Layout::Q3_K: return pack_q3_k(in, b, out);
     case Layout::Q2_K: return pack_q2_k(in, b, out);
     case Layout::IQ4_XS: return pack_iq4_xs(in, b, out);
-    default: return;
+    default: return pack_few_bits(layout, in, b, out);
   }
 }
 
@@ -283,6 +226,7 @@ void pack_block(Layout layout, const Source& in, int64_t b, uint8_t* out) {
 void pack(Layout layout, const uint8_t* source, int64_t rows, int64_t cols, uint8_t* panel) {
   const Source in = {source, rows, source_row_bytes(layout, cols)};
   std::memset(panel, 0, panel_bytes(layout, cols));
+  if (layout == Layout::F64) return pack_doubles(in, cols, panel);
   if (layout == Layout::F32) return pack_float<uint32_t>(in, cols, panel);
   if (is_float(layout)) return pack_float<uint16_t>(in, cols, panel);
   const LayoutShape shape = layout_shape(layout);

@@ -257,10 +257,10 @@ def test_ranges(refused):
 
 
 def test_unsupported_types_are_named_together(refused):
-    rows = [("a", (256,), 16, 0), ("b", (256,), 34, 0), ("c", (256,), 16, 0), ("d", (64,), 40, 0)]
+    rows = [("a", (256,), 15, 0), ("b", (256,), 31, 0), ("c", (256,), 15, 0), ("d", (64,), 26, 0)]
     refused(
         gguf([], rows, bytes(64)),
-        r"4 tensors of types .* IQ2_XXS \(2\), TQ1_0 \(1\), NVFP4 \(1\); the first is 'a'",
+        r"4 tensors of types .* Q8_K \(2\), Q4_0_4_4 \(1\), I32 \(1\); the first is 'a'",
         UnsupportedTypeError,
     )
     refused(

@@ -40,7 +40,11 @@ def random_matrix(fmt: BlockFormat, rows: int, cols: int, rng: np.random.Generat
 
 def columns_of(fmt: BlockFormat) -> tuple[int, ...]:
     """Return widths that start, fill and pass the runs of blocks that kernels unpack."""
-    return (256, 512, 768, 2304, 1280) if fmt.block_elems == 256 else (32, 64, 288, 512, 640, 1056)
+    if fmt.block_elems == 256:
+        return 256, 512, 768, 2304, 1280
+    if fmt.block_elems > 32:
+        return tuple(fmt.block_elems * blocks for blocks in (1, 2, 5, 8, 11, 17))
+    return 32, 64, 288, 512, 640, 1056
 
 
 def random_input(

@@ -48,10 +48,25 @@ def test_every_exponent_of_mxfp4(team: Team, exponent: int) -> None:
     np.testing.assert_array_equal(held, dequantize(bf.MXFP4, block, (1, 32)))
 
 
+def test_every_scale_of_nvfp4(team: Team) -> None:
+    codes = bytes(range(16)) + bytes(16 * value + 15 - value for value in range(16))
+    data = b"".join(bytes([e, 255 - e, e, 7]) + codes for e in range(256))
+    held = wrappers.packed_rows(team(1), Matrix(bf.NVFP4, data, (256, 64)))
+    exact = dequantize(bf.NVFP4, data, (256, 64)) + np.float32(0)
+    assert_same_bits(held + np.float32(0), exact, "scales")
+
+
+# Formats whose first float16 is a factor of all their values.
+WITHOUT_OFFSETS = [
+    bf.Q4_0, bf.Q5_0, bf.Q8_0, bf.Q6_K, bf.Q3_K, bf.IQ4_XS, bf.IQ1_S, bf.IQ2_XXS, bf.IQ2_XS,
+    bf.IQ2_S, bf.IQ3_XXS, bf.IQ3_S, bf.TQ1_0, bf.TQ2_0, bf.Q1_0, bf.Q2_0,
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("bits", [0x0001, 0x03FF, 0x0400, 0x7BFF, 0x8001, 0xFBFF])
-@pytest.mark.parametrize("fmt", [bf.Q4_0, bf.Q5_0, bf.Q8_0, bf.Q6_K, bf.Q3_K, bf.IQ4_XS], ids=str)
+@pytest.mark.parametrize("fmt", WITHOUT_OFFSETS, ids=str)
 def test_extreme_scales(team: Team, fmt: BlockFormat, bits: int, rng: np.random.Generator) -> None:
-    offset = {"Q6_K": 208, "Q3_K": 108}.get(fmt.name, 0)
+    offset = {"Q6_K": 208, "Q3_K": 108, "TQ1_0": 52, "TQ2_0": 64}.get(fmt.name, 0)
     block = np.frombuffer(random_matrix(fmt, 1, fmt.block_elems, rng).data, np.uint8).copy()
     block[offset : offset + 2] = bits & 255, bits >> 8
     matrix = Matrix(fmt, block.tobytes(), (1, fmt.block_elems))

@@ -61,11 +61,39 @@ def _safetensors(path: Path) -> dict[str, TensorEntry]:
     }
 
 
+def _doubles(data: bytes) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.array(struct.unpack(f"<{len(data) // 8}d", data)).astype(np.float32)
+
+
+def _bit_by_bit(data: bytes, bits: int, block_bytes: int, values: tuple[int, ...]) -> np.ndarray:
+    """A float16 d, then codes in order, the lowest bits of a byte first; d times their value."""
+    found = []
+    for start in range(0, len(data), block_bytes):
+        d = np.frombuffer(data[start : start + 2], "<f2")[0].astype(np.float32)
+        stream = int.from_bytes(data[start + 2 : start + block_bytes], "little")
+        for i in range(8 * (block_bytes - 2) // bits):
+            with np.errstate(invalid="ignore"):
+                found.append(d * np.float32(values[stream >> bits * i & ((1 << bits) - 1)]))
+    return np.array(found, np.float32)
+
+
+# ggml.h and ggml-quants.c have these: dequantize_row_q1_0 and dequantize_row_q2_0.
+UNKNOWN_TO_GGUF: dict[str, Callable[[bytes], np.ndarray]] = {
+    "F64": _doubles,
+    "Q1_0": lambda data: _bit_by_bit(data, 1, 18, (-1, 1)),
+    "Q2_0": lambda data: _bit_by_bit(data, 2, 18, (-1, 0, 1, 2)),
+}
+
+
 def read_tensor(entry: TensorEntry) -> np.ndarray:
     """Return a tensor's values in float64."""
     with open(entry.file, "rb") as file:
         file.seek(entry.offset)
         data = np.frombuffer(file.read(entry.nbytes), np.uint8)
+    if entry.format.name in UNKNOWN_TO_GGUF:
+        values = UNKNOWN_TO_GGUF[entry.format.name](data.tobytes())
+        return values.reshape(entry.shape).astype(np.float64)
     kind = gguf.GGMLQuantizationType(entry.format.ggml_type)
     if kind == gguf.GGMLQuantizationType.F32:
         values = data.view(np.float32)

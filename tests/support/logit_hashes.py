@@ -49,10 +49,14 @@ SIMPLE_FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 HALF_FIELDS = {
     "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "IQ4_NL": (0,),
     "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
-    "IQ4_XS": (0,),
+    "IQ4_XS": (0,), "IQ1_S": (0,), "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,),
+    "IQ3_S": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
 }  # fmt: skip
 SUPER_BLOCKS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
 EVERY_FORMAT = (*SIMPLE_FORMATS, *SUPER_BLOCKS, "IQ4_NL", "MXFP4")
+FEW_BITS = (
+    "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0", "NVFP4",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ CASES = {
     "qwen3, 8bit": Case("qwen3", formats=("BF16",), precision="8bit"),
     "qwen3, 4bit": Case("qwen3", LARGE, formats=("BF16",), precision="4bit"),
     "qwen3, every format": Case("qwen3", LARGE, formats=EVERY_FORMAT),
+    "qwen3, few bits": Case("qwen3", LARGE, formats=FEW_BITS),
 }
 
 
@@ -84,7 +89,7 @@ def write_case(path: Path, case: Case) -> Path:
     """Write the checkpoint of `case` as GGUF."""
     changes = {**WIDE.get(case.family, {}), **case.changes}
     model = tiny_model(tiny_config(case.family, **changes))
-    encode = random_blocks if case.formats == EVERY_FORMAT else gguf.quants.quantize
+    encode = random_blocks if case.formats in (EVERY_FORMAT, FEW_BITS) else gguf.quants.quantize
     return write_gguf(path, model, _cycling(case.formats), encode)
 
 
@@ -104,6 +109,11 @@ def random_blocks(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.nda
     blocks = rng.integers(0, 256, (num_rows * num_cols // block_elems, block_bytes), np.uint8)
     if kind.name == "MXFP4":
         blocks[:, 0] = rng.integers(118, 125, len(blocks))  # Powers of two from 2^-9 to 2^-3.
+    if kind.name == "NVFP4":
+        blocks[:, :4] = rng.integers(0, 32, (len(blocks), 4))  # To 2^-4 of half a scale.
+    if kind.name == "IQ1_M":
+        blocks[:, 49::2] &= 15  # Four bits each of a float16, here of 2^-7.
+        blocks[:, 55] |= 0x20
     fields = HALF_FIELDS.get(kind.name, ())
     for offset in fields:
         blocks[:, offset : offset + 2] = _halves(np.ones(len(blocks)))

@@ -1,8 +1,15 @@
 """Rates that no machine was measured for: round numbers."""
 
-from tonnage.core.block_format import ALL_FORMATS, BlockFormat
+from tonnage.core.block_format import BlockFormat
 from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rates import AttendRate, PageRate, ProductRate, Rates, TeamRates
+from tonnage.core.rates import (
+    MEASURED_FORMATS,
+    AttendRate,
+    PageRate,
+    ProductRate,
+    Rates,
+    TeamRates,
+)
 
 BYTES_PER_S = 5e10
 MACS_PER_S = 4e11
@@ -30,7 +37,7 @@ def _team(threads: int, cached_bytes: int) -> TeamRates:
         element_s=(("norm", 1e-10), ("quantize", 1e-10)),
         attend=attend,
         pages=tuple(PageRate(kv_format, 1e-7 / threads, 0.0, 1e-12) for kv_format in KV_FORMATS),
-        products=tuple(_product(form, threads) for form in ALL_FORMATS),
+        products=tuple(_product(form, threads) for form in MEASURED_FORMATS),
     )
 
 

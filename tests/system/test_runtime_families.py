@@ -217,7 +217,8 @@ def every_format(spec: ModelSpec, path: Path) -> ModelSpec:
 
 
 def test_every_block_format_in_one_model(tmp_path: Path) -> None:
-    config = tiny_config("qwen3", hidden_size=256, intermediate_size=512, head_dim=64)
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+    config = tiny_config("qwen3", **sizes, num_hidden_layers=len(ALL_FORMATS) // 7)
     model = spec_from_hf(*read_hf(write_hf(tmp_path, tiny_model(config))))
     spec = every_format(model, tmp_path / "blocks")
     assert {entry.format for entry in spec.weights.values()} == set(ALL_FORMATS)

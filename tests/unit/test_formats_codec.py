@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
 
+from support.containers import UNKNOWN_TO_GGUF
 from tonnage.core import block_format as bf
 from tonnage.core.errors import FileFormatError, UnsupportedTypeError
 from tonnage.formats.codec import dequantize, quantize, random_blocks
@@ -19,6 +20,8 @@ def reference(fmt: bf.BlockFormat, data: bytes, shape: tuple[int, ...]) -> np.nd
         return rows.view(np.float32)
     if fmt is bf.F16:
         return rows.view(np.float16).astype(np.float32)
+    if fmt.name in UNKNOWN_TO_GGUF:
+        return UNKNOWN_TO_GGUF[fmt.name](data).reshape(shape)
     with np.errstate(all="ignore"):
         return quants.dequantize(rows, GGMLQuantizationType(fmt.ggml_type))
 
@@ -56,6 +59,32 @@ def test_mxfp4_equals_gguf_for_every_exponent_and_code():
     data = b"".join(bytes([e]) + codes[half : half + 16] for e in range(256) for half in (0, 16))
     shape = (512, 32)
     assert same_bits(dequantize(bf.MXFP4, data, shape), reference(bf.MXFP4, data, shape))
+
+
+def test_nvfp4_equals_gguf_for_every_scale_and_code():
+    codes = bytes(range(16)) + bytes(16 * value + 15 - value for value in range(16))
+    data = b"".join(bytes([e, 255 - e, e, e]) + codes for e in range(256))
+    shape = (256, 64)
+    assert same_bits(dequantize(bf.NVFP4, data, shape), reference(bf.NVFP4, data, shape))
+
+
+# Where the float16 scale lies; IQ1_M keeps it in pieces.
+SCALE_AT = {
+    "IQ1_S": 0, "IQ2_XXS": 0, "IQ2_XS": 0, "IQ2_S": 0, "IQ3_XXS": 0, "IQ3_S": 0, "TQ1_0": 52,
+    "TQ2_0": 64, "Q1_0": 0, "Q2_0": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCALE_AT)
+def test_every_float16_is_a_scale(name):
+    fmt = bf.BY_NAME[name]
+    blocks = np.random.default_rng(3).integers(0, 256, (1 << 12, fmt.block_bytes), dtype=np.uint8)
+    halves = np.arange(0, 1 << 16, 16, dtype="<u2")
+    halves[:64] = [*range(32), *range(0x7BE0, 0x7C00)]  # subnormal ones, the largest
+    blocks[:, SCALE_AT[name] : SCALE_AT[name] + 2] = halves.view(np.uint8).reshape(-1, 2)
+    shape = (len(blocks), fmt.block_elems)
+    data = blocks.tobytes()
+    assert same_bits(dequantize(fmt, data, shape), reference(fmt, data, shape))
 
 
 @pytest.mark.parametrize("fmt", ENCODED, ids=lambda fmt: fmt.name)

@@ -8,7 +8,8 @@
 //   one-bit plane 1 line:  bit q = quad q
 //   byte plane    8 lines: line q = quad q
 // Formats with super-blocks of 256 columns put a header before their eight blocks. Every weight decodes
-// to exactly the checkpoint's value, and only MXFP4 grows (its scales widen to bfloat16).
+// to exactly the checkpoint's value. Panels grow where the file names rows of a code book, whose codes are spelled
+// out (IQ1, IQ2, IQ3), where five codes share a byte (TQ1_0), and by wider scales (MXFP4, NVFP4).
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ namespace tonnage {
 // The numbers are ggml's type ids.
 enum class Layout : int32_t {
   F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12,
-  Q5_K = 13, Q6_K = 14, IQ4_NL = 20, IQ4_XS = 23, BF16 = 30, MXFP4 = 39,
+  Q5_K = 13, Q6_K = 14, IQ2_XXS = 16, IQ2_XS = 17, IQ3_XXS = 18, IQ1_S = 19, IQ4_NL = 20, IQ3_S = 21, IQ2_S = 22,
+  IQ4_XS = 23, F64 = 28, IQ1_M = 29, BF16 = 30, TQ1_0 = 34, TQ2_0 = 35, MXFP4 = 39, NVFP4 = 40, Q1_0 = 41, Q2_0 = 42,
 };
 
 constexpr int kPanelRows = 32;
@@ -36,6 +38,7 @@ struct LayoutShape {
 // Returns {0, 0, 0} for an unknown layout.
 TONNAGE_INLINE constexpr LayoutShape layout_shape(Layout layout) {
   switch (layout) {
+    case Layout::F64: return {1, 8, 128};
     case Layout::F32: return {1, 4, 128};
     case Layout::F16: return {1, 2, 64};
     case Layout::BF16: return {1, 2, 64};
@@ -52,8 +55,32 @@ TONNAGE_INLINE constexpr LayoutShape layout_shape(Layout layout) {
     case Layout::Q5_K: return {256, 176, 5632};
     case Layout::Q6_K: return {256, 210, 6720};
     case Layout::IQ4_XS: return {256, 136, 4352};
+    case Layout::IQ1_S: return {256, 50, 3392};
+    case Layout::IQ1_M: return {256, 56, 3392};
+    case Layout::IQ2_XXS: return {256, 66, 3392};
+    case Layout::IQ2_XS: return {256, 74, 3392};
+    case Layout::IQ2_S: return {256, 82, 3392};
+    case Layout::IQ3_XXS: return {256, 98, 4288};
+    case Layout::IQ3_S: return {256, 110, 4288};
+    case Layout::TQ1_0: return {256, 54, 2112};
+    case Layout::TQ2_0: return {256, 66, 2112};
+    case Layout::NVFP4: return {64, 36, 1216};
+    case Layout::Q1_0: return {128, 18, 576};
+    case Layout::Q2_0: return {64, 18, 576};
   }
   return {0, 0, 0};
+}
+
+// The layout whose panels those of `layout` are: several formats of files have codes and scales of one kind.
+TONNAGE_INLINE constexpr Layout panel_layout(Layout layout) {
+  switch (layout) {
+    case Layout::F64: return Layout::F32;
+    case Layout::IQ1_S: return Layout::IQ1_M;
+    case Layout::IQ2_XXS:
+    case Layout::IQ2_XS: return Layout::IQ2_S;
+    case Layout::TQ1_0: return Layout::TQ2_0;
+    default: return layout;
+  }
 }
 
 TONNAGE_INLINE constexpr bool is_float(Layout layout) {

@@ -10,10 +10,13 @@ namespace tonnage {
 
 class Requantizer {
  public:
-  // source == target passes rows through.
+  // target: a layout of panels; a source whose panels those are passes through.
   Requantizer(const Kernels& kernels, Layout source, Layout target, int64_t cols);
 
-  // Returns `count` rows in the target format, valid until the next call, or null when values of a row
+  bool passes() const { return panel_layout(source_) == target_; }
+  // The format of the rows that convert returns.
+  Layout converted() const { return passes() ? source_ : target_; }
+  // Returns `count` rows in the format `converted`, valid until the next call, or null when values of a row
   // (bad_row) are not finite or too large for the target's scale.
   const uint8_t* convert(const uint8_t* rows, int64_t count);
   int64_t bad_row() const { return bad_row_; }

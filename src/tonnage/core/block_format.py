@@ -35,6 +35,7 @@ class BlockFormat:
         return count // self.block_elems * self.block_bytes
 
 
+F64 = BlockFormat("F64", 1, 8, 28)
 F32 = BlockFormat("F32", 1, 4, 0)
 F16 = BlockFormat("F16", 1, 2, 1)
 BF16 = BlockFormat("BF16", 1, 2, 30)
@@ -51,11 +52,24 @@ Q6_K = BlockFormat("Q6_K", 256, 210, 14)
 IQ4_NL = BlockFormat("IQ4_NL", 32, 18, 20)
 IQ4_XS = BlockFormat("IQ4_XS", 256, 136, 23)
 MXFP4 = BlockFormat("MXFP4", 32, 17, 39)
+NVFP4 = BlockFormat("NVFP4", 64, 36, 40)
+IQ1_S = BlockFormat("IQ1_S", 256, 50, 19)
+IQ1_M = BlockFormat("IQ1_M", 256, 56, 29)
+IQ2_XXS = BlockFormat("IQ2_XXS", 256, 66, 16)
+IQ2_XS = BlockFormat("IQ2_XS", 256, 74, 17)
+IQ2_S = BlockFormat("IQ2_S", 256, 82, 22)
+IQ3_XXS = BlockFormat("IQ3_XXS", 256, 98, 18)
+IQ3_S = BlockFormat("IQ3_S", 256, 110, 21)
+TQ1_0 = BlockFormat("TQ1_0", 256, 54, 34)
+TQ2_0 = BlockFormat("TQ2_0", 256, 66, 35)
+Q1_0 = BlockFormat("Q1_0", 128, 18, 41)
+Q2_0 = BlockFormat("Q2_0", 64, 18, 42)
 
 ALL_FORMATS = (
     F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
     Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
+    F64, NVFP4, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, Q1_0, Q2_0,
 )  # fmt: skip
-FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
+FLOAT_FORMATS = frozenset({"F64", "F32", "F16", "BF16"})
 BY_NAME = {fmt.name: fmt for fmt in ALL_FORMATS}
 BY_GGML_TYPE = {fmt.ggml_type: fmt for fmt in ALL_FORMATS}

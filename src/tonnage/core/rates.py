@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tonnage.core.block_format import ALL_FORMATS
 from tonnage.core.errors import MachineError
 from tonnage.core.plan import KV_FORMATS
 
@@ -18,6 +19,21 @@ GATED = ("gated silu", "gated gelu")
 def rope_kv_write_kind(kv_format: str, *, normed: bool) -> str:
     """Return the name of a rope that writes pages of one format."""
     return f"rope_kv_write {kv_format} normed" if normed else f"rope_kv_write {kv_format}"
+
+
+# Formats that are not measured, and whose panels cost about as much: by bits of codes and kinds of
+# scales. A calibration would take half as long again for formats that few models have.
+_TIMED_AS = {
+    "F64": "F32", "NVFP4": "IQ4_XS", "IQ3_XXS": "IQ4_XS", "IQ3_S": "IQ4_XS",
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S"), "Q3_K"),
+    **dict.fromkeys(("TQ1_0", "TQ2_0", "Q1_0", "Q2_0"), "Q2_K"),
+}  # fmt: skip
+MEASURED_FORMATS = tuple(form for form in ALL_FORMATS if form.name not in _TIMED_AS)
+
+
+def timed_as(name: str) -> str:
+    """Return the format whose rate counts for matrices of format `name`."""
+    return _TIMED_AS.get(name, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,12 @@ def decode_f32(blocks: Blocks) -> Floats:
     return blocks.view("<f4").astype(np.float32)
 
 
+def decode_f64(blocks: Blocks) -> Floats:
+    """Decode IEEE binary64, rounded to float32."""
+    with np.errstate(over="ignore"):
+        return blocks.view("<f8").astype(np.float32)
+
+
 def decode_f16(blocks: Blocks) -> Floats:
     """Decode IEEE binary16."""
     return blocks.view("<f2").astype(np.float32)

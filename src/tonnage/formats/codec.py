@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BlockFormat
 from tonnage.core.errors import FileFormatError, UnsupportedTypeError
-from tonnage.formats import block_decode, block_encode, super_decode
+from tonnage.formats import block_decode, block_encode, grid_decode, low_decode, super_decode
 from tonnage.formats.block_decode import Blocks, Floats
 from tonnage.formats.block_random import fill_scales, random_floats
 
@@ -39,6 +39,19 @@ _DECODERS: dict[BlockFormat, Callable[[Blocks], Floats]] = {
     bf.Q5_K: super_decode.decode_q5_k,
     bf.Q6_K: super_decode.decode_q6_k,
     bf.IQ4_XS: super_decode.decode_iq4_xs,
+    bf.F64: block_decode.decode_f64,
+    bf.NVFP4: low_decode.decode_nvfp4,
+    bf.IQ1_S: grid_decode.decode_iq1_s,
+    bf.IQ1_M: grid_decode.decode_iq1_m,
+    bf.IQ2_XXS: grid_decode.decode_iq2_xxs,
+    bf.IQ2_XS: grid_decode.decode_iq2_xs,
+    bf.IQ2_S: grid_decode.decode_iq2_s,
+    bf.IQ3_XXS: grid_decode.decode_iq3_xxs,
+    bf.IQ3_S: grid_decode.decode_iq3_s,
+    bf.TQ1_0: low_decode.decode_tq1_0,
+    bf.TQ2_0: low_decode.decode_tq2_0,
+    bf.Q1_0: low_decode.decode_q1_0,
+    bf.Q2_0: low_decode.decode_q2_0,
 }
 _ENCODERS: dict[BlockFormat, Callable[[Floats], Blocks]] = {
     bf.Q8_0: block_encode.encode_q8_0,
@@ -117,7 +130,7 @@ def _float_bytes(fmt: BlockFormat, values: npt.NDArray[np.float32]) -> bytes:
             bits = np.ascontiguousarray(values, "<f4").view("<u4").astype(np.uint64)
             stored = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
         else:
-            stored = values.astype("<f2" if fmt is bf.F16 else "<f4").tobytes()
+            stored = values.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[fmt.name]).tobytes()
     if not np.isfinite(dequantize(fmt, stored, values.shape)).all():
         raise FileFormatError(
             f"The largest magnitude {np.abs(values).max():.4g} exceeds what {fmt.name} holds; "

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from tonnage.backends.cpu.layout.sizes import panel_bytes
-from tonnage.core.block_format import ALL_FORMATS, BY_NAME, BlockFormat
+from tonnage.core.block_format import BY_NAME, BlockFormat
 from tonnage.core.plan import KV_FORMATS
-from tonnage.core.rates import GATED, PRODUCT_ROWS, rope_kv_write_kind
+from tonnage.core.rates import GATED, MEASURED_FORMATS, PRODUCT_ROWS, rope_kv_write_kind
 from tonnage.machine.microbench import WINDOW_BYTES, Case, MicrobenchArena
 
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 512)
@@ -88,7 +88,7 @@ class Sizes:
 
 def cached_cases(arena: MicrobenchArena, sizes: Sizes) -> Iterator[tuple[Key, Case]]:
     """Yield what is run twice, and measured the second time."""
-    for form, rows in product(ALL_FORMATS, ROWS):
+    for form, rows in product(MEASURED_FORMATS, ROWS):
         yield (form.name, rows), arena.products(form, rows, *sizes.products(form, rows))
     for kv_format, queries, dim in product(KV_FORMATS, QUERIES, HEAD_DIMS):
         rows, heads = sizes.attend(queries, dim)
@@ -133,7 +133,7 @@ def _element_cases(arena: MicrobenchArena) -> Iterator[tuple[Key, Case]]:
 
 def fresh_cases(arena: MicrobenchArena, sizes: Sizes) -> Iterator[tuple[Key, Case]]:
     """Yield what is run once, over weights and pages that no cache holds."""
-    for form, rows in product(ALL_FORMATS, FRESH_ROWS):
+    for form, rows in product(MEASURED_FORMATS, FRESH_ROWS):
         case = arena.products(form, rows, *sizes.products(form, rows), fresh=True)
         yield ("fresh", form.name, rows), case
     yield from _paged_cases(arena, sizes, fresh=True)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from itertools import product
 
 from tonnage.backends.cpu.layout.sizes import kv_head_bytes, panel_bytes
-from tonnage.core.block_format import ALL_FORMATS, BlockFormat
+from tonnage.core.block_format import BlockFormat
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import (
     GATED,
+    MEASURED_FORMATS,
     PRODUCT_ROWS,
     AttendRate,
     PageRate,
@@ -71,7 +72,7 @@ class Fit:
 
     def rates(self) -> TeamRates:
         """Return them."""
-        products = tuple(self._product(form) for form in ALL_FORMATS)
+        products = tuple(self._product(form) for form in MEASURED_FORMATS)
         rate = next(p for p in products if p.format == "Q8_0")
         one, most = (self._overhead_s(rows, rate) for rows in (1, PRODUCT_ROWS))
         return TeamRates(

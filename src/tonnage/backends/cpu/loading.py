@@ -103,6 +103,8 @@ def _read_vector(vector: VectorPlan, fd: int) -> "array[float]":
 
 
 def _floats(name: str, raw: bytes) -> "array[float]":
+    if name == "F64":
+        return array("f", array("d", raw))
     if name == "F32":
         return array("f", raw)
     if name == "F16":
@@ -112,7 +114,7 @@ def _floats(name: str, raw: bytes) -> "array[float]":
         wide[2::4] = raw[0::2]
         wide[3::4] = raw[1::2]
         return array("f", bytes(wide))
-    raise FileFormatError(f"A vector is stored as {name}; only F32, F16 and BF16 are known.")
+    raise FileFormatError(f"A vector is stored as {name}; only F64, F32, F16 and BF16 are known.")
 
 
 def _write_ropes(plan: Plan, arena: Arena, vectors: dict[str, "array[float]"]) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
-from tonnage.planner.search.alternatives import Alternative, weights_words
+from tonnage.planner.search.alternatives import Alternative, held_bits, weight_bits, weights_words
 from tonnage.planner.search.choose import Choice
 
 _CHANGE = 26
+# Memory over file from which it is said: padding alone takes less of a real model.
+_NOTEWORTHY = 1.1
 
 
 def given_up(choice: Choice) -> str:
@@ -44,6 +46,8 @@ def quality_lines(
     """
     quality = choice.quality
     yield f"formats: {weights_words(choice.plan)}"
+    if held_bits(choice.plan) > _NOTEWORTHY * weight_bits(choice.plan):
+        yield f"  in memory {held_bits(choice.plan):.2f} bits, with the same values"
     yield f"quality: {quality_words(quality)}"
     for audit in audits[:2] if quality.basis != "measured" and not choice.workload.formats else ():
         if audit.mix == "":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.plan import Plan
-from tonnage.core.rates import Rates, TeamRates
+from tonnage.core.rates import Rates, TeamRates, timed_as
 from tonnage.planner.cost.request import PROMPT_TOKENS
 from tonnage.planner.cost.work import Attention, Work, attend_passes, work_of
 
@@ -171,7 +171,7 @@ def _products_s(work: Work, team: TeamRates, rows: int, logit_rows: int, cached:
         if not at:
             continue
         beside = at / team.threads * (part.written * written_s + part.gated * gated_s)
-        pass_s = rates[part.format].weight_s(at, cached, beside / part.weights)
+        pass_s = rates[timed_as(part.format)].weight_s(at, cached, beside / part.weights)
         total += beside + part.weights * pass_s
     # Logits that no cache holds are read before they are written, and written back.
     logit_bytes = logit_rows * work.vocab_size * _LOGIT_BYTES

@@ -195,7 +195,9 @@ def _formats(plan: Plan) -> tuple[NumberFormat, ...]:
     """Return the number formats for the kind of weights that most multiply-adds go to."""
     macs: dict[tuple[NumberFormat, ...], int] = {}
     for matrix in plan.matrices:
-        by_format = {"F32": _FOR_FLOATS, "F16": _FOR_HALVES, "BF16": _FOR_HALVES}
+        by_format = {
+            "F64": _FOR_FLOATS, "F32": _FOR_FLOATS, "F16": _FOR_HALVES, "BF16": _FOR_HALVES,
+        }  # fmt: skip
         formats = by_format.get(matrix.format, _FOR_CODES)
         macs[formats] = macs.get(formats, 0) + matrix.rows * matrix.cols
     return max(macs, key=lambda formats: macs[formats])

@@ -65,6 +65,12 @@ def weight_bits(plan: Plan) -> float:
     return bits / sum(m.rows * m.cols for m in plan.matrices)
 
 
+def held_bits(plan: Plan) -> float:
+    """Return the mean bits that an element of the matrices takes in memory, padding included."""
+    elements = sum(m.count * m.rows * m.cols for m in plan.matrices)
+    return 8 * sum(m.nbytes for m in plan.matrices) / elements
+
+
 def weights_words(plan: Plan) -> str:
     """Return the mean bits of a weight, and the formats that hold most of them."""
     counts: Counter[str] = Counter()

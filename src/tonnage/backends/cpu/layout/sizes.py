@@ -10,9 +10,17 @@ MAX_GROUP_HEADS = 48  # query heads over one key head
 WORKER_SCRATCH_BYTES = 273_920  # of each thread: unpacked weights, two panels' products, attention
 
 
+# Of the formats whose panels are not as large as blocks of the file: bytes of a block of one row.
+_PANEL_BLOCK_BYTES = {
+    "F64": 4, "MXFP4": 18, "NVFP4": 38, "TQ1_0": 66,
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S"), 106),
+    **dict.fromkeys(("IQ3_XXS", "IQ3_S"), 134),
+}  # fmt: skip
+
+
 def panel_bytes(fmt: BlockFormat, cols: int) -> int:
-    """Return the bytes of a panel: 32 rows of `cols` elements, as in the file but for MXFP4."""
-    per_block = 18 if fmt.name == "MXFP4" else fmt.block_bytes
+    """Return the bytes of a panel: 32 rows of `cols` elements."""
+    per_block = _PANEL_BLOCK_BYTES.get(fmt.name, fmt.block_bytes)
     return cols // fmt.block_elems * per_block * PANEL_ROWS
 
 
