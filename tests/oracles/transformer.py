@@ -55,8 +55,7 @@ class Attention:
     rope: int | None = 0
     window: int = 0
     softcap: float = 0.0
-    bias: bool = False
-    out_bias: bool = False
+    biases: tuple[str, ...] = ()
     qk_norm: Literal["none", "head", "all"] = "none"
 
 
@@ -165,16 +164,17 @@ def attention(
         for h in range(attn.num_heads)
     ]
     out = np.concatenate(heads, axis=1) @ tensor("o").T
-    return out + tensor("o_bias") if attn.out_bias else out
+    return out + tensor("o_bias") if "o" in attn.biases else out
 
 
 def _projected(
     model: Model, attn: Attention, tensor: Tensor, x: Array
 ) -> tuple[Array, Array, Array]:
     """Return q, k, v (T, heads, elements), q and k normed where the model does."""
-    q, k, v = x @ tensor("q").T, x @ tensor("k").T, x @ tensor("v").T
-    if attn.bias:
-        q, k, v = q + tensor("q_bias"), k + tensor("k_bias"), v + tensor("v_bias")
+    q, k, v = (
+        x @ tensor(role).T + (tensor(f"{role}_bias") if role in attn.biases else 0)
+        for role in "qkv"
+    )
     if attn.qk_norm == "all":
         q, k = norm(model, q, tensor("q_norm")), norm(model, k, tensor("k_norm"))
     q = q.reshape(len(x), attn.num_heads, attn.k_dim)

@@ -80,7 +80,6 @@ def _attention(spec: Attention) -> transformer.Attention:
         rope=spec.rope,
         window=spec.window,
         softcap=spec.softcap,
-        bias=spec.bias,
-        out_bias=spec.out_bias,
+        biases=spec.biases,
         qk_norm=spec.qk_norm,
     )

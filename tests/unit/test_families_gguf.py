@@ -17,6 +17,7 @@ from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
+from tonnage.models.tensor_names import gguf_name
 
 IDS = [3, 301, 17, 17, 250, 9, 44, 0, 306, 128, 5]
 LINEAR = {"rope_type": "linear", "factor": 4.0}
@@ -245,6 +246,57 @@ def test_settings_that_cannot_be_met_are_named(
         return
     with pytest.raises(UnsupportedModelError, match=message):
         spec_from_gguf(metadata | change, catalog)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"leading_dense_block_count": 0, "expert_shared_count": 0, "expert_group_count": 0},
+        {"nextn_predict_layers": 0, "interleave_moe_layer_step": 0, "expert_weights_norm": False},
+        {"residual_scale": 1.0, "logit_scale": 0.0, "embedding_scale": 1.0},
+        {"attention.clamp_kqv": 0.0, "attention.max_alibi_bias": 0.0, "swin_norm": False},
+        {"attention.sliding_window": 0, "attn_logit_softcapping": 0.0},
+        {"vocab_size": 5},
+        {"vocab_size": 10_000},
+    ],
+)
+def test_keys_that_switch_nothing_on_change_nothing(
+    opened: dict[str, tuple[dict, Catalog]], change: dict[str, object]
+) -> None:
+    metadata, catalog = opened["llama"]
+    changed = metadata | {f"llama.{key}": value for key, value in change.items()}
+    assert spec_from_gguf(changed, catalog) == spec_from_gguf(metadata, catalog)
+
+
+@pytest.mark.parametrize(
+    "key", ["leading_dense_block_count", "residual_scale", "attention.clamp_kqv", "logit_scale"]
+)
+def test_the_same_keys_with_other_values_are_named(
+    opened: dict[str, tuple[dict, Catalog]], key: str
+) -> None:
+    metadata, catalog = opened["llama"]
+    with pytest.raises(UnsupportedModelError, match=f"llama.{key} = 3"):
+        spec_from_gguf(metadata | {f"llama.{key}": 3}, catalog)
+
+
+def test_any_layer_may_lack_any_bias(tmp_path: Path) -> None:
+    model = tiny_model(tiny_config("llama", attention_bias=True))
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "m.gguf", model))
+    whole = spec_from_gguf(metadata, catalog)
+    lacking = {"layers.0.q_bias", "layers.0.k_bias", "layers.0.v_bias", "layers.0.o_bias",
+               "layers.2.k_bias", "layers.2.o_bias"}  # fmt: skip
+    kept = {n: t for n, t in catalog.tensors.items() if n not in set(map(gguf_name, lacking))}
+    spec = spec_from_gguf(metadata, replace(catalog, tensors=kept))
+    assert [attention_of(layer).biases for layer in spec.layers] == [
+        (), ("q", "k", "v", "o"), ("q", "v"),
+    ]  # fmt: skip
+    stored = weights_of(whole)
+
+    def zero_where_lacking(name: str) -> np.ndarray:
+        return 0 * stored(name) if name in lacking else stored(name)
+
+    expected = forward(described(whole), zero_where_lacking, IDS)
+    np.testing.assert_array_equal(logits_of(spec), expected)
 
 
 def test_how_states_become_a_vector(opened: dict[str, tuple[dict, Catalog]]) -> None:

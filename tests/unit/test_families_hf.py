@@ -43,7 +43,7 @@ def test_every_family_is_described(opened: Opened, family: str) -> None:
     assert mlp_of(spec.layers[0]).activation == ("gelu_tanh" if is_gemma else "silu")
     normed = {"qwen3": "head", "gemma3_text": "head", "olmo2": "all"}
     assert attention.qk_norm == normed.get(family, "none")
-    assert attention.bias == (family == "qwen2")
+    assert attention.biases == (("q", "k", "v") if family == "qwen2" else ())
     assert len(spec.ropes) == (2 if family == "gemma3_text" else 1)
     assert all(rope.style == "half" for rope in spec.ropes)
 

@@ -34,6 +34,9 @@ from tonnage.planner.quality.precision import precision_formats
 DIMS = st.sampled_from([16, 32, 48, 64, 80, 96, 128, 256])
 
 
+BIASES = st.sampled_from([(), ("q", "k", "v"), ("k",), ("v", "o")])
+
+
 @st.composite
 def layers(draw: st.DrawFn, num_ropes: int) -> Layer:
     """Draw a layer; sizes of 256 let every block format fit."""
@@ -42,8 +45,8 @@ def layers(draw: st.DrawFn, num_ropes: int) -> Layer:
     attention = Attention(
         num_heads=num_kv_heads * draw(st.integers(1, 4)), num_kv_heads=num_kv_heads, k_dim=k_dim,
         v_dim=v_dim, scale=1.0, rope=draw(st.none() | st.integers(0, num_ropes - 1)),
-        window=draw(st.sampled_from([0, 5])), bias=draw(st.booleans()),
-        out_bias=draw(st.booleans()), qk_norm=draw(st.sampled_from(["none", "head", "all"])),
+        window=draw(st.sampled_from([0, 5])),
+        biases=draw(BIASES), qk_norm=draw(st.sampled_from(["none", "head", "all"])),
     )  # fmt: skip
     hidden = draw(st.sampled_from([32, 160, 256, 1024]))
     pre_norms, post_norms = draw(st.booleans()), draw(st.booleans())
@@ -63,10 +66,10 @@ def shapes(spec: ModelSpec, *, tied: bool, factors: bool) -> dict[str, tuple[int
         rows = {"q": a.num_heads * a.k_dim, "k": a.num_kv_heads * a.k_dim}
         rows["v"] = a.num_kv_heads * a.v_dim
         own: dict[str, tuple[int, ...]] = {name: (size, d) for name, size in rows.items()}
-        own |= {f"{name}_bias": (size,) for name, size in rows.items() if a.bias}
+        own |= {f"{name}_bias": (size,) for name, size in rows.items() if name in a.biases}
         normed = {"none": {}, "head": dict.fromkeys("qk", a.k_dim), "all": rows}[a.qk_norm]
         own |= {f"{name}_norm": (normed[name],) for name in "qk" if name in normed}
-        own |= {"o_bias": (d,)} if a.out_bias else {}
+        own |= {"o_bias": (d,)} if "o" in a.biases else {}
         own |= {"post_attn_norm": (d,), "post_mlp_norm": (d,)} if has_post_norms(layer) else {}
         own |= {"attn_norm": (d,), "mlp_norm": (d,)} if has_pre_norms(layer) else {}
         own |= {"o": (d, a.num_heads * a.v_dim)}

@@ -19,7 +19,7 @@ LOW_FREQUENCY = 1 / 4096
 class Attention(Block):
     """Grouped-query attention; K and V may have different sizes per head.
 
-    Tensors: q, k, v, o; q_bias, k_bias, v_bias with `bias`, o_bias with `out_bias`; q_norm and
+    Tensors: q, k, v, o; q_bias, k_bias, v_bias and o_bias, those of them in `biases`; q_norm and
     k_norm, RMS norms of each head or of all heads together, by `qk_norm`. scale multiplies q·k.
     window: how many last positions (own one included) are seen, 0 for all. softcap:
     cap·tanh(score/cap), 0 for none. rope: index into ModelSpec.ropes, None for no rotation.
@@ -33,8 +33,7 @@ class Attention(Block):
     rope: int | None = 0
     window: int = 0
     softcap: float = 0.0
-    bias: bool = False
-    out_bias: bool = False
+    biases: tuple[str, ...] = ()
     qk_norm: QkNormKind = "none"
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
@@ -46,13 +45,13 @@ class Attention(Block):
         shapes: dict[str, Shape] = {}
         for role, rows in zip(self.inputs, self._widths, strict=True):
             shapes[role] = (rows, d_model)
-            if self.bias:
+            if role in self.biases:
                 shapes[role + "_bias"] = (rows,)
         if self.qk_norm != "none":
             q_rows, k_rows, _ = self._widths if self.qk_norm == "all" else (self.k_dim,) * 3
             shapes |= {"q_norm": (q_rows,), "k_norm": (k_rows,)}
         shapes["o"] = (d_model, self.num_heads * self.v_dim)
-        return {**shapes, "o_bias": (d_model,)} if self.out_bias else shapes
+        return {**shapes, "o_bias": (d_model,)} if "o" in self.biases else shapes
 
     @property
     def state(self) -> PagedState:
@@ -74,8 +73,7 @@ class Attention(Block):
         ]
         if attended.codes:
             steps.append(Quantize("attended_values", replace(attended, values=False)))
-        bias = at.name("o_bias") if self.out_bias else None
-        return [*steps, at.output(ProductPart(at.name("o"), bias, 0), attended)]
+        return [*steps, at.output(ProductPart(at.name("o"), self._bias(at, "o"), 0), attended)]
 
     @property
     def _widths(self) -> tuple[int, int, int]:
@@ -85,10 +83,12 @@ class Attention(Block):
     def _qkv_parts(self, at: BlockContext) -> tuple[ProductPart, ...]:
         parts, column = [], 0
         for role, width in zip(self.inputs, self._widths, strict=True):
-            bias = at.name(role + "_bias") if self.bias else None
-            parts.append(ProductPart(at.name(role), bias, column))
+            parts.append(ProductPart(at.name(role), self._bias(at, role), column))
             column += width
         return tuple(parts)
+
+    def _bias(self, at: BlockContext, role: str) -> str | None:
+        return at.name(role + "_bias") if role in self.biases else None
 
     def _norms_of_all_heads(self, at: BlockContext, heads: Heads) -> list[Step]:
         if self.qk_norm != "all":
@@ -120,7 +120,7 @@ class Attention(Block):
         Softmax must see it as it is, without norm or cap. The border is the same for every
         workload, as logits depend on tokens alone.
         """
-        seen = self.bias and self.qk_norm == "none" and not self.softcap
+        seen = "k" in self.biases and self.qk_norm == "none" and not self.softcap
         if not BY_NAME[at.kv_format].coded or not seen:
             return None, 0
         frequencies = () if self.rope is None else at.rope(self.rope).inverse_frequencies()

@@ -126,7 +126,7 @@ class HeaderCursor:
         self.path = path
         self.size = len(data)
         self.pos = 0
-        self._string_bytes = 0
+        self._num_string_bytes = 0
 
     def error(self, problem: str) -> FileFormatError:
         """Return an error about this file; `problem` continues the sentence after the path."""
@@ -153,16 +153,8 @@ class HeaderCursor:
 
         All strings of a header are kept, so they share MAX_STRING_BYTES.
         """
-        length = self.fixed(U64, f"the length of {what}")
-        start = self.pos
-        limit = min(max_bytes, MAX_STRING_BYTES - self._string_bytes)
-        if length > limit and length <= self.size - start:
-            raise self.error(
-                f"states {length:,} bytes for {what} at byte {start:,}, over the limit of "
-                f"{limit:,}; the file is damaged or hostile, take it from another source."
-            )
-        raw = self.data[self.need(length, what) : self.pos]
-        self._string_bytes += length
+        start = self.pos + U64.size
+        raw = self._string_bytes(what, max_bytes)
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -171,11 +163,26 @@ class HeaderCursor:
                 f"({raw[:40]!r}); the file is damaged, download it again."
             ) from None
 
+    def _string_bytes(self, what: str, max_bytes: int) -> bytes:
+        length = self.fixed(U64, f"the length of {what}")
+        start = self.pos
+        limit = min(max_bytes, MAX_STRING_BYTES - self._num_string_bytes)
+        if length > limit and length <= self.size - start:
+            raise self.error(
+                f"states {length:,} bytes for {what} at byte {start:,}, over the limit of "
+                f"{limit:,}; the file is damaged or hostile, take it from another source."
+            )
+        self._num_string_bytes += length
+        return self.data[self.need(length, what) : self.pos]
+
     def value(self, kind: int, key: str) -> Scalar | GgufArray:
-        """Return the metadata value of type number `kind` that belongs to `key`."""
+        """Return the metadata value of type number `kind` that belongs to `key`.
+
+        Names and descriptions are not UTF-8 in some files; what is not decodes to U+FFFD.
+        """
         what = f"the value of {shown(key)}"
         if kind == STRING:
-            return self.string(what, MAX_STRING_BYTES)
+            return self._string_bytes(what, MAX_STRING_BYTES).decode(errors="replace")
         if kind == ARRAY:
             return self._array(key, what)
         if kind not in FIXED:

@@ -56,7 +56,7 @@ class Hyperparameters:
     """The numbers of one model, whatever container they came from; per layer where tuples.
 
     vocab_size None: as many as the embedding has rows. windows: 0 for a layer that sees all.
-    rotates: which layers have a rotary embedding.
+    rotates: which layers have a rotary embedding. biases: which of q, k, v, o of a layer have one.
     """
 
     d_model: int
@@ -73,8 +73,7 @@ class Hyperparameters:
     windows: tuple[int, ...]
     rotates: tuple[bool, ...]
     ropes: tuple[RopeSpec, ...]
-    bias: bool = False
-    out_bias: bool = False
+    biases: tuple[tuple[str, ...], ...]
     attention_softcap: float = 0.0
     final_softcap: float = 0.0
 
@@ -115,8 +114,7 @@ class Hyperparameters:
             rope=rope if self.rotates[index] else None,
             window=window,
             softcap=self.attention_softcap,
-            bias=self.bias,
-            out_bias=self.out_bias,
+            biases=self.biases[index],
             qk_norm=family.qk_norm,
         )
         mlp = GatedMlp(self.hidden[index], self.activation)

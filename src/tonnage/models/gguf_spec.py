@@ -30,19 +30,35 @@ from tonnage.models.tensor_names import (
 )
 
 KNOWN = frozenset({
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+    "block_count", "context_length", "embedding_length", "feed_forward_length",
     "attention.head_count", "attention.head_count_kv", "attention.key_length",
     "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
     "rope.freq_base", "rope.dimension_count", "pooling_type",
+    "vocab_size",  # the embedding has as many rows as it has
     # Said of how the file came to be; they change nothing.
     "tensor_data_layout", "rope.scaling.finetuned",
 })  # fmt: skip
+# What llama.cpp knows (llama-arch.cpp) and families here lack, with the values that switch nothing
+# on.
 FIXED: Mapping[str, tuple[object, ...]] = {
     "attention.causal": (True,),
-    "expert_count": (0,),
-    "expert_used_count": (0,),
     "use_parallel_residual": (False,),
-}
+    **dict.fromkeys(("residual_scale", "embedding_scale", "logit_scale"), (1.0, 0.0)),
+    **dict.fromkeys((
+        "attention.clamp_kqv", "attention.max_alibi_bias", "attention.q_lora_rank",
+        "attention.kv_lora_rank", "attention.sliding_window", "attention.shared_kv_layers",
+        "attention.temperature_scale", "attention.temperature_length", "attn_logit_softcapping",
+        "final_logit_softcapping", "router_logit_softcapping", "rope.scaling.yarn_log_multiplier",
+        "embedding_length_per_layer_input", "leading_dense_block_count", "nextn_predict_layers",
+        "expert_count", "expert_used_count", "expert_shared_count", "expert_group_count",
+        "expert_group_used_count", "expert_feed_forward_length", "expert_gating_func",
+        "expert_shared_feed_forward_length", "expert_weights_norm", "moe_every_n_layers",
+        "interleave_moe_layer_step", "n_deepstack_layers", "swin_norm", "ssm.conv_kernel",
+        "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank", "ssm.group_count",
+        "ssm.dt_b_c_rms", "wkv.head_size",
+    ), (0,)),
+    "expert_weights_scale": (1.0, 0.0),
+}  # fmt: skip
 
 
 def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
@@ -52,7 +68,7 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
     hyper = _hyperparameters(family, settings, catalog)
     layers = hyper.layers(family)
     embed = catalog.tensors.get(gguf_name("embed"))
-    rows = hyper.vocab_size or (embed.shape[0] if embed and embed.shape else 0)
+    rows = embed.shape[0] if embed and embed.shape else hyper.vocab_size or 0
     expected = expected_shapes(rows, hyper.d_model, layers)
     if gguf_name("head") in catalog.tensors:
         expected["head"] = expected["embed"]
@@ -97,10 +113,23 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         windows=_windows(family, settings, num_layers),
         rotates=periodic_rotation(family.no_rope_period, num_layers),
         ropes=ropes_of_gguf(family, settings, k_dim),
-        bias=family.qkv_bias or gguf_name("layers.0.q_bias") in catalog.tensors,
-        out_bias=gguf_name("layers.0.o_bias") in catalog.tensors,
-        attention_softcap=settings.number("attn_logit_softcapping", 0.0),
-        final_softcap=settings.number("final_logit_softcapping", 0.0),
+        biases=tuple(_biases(family, catalog, index) for index in range(num_layers)),
+        attention_softcap=_cap(settings, "attn_logit_softcapping"),
+        final_softcap=_cap(settings, "final_logit_softcapping"),
+    )
+
+
+def _cap(settings: Settings, key: str) -> float:
+    return 0.0 if settings.get(key) == 0 else settings.number(key, 0.0)
+
+
+def _biases(family: Family, catalog: Catalog, index: int) -> tuple[str, ...]:
+    """Return which products of a layer's attention have a bias; any layer may lack any of them."""
+    always = "qkv" if family.qkv_bias else ""
+    return tuple(
+        role
+        for role in "qkvo"
+        if role in always or gguf_name(f"layers.{index}.{role}_bias") in catalog.tensors
     )
 
 

@@ -99,8 +99,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         windows=_windows(family, settings, rotates),
         rotates=rotates,
         ropes=ropes,
-        bias=family.qkv_bias or has_bias,
-        out_bias=has_bias,
+        biases=(tuple("qkvo" if has_bias else "qkv" if family.qkv_bias else ""),) * num_layers,
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
         final_softcap=settings.number("final_logit_softcapping", 0.0),
     )
