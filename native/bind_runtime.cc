@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "scaled_f8.h"
 #include "tonnage/isa.h"
 #include "tonnage/program.h"
 #include "tonnage/requantize.h"
@@ -293,17 +294,23 @@ void run(Executor& executor, const Program& program, const std::vector<int32_t>&
   executor.run(program, tokens, inputs, logit_rows, sums);
 }
 
-void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target) {
+void load_matrix(Executor& executor, const Program& program, int fd, int64_t file_offset, int32_t source, const WeightArgs& target,
+                 const std::vector<float>& scales) {
   const Weight w = Builder(const_cast<Program&>(program)).weight(target);
   if (!Requantizer::can(static_cast<Layout>(source), w.layout, w.cols)) throw InputError("load: these formats cannot be converted");
+  const TensorScales each = {scales.data(), static_cast<int64_t>(scales.size()), w.rows, w.cols};
+  if (!each.fit())
+    throw InputError("load: " + std::to_string(scales.size()) + " scales are neither one, nor one per row or 128 x 128 elements");
   nb::gil_scoped_release release;
-  executor.load_matrix(fd, file_offset, static_cast<Layout>(source), w);
+  executor.load_matrix(fd, file_offset, static_cast<Layout>(source), each, w);
 }
 
 int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
   const auto from = static_cast<Layout>(source), to = panel_layout(static_cast<Layout>(target));
   if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
-  return kPanelRows * source_row_bytes(from, cols) + Requantizer(instruction_sets().front().kernels, from, to, cols).nbytes();
+  const int64_t halves = from == Layout::F8_E4M3 ? 2 * kPanelRows * cols : 0;
+  const Layout read = halves ? Layout::F16 : from;
+  return kPanelRows * source_row_bytes(from, cols) + halves + Requantizer(instruction_sets().front().kernels, read, to, cols).nbytes();
 }
 
 void bind_program(nb::module_& m) {
@@ -356,7 +363,8 @@ void bind_executor(nb::module_& m) {
       .def("set_timed", &Executor::set_timed, nb::arg("timed"), "Say whether run notes how long each op takes.")
       .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"), nb::arg("pooled") = nb::list())
-      .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"));
+      .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"),
+           nb::arg("scales") = std::vector<float>());
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
   m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
         "Bytes that each thread holds while it loads rows of so many columns.");

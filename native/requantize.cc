@@ -1,6 +1,7 @@
 #include "tonnage/requantize.h"
 
 #include <cstddef>
+#include <cstring>
 
 namespace tonnage {
 
@@ -20,6 +21,12 @@ const char* target_name(Layout layout) {
     case Layout::Q2_K: return "Q2_K";
     default: return nullptr;
   }
+}
+
+void scale_panel(uint8_t* panel, int64_t cols, float scale) {
+  const LayoutShape shape = layout_shape(Layout::NVFP4);
+  for (int64_t b = 0; b < cols / shape.source_cols; ++b)
+    for (int lane = 0; lane < 16; ++lane) std::memcpy(panel + b * shape.panel_bytes + 4 * lane, &scale, 4);
 }
 
 Requantizer::Requantizer(const Kernels& kernels, Layout source, Layout target, int64_t cols)
@@ -44,6 +51,7 @@ bool Requantizer::can(Layout source, Layout target, int64_t cols) {
 const uint8_t* Requantizer::convert(const uint8_t* rows, int64_t count) {
   if (passes()) return rows;
   kernels_->pack(source_, rows, count, cols_, panel_.data());
+  if (source_ == Layout::NVFP4) scale_panel(panel_.data(), cols_, scale_);
   bad_row_ = kernels_->requantize({panel_layout(source_), target_, panel_.data(), count, cols_}, tile_.data(), blocks_.data());
   return bad_row_ < 0 ? blocks_.data() : nullptr;
 }

@@ -1,6 +1,6 @@
 """Types of the native core."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from typing_extensions import Buffer
 
@@ -122,7 +122,14 @@ class Executor:
         pooled: list[tuple[int, int, int, bool]] = [],
     ) -> None: ...
     def load_matrix(
-        self, *, program: Program, fd: int, file_offset: int, source: int, target: WeightArgs
+        self,
+        *,
+        program: Program,
+        fd: int,
+        file_offset: int,
+        source: int,
+        target: WeightArgs,
+        scales: Sequence[float] = ...,
     ) -> None: ...
 
 class SamplingParams:

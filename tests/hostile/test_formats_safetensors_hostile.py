@@ -160,13 +160,13 @@ def test_holes_overlaps_and_ranges(refused):
 
 def test_unsupported_types_are_named_together(refused):
     header = {
-        "a": tensor("F8_E4M3", [4], 0, 4),
+        "a": tensor("F8_E5M2", [4], 0, 4),
         "b": tensor("C64", [1], 4, 12),
         "c": tensor("C64", [1], 12, 20),
     }
     refused(
         pack(header, 20),
-        r"3 tensors of types .* 'F8_E4M3' \(1\), 'C64' \(2\); the first is 'a'",
+        r"3 tensors of types .* 'F8_E5M2' \(1\), 'C64' \(2\); the first is 'a'",
         UnsupportedTypeError,
     )
 

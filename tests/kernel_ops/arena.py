@@ -32,11 +32,12 @@ ACT_BLOCK = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A weight matrix (rows, cols) as a checkpoint stores it."""
+    """A weight matrix (rows, cols) as a checkpoint stores it; scales: those beside it, if any."""
 
     format: BlockFormat
     data: bytes
     shape: tuple[int, int]
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class KernelArena:
                 file.write(matrix.data)
             self.team.load_matrix(
                 program=self.program, fd=fd, file_offset=0, source=matrix.format.ggml_type,
-                target=target,
+                target=target, scales=matrix.scales,
             )  # fmt: skip
         finally:
             os.close(fd)

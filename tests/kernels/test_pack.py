@@ -8,6 +8,7 @@ from kernel_bounds import FORMATS, MARK_FORMATS, assert_same_bits, columns_of, r
 
 from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
+from support import eight_bits
 from tonnage._native import Executor, InputError
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BlockFormat
@@ -72,6 +73,83 @@ def test_extreme_scales(team: Team, fmt: BlockFormat, bits: int, rng: np.random.
     matrix = Matrix(fmt, block.tobytes(), (1, fmt.block_elems))
     held = wrappers.packed_rows(team(1), matrix)
     assert (held == dequantize(fmt, matrix.data, matrix.shape)).all()
+
+
+def eight_bit_matrix(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> Matrix:
+    scales = eight_bits.scale_of(kind, shape, rng)
+    flat = () if scales is None else tuple(map(float, scales.ravel()))
+    codes = rng.choice(eight_bits.FINITE, shape)
+    return Matrix(bf.F8_E4M3, codes.astype(np.uint8).tobytes(), shape, flat)
+
+
+def values_of(matrix: Matrix, kind: str, rng: np.random.Generator) -> np.ndarray:
+    codes = np.frombuffer(matrix.data, np.uint8).reshape(matrix.shape)
+    scales = eight_bits.scale_of(kind, matrix.shape, rng)
+    return eight_bits.VALUES[codes] * eight_bits.spread(scales, matrix.shape)
+
+
+@pytest.mark.parametrize("kind", eight_bits.KINDS)
+@pytest.mark.parametrize("shape", [(45, 96), (130, 256), (300, 416), (128, 32)])
+def test_eight_bits_become_float16(team: Team, kind: str, shape: tuple[int, int]) -> None:
+    matrix = eight_bit_matrix(kind, shape, np.random.default_rng(7))
+    exact = values_of(matrix, kind, np.random.default_rng(7))
+    held = wrappers.packed_rows(team(2), matrix)
+    # Rounded once to float32, as a product of float32, and once to float16.
+    assert (held == exact.astype(np.float32).astype(np.float16)).all()
+
+
+def test_float16_costs_eight_bits_next_to_nothing(team: Team, rng: np.random.Generator) -> None:
+    shape = (128, 256)
+    normal = rng.standard_normal(shape)
+    scale = float(np.float32(np.abs(normal).max() / 448))
+    finite = np.sort(eight_bits.VALUES[eight_bits.FINITE])
+    middles = (finite[1:] + finite[:-1]) / 2
+    rounded = finite[np.searchsorted(middles, normal / scale)]
+    code_of = {value: code for code, value in enumerate(eight_bits.VALUES) if code & 127 != 127}
+    codes = np.array([code_of[value] for value in rounded.ravel()], np.uint8)
+    held = wrappers.packed_rows(team(1), Matrix(bf.F8_E4M3, codes.tobytes(), shape, (scale,)))
+    own = np.linalg.norm(rounded * scale - normal)
+    assert np.linalg.norm(held - rounded * scale) < own / 50
+
+
+@pytest.mark.parametrize("target", ["Q8_0", "Q6_K", "Q4_K"])
+def test_eight_bits_in_fewer_bits_are_those_of_float16(
+    team: Team, target: str, rng: np.random.Generator
+) -> None:
+    matrix = eight_bit_matrix("blocks", (200, 512), np.random.default_rng(3))
+    halves = values_of(matrix, "blocks", np.random.default_rng(3)).astype(np.float32)
+    plain = Matrix(bf.F16, halves.astype("<f2").tobytes(), matrix.shape)
+    fmt = bf.BY_NAME[target]
+    held = wrappers.packed_rows(team(2), matrix, fmt)
+    assert_same_bits(held, wrappers.packed_rows(team(1), plain, fmt), target)
+
+
+@pytest.mark.parametrize(("code", "scale"), [(127, 1.0), (255, 1.0), (126, 147.0), (1, np.inf)])
+def test_eight_bits_that_are_no_weights_are_refused(team: Team, code: int, scale: float) -> None:
+    codes = np.full((70, 64), 0x38, np.uint8)
+    codes[66, 5] = code
+    scales = np.ones(70)
+    scales[66] = scale
+    matrix = Matrix(bf.F8_E4M3, codes.tobytes(), (70, 64), tuple(scales))
+    with pytest.raises(InputError, match=r"row 66 holds values that are not finite or exceed"):
+        wrappers.packed_rows(team(2), matrix)
+
+
+def test_scales_of_another_number_are_refused(team: Team) -> None:
+    matrix = Matrix(bf.F8_E4M3, bytes(200 * 256), (200, 256), (1.0,) * 3)
+    with pytest.raises(InputError, match="3 scales are neither one, nor one per row or 128 x 128"):
+        wrappers.packed_rows(team(1), matrix)
+
+
+def test_nvfp4_may_have_a_scale_of_the_whole(team: Team, rng: np.random.Generator) -> None:
+    matrix = random_matrix(bf.NVFP4, 45, 192, rng)
+    scale = np.float32(0.0123)
+    exact = dequantize(bf.NVFP4, matrix.data, matrix.shape).astype(np.float64) * scale
+    scaled = Matrix(matrix.format, matrix.data, matrix.shape, (float(scale),))
+    held = wrappers.packed_rows(team(1), scaled)
+    np.testing.assert_allclose(held, exact, rtol=2**-23)
+    halved = wrappers.packed_rows(team(1), scaled, bf.Q8_0)
+    np.testing.assert_allclose(halved, exact, atol=np.abs(exact).max() / 127)
 
 
 def hard_rows(rng: np.random.Generator) -> np.ndarray:

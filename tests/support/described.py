@@ -10,7 +10,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec, Yarn
 
 # Formats whose matrices take float inputs; all others take int8 ones (docs/kernels.md).
-FLOAT_FORMATS = frozenset({"F32", "F16", "BF16"})
+FLOAT_FORMATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3"})
 
 
 def described(spec: ModelSpec, context: int = 0) -> transformer.Model:

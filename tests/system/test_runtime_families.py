@@ -12,6 +12,7 @@ from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
 from oracles.rounding import allowed_share, rms, rounded_forward, scatter
 from oracles.transformer import forward
+from support import eight_bits
 from support.checkpoints import (
     FAMILIES,
     TinyModel,
@@ -28,7 +29,7 @@ from support.driver import chunked_logits, open_runtime
 from support.tiny_families import WIDE
 from tonnage._native import Executor, best_isa
 from tonnage.backends.cpu.layout.plan import make_plan
-from tonnage.core.block_format import ALL_FORMATS, BY_NAME
+from tonnage.core.block_format import ALL_FORMATS, BY_NAME, NVFP4
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.mix import TARGETS
@@ -37,6 +38,7 @@ from tonnage.core.plan import KvFormat
 from tonnage.core.workload import Workload
 from tonnage.engine.engine import Engine
 from tonnage.formats.codec import random_blocks
+from tonnage.formats.safetensors import open_safetensors
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.planner.quality.precision import precision_formats
 
@@ -223,6 +225,52 @@ def test_every_block_format_in_one_model(tmp_path: Path) -> None:
     spec = every_format(model, tmp_path / "blocks")
     assert {entry.format for entry in spec.weights.values()} == set(ALL_FORMATS)
     assert_parity(spec)
+
+
+@pytest.mark.parametrize("kind", eight_bits.KINDS)
+def test_folders_of_eight_bits(kind: str, tmp_path: Path) -> None:
+    model = tiny_model(config_of("qwen3", hidden_size=160, intermediate_size=288))
+    folder = write_hf(tmp_path, model)
+    values = eight_bits.to_eight_bits(folder, kind, lambda name: name.endswith("proj.weight"))
+    config = {**model.config, "quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}
+    spec = spec_from_hf(config, open_safetensors(folder))
+    scaled = [name for name in spec.weights if name.endswith("_scale")]
+    assert len(scaled) == (0 if kind == "none" else len(values))
+    plain = weights_of(spec)
+
+    def tensor(name: str) -> np.ndarray:
+        exact = values.get(spec.weights[name].name)
+        if exact is None:
+            return plain(name)
+        return exact.astype(np.float32).astype(np.float16).astype(np.float64)
+
+    assert_parity(spec, tensor)
+    assert_parity(spec, tensor, kv_format="int8")
+
+
+def test_nvfp4_with_a_scale_of_each_tensor(tmp_path: Path) -> None:
+    model = tiny_model(config_of("qwen3", hidden_size=64, intermediate_size=128))
+    shapes = {name: values.shape for name, values in model.weights.items()}
+    assert all(shape[-1] % 64 == 0 for shape in shapes.values() if len(shape) == 2)
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "m.gguf", model, all_f32))
+    rng, data, tensors = np.random.default_rng(3), b"", dict(catalog.tensors)
+    factors = {}
+    for name, entry in catalog.tensors.items():
+        if len(entry.shape) == 2 and name.startswith("blk."):
+            blocks = random_blocks(NVFP4, entry.shape, rng)
+            factor = np.float32(rng.uniform(0.2, 2))
+            stem = name.removesuffix("weight")
+            at, file = len(data), str(tmp_path / "blocks")
+            tensors[name] = TensorEntry(name, NVFP4, entry.shape, file, at, len(blocks))
+            tensors[stem + "scale"] = TensorEntry(
+                stem + "scale", BY_NAME["F32"], (1,), file, at + len(blocks), 4
+            )
+            factors[name] = float(factor)
+            data += blocks + factor.tobytes()
+    (tmp_path / "blocks").write_bytes(data)
+    spec = spec_from_gguf(metadata, replace(catalog, tensors=tensors))
+    plain = weights_of(spec)
+    assert_parity(spec, lambda name: plain(name) * factors.get(spec.weights[name].name, 1.0))
 
 
 REFUSED = {

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
 
+from support import eight_bits
 from support.containers import UNKNOWN_TO_GGUF
 from tonnage.core import block_format as bf
 from tonnage.core.errors import FileFormatError, UnsupportedTypeError
@@ -66,6 +67,13 @@ def test_nvfp4_equals_gguf_for_every_scale_and_code():
     data = b"".join(bytes([e, 255 - e, e, e]) + codes for e in range(256))
     shape = (256, 64)
     assert same_bits(dequantize(bf.NVFP4, data, shape), reference(bf.NVFP4, data, shape))
+
+
+def test_eight_bits_are_what_their_specification_says():
+    values = dequantize(bf.F8_E4M3, bytes(range(256)), (256,))
+    assert np.isnan(values[[127, 255]]).all()
+    finite = eight_bits.FINITE
+    assert same_bits(values[finite], eight_bits.VALUES[finite].astype(np.float32))
 
 
 # Where the float16 scale lies; IQ1_M keeps it in pieces.

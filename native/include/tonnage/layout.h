@@ -19,11 +19,12 @@
 
 namespace tonnage {
 
-// The numbers are ggml's type ids.
+// The numbers are ggml's type ids; from 1,000 on they are of formats that ggml lacks.
 enum class Layout : int32_t {
   F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12,
   Q5_K = 13, Q6_K = 14, IQ2_XXS = 16, IQ2_XS = 17, IQ3_XXS = 18, IQ1_S = 19, IQ4_NL = 20, IQ3_S = 21, IQ2_S = 22,
   IQ4_XS = 23, F64 = 28, IQ1_M = 29, BF16 = 30, TQ1_0 = 34, TQ2_0 = 35, MXFP4 = 39, NVFP4 = 40, Q1_0 = 41, Q2_0 = 42,
+  F8_E4M3 = 1000,
 };
 
 constexpr int kPanelRows = 32;
@@ -38,6 +39,7 @@ struct LayoutShape {
 // Returns {0, 0, 0} for an unknown layout.
 TONNAGE_INLINE constexpr LayoutShape layout_shape(Layout layout) {
   switch (layout) {
+    case Layout::F8_E4M3: return {1, 1, 64};
     case Layout::F64: return {1, 8, 128};
     case Layout::F32: return {1, 4, 128};
     case Layout::F16: return {1, 2, 64};
@@ -75,6 +77,7 @@ TONNAGE_INLINE constexpr LayoutShape layout_shape(Layout layout) {
 TONNAGE_INLINE constexpr Layout panel_layout(Layout layout) {
   switch (layout) {
     case Layout::F64: return Layout::F32;
+    case Layout::F8_E4M3: return Layout::F16;
     case Layout::IQ1_S: return Layout::IQ1_M;
     case Layout::IQ2_XXS:
     case Layout::IQ2_XS: return Layout::IQ2_S;

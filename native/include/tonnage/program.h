@@ -69,6 +69,8 @@ struct SpanInput {
   int32_t position;
 };
 
+struct TensorScales;  // scaled_f8.h
+
 class Executor {
  public:
   // isa: a name of native/isa.table; threads: 1 to kMaxThreads. Throws InputError when it is not built or this
@@ -97,7 +99,7 @@ class Executor {
   // Reads a matrix from a file and lays it out in panels. source: layout of the rows in the file, target:
   // what they become (equal, or quantized on the way). Throws std::runtime_error if the file ends early and
   // InputError for values that the target cannot hold.
-  void load_matrix(int fd, int64_t file_offset, Layout source, const Weight& target);
+  void load_matrix(int fd, int64_t file_offset, Layout source, const TensorScales& scales, const Weight& target);
 
  private:
   std::mutex busy_;

@@ -13,6 +13,8 @@ class Requantizer {
   // target: a layout of panels; a source whose panels those are passes through.
   Requantizer(const Kernels& kernels, Layout source, Layout target, int64_t cols);
 
+  // What all values are multiplied with, of NVFP4: 1 unless said.
+  void set_scale(float scale) { scale_ = scale; }
   bool passes() const { return panel_layout(source_) == target_; }
   // The format of the rows that convert returns.
   Layout converted() const { return passes() ? source_ : target_; }
@@ -32,10 +34,14 @@ class Requantizer {
   Layout target_;
   int64_t cols_;
   int64_t bad_row_ = -1;
+  float scale_ = 1;
   std::vector<uint8_t> panel_;  // the rows as read, packed
   std::vector<float> tile_;
   std::vector<uint8_t> blocks_;
 };
+
+// Has a panel of NVFP4 multiply all its values with `scale`.
+void scale_panel(uint8_t* panel, int64_t cols, float scale);
 
 // ggml's name of a layout that loading can quantize to, null for others.
 const char* target_name(Layout layout);

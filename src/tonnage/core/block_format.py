@@ -1,6 +1,7 @@
 """Block formats: how many elements share how many bytes.
 
-Sizes follow the GGUF specification (ggml type numbers in `ggml_type`).
+Sizes follow the GGUF specification (ggml type numbers in `ggml_type`; from 1,000 on, formats that
+ggml lacks).
 """
 
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ ALL_FORMATS = (
     Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4,
     F64, NVFP4, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, Q1_0, Q2_0,
 )  # fmt: skip
-FLOAT_FORMATS = frozenset({"F64", "F32", "F16", "BF16"})
-BY_NAME = {fmt.name: fmt for fmt in ALL_FORMATS}
+FLOAT_FORMATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3"})
+# Whose matrices may have scales in a tensor of their own.
+SCALED_FORMATS = frozenset({"F8_E4M3", "NVFP4"})
+# OCP 8-bit floating point, which means little without scales beside it. No type of GGUF.
+F8_E4M3 = BlockFormat("F8_E4M3", 1, 1, 1000)
+BY_NAME = {fmt.name: fmt for fmt in (*ALL_FORMATS, F8_E4M3)}
 BY_GGML_TYPE = {fmt.ggml_type: fmt for fmt in ALL_FORMATS}

@@ -12,6 +12,11 @@ ROPE_FACTORS = "rope_factors"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short", "rope_factors_long"
 
 
+def scale_name(matrix: str) -> str:
+    """Return the name of the vector with a matrix's scales, which few matrices have."""
+    return f"{matrix}_scale"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A decoder-only language model: embedding, layers of residual branches, final norm and head.
@@ -19,7 +24,8 @@ class ModelSpec:
     weights: canonical name -> where it lies. Names: `embed`, `head` (absent when tied),
     `final_norm`, `rope_factors` (optional, divides the inverse frequencies of rope 0; or a short
     and a long one, of which the context decides), and for layer i `layers.i.` + the roles that its
-    branches name. Matrices are (out, in).
+    branches name. Matrices are (out, in). A matrix `x` in a format without scales of its own may
+    have the vector `x_scale`: one, one per row, or one per 128 x 128 elements, row after row.
     norm_offset is added to every norm weight while loading (1.0 for Gemma in Hugging Face form).
     has_head: whether logits mean anything; a base model has none, and gives vectors alone.
     pooling: how its hidden states were trained to become one vector, None where they were not.

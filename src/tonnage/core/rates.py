@@ -24,7 +24,7 @@ def rope_kv_write_kind(kv_format: str, *, normed: bool) -> str:
 # Formats that are not measured, and whose panels cost about as much: by bits of codes and kinds of
 # scales. A calibration would take half as long again for formats that few models have.
 _TIMED_AS = {
-    "F64": "F32", "NVFP4": "IQ4_XS", "IQ3_XXS": "IQ4_XS", "IQ3_S": "IQ4_XS",
+    "F64": "F32", "F8_E4M3": "F16", "NVFP4": "IQ4_XS", "IQ3_XXS": "IQ4_XS", "IQ3_S": "IQ4_XS",
     **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S"), "Q3_K"),
     **dict.fromkeys(("TQ1_0", "TQ2_0", "Q1_0", "Q2_0"), "Q2_K"),
 }  # fmt: skip

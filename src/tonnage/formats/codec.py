@@ -40,6 +40,7 @@ _DECODERS: dict[BlockFormat, Callable[[Blocks], Floats]] = {
     bf.Q6_K: super_decode.decode_q6_k,
     bf.IQ4_XS: super_decode.decode_iq4_xs,
     bf.F64: block_decode.decode_f64,
+    bf.F8_E4M3: low_decode.decode_f8_e4m3,
     bf.NVFP4: low_decode.decode_nvfp4,
     bf.IQ1_S: grid_decode.decode_iq1_s,
     bf.IQ1_M: grid_decode.decode_iq1_m,

@@ -41,17 +41,23 @@ def decode_tq2_0(blocks: Blocks) -> Floats:
     return half_at(blocks, 64) * (codes.reshape(len(blocks), -1).astype(np.float32) - 1)
 
 
-def _unsigned_e4m3(codes: Blocks) -> Floats:
-    """Return what FP8 E4M3 codes stand for but for their sign; 127, no number, is 0 as in ggml."""
+def _magnitudes(codes: Blocks) -> Floats:
+    """Return what FP8 E4M3 codes stand for but for their sign, 480 for what is no number."""
     exponent, fraction = (codes >> 3 & 15).astype(np.int32), (codes & 7).astype(np.float32) / 8
     normal = np.ldexp(1 + fraction, exponent - 7)
-    values = np.where(exponent == 0, np.ldexp(fraction, -6), normal)
-    return np.where(codes == 127, 0, values).astype(np.float32)
+    return np.where(exponent == 0, np.ldexp(fraction, -6), normal).astype(np.float32)
+
+
+def decode_f8_e4m3(blocks: Blocks) -> Floats:
+    """Decode FP8 E4M3 (OCP 8-bit Floating Point Specification 1.0); 127 and 255 are NaN."""
+    values = np.where(blocks & 127 == 127, np.float32(np.nan), _magnitudes(blocks))
+    return np.where(blocks & 128, -values, values)
 
 
 def decode_nvfp4(blocks: Blocks) -> Floats:
     """Decode four E4M3 scales and four times 8 bytes of FP4 nibbles: scale value[q], of 16."""
     codes = low_then_high(blocks[:, 4:].reshape(-1, 8)).reshape(len(blocks), 4, 16)
-    scales = _unsigned_e4m3(blocks[:, :4]) * np.float32(0.5)
+    # As in ggml 127 is 0, and the sign of a scale does not count.
+    scales = np.where(blocks[:, :4] == 127, 0, _magnitudes(blocks[:, :4])) * np.float32(0.5)
     values: Floats = scales[..., None] * E2M1_DOUBLED[codes].astype(np.float32)
     return values.reshape(len(blocks), -1)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from tonnage.core.block_format import BF16, F16, F32, BlockFormat
+from tonnage.core.block_format import BF16, F8_E4M3, F16, F32, F64, BlockFormat
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import FileFormatError, ModelNotFoundError, UnsupportedTypeError
 
@@ -21,7 +21,7 @@ MAX_HEADER_BYTES = 16 << 20
 MAX_DIMS = 8
 MAX_DIM = 1 << 48
 
-_FORMATS = {"F32": F32, "F16": F16, "BF16": BF16}
+_FORMATS = {fmt.name: fmt for fmt in (F64, F32, F16, BF16, F8_E4M3)}
 # Positions, masks and the like, which are no weights: they are checked, and no catalog has them.
 _INTEGER_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -36,7 +36,8 @@ def open_safetensors(path: str | os.PathLike[str]) -> Catalog:
     A folder holds `model.safetensors`, or `model.safetensors.index.json` with the shards it names
     beside it. Raises ModelNotFoundError when there is neither, FileFormatError when a header is
     cut short, malformed or has holes or overlaps, or shards and index disagree, and
-    UnsupportedTypeError for floats other than F32, F16 and BF16. Tensors of integers are left out.
+    UnsupportedTypeError for floats other than F64, F32, F16, BF16 and F8_E4M3. Tensors of integers
+    are left out.
     """
     where = Path(path)
     if where.name.endswith(".index.json"):
@@ -154,7 +155,8 @@ def _refuse_unsupported(header: dict[str, object], path: str) -> None:
         kinds = ", ".join(f"{_shown(kind)} ({num:,})" for kind, num in list(counts.items())[:8])
         raise UnsupportedTypeError(
             f"{path} has {sum(counts.values()):,} tensors of types that are not implemented: "
-            f"{kinds}; the first is {_shown(first)}. Take a checkpoint in F32, F16 or BF16."
+            f"{kinds}; the first is {_shown(first)}. Take a checkpoint in "
+            f"{', '.join(_FORMATS)}."
         )
 
 

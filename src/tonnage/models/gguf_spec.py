@@ -48,7 +48,7 @@ FIXED: Mapping[str, tuple[object, ...]] = {
         "attention.clamp_kqv", "attention.max_alibi_bias", "attention.q_lora_rank",
         "attention.kv_lora_rank", "attention.sliding_window", "attention.shared_kv_layers",
         "attention.temperature_scale", "attention.temperature_length", "attn_logit_softcapping",
-        "final_logit_softcapping", "router_logit_softcapping", "rope.scaling.yarn_log_multiplier",
+        "final_logit_softcapping", "router_logit_softcapping",
         "embedding_length_per_layer_input", "leading_dense_block_count", "nextn_predict_layers",
         "expert_count", "expert_used_count", "expert_shared_count", "expert_group_count",
         "expert_group_used_count", "expert_feed_forward_length", "expert_gating_func",

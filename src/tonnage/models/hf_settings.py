@@ -92,5 +92,18 @@ SWITCHES = (
 
 
 def is_off(key: str, value: object) -> bool:
-    """Return whether an unknown setting is switched off, or holds nothing."""
+    """Return whether an unknown setting changes nothing: off, empty, or seen in the tensors."""
+    if key == "quantization_config":
+        return _says_f8(value)
     return (value is False and key.startswith(SWITCHES)) or value in ([], {}, "")
+
+
+def _says_f8(config: object) -> bool:
+    """Return whether all that is quantized is E4M3 with scales, which the tensors say too."""
+    if not isinstance(config, dict):
+        return False
+    method = config.get("quant_method")
+    if method == "compressed-tensors":
+        return config.get("format") == "float-quantized"
+    blocks = config.get("weight_block_size") in (None, [128, 128])
+    return method in ("fp8", "fbgemm_fp8") and config.get("fmt", "e4m3") == "e4m3" and blocks

@@ -5,10 +5,14 @@ modules of transformers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 
 from tonnage.core.block import Layer, Shape
+from tonnage.core.block_format import SCALED_FORMATS
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
+from tonnage.core.model_spec import scale_name
 
 GGUF_NAMES = {
     "embed": "token_embd.weight",
@@ -98,13 +102,21 @@ def check_layer_count(num_layers: int, key: str, catalog: Catalog) -> None:
         )
 
 
+# What stands in place of `.weight` where scales lie in a tensor of their own: of folders (block
+# scales as DeepSeek publishes them; one, or one per row) and of GGUF files.
+SCALE_NAMES = (".weight_scale_inv", ".weight_scale", ".scale")
+# Scales of activations, which are made as values come here.
+INPUT_SCALES = (".input_scale", ".activation_scale")
+_SCALE_BLOCK = 128
+
+
 def match_tensors(
     expected: Mapping[str, Shape],
     names: Mapping[str, str],
     catalog: Catalog,
     ignored: Callable[[str], bool],
 ) -> dict[str, TensorEntry]:
-    """Return canonical name -> entry.
+    """Return canonical name -> entry; scales of matrix `x` are the vector `x_scale`.
 
     names: canonical -> name in the file. ignored: tells names that may be left over. Raises
     TensorMismatchError that lists all missing, left-over and wrongly shaped tensors.
@@ -118,10 +130,50 @@ def match_tensors(
             misshapen.append(f"{entry.name} has shape {entry.shape} where {shape} is needed")
         else:
             found[canonical] = entry
-    used = {names[canonical] for canonical in expected}
-    left_over = [name for name in catalog.tensors if name not in used and not ignored(name)]
+    scales = _scales(found, catalog)
+    misshapen += [_scale_words(e, found[n]) for n, e in scales.items() if not _fits(e, found[n])]
+    used = {names[canonical] for canonical in expected} | {e.name for e in scales.values()}
+    left_over = [
+        name
+        for name in catalog.tensors
+        if name not in used and not ignored(name) and not (scales and name.endswith(INPUT_SCALES))
+    ]
     _raise_mismatch(missing, left_over, misshapen)
-    return found
+    flat = {scale_name(n): replace(e, shape=(prod(e.shape),)) for n, e in scales.items()}
+    return found | flat
+
+
+def _scales(found: Mapping[str, TensorEntry], catalog: Catalog) -> dict[str, TensorEntry]:
+    """Return the scales of those matrices that have some, by the matrices' names."""
+    scales = {}
+    for canonical, entry in found.items():
+        if entry.format.name in SCALED_FORMATS and len(entry.shape) == 2:
+            stem = entry.name.removesuffix(".weight")
+            own = (catalog.tensors.get(stem + ending) for ending in SCALE_NAMES)
+            scale = next((one for one in own if one is not None), None)
+            if scale is not None:
+                scales[canonical] = scale
+    return scales
+
+
+def _scale_shapes(matrix: TensorEntry) -> tuple[Shape, ...]:
+    """Return the shapes that scales may have: one, one per row, one per 128 x 128 elements."""
+    if matrix.format.name != "F8_E4M3":
+        return ((), (1,))
+    rows, cols = matrix.shape
+    blocks = (-(-rows // _SCALE_BLOCK), -(-cols // _SCALE_BLOCK))
+    return (), (1,), (1, 1), (rows,), (rows, 1), blocks
+
+
+def _fits(scale: TensorEntry, matrix: TensorEntry) -> bool:
+    return scale.shape in _scale_shapes(matrix)
+
+
+def _scale_words(scale: TensorEntry, matrix: TensorEntry) -> str:
+    return (
+        f"{scale.name} has shape {scale.shape} where {_scale_shapes(matrix)[-1]} is needed, or one "
+        "scale"
+    )
 
 
 def _raise_mismatch(missing: list[str], left_over: list[str], misshapen: list[str]) -> None:

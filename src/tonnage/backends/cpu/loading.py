@@ -11,6 +11,7 @@ from math import isfinite
 from tonnage._native import Arena, Executor, InputError, Program
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import FileFormatError
+from tonnage.core.model_spec import scale_name
 from tonnage.core.plan import MatrixPlan, Plan, VectorPlan
 
 WeightArgs = tuple[int, int, int, int, int]
@@ -53,7 +54,8 @@ def load_weights(
         done = 0
         for matrix in plan.matrices:
             for one in _stack(matrix):
-                _load_matrix(one, files[matrix.source.file], program, executor)
+                scales = vectors.get(scale_name(one.name), array("f"))
+                _load_matrix(one, files[matrix.source.file], program, executor, scales)
             done += matrix.nbytes
             if progress is not None:
                 progress(done)
@@ -69,7 +71,9 @@ def _stack(matrix: MatrixPlan) -> Iterator[MatrixPlan]:
         yield replace(matrix, count=1, offset=offset, nbytes=nbytes, source=source)
 
 
-def _load_matrix(matrix: MatrixPlan, fd: int, program: Program, executor: Executor) -> None:
+def _load_matrix(
+    matrix: MatrixPlan, fd: int, program: Program, executor: Executor, scales: "array[float]"
+) -> None:
     try:
         executor.load_matrix(
             program=program,
@@ -77,6 +81,7 @@ def _load_matrix(matrix: MatrixPlan, fd: int, program: Program, executor: Execut
             file_offset=matrix.source.offset,
             source=BY_NAME[matrix.source.format].ggml_type,
             target=weight_args(matrix),
+            scales=scales,
         )
     except InputError as error:
         raise FileFormatError(f"{matrix.source.file}: {matrix.name}: {error}.") from error

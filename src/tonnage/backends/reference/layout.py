@@ -9,7 +9,7 @@ from tonnage.core.block import PagedState, Shape
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.mix import check_formats
-from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec
+from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec, scale_name
 from tonnage.core.placing import Cursor, place_pages, place_ropes, place_slots
 from tonnage.core.plan import Buffer, Item, KvPlan, MatrixPlan, Plan, Source, VectorPlan
 from tonnage.core.process_items import process_items
@@ -118,7 +118,7 @@ def _matrices(spec: ModelSpec, cursor: Cursor) -> tuple[MatrixPlan, ...]:
 def _vectors(spec: ModelSpec, steps: Iterable[Step], cursor: Cursor) -> tuple[VectorPlan, ...]:
     """Place biases and the weights of norms, to which the family's offset is added."""
     products = (part for step in steps if isinstance(step, Matmul) for part in step.parts)
-    as_stored = {ROPE_FACTORS, *(part.bias for part in products)}
+    as_stored = {ROPE_FACTORS, *(part.bias for part in products), *map(scale_name, spec.weights)}
     found = []
     for name, entry in spec.weights.items():
         if len(entry.shape) == 1:

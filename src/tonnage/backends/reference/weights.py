@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.errors import FileFormatError
+from tonnage.core.model_spec import scale_name
 from tonnage.core.plan import Plan, Source
 from tonnage.formats.codec import dequantize
 
 Array = npt.NDArray[np.float64]
+SCALE_BLOCK = 128
 
 
 def read_weights(plan: Plan, on_place: Callable[[int], None] | None = None) -> dict[str, Array]:
@@ -32,7 +34,18 @@ def read_weights(plan: Plan, on_place: Callable[[int], None] | None = None) -> d
             on_place(placed)
     for vector in plan.vectors:
         found[vector.name] = _read(vector.name, vector.source, (vector.count,)) + vector.add
+    for matrix in plan.matrices:
+        if scale_name(matrix.name) in found:
+            found[matrix.name] *= _spread(found[scale_name(matrix.name)], matrix.rows, matrix.cols)
     return found
+
+
+def _spread(scales: Array, rows: int, cols: int) -> Array:
+    """Return scales of a matrix in a form that multiplies it: one, one per row, or per element."""
+    if scales.size in (1, rows):
+        return scales[:, None]
+    blocks = scales.reshape(-(-rows // SCALE_BLOCK), -(-cols // SCALE_BLOCK))
+    return blocks.repeat(SCALE_BLOCK, axis=0)[:rows].repeat(SCALE_BLOCK, axis=1)[:, :cols]
 
 
 def _read(name: str, source: Source, shape: tuple[int, ...]) -> Array:

@@ -197,6 +197,7 @@ def _formats(plan: Plan) -> tuple[NumberFormat, ...]:
     for matrix in plan.matrices:
         by_format = {
             "F64": _FOR_FLOATS, "F32": _FOR_FLOATS, "F16": _FOR_HALVES, "BF16": _FOR_HALVES,
+            "F8_E4M3": _FOR_HALVES,
         }  # fmt: skip
         formats = by_format.get(matrix.format, _FOR_CODES)
         macs[formats] = macs.get(formats, 0) + matrix.rows * matrix.cols

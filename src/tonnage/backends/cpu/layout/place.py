@@ -7,7 +7,7 @@ from math import prod
 from tonnage.backends.cpu.layout.sizes import PANEL_ROWS, kv_head_bytes, panel_bytes
 from tonnage.core.block import PagedState
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec
+from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec, scale_name
 from tonnage.core.placing import Cursor, place_pages
 from tonnage.core.plan import (
     KvPlan,
@@ -83,6 +83,8 @@ class WeightPlacer:
             nbytes=nbytes,
             source=Source.of(entry),
         )
+        if scale_name(name) in self.spec.weights:
+            self.vector(scale_name(name))
 
 
 def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:

@@ -12,7 +12,7 @@ WORKER_SCRATCH_BYTES = 273_920  # of each thread: unpacked weights, two panels' 
 
 # Of the formats whose panels are not as large as blocks of the file: bytes of a block of one row.
 _PANEL_BLOCK_BYTES = {
-    "F64": 4, "MXFP4": 18, "NVFP4": 38, "TQ1_0": 66,
+    "F64": 4, "F8_E4M3": 2, "MXFP4": 18, "NVFP4": 38, "TQ1_0": 66,
     **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S"), 106),
     **dict.fromkeys(("IQ3_XXS", "IQ3_S"), 134),
 }  # fmt: skip
@@ -31,6 +31,8 @@ def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> i
     target.
     """
     rows = PANEL_ROWS * source.nbytes((cols,))
+    if source.name == "F8_E4M3":
+        rows += PANEL_ROWS * 2 * cols  # the same rows in float16, with their scales
     if source == target:
         return rows
     return rows + panel_bytes(source, cols) + 4 * 256 * 16 + PANEL_ROWS * target.nbytes((cols,))
