@@ -47,7 +47,7 @@ def quality_lines(
     quality = choice.quality
     yield f"formats: {weights_words(choice.plan)}"
     if held_bits(choice.plan) > _NOTEWORTHY * weight_bits(choice.plan):
-        yield f"  in memory {held_bits(choice.plan):.2f} bits, with the same values"
+        yield f"  in memory {held_bits(choice.plan):.2f} bits"
     yield f"quality: {quality_words(quality)}"
     for audit in audits[:2] if quality.basis != "measured" and not choice.workload.formats else ():
         if audit.mix == "":
