@@ -53,6 +53,10 @@ OBEYED = {
         "type": "object", "properties": {"a": FLAG, "b": FLAG}, "additionalProperties": False,
         "dependentSchemas": {"a": {"required": ["b"]}},
     },
+    "one of two properties": {
+        "type": "object", "properties": {"a": FLAG, "b": FLAG, "c": FLAG},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}], "additionalProperties": False,
+    },
     "contains anything": {"type": "array", "items": FLAG, "contains": {}, "maxItems": 3},
     "contains at least none": {
         "type": "array", "items": FLAG, "contains": {"const": 5}, "minContains": 0, "maxItems": 2,

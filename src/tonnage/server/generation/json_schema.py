@@ -208,6 +208,7 @@ def _say_by_others(plain: dict[str, Any]) -> None:
     _contains_anything(plain)
     _property_names(plain)
     _without_values(plain)
+    _one_of_presence(plain)
     conditions = _conditions(plain)
     if conditions:
         plain["allOf"] = [*plain.get("allOf", ()), *conditions]
@@ -261,6 +262,26 @@ def _without_values(plain: dict[str, Any]) -> None:
         if len(other) == 1:
             plain["enum"] = [one for one in plain["enum"] if not _is_in(one, forbidden)]
             del plain["not"]
+
+
+def _one_of_presence(plain: dict[str, Any]) -> None:
+    """`oneOf` of single required names: one of them is there, and the others are not."""
+    cases = plain.get("oneOf")
+    if "anyOf" in plain or not isinstance(cases, list):
+        return
+    names = [
+        one["required"] for one in cases if isinstance(one, dict) and list(one) == ["required"]
+    ]
+    if len(names) != len(cases) or any(len(one) != 1 for one in names):
+        return
+    only = [name for (name,) in names]
+    if len(set(only)) < len(only) or plain.get("type") != "object":
+        return
+    del plain["oneOf"]
+    plain["anyOf"] = [
+        {"properties": {other: False for other in only if other != name}, "required": [name]}
+        for name in only
+    ]
 
 
 def _is_in(value: Any, values: list[Any]) -> bool:
