@@ -33,7 +33,8 @@ def models(tmp_path_factory) -> list[Path]:
 
 def several(models: list[Path], *args: object, memory: int = BUDGET) -> tuple[object, ...]:
     named = [part for model in models for part in ("--model", model)]
-    return (*named, "--memory", memory, *SIZES, *args)
+    # Whether tables are planned for would depend on the budget, and places are what is asked.
+    return (*named, "--memory", memory, *SIZES, "--structured-output", "off", *args)
 
 
 def ask(url: str, model: str, max_tokens: int = 3, **more: object) -> tuple[int, dict]:

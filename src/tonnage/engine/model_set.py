@@ -197,20 +197,21 @@ def make_model_set(
     pinned: Collection[str] = (),
     on_choice: Callable[[str, Choice], None] | None = None,
     process: ProcessLedger = THIS_PROCESS,
+    start: Start | None = None,
 ) -> ModelSet:
     """Plan all `models`, by name, within `memory` for the whole process (what it can get if None).
 
     constraints, serving: of every model. pinned: names of those that stay in memory. on_choice
-    receives what was chosen for each. process: where open engines are counted. Raises RequestError
-    for an unknown name, BudgetError with the numbers when the smallest plans of the pinned models
-    and of any one other do not fit together.
+    receives what was chosen for each. process: where open engines are counted. start: how it stood
+    before, as it does now if None. Raises RequestError for an unknown name, BudgetError with the
+    numbers when the smallest plans of the pinned models and of any one other do not fit together.
     """
     for name in pinned:
         if name not in models:
             raise RequestError(f"There is no model {name!r} to pin{did_you_mean(name, models)}")
     host = read_host()
     budget = choose_budget(host.machine, memory, rss_bytes())
-    start = Start.of(process)
+    start = start or Start.of(process)
     inputs = {
         name: _input(source, constraints, pinned=name in pinned) for name, source in models.items()
     }
@@ -254,6 +255,7 @@ def model_set_of(
     *,
     on_choice: Callable[[str, Choice], None] | None = None,
     process: ProcessLedger = THIS_PROCESS,
+    start: Start | None = None,
 ) -> ModelSet:
     """Return the set of one model that is loaded by a plan file.
 
@@ -262,7 +264,7 @@ def model_set_of(
     """
     host = read_host()
     budget = choose_budget(host.machine, memory or file.budget_bytes, rss_bytes())
-    start, spec = Start.of(process), read_spec(source)
+    start, spec = start or Start.of(process), read_spec(source)
     choice = choice_in(file, source, spec, host.machine, host.backend.layout, start, serving)
     require_within(choice.plan.total_bytes, budget)
     planned = only_model(name, choice)

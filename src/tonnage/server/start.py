@@ -18,7 +18,7 @@ from tonnage.engine.build import ServingOptions
 from tonnage.engine.model_set import ModelSet, PlacedModel, make_model_set, model_set_of, release
 from tonnage.engine.opening import constraints_of, serving_of
 from tonnage.engine.plan_files import stated_plan
-from tonnage.machine.memory_use import anonymous_bytes
+from tonnage.machine.memory_use import Start, anonymous_bytes
 from tonnage.planner.plan_file import PlanFile
 from tonnage.server.observe.pressure import PressureLog
 from tonnage.server.options import DEFAULT_CONCURRENCY, ServeOptions
@@ -91,13 +91,13 @@ def plan_server(
         models = models or (file.model,)
     sources = _sources(models, every, observers)
 
-    def plan(serving: ServingOptions) -> ModelSet:
+    def plan(serving: ServingOptions, start: Start | None) -> ModelSet:
         if file is not None:
             ((name, source),) = sources.items()
-            return model_set_of(name, source, file, memory, serving)
+            return model_set_of(name, source, file, memory, serving, start=start)
         constraints = constraints_of(every, serving)
         pinned = [_name(name) for name in every.get("pin", ())]
-        return make_model_set(sources, memory, constraints, serving, pinned=pinned)
+        return make_model_set(sources, memory, constraints, serving, pinned=pinned, start=start)
 
     model_set = with_tables(plan, serving, every["structured_output"])
     if observers.on_choice is not None:

@@ -8,11 +8,14 @@ from typing import get_args
 from tonnage.core.errors import BudgetError, RequestError
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.model_set import ModelSet, PlacedModel
+from tonnage.machine.memory_use import Start
 from tonnage.server.options import Structured
 
 
 def with_tables(
-    plan: Callable[[ServingOptions], ModelSet], serving: ServingOptions, wanted: Structured
+    plan: Callable[[ServingOptions, Start | None], ModelSet],
+    serving: ServingOptions,
+    wanted: Structured,
 ) -> ModelSet:
     """Return the models as `plan` plans them, with the tables of structured output where wanted.
 
@@ -29,12 +32,12 @@ def with_tables(
             raise RequestError(
                 "Structured output needs llguidance; install it with pip install 'tonnage[serve]'."
             )
-        return plan(on)
+        return plan(on, None)
     if wanted == "off" or not has_library:
-        return plan(serving)
-    without = plan(serving)
+        return plan(serving, None)
+    without = plan(serving, None)
     try:
-        found = plan(on)
+        found = plan(on, without.start)  # planning itself has grown the process
     except BudgetError:
         return without
     pairs = zip(found.models, without.models, strict=True)
