@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFWriter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tonnage.core.errors import FileFormatError, ModelNotFoundError
+from tonnage.core.errors import FileFormatError, ModelNotFoundError, TonnageError
 from tonnage.formats.gguf import GgufFile
 from tonnage.formats.gguf_parts import MAX_PARTS, first_parts, part_names
 
@@ -139,6 +141,31 @@ def test_hostile_counts_are_refused(parts):
         ):
             GgufFile.open(parts[0])
         parts[0].write_bytes(raw)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 2), st.data())
+def test_a_changed_byte_ends_in_a_sentence_or_in_tensors_of_the_right_size(parts, which, data):
+    raw = parts[which].read_bytes()
+    at, byte = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 255))
+    parts[which].write_bytes(raw[:at] + bytes([byte]) + raw[at + 1 :])
+    said = outcome(parts[0])
+    parts[which].write_bytes(raw)
+    assert said.endswith(".")
+    assert said.isprintable()
+
+
+def outcome(path: Path) -> str:
+    try:
+        with GgufFile.open(path) as file:
+            for name, entry in file.catalog.tensors.items():
+                with file.tensor_buffer(name) as view:
+                    assert len(view) == entry.nbytes == entry.format.nbytes(entry.shape)
+    except TonnageError as error:
+        return str(error)
+    return "Read."
 
 
 def test_names_of_parts():
