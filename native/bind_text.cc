@@ -13,6 +13,7 @@ using tonnage::text::JsonObject;
 using tonnage::text::Kind;
 using tonnage::text::Options;
 using tonnage::text::Pattern;
+using tonnage::text::StepSpec;
 using tonnage::text::Stretch;
 using tonnage::text::TextError;
 using tonnage::text::TokenizerCore;
@@ -64,12 +65,20 @@ nb::list encode_plain(const TokenizerCore& core, nb::handle source, bool at_star
   return list_of(ids);
 }
 
-nb::list split(const TokenizerCore& core, nb::handle source, bool parse_special) {
-  const Bytes bytes(source);
+nb::list tuples_of(const std::vector<Stretch>& stretches) {
   nb::list result;
-  for (const Stretch& s : core.split(bytes.text(), parse_special))
-    result.append(nb::make_tuple(s.begin, s.end, s.id));
+  for (const Stretch& s : stretches) result.append(nb::make_tuple(s.begin, s.end, s.id, s.token_begin, s.token_end));
   return result;
+}
+
+nb::list split(const TokenizerCore& core, nb::handle source, bool parse_special, int second) {
+  const Bytes bytes(source);
+  return tuples_of(core.split(bytes.text(), parse_special, static_cast<TokenizerCore::Second>(second % 3)));
+}
+
+nb::list split_normalized(const TokenizerCore& core, nb::handle source, bool parse_special) {
+  const Bytes bytes(source);
+  return tuples_of(core.split_normalized(bytes.text(), parse_special));
 }
 
 nb::list pattern_pieces(const std::string& source, nb::handle text) {
@@ -80,7 +89,7 @@ nb::list pattern_pieces(const std::string& source, nb::handle text) {
   uint64_t budget = Pattern::budget_for(bytes.text().size());
   nb::list result;
   for (const char* p = base; p < end;) {
-    const char* stop = pattern.match(p, end, budget);
+    const char* stop = pattern.match(base, p, end, budget);
     if (stop == nullptr || stop == p) {
       p += tonnage::text::read_rune(p, end).num_bytes;
       continue;
@@ -119,21 +128,39 @@ nb::bytes value(JsonFile& file, size_t begin, size_t end) {
   return bytes_of(file.text().substr(begin, end - begin));
 }
 
+// Tuples (kind, text, behavior, inverted, only_first, if_missing).
+std::vector<StepSpec> steps_of(nb::handle given) {
+  std::vector<StepSpec> steps;
+  for (const nb::handle one : given) {
+    const auto field = [&](int i) { return one[i]; };
+    StepSpec step;
+    step.kind = static_cast<StepSpec::Kind>(nb::cast<int>(field(0)) % 4);
+    step.text = nb::cast<std::string>(field(1));
+    step.behavior = static_cast<StepSpec::Behavior>(nb::cast<int>(field(2)) % 5);
+    step.inverted = nb::cast<bool>(field(3));
+    step.only_first = nb::cast<bool>(field(4));
+    step.if_missing = nb::cast<bool>(field(5));
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
 Options options_of(const nb::kwargs& given) {
   Options o;
   for (const auto& [key, item] : given) {
     const std::string name = nb::cast<std::string>(key);
     if (name == "byte_level") o.byte_level = nb::cast<bool>(item);
-    else if (name == "by_score") o.by_score = nb::cast<bool>(item);
+    else if (name == "model") o.model = static_cast<Options::Model>(nb::cast<int>(item) % 5);
     else if (name == "byte_fallback") o.byte_fallback = nb::cast<bool>(item);
     else if (name == "fuse_unknown") o.fuse_unknown = nb::cast<bool>(item);
     else if (name == "whole_word") o.whole_word = nb::cast<bool>(item);
-    else if (name == "escape_spaces") o.escape_spaces = nb::cast<bool>(item);
+    else if (name == "unescapes_spaces") o.unescapes_spaces = nb::cast<bool>(item);
     else if (name == "unknown_id") o.unknown_id = nb::cast<int32_t>(item);
     else if (name == "unknown_token") o.unknown_token = nb::cast<std::string>(item);
-    else if (name == "prefix") o.prefix = static_cast<Options::Prefix>(nb::cast<int>(item) % 3);
-    else if (name == "prefix_if_missing") o.prefix_if_missing = nb::cast<bool>(item);
-    else if (name == "patterns") o.patterns = nb::cast<std::vector<std::string>>(item);
+    else if (name == "subword_prefix") o.subword_prefix = nb::cast<std::string>(item);
+    else if (name == "word_suffix") o.word_suffix = nb::cast<std::string>(item);
+    else if (name == "max_word_chars") o.max_word_chars = nb::cast<uint32_t>(item);
+    else if (name == "steps") o.steps = steps_of(item);
     else throw nb::type_error(("no tokenizer option is called " + name).c_str());
   }
   return o;
@@ -174,14 +201,24 @@ void bind_text(nb::module_& m) {
         core.load_gguf_merges(a.text(), count);
       }, nb::arg("merges"), nb::arg("count"))
       .def("load_json_vocabulary", &TokenizerCore::load_json_vocabulary, nb::arg("file"), nb::arg("offset"))
+      .def("load_json_log_probabilities", &TokenizerCore::load_json_log_probabilities, nb::arg("file"), nb::arg("offset"))
       .def("load_json_merges", &TokenizerCore::load_json_merges, nb::arg("file"), nb::arg("offset"))
-      .def("add_special", [](TokenizerCore& core, uint32_t id, nb::bytes text, int kind, int eats) {
-        core.add_special(id, {text.c_str(), text.size()}, static_cast<Kind>(kind), static_cast<uint8_t>(eats));
-      }, nb::arg("id"), nb::arg("text"), nb::arg("kind"), nb::arg("eats"))
+      .def("add_special", [](TokenizerCore& core, uint32_t id, nb::bytes text, int kind, int manners, nb::object normalized) {
+        std::string written;
+        if (!normalized.is_none()) {
+          const nb::bytes given = nb::cast<nb::bytes>(normalized);
+          written.assign(given.c_str(), given.size());
+        }
+        core.add_special(id, {text.c_str(), text.size()}, static_cast<Kind>(kind), static_cast<uint8_t>(manners),
+                         normalized.is_none() ? nullptr : &written);
+      }, nb::arg("id"), nb::arg("text"), nb::arg("kind"), nb::arg("manners"), nb::arg("normalized").none())
       .def("finish", &TokenizerCore::finish)
       .def("encode", &encode, nb::arg("text"), nb::arg("parse_special"))
       .def("encode_plain", &encode_plain, nb::arg("text"), nb::arg("at_start"))
-      .def("split", &split, nb::arg("text"), nb::arg("parse_special"))
+      .def("split", &split, nb::arg("text"), nb::arg("parse_special"), nb::arg("second"))
+      .def("split_normalized", &split_normalized, nb::arg("text"), nb::arg("parse_special"))
+      .def_prop_ro("has_normalized_specials", &TokenizerCore::has_normalized_specials)
+      .def("token_text", [](const TokenizerCore& core, uint32_t id) { return bytes_of(core.token_text(id)); }, nb::arg("id"))
       .def("token_bytes", [](const TokenizerCore& core, uint32_t id) { return bytes_of(core.token_bytes(id)); }, nb::arg("id"))
       .def("kind", [](const TokenizerCore& core, uint32_t id) {
         if (id >= core.vocabulary().size()) throw TextError("Token id " + std::to_string(id) + " is outside the vocabulary.");

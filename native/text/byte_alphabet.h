@@ -1,5 +1,5 @@
-// The printable alphabet in which byte-level vocabularies are written (GPT-2): bytes 21..7E, A1..AC, AE..FF
-// stand for themselves, the other 68 for U+0100 + their rank.
+// Two ways to write bytes: <0xNN>, as byte tokens are, and the printable alphabet of byte-level vocabularies (GPT-2):
+// bytes 21..7E, A1..AC, AE..FF stand for themselves, the other 68 for U+0100 + their rank.
 #pragma once
 
 #include <string>
@@ -22,6 +22,12 @@ inline int byte_of_letter(uint32_t code_point) {
   return static_cast<int>(rank <= 0x42 ? 0x7F + rank - 0x21 : 0xAD);
 }
 
+// Writes the letter of a byte.
+inline void append_letter(std::string& out, uint32_t byte) {
+  if (is_own_letter(byte)) return append_rune(out, byte);
+  append_rune(out, 0x100 + (byte < 0x21 ? byte : byte == 0xAD ? 0x43 : 0x21 + byte - 0x7F));
+}
+
 // Writes the bytes that `letters` stands for; false (and a partial result) on a letter that stands for none.
 inline bool decode_letters(std::string_view letters, std::string& out) {
   out.clear();
@@ -35,6 +41,18 @@ inline bool decode_letters(std::string_view letters, std::string& out) {
     p += rune.num_bytes;
   }
   return true;
+}
+
+// Byte of "<0xNN>", or -1.
+inline int byte_of_name(std::string_view text) {
+  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
+  int value = 0;
+  for (const char c : text.substr(3, 2)) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit && !(c >= 'A' && c <= 'F')) return -1;
+    value = value * 16 + (digit ? c - '0' : c - 'A' + 10);
+  }
+  return value;
 }
 
 }  // namespace tonnage::text

@@ -65,6 +65,14 @@ class SlotTable {
     slots_[i] = tag(hash) << 24 | index;
   }
 
+  // Puts `index` where find(hash, same) found another.
+  template <class Same>
+  void replace(uint64_t hash, Same same, uint32_t index) {
+    size_t i = home(hash);
+    while ((slots_[i] >> 24) != tag(hash) || !same(slots_[i] & kMaxItems)) i = i + 1 == slots_.size() ? 0 : i + 1;
+    slots_[i] = tag(hash) << 24 | index;
+  }
+
   size_t nbytes() const { return slots_.capacity() * sizeof(uint32_t); }
 
  private:

@@ -6,7 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <limits>
 
 namespace tonnage::text {
 
@@ -179,6 +183,38 @@ uint64_t JsonCursor::take_number() {
   if (at_ == from || at_ - from > 15 || (c != ',' && c != '}' && c != ']' && c != ' ' && c != '\n' && c != '\r' && c != '\t'))
     fail("no whole number");
   return value;
+}
+
+// As serde_json reads it, which rounds twice: what is written with 17 digits may come out one bit away from the
+// nearest number, and sums of such bits decide between equals.
+double JsonCursor::take_real() {
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  peek();
+  const size_t from = at_;
+  skip_bare();
+  const std::string_view text = text_.substr(from, at_ - from);
+  double nearest = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), nearest);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(nearest)) fail("no number");
+  uint64_t digits = 0;
+  int exponent = 0;
+  bool is_fraction = false, is_full = false;
+  size_t i = text[0] == '-';
+  for (; i < text.size() && (text[i] | 32) != 'e'; ++i) {
+    if (text[i] == '.') {
+      is_fraction = true;
+      continue;
+    }
+    const auto digit = static_cast<uint64_t>(text[i] - '0');
+    is_full = is_full || digits > (kMost - digit) / 10;
+    if (!is_full) digits = digits * 10 + digit;
+    if (is_full != is_fraction) exponent += is_full ? 1 : -1;
+  }
+  if (i < text.size()) exponent += std::atoi(std::string(text.substr(i + 1)).c_str());
+  if (exponent < -308 || exponent > 308) return nearest;
+  const double power = std::strtod(("1e" + std::to_string(std::abs(exponent))).c_str(), nullptr);
+  const double value = exponent < 0 ? static_cast<double>(digits) / power : static_cast<double>(digits) * power;
+  return text[0] == '-' ? -value : value;
 }
 
 bool JsonObject::next(std::string& key) {

@@ -45,6 +45,8 @@ class JsonCursor {
   void take_string(std::string& out);
   // A whole number below 2^53.
   uint64_t take_number();
+  // A finite number.
+  double take_real();
 
  private:
   void skip_string();

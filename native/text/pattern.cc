@@ -40,8 +40,8 @@ void CharClass::seal() {
 
 Pattern::Pattern(std::string_view source) { start_ = PatternParser(source, classes_, nodes_).parse(); }
 
-const char* Pattern::match(const char* p, const char* end, uint64_t& budget) const {
-  Run run{end, budget};
+const char* Pattern::match(const char* begin, const char* p, const char* end, uint64_t& budget) const {
+  Run run{begin, end, budget};
   return walk(run, start_, p);
 }
 
@@ -58,7 +58,9 @@ const char* Pattern::walk(Run& run, uint32_t index, const char* p) const {
         index = node.branches.back();
         continue;
       case Node::kLook: {
-        const bool hit = p < run.end && classes_[node.cls].has(read_rune(p, run.end).code_point);
+        const char* q = node.behind && p > run.begin ? previous_rune(run.begin, p) : p;
+        const bool is_there = node.behind ? p > run.begin : p < run.end;
+        const bool hit = is_there && classes_[node.cls].has(read_rune(q, run.end).code_point);
         if (hit == node.negative) return nullptr;
         index = node.next;
         continue;

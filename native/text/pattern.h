@@ -2,7 +2,8 @@
 //
 // Supported: literals, [classes], \p{..}, \s \S \d \w, \r \n \t \f \v, \uHHHH, \x{H..}, groups (?:...) and
 // (?i:...) that occur once or with ?, alternation, the greedy quantifiers ? * + {n} {n,} {n,m}, their
-// possessive forms ?+ *+ ++, and (?!c) (?=c) of one class. Anything else is a TextError that names it.
+// possessive forms ?+ *+ ++, and (?!c) (?=c) (?<!c) (?<=c) of one class, . ^ $. Anything else is a TextError that
+// names it.
 #pragma once
 
 #include <string_view>
@@ -41,6 +42,7 @@ struct Node {
   Kind kind = kAccept;
   bool possessive = false;
   bool negative = false;
+  bool behind = false;
   uint32_t cls = 0;
   uint32_t min = 1;
   uint32_t max = 1;
@@ -53,15 +55,16 @@ class Pattern {
   // Throws TextError.
   explicit Pattern(std::string_view source);
 
-  // End of the match that starts at p, or nullptr; look-ahead sees nothing behind `end`. Takes the steps
-  // made from `budget` and throws TextError when it is used up.
-  const char* match(const char* p, const char* end, uint64_t& budget) const;
+  // End of the match that starts at p, or nullptr; it sees nothing before `begin` and behind `end`. Takes the
+  // steps made from `budget` and throws TextError when it is used up.
+  const char* match(const char* begin, const char* p, const char* end, uint64_t& budget) const;
 
   // A budget for all matches in a text: the patterns in use stay below 8 steps a byte.
   static uint64_t budget_for(size_t num_bytes) { return 4096 + 64 * static_cast<uint64_t>(num_bytes); }
 
  private:
   struct Run {
+    const char* begin;
     const char* end;
     uint64_t& budget;
   };

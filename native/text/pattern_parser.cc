@@ -18,6 +18,18 @@ constexpr uint32_t kLetter = bit(kLu) | bit(kLl) | bit(kLt) | bit(kLm) | bit(kLo
 constexpr uint32_t kMark = bit(kMn) | bit(kMc) | bit(kMe);
 constexpr uint32_t kNumber = bit(kNd) | bit(kNl) | bit(kNo);
 
+// What oniguruma takes for a character of a word.
+void add_word(CharClass& cls) {
+  cls.add_categories(kLetter | kMark | bit(kNd) | bit(kNl) | bit(kPc));
+  cls.add_range(0xB2, 0xB3);
+  cls.add_range(0xB9, 0xB9);
+  cls.add_range(0xBC, 0xBE);
+  cls.add_range(0x24B6, 0x24E9);
+  cls.add_range(0x1F130, 0x1F149);
+  cls.add_range(0x1F150, 0x1F169);
+  cls.add_range(0x1F170, 0x1F189);
+}
+
 struct Property {
   const char* name;
   uint32_t mask;
@@ -104,12 +116,20 @@ PatternParser::Item PatternParser::parse_atom() {
   if (take("(")) return parse_group();
   if (take("[")) return class_item(parse_class());
   CharClass cls;
+  if (take("\\W")) {
+    add_word(cls);
+    cls.negate();
+    return class_item(std::move(cls));
+  }
   if (take("\\")) {
     uint32_t code_point = 0;
     if (!parse_escape(cls, &code_point)) cls.add_range(code_point, code_point);
     return class_item(std::move(cls));
   }
-  if (std::string_view(".^$*+?{").find(peek()) != std::string_view::npos)
+  if (take(".")) return class_item(not_newline());
+  if (take("^")) return look_item(class_item(not_newline()), true, true);
+  if (take("$")) return look_item(class_item(not_newline()), true, false);
+  if (std::string_view("*+?{").find(peek()) != std::string_view::npos)
     fail(std::string("'") + peek() + "'");
   const uint32_t code_point = take_rune();
   cls.add_range(code_point, code_point);
@@ -117,8 +137,10 @@ PatternParser::Item PatternParser::parse_atom() {
 }
 
 PatternParser::Item PatternParser::parse_group() {
-  if (take("?!")) return parse_look(true);
-  if (take("?=")) return parse_look(false);
+  if (take("?!")) return parse_look(true, false);
+  if (take("?=")) return parse_look(false, false);
+  if (take("?<!")) return parse_look(true, true);
+  if (take("?<=")) return parse_look(false, true);
   const bool outer = fold_;
   if (take("?i:"))
     fold_ = true;
@@ -132,12 +154,24 @@ PatternParser::Item PatternParser::parse_group() {
   return item;
 }
 
-PatternParser::Item PatternParser::parse_look(bool negative) {
+PatternParser::Item PatternParser::parse_look(bool negative, bool behind) {
   Item item = parse_atom();
-  if (item.node.kind != Node::kClass || !take(")")) fail("look-ahead of more than one class");
+  if (item.node.kind != Node::kClass || !take(")")) fail("a look at more than one class");
+  return look_item(std::move(item), negative, behind);
+}
+
+PatternParser::Item PatternParser::look_item(Item item, bool negative, bool behind) {
   item.node.kind = Node::kLook;
   item.node.negative = negative;
+  item.node.behind = behind;
   return item;
+}
+
+CharClass PatternParser::not_newline() {
+  CharClass cls;
+  cls.add_range(0, '\n' - 1);
+  cls.add_range('\n' + 1, 0x10FFFF);
+  return cls;
 }
 
 CharClass PatternParser::parse_class() {
@@ -181,7 +215,7 @@ bool PatternParser::parse_escape(CharClass& cls, uint32_t* code_point) {
     case 'S': cls.add_categories(kAllCategories & ~kSpace); return true;
     case 'd': cls.add_categories(bit(kNd)); return true;
     case 'D': cls.add_categories(kAllCategories & ~bit(kNd)); return true;
-    case 'w': cls.add_categories(kLetter | kMark | bit(kNd) | bit(kPc)); return true;
+    case 'w': add_word(cls); return true;
     case 'p': cls.add_categories(parse_property(false)); return true;
     case 'P': cls.add_categories(parse_property(true)); return true;
     case 'r': *code_point = '\r'; return false;
@@ -256,7 +290,7 @@ void PatternParser::parse_quantifier(Item& item) {
     if (item.node.min != 0 || item.node.max != 1) fail("a repeated group");
     item.optional = true;
   } else if (item.node.kind == Node::kLook) {
-    fail("a repeated look-ahead");
+    fail("a repeated look");
   }
   if (peek() == '+' && !braces && item.node.kind == Node::kClass) {
     ++at_;

@@ -29,7 +29,9 @@ class PatternParser {
   Sequence parse_sequence();
   Item parse_atom();
   Item parse_group();
-  Item parse_look(bool negative);
+  Item parse_look(bool negative, bool behind);
+  Item look_item(Item item, bool negative, bool behind);
+  CharClass not_newline();
   CharClass parse_class();
   uint32_t parse_member();
   void parse_quantifier(Item& item);

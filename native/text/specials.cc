@@ -5,27 +5,41 @@
 
 namespace tonnage::text {
 
-void SpecialTokens::add(uint32_t id, std::string_view text, uint8_t eats) {
-  if (text.empty()) throw TextError("Special token " + std::to_string(id) + " is empty.");
+void SpecialTokens::add(uint32_t id, std::string_view text, uint8_t manners, const Vocabulary& vocabulary) {
   if (text.size() > kMaxBytes)
     throw TextError("Special token " + std::to_string(id) + " has " + std::to_string(text.size()) +
                     " bytes; at most " + std::to_string(kMaxBytes) + " are supported.");
-  items_.push_back({id, eats});
+  if (text.empty()) return;  // found nowhere
+  uint32_t own_text = kFromVocabulary;
+  if (vocabulary.text(id) != text) {
+    if (own_texts_.size() >= kFromVocabulary) throw TextError("The special tokens take more than 512 MiB.");
+    own_text = static_cast<uint32_t>(own_texts_.size());
+    own_texts_.push_back(static_cast<char>(text.size() & 0xFF));
+    own_texts_.push_back(static_cast<char>(text.size() >> 8));
+    own_texts_.insert(own_texts_.end(), text.begin(), text.end());
+  }
+  items_.push_back({id, own_text & kFromVocabulary, manners & 7u});
+}
+
+std::string_view SpecialTokens::text_of(const Vocabulary& vocabulary, const Item& item) const {
+  if (item.own_text == kFromVocabulary) return vocabulary.text(item.id);
+  const char* p = own_texts_.data() + item.own_text;
+  return {p + 2, static_cast<uint8_t>(p[0]) | static_cast<size_t>(static_cast<uint8_t>(p[1])) << 8};
 }
 
 void SpecialTokens::finish(const Vocabulary& vocabulary) {
-  std::sort(items_.begin(), items_.end(), [&](const Item& a, const Item& b) {
-    return vocabulary.text(a.id) < vocabulary.text(b.id);
-  });
-  for (size_t i = 1; i < items_.size(); ++i)
-    if (vocabulary.text(items_[i - 1].id) == vocabulary.text(items_[i].id))
-      throw TextError("Special tokens " + std::to_string(items_[i - 1].id) + " and " +
-                      std::to_string(items_[i].id) + " are the same text.");
+  const auto text = [&](const Item& item) { return text_of(vocabulary, item); };
+  std::stable_sort(items_.begin(), items_.end(), [&](const Item& a, const Item& b) { return text(a) < text(b); });
+  items_.erase(std::unique(items_.begin(), items_.end(), [&](const Item& a, const Item& b) { return text(a) == text(b); }),
+               items_.end());
   items_.shrink_to_fit();
+  own_texts_.shrink_to_fit();
+  if (items_.empty()) return;
+  first_.resize(257);
   uint32_t i = 0;
   for (uint32_t byte = 0; byte < 256; ++byte) {
     first_[byte] = i;
-    while (i < items_.size() && static_cast<uint8_t>(vocabulary.text(items_[i].id)[0]) == byte) ++i;
+    while (i < items_.size() && static_cast<uint8_t>(text(items_[i])[0]) == byte) ++i;
   }
   first_[256] = i;
 }
@@ -33,60 +47,73 @@ void SpecialTokens::finish(const Vocabulary& vocabulary) {
 // Narrows the sorted range by one byte of text after another; a token that ends where the range stands is
 // its first member.
 const SpecialTokens::Item* SpecialTokens::match_at(const Vocabulary& vocabulary, const char* p, const char* end,
-                                                   bool parse_special) const {
+                                                   Which which) const {
   const uint32_t lead = static_cast<uint8_t>(*p);
   const Item* low = items_.data() + first_[lead];
   const Item* high = items_.data() + first_[lead + 1];
   const Item* best = nullptr;
   for (size_t depth = 1; low < high; ++depth) {
-    const std::string_view shortest = vocabulary.text(low->id);
-    if (shortest.size() == depth) {
-      const bool allowed = parse_special || vocabulary.kind(low->id) == kUserDefined;
-      if (allowed) best = low;
+    if (text_of(vocabulary, *low).size() == depth) {
+      const bool user_defined = vocabulary.kind(low->id) == kUserDefined;
+      if (which == kAll || user_defined == (which == kUserDefinedOnly)) best = low;
       ++low;
     }
     if (p + depth == end) break;
     const auto byte = static_cast<uint8_t>(p[depth]);
-    const auto at = [&](const Item& item) { return static_cast<uint8_t>(vocabulary.text(item.id)[depth]); };
+    const auto at = [&](const Item& item) { return static_cast<uint8_t>(text_of(vocabulary, item)[depth]); };
     low = std::partition_point(low, high, [&](const Item& item) { return at(item) < byte; });
     high = std::partition_point(low, high, [&](const Item& item) { return at(item) <= byte; });
   }
   return best;
 }
 
-SpecialMatch SpecialTokens::find(const Vocabulary& vocabulary, const char* from, const char* end,
-                                 bool parse_special) const {
-  if (items_.empty()) return {};
-  for (const char* p = from; p < end; ++p) {
+void SpecialTokens::split(const Vocabulary& vocabulary, std::string_view text, size_t begin, size_t end, Which which,
+                          std::vector<Stretch>& out) const {
+  const char* base = text.data();
+  const char* from = base + begin;
+  const char* last = base + end;
+  const char* taken = from;
+  const auto put = [&](const char* first, const char* stop, int32_t id, const char* own_begin, const char* own_end) {
+    const auto place = [&](const char* q) { return static_cast<size_t>(q - base); };
+    out.push_back({place(first), place(stop), id, place(own_begin), place(own_end)});
+  };
+  for (const char* p = from; p < last && !items_.empty();) {
     const uint32_t lead = static_cast<uint8_t>(*p);
-    if (first_[lead] == first_[lead + 1]) continue;
-    const Item* item = match_at(vocabulary, p, end, parse_special);
-    if (item == nullptr) continue;
-    SpecialMatch match{p, p + vocabulary.text(item->id).size(), item->id};
-    const auto is_space = [](uint32_t c) {
-      const Category k = category_of(c);
-      return k == kZs || k == kZl || k == kZp || k == kCw;
-    };
-    while ((item->eats & kBefore) && match.begin > from) {
-      const char* q = previous_rune(from, match.begin);
-      if (!is_space(read_rune(q, match.begin).code_point)) break;
-      match.begin = q;
+    const Item* item = first_[lead] == first_[lead + 1] ? nullptr : match_at(vocabulary, p, last, which);
+    if (item == nullptr) {
+      ++p;
+      continue;
     }
-    while ((item->eats & kAfter) && match.end < end) {
-      const Rune rune = read_rune(match.end, end);
+    const char* first = p;
+    const char* at = p;
+    const char* stop = p += text_of(vocabulary, *item).size();
+    if (item->manners & kWholeWord) {
+      if (first > from && is_word(read_rune(previous_rune(from, first), first).code_point)) continue;
+      if (stop < last && is_word(read_rune(stop, last).code_point)) continue;
+    }
+    while ((item->manners & kEatsBefore) && first > taken) {
+      const char* q = previous_rune(from, first);
+      if (!is_space(read_rune(q, first).code_point)) break;
+      first = q;
+    }
+    while ((item->manners & kEatsAfter) && stop < last) {
+      const Rune rune = read_rune(stop, last);
       if (!is_space(rune.code_point)) break;
-      match.end += rune.num_bytes;
+      stop += rune.num_bytes;
     }
-    return match;
+    if (item->manners & kEatsBefore) first = std::max(first, taken);
+    if (taken < first) put(taken, first, -1, taken, first);
+    if (first < stop) put(first, stop, static_cast<int32_t>(item->id), at, p);
+    taken = stop;
   }
-  return {};
+  if (taken != last) put(taken, last, -1, taken, last);
 }
 
 int32_t SpecialTokens::find_text(const Vocabulary& vocabulary, std::string_view text) const {
   const auto item = std::partition_point(items_.begin(), items_.end(), [&](const Item& other) {
-    return vocabulary.text(other.id) < text;
+    return text_of(vocabulary, other) < text;
   });
-  const bool found = item != items_.end() && vocabulary.text(item->id) == text;
+  const bool found = item != items_.end() && text_of(vocabulary, *item) == text;
   return found ? static_cast<int32_t>(item->id) : -1;
 }
 

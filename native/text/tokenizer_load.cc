@@ -39,18 +39,6 @@ class StringWalk {
   uint64_t index_ = 0;
 };
 
-// Byte of "<0xNN>", or -1.
-int byte_of_name(std::string_view text) {
-  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
-  int value = 0;
-  for (const char c : text.substr(3, 2)) {
-    const bool digit = c >= '0' && c <= '9';
-    if (!digit && !(c >= 'A' && c <= 'F')) return -1;
-    value = value * 16 + (digit ? c - '0' : c - 'A' + 10);
-  }
-  return value;
-}
-
 uint32_t count_u32(uint64_t count, const char* what) {
   if (count == 0) throw TextError(std::string("The vocabulary has no ") + what + ".");
   if (count > kMaxTokens)
@@ -60,8 +48,7 @@ uint32_t count_u32(uint64_t count, const char* what) {
 
 }  // namespace
 
-TokenizerCore::TokenizerCore(Options options) : options_(std::move(options)) {
-  for (const std::string& source : options_.patterns) patterns_.emplace_back(source);
+TokenizerCore::TokenizerCore(Options options) : options_(std::move(options)), pre_tokenizer_(options_.steps) {
   std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
 }
 
@@ -88,7 +75,7 @@ void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, 
   StringWalk walk(tokens, count, "tokens");
   if (!types.empty() && types.size() != size_t{count} * 4)
     throw TextError(std::to_string(types.size() / 4) + " token types do not fit " + std::to_string(count) + " tokens.");
-  if (options_.by_score && scores.size() != size_t{count} * 4)
+  if (options_.model == Options::kScores && scores.size() != size_t{count} * 4)
     throw TextError(std::to_string(scores.size() / 4) + " scores do not fit " + std::to_string(count) + " tokens.");
   vocabulary_.reserve(count, tokens.size() - size_t{count} * 8);
   std::string buffer;
@@ -110,9 +97,9 @@ void TokenizerCore::load_gguf_tokens(std::string_view tokens, uint64_t count64, 
     if (mergeable && !plain.empty()) vocabulary_.index(id);
     if (options_.byte_level && kind != kNormal) set_aside(id, text);
     const bool special = kind == kControl || kind == kUserDefined || kind == kUnknown;
-    if (special && !plain.empty()) specials_.add(id, plain, SpecialTokens::kNothing);
+    if (special && !plain.empty()) specials_.add(id, plain, SpecialTokens::kNothing, vocabulary_);
   }
-  if (!options_.by_score) return;
+  if (options_.model != Options::kScores) return;
   scores_.resize(count);
   std::memcpy(scores_.data(), scores.data(), scores.size());
   for (uint32_t id = 0; id < count; ++id)
@@ -142,7 +129,9 @@ TokenizerCore::MergeIds TokenizerCore::merge_ids(std::string_view left, std::str
   left = plain_form(left, buffers.left);
   right = plain_form(right, buffers.right);
   MergeIds ids{find_for_merge(left), find_for_merge(right), -1};
-  buffers.whole.assign(left).append(right);
+  buffers.whole.assign(left);
+  // What marks the right part as one that goes on is not repeated.
+  buffers.whole.append(right.substr(std::min(right.size(), options_.subword_prefix.size())));
   // Trainers number results in the order of their merges.
   const uint32_t guess = merges_.size() == 0 ? 0 : merges_.last_result() + 1;
   const bool guessed = guess < vocabulary_.size() && vocabulary_.kind(guess) == kNormal && vocabulary_.text(guess) == buffers.whole;
@@ -194,6 +183,24 @@ void TokenizerCore::load_json_vocabulary(JsonFile& file, size_t offset) {
   }
 }
 
+void TokenizerCore::load_json_log_probabilities(JsonFile& file, size_t offset) {
+  uint64_t count = 0;
+  for (JsonArray array(file, offset); array.next();) array.skip_value(), ++count;
+  vocabulary_.reserve(count_u32(count, "tokens"), 0);
+  log_probabilities_.reserve(count);
+  std::string text;
+  for (JsonArray array(file, offset); array.next();) {
+    const auto id = static_cast<uint32_t>(log_probabilities_.size());
+    array.expect('[');
+    array.take_string(text);
+    array.expect(',');
+    log_probabilities_.push_back(array.take_real());
+    array.expect(']');
+    vocabulary_.set(id, text, options_.byte_fallback && byte_of_name(text) >= 0 ? kByte : kNormal);
+    if (!text.empty()) vocabulary_.index_last(id);
+  }
+}
+
 void TokenizerCore::load_json_merges(JsonFile& file, size_t offset) {
   uint64_t count = 0;
   for (JsonArray array(file, offset); array.next();) array.skip_value(), ++count;
@@ -220,38 +227,56 @@ void TokenizerCore::load_json_merges(JsonFile& file, size_t offset) {
     const char* missing = ids.left < 0 ? "left part" : ids.right < 0 ? "right part" : "result";
     if (ids.left < 0 || ids.right < 0 || ids.result < 0)
       throw TextError("The " + std::string(missing) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
-    merges_.add(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
+    merges_.add_last(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
   }
 }
 
-void TokenizerCore::add_special(uint32_t id, std::string_view text, Kind kind, uint8_t eats) {
+void TokenizerCore::add_special(uint32_t id, std::string_view text, Kind kind, uint8_t manners,
+                                const std::string* normalized) {
   if (!is_utf8(text)) throw TextError("Special token " + std::to_string(id) + " is not valid UTF-8.");
   if (id > vocabulary_.size() + 65536)
     throw TextError("Special token id " + std::to_string(id) + " is absurd for " +
                     std::to_string(vocabulary_.size()) + " tokens.");
+  std::string buffer;
+  const bool decoded = options_.byte_level && decode_letters(text, buffer);
+  const std::string_view plain = decoded ? std::string_view(buffer) : text;
+  // A byte-level vocabulary has no other text than letters that decode.
+  const int32_t known = decoded == options_.byte_level ? vocabulary_.find(plain) : -1;
+  if (known >= 0) id = static_cast<uint32_t>(known);
   vocabulary_.grow_to(id);
-  if (vocabulary_.text(id) != text) {
-    if (vocabulary_.kind(id) != kUnused && !options_.byte_level)
-      throw TextError("Special token " + std::to_string(id) + " has another text in the vocabulary.");
-    vocabulary_.set(id, text, kind);
+  if (known < 0 && vocabulary_.text(id) != plain) {
+    if (vocabulary_.kind(id) != kUnused) throw TextError("Special token " + std::to_string(id) + " has another text in the vocabulary.");
+    vocabulary_.set(id, plain, kind);
   } else {
     vocabulary_.set_kind(id, kind);
   }
-  specials_.add(id, text, eats);
+  if (normalized == nullptr) return specials_.add(id, text, manners, vocabulary_);
+  if (*normalized != text) {
+    const bool is_letters = options_.byte_level && decode_letters(*normalized, buffer);
+    decoded_as_[id] = is_letters ? buffer : *normalized;
+  }
+  normalized_specials_.add(id, *normalized, manners, vocabulary_);
+  normalized_names_.add(id, text, manners, vocabulary_);
 }
 
 void TokenizerCore::finish() {
   if (finished_) throw TextError("The tokenizer is loaded already.");
   if (vocabulary_.size() == 0) throw TextError("The vocabulary has no tokens.");
-  if (options_.by_score && scores_.size() != vocabulary_.size()) throw TextError("The vocabulary has no scores to merge by.");
+  if (options_.model == Options::kScores && scores_.size() != vocabulary_.size()) throw TextError("The vocabulary has no scores to merge by.");
   if (options_.unknown_id >= static_cast<int64_t>(vocabulary_.size()))
     throw TextError("The unknown token " + std::to_string(options_.unknown_id) + " is outside the " +
                     std::to_string(vocabulary_.size()) + " tokens.");
   vocabulary_.shrink();
   specials_.finish(vocabulary_);
+  normalized_specials_.finish(vocabulary_);
+  normalized_names_.finish(vocabulary_);
   if (!options_.unknown_token.empty()) options_.unknown_id = find(options_.unknown_token);
   index_bytes();
-  if (options_.escape_spaces && patterns_.empty()) find_inner_spaces();
+  if (options_.model == Options::kUnigram) find_longest_by_lead();
+  const bool merges = options_.model == Options::kMerges || options_.model == Options::kScores;
+  const bool is_dressed = !options_.subword_prefix.empty() || !options_.word_suffix.empty();
+  const bool by_symbols = merges && !options_.whole_word && !is_dressed;
+  if (by_symbols && options_.unescapes_spaces && !pre_tokenizer_.splits()) find_inner_spaces();
   finished_ = true;
 }
 
@@ -264,8 +289,8 @@ void TokenizerCore::index_bytes() {
     return;
   }
   for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
-    if (vocabulary_.kind(id) != kByte) continue;
-    const int byte = byte_of_name(vocabulary_.text(id));
+    const int byte = options_.byte_fallback || vocabulary_.kind(id) == kByte ? byte_of_name(vocabulary_.text(id)) : -1;
+    if (byte < 0 && vocabulary_.kind(id) != kByte) continue;
     if (byte < 0) throw TextError("Byte token " + std::to_string(id) + " is not written <0xNN>.");
     byte_ids_[byte] = static_cast<int32_t>(id);
   }
@@ -287,7 +312,9 @@ void TokenizerCore::find_inner_spaces() {
 }
 
 size_t TokenizerCore::nbytes() const {
-  return sizeof(*this) + vocabulary_.nbytes() + merges_.nbytes() + specials_.nbytes() + scores_.capacity() * 4;
+  return sizeof(*this) + vocabulary_.nbytes() + merges_.nbytes() + specials_.nbytes() +
+         normalized_specials_.nbytes() + normalized_names_.nbytes() + scores_.capacity() * 4 + log_probabilities_.capacity() * 8 +
+         longest_by_lead_.capacity() * 2;
 }
 
 }  // namespace tonnage::text

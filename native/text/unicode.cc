@@ -11,6 +11,15 @@ Category category_of(uint32_t code_point) {
   return static_cast<Category>(run[-1] & 31);
 }
 
+bool is_word(uint32_t code_point) {
+  const Category c = category_of(code_point);
+  if (c <= kNl || c == kPc) return true;
+  // Letters in circles and squares, and what joins.
+  return (code_point >= 0x24B6 && code_point <= 0x24E9) || (code_point >= 0x1F130 && code_point <= 0x1F149) ||
+         (code_point >= 0x1F150 && code_point <= 0x1F169) || (code_point >= 0x1F170 && code_point <= 0x1F189) ||
+         code_point == 0x200C || code_point == 0x200D;
+}
+
 namespace {
 
 constexpr Rune kInvalid{0xFFFD, 1};

@@ -26,6 +26,15 @@ extern const uint32_t kNumCategoryRuns;
 // Category of a code point below 0x110000 (kCn above).
 Category category_of(uint32_t code_point);
 
+// White_Space of Unicode.
+inline bool is_space(uint32_t code_point) {
+  const Category c = category_of(code_point);
+  return c == kZs || c == kZl || c == kZp || c == kCw;
+}
+
+// A character of a word (\w of Unicode Technical Standard 18).
+bool is_word(uint32_t code_point);
+
 struct Rune {
   uint32_t code_point;
   uint32_t num_bytes;

@@ -47,6 +47,15 @@ void Vocabulary::index(uint32_t id) {
   longest_ = std::max(longest_, token.size());
 }
 
+void Vocabulary::index_last(uint32_t id) {
+  const std::string_view token = text(id);
+  const uint64_t hash = hash_bytes(token.data(), token.size());
+  const auto same = [&](uint32_t i) { return text(i) == token; };
+  if (slots_.find(hash, same) == SlotTable::kNone) slots_.insert(hash, id);
+  else slots_.replace(hash, same, id);
+  longest_ = std::max(longest_, token.size());
+}
+
 void Vocabulary::shrink() { blob_.shrink_to_fit(); }
 
 size_t Vocabulary::nbytes() const {
@@ -66,6 +75,15 @@ void MergeTable::add(uint32_t left, uint32_t right, uint32_t result) {
   // A repeated pair still takes its rank, so that later ranks agree with the file's.
   merges_.push_back({left, right, result});
   if (!known) slots_.insert(hash_pair(left, right), static_cast<uint32_t>(merges_.size() - 1));
+}
+
+void MergeTable::add_last(uint32_t left, uint32_t right, uint32_t result) {
+  const auto same = [&](uint32_t i) { return merges_[i].left == left && merges_[i].right == right; };
+  const uint64_t hash = hash_pair(left, right);
+  const bool known = slots_.find(hash, same) != SlotTable::kNone;
+  if (known) slots_.replace(hash, same, size());
+  else slots_.insert(hash, size());
+  merges_.push_back({left, right, result});
 }
 
 }  // namespace tonnage::text

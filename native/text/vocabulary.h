@@ -29,6 +29,8 @@ class Vocabulary {
   void grow_to(uint32_t id);
   // Lets merging find the token. Throws TextError when the same text is there already.
   void index(uint32_t id);
+  // The same, but the text means this token from now on.
+  void index_last(uint32_t id);
   void shrink();
 
   uint32_t size() const { return static_cast<uint32_t>(starts_.size()); }
@@ -62,6 +64,8 @@ class MergeTable {
   void reserve(uint32_t num_merges);
   // Appends the merge of the next rank. A pair that is there already keeps its first rank.
   void add(uint32_t left, uint32_t right, uint32_t result);
+  // Appends it likewise; a pair that is there already gets this rank.
+  void add_last(uint32_t left, uint32_t right, uint32_t result);
   // Rank, or kNoMerge; *result is set with a rank.
   uint32_t find(uint32_t left, uint32_t right, uint32_t* result) const {
     const uint32_t rank = slots_.find(hash_pair(left, right), [&](uint32_t i) {

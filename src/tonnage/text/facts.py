@@ -44,7 +44,9 @@ def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
     try:
         file = JsonFile(path)
         model = file.members(file.members(0)["model"][0])
-        vocab, merges = model["vocab"], model["merges"]
+        vocab = model["vocab"]
+        is_bpe = "type" not in model or file.value(*model["type"]) == b'"BPE"'
+        merges = model["merges"] if is_bpe else (0, 0)
         has_template = bool(folder_templates(os.fspath(folder)))
     except (KeyError, TokenizerError):
         return None

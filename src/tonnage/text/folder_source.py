@@ -6,10 +6,12 @@ objects.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from tonnage._native import TokenizerCore
 from tonnage.core.errors import TokenizerError
+from tonnage.text.core_options import Model
 from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
 from tonnage.text.folder_names import FolderTokens, configured_ids, folder_tokens
 from tonnage.text.folder_templates import folder_templates
@@ -17,9 +19,12 @@ from tonnage.text.json_parts import JsonParts, optional_parts, parse_json
 from tonnage.text.pipeline import Pipeline, read_pipeline
 from tonnage.text.special import CONTROL, Special, require_ids
 
+if TYPE_CHECKING:
+    from tonnage.text.normalizers import Normalizer
+
 _USER_DEFINED = 4
-_EATS_BEFORE = 1
-_EATS_AFTER = 2
+# By names of tokenizer.json; see native/text/specials.h.
+_MANNERS = {"lstrip": 1, "rstrip": 2, "single_word": 4}
 # Classes of transformers that put BOS and EOS themselves, as the configuration says.
 _CONFIGURED_CLASSES = ("Llama", "CodeLlama", "Gemma")
 
@@ -36,6 +41,7 @@ def load_folder(folder: str) -> tuple[TokenizerCore, Special]:
     if "model" not in parts.members:
         raise TokenizerError(f"'{path}' has no 'model'.")
     model = parts.file.members(parts.members["model"][0])
+    tokens, told = folder_tokens(folder, config), _told_tokens(parts)
     pipeline = read_pipeline(
         {
             name: parts.get(name)
@@ -46,50 +52,63 @@ def load_folder(folder: str) -> tuple[TokenizerCore, Special]:
             for name, span in model.items()
             if name not in ("vocab", "merges")
         },
+        has_normalized=any(map(_is_normalized, (*told, *tokens.listed, *tokens.special))),
     )
-    tokens = folder_tokens(folder, config)
-    core = _build_core(parts, model, pipeline, tokens)
-    return core, _special(folder, core, pipeline, config, tokens.names)
+    normalizer = _normalizer(pipeline)
+    core = _build_core(parts, model, pipeline)
+    for token in _added_tokens(core, told, tokens):
+        _add_token(core, token, normalizer)
+    core.finish()
+    special = _special(folder, core, pipeline, config, tokens.names)
+    return core, replace(special, normalizer=normalizer)
+
+
+def _normalizer(pipeline: Pipeline) -> "Normalizer | None":
+    if not pipeline.normalizers:
+        return None
+    from tonnage.text.normalizers import normalizer_of
+
+    return normalizer_of(pipeline.normalizers)
 
 
 def _build_core(
-    parts: JsonParts,
-    model: dict[str, tuple[int, int]],
-    pipeline: Pipeline,
-    more: FolderTokens,
+    parts: JsonParts, model: dict[str, tuple[int, int]], pipeline: Pipeline
 ) -> TokenizerCore:
-    for name in ("vocab", "merges"):
+    """Return a core with the vocabulary of the model and without added tokens."""
+    core = TokenizerCore(**pipeline.options, steps=pipeline.steps)
+    kind = pipeline.options["model"]
+    for name in ("vocab", "merges") if kind == Model.BPE else ("vocab",):
         if name not in model:
             raise TokenizerError(f"The model of '{parts.path}' has no '{name}'.")
-    core = TokenizerCore(
-        byte_level=pipeline.byte_level,
-        byte_fallback=pipeline.byte_fallback,
-        fuse_unknown=pipeline.fuse_unknown,
-        whole_word=pipeline.whole_word,
-        escape_spaces=pipeline.escape_spaces,
-        unknown_token=pipeline.unknown_token or "",
-        prefix=pipeline.prefix,
-        prefix_if_missing=pipeline.prefix_if_missing,
-        patterns=list(pipeline.patterns),
-    )
-    core.load_json_vocabulary(parts.file, model["vocab"][0])
-    core.load_json_merges(parts.file, model["merges"][0])
-    for token in _added_tokens(core, parts, more):
-        _add_token(core, token)
-    core.finish()
+    if kind == Model.Unigram:
+        core.load_json_log_probabilities(parts.file, model["vocab"][0])
+    else:
+        core.load_json_vocabulary(parts.file, model["vocab"][0])
+    if kind == Model.BPE:
+        core.load_json_merges(parts.file, model["merges"][0])
     return core
 
 
+def _told_tokens(parts: JsonParts) -> list[Mapping[str, Any]]:
+    """Return the added tokens of tokenizer.json, which are known to have a text."""
+    span = parts.members.get("added_tokens")
+    spans = parts.file.elements(span[0]) if span else []
+    told = [parse_json(parts.file, one, parts.path) for one in spans]
+    return [token for token in told if _content(token)]
+
+
+def _is_normalized(token: Mapping[str, Any]) -> bool:
+    """Whether a token is looked for in text that the normalizer has been over."""
+    return bool(token.get("normalized", not token.get("special")))
+
+
 def _added_tokens(
-    core: TokenizerCore, parts: JsonParts, more: FolderTokens
+    core: TokenizerCore, told: list[Mapping[str, Any]], more: FolderTokens
 ) -> list[Mapping[str, Any]]:
     """Return all added tokens with their ids, numbered as transformers numbers them.
 
     A token that is new gets the next id, whichever it was listed by.
     """
-    span = parts.members.get("added_tokens")
-    spans = parts.file.elements(span[0]) if span else []
-    told = [parse_json(parts.file, one, parts.path) for one in spans]
     tokens: dict[str, Mapping[str, Any]] = {_content(token): token for token in told}
     ids = require_ids([token.get("id") for token in told], "added_tokens")
     next_id = max([core.size, *(i + 1 for i in ids)])
@@ -112,17 +131,16 @@ def _content(token: Any) -> str:
     return content
 
 
-def _add_token(core: TokenizerCore, token: Mapping[str, Any]) -> None:
-    content = token["content"]
-    if token.get("single_word"):
-        raise TokenizerError(
-            f"The added token '{content[:80]}' has 'single_word', which is not implemented."
-        )
+def _add_token(
+    core: TokenizerCore, token: Mapping[str, Any], normalizer: "Normalizer | None"
+) -> None:
+    text = _utf8(token["content"])
+    written = text if _is_normalized(token) else None
+    if written is not None and normalizer is not None:
+        written = normalizer(text.decode())[0].encode()
     kind = CONTROL if token.get("special") else _USER_DEFINED
-    eats = (_EATS_BEFORE if token.get("lstrip") else 0) | (
-        _EATS_AFTER if token.get("rstrip") else 0
-    )
-    core.add_special(token["id"], _utf8(content), kind, eats)
+    manners = sum(bit for name, bit in _MANNERS.items() if token.get(name))
+    core.add_special(token["id"], text, kind, manners, written)
 
 
 def _special(
@@ -152,6 +170,8 @@ def _special(
         names=names,
         normal_form=pipeline.normal_form,
         strips_space=pipeline.strips_space,
+        drops_first_marks=pipeline.drops_first_marks,
+        decoder=pipeline.decoder,
         chat_template=templates.get("default"),
         tool_template=templates.get("tool_use"),
     )

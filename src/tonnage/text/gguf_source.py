@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from tonnage._native import TokenizerCore, ids_of_texts
 from tonnage.core.errors import TokenizerError
+from tonnage.text.core_options import Kind, Model, Step, split_step
 from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
 from tonnage.text.pretokenizers import PreTokenizer, pre_tokenizer
 from tonnage.text.special import Special, warn_outside
@@ -26,7 +27,7 @@ _NAMES = {
     "cls_token_id": "cls_token",
     "mask_token_id": "mask_token",
 }
-_EVERY = 2  # a space in front of every stretch of text
+_SPACE_MARK = "\u2581"
 
 
 @runtime_checkable
@@ -118,7 +119,8 @@ def _well_known_ends(fields: _Metadata) -> list[int]:
 
 
 def _byte_level_core(fields: _Metadata, kind: PreTokenizer, ends: list[int]) -> TokenizerCore:
-    core = TokenizerCore(byte_level=True, whole_word=kind.whole_word, patterns=list(kind.patterns))
+    steps = [split_step(pattern) for pattern in kind.patterns]
+    core = TokenizerCore(byte_level=True, whole_word=kind.whole_word, steps=steps)
     merges = fields.required_array("merges")
     _load_tokens(core, fields, ends, with_scores=False)
     core.load_gguf_merges(merges.buffer(), merges.count)
@@ -129,12 +131,13 @@ def _byte_level_core(fields: _Metadata, kind: PreTokenizer, ends: list[int]) -> 
 def _scored_core(fields: _Metadata, ends: list[int]) -> TokenizerCore:
     unknown = fields.token_id("unknown_token_id", fields.required_array("tokens").count)
     prefixed = fields.flag("add_space_prefix", default=True)
+    prefix = [Step(Kind.PREFIX, _SPACE_MARK)] if prefixed else []
     core = TokenizerCore(
-        by_score=True,
+        model=int(Model.SCORES),
         byte_fallback=True,
-        escape_spaces=True,
+        unescapes_spaces=True,
         unknown_id=-1 if unknown is None else unknown,
-        prefix=_EVERY if prefixed else 0,
+        steps=[Step(Kind.SPACES, _SPACE_MARK), *prefix],
     )
     _load_tokens(core, fields, ends, with_scores=True)
     core.finish()

@@ -2,8 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from tonnage.core.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from tonnage.text.decoders import Decoder
+    from tonnage.text.normalizers import Normalizer
 
 CONTROL = 3  # token type of GGUF
 
@@ -15,8 +20,10 @@ class Special:
     prefix, suffix: ids that add_special puts around a text. end_ids: tokens that the model's files
     name as ends. names: texts of tokens by their role (`bos_token`, `pad_token`, ...), as templates
     read them. normal_form: Unicode normal form that text is brought to ("NFC", ...), or None.
-    strips_space: decoding drops the one space that encoding put in front. tool_template: the chat
-    template for conversations with tools, None where there is one for all.
+    normalizer: what is done to a text instead of that. strips_space: decoding drops the one space
+    that encoding put in front. drops_first_marks: it drops all U+2581 of the first token. decoder:
+    what makes bytes of tokens, None for the core. tool_template: the chat template for
+    conversations with tools, None where there is one for all.
     """
 
     prefix: tuple[int, ...] = ()
@@ -25,7 +32,10 @@ class Special:
     end_ids: frozenset[int] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
     normal_form: str | None = None
+    normalizer: "Normalizer | None" = None
     strips_space: bool = False
+    drops_first_marks: bool = False
+    decoder: "Decoder | None" = None
     chat_template: str | None = None
     tool_template: str | None = None
 

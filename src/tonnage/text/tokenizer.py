@@ -11,14 +11,18 @@ from tonnage.text.special import CONTROL, Special
 
 if TYPE_CHECKING:
     from tonnage._native import TokenizerCore
+    from tonnage.text.normalizers import Normalizer
 
 # Splits a control token in a text that is encoded with control tokens parsed; see `untrusted`. A
 # noncharacter, which no text that is exchanged holds (Unicode, section 23.7).
 SENTINEL = "\ufdd0"
 _SENTINEL_BYTES = SENTINEL.encode()
+_SPACE_MARK = "\u2581".encode()
 _WINDOW_BYTES = 1 << 14
 _TOKENS_AT_ONCE = 64
 _UNKNOWN = 2
+# Which tokens of normalized text the core looks for in a text as it stands.
+_NO_SECOND, _CONTROL_SECOND, _SAME_SECOND = 0, 1, 2
 
 
 class Tokenizer:
@@ -96,27 +100,62 @@ class Tokenizer:
         return ids
 
     def _encode_text(self, text: str, *, parse_special: bool, is_escaped: bool) -> list[int]:
-        data = utf8(text)
-        form = self._special.normal_form
-        if not is_escaped and (form is None or text.isascii()):
-            return self._core.encode(data, parse_special)
-        from tonnage.text.normal_form import is_normalized, normalize
-
-        if not is_escaped and form is not None and is_normalized(text, form):
-            return self._core.encode(data, parse_special)
+        data, core = utf8(text), self._core
+        if not is_escaped and self._is_normal(text):
+            return core.encode(data, parse_special)
+        second = _NO_SECOND
+        if is_escaped:
+            # Normalizing could make a control token out of untrusted text: in a template's prompt
+            # they count as they are written.
+            second = _SAME_SECOND if self._normalizer is None else _CONTROL_SECOND
+        stretches = core.split(data, parse_special, second)
         ids: list[int] = []
-        stretches = self._core.split(data, parse_special)
-        for begin, end, token_id in (
-            _untrusted_as_text(stretches, data) if is_escaped else stretches
-        ):
+        plain = ((begin, end, token_id) for begin, end, token_id, _, _ in stretches)
+        for begin, end, token_id in _untrusted_as_text(plain, data) if is_escaped else plain:
             if token_id >= 0:
                 ids.append(token_id)
                 continue
-            part = data[begin:end].replace(_SENTINEL_BYTES, b"") if is_escaped else data[begin:end]
-            if form is not None:
-                part = normalize(part.decode(), form).encode()
-            ids += self._core.encode_plain(part, begin == 0)
+            part = data[begin:end]
+            if is_escaped:
+                part = part.replace(_SENTINEL_BYTES, b"")
+            ids += self._encode_stretch(
+                part, at_start=begin == 0, parse_special=parse_special and not is_escaped
+            )
         return ids
+
+    def _is_normal(self, text: str) -> bool:
+        """Whether normalizing leaves `text` and all parts of it as they are."""
+        form = self._special.normal_form
+        if form is None:
+            return self._special.normalizer is None
+        from tonnage.text.normal_form import is_normalized
+
+        return text.isascii() or is_normalized(text, form)
+
+    def _encode_stretch(self, data: bytes, *, at_start: bool, parse_special: bool) -> list[int]:
+        core, normalizer = self._core, self._normalizer
+        if normalizer is None:
+            return core.encode_plain(data, at_start)
+        text, kept = normalizer(data.decode())
+        data = text.encode()
+        if not core.has_normalized_specials:
+            return core.encode_plain(data, at_start and kept)
+        ids: list[int] = []
+        for begin, end, token_id, _, _ in core.split_normalized(data, parse_special):
+            if token_id >= 0:
+                ids.append(token_id)
+            else:
+                ids += core.encode_plain(data[begin:end], at_start and kept and begin == 0)
+        return ids
+
+    @cached_property
+    def _normalizer(self) -> "Normalizer | None":
+        form = self._special.normal_form
+        if self._special.normalizer is not None or form is None:
+            return self._special.normalizer
+        from tonnage.text.normal_form import normalize
+
+        return lambda text: (normalize(text, form), True)
 
     def control_places(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield where control tokens are written in UTF-8 `data`: (first byte, token).
@@ -133,17 +172,16 @@ class Tokenizer:
                 end = go_on + self._longest_special
             sure = go_on
             window = data[begin:end]
-            for first, last, token_id in self._core.split(window, parse_special):
+            stretches = self._core.split(window, parse_special, _SAME_SECOND)
+            for _, _, token_id, first, last in stretches:
+                at = begin + first
                 if token_id < 0:
                     continue
-                # A stretch may include the space that the token swallows.
-                token = self.token_bytes(token_id)
-                at = begin + window.index(token, first, last)
                 if at >= sure:
                     break
-                go_on = max(go_on, at + len(token))
+                go_on = max(go_on, begin + last)
                 if self.is_control(token_id):
-                    yield at, token
+                    yield at, window[first:last]
             begin = go_on
 
     @cached_property
@@ -164,10 +202,13 @@ class Tokenizer:
     def decoded(self, ids: Sequence[int], *, keep_control: bool = False) -> Iterator[str]:
         """Yield what `decode` returns, the text of some tokens at a time."""
         decoder = getincrementaldecoder("utf-8")("replace")
-        is_first = True
+        is_first = is_first_token = True
         for begin in range(0, max(1, len(ids)), _TOKENS_AT_ONCE):
             part = ids[begin : begin + _TOKENS_AT_ONCE]
-            pieces = (self.token_bytes(i) for i in part if keep_control or not self.is_control(i))
+            kept = [i for i in part if keep_control or not self.is_control(i)]
+            pieces = [self.token_bytes(i) for i in kept]
+            if is_first_token and pieces:
+                pieces[0], is_first_token = self._first_bytes(kept[0]), False
             text = decoder.decode(b"".join(pieces), final=begin + _TOKENS_AT_ONCE >= len(ids))
             if is_first and text:
                 is_first = False
@@ -182,7 +223,21 @@ class Tokenizer:
         """
         if self.vocab_size <= token_id < self.num_ids:
             return b""
-        return self._core.token_bytes(_checked_id(token_id, self.num_ids))
+        core, decoder = self._core, self._special.decoder
+        if decoder is None:
+            return core.token_bytes(_checked_id(token_id, self.num_ids))
+        token = core.token_text(_checked_id(token_id, self.num_ids))
+        return decoder(token, 1) if token else b""
+
+    def _first_bytes(self, token_id: int) -> bytes:
+        """Return what a token adds that begins a text."""
+        core, special = self._core, self._special
+        if token_id >= self.vocab_size or not (special.decoder or special.drops_first_marks):
+            return self.token_bytes(token_id)
+        token = core.token_text(token_id)
+        if special.decoder:
+            return special.decoder(token, 0) if token else b""
+        return token.replace(_SPACE_MARK, b"")
 
     def is_control(self, token_id: int) -> bool:
         """Whether a token means something to the model and nothing to a reader."""
