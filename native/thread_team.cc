@@ -4,6 +4,8 @@
 #include <string>
 #include <system_error>
 
+#include <unistd.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -32,7 +34,7 @@ void wait_while(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) : size_(threads) {
+ThreadTeam::ThreadTeam(int threads) : size_(threads), process_(getpid()) {
   try {
     for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
   } catch (const std::system_error&) {
@@ -44,6 +46,10 @@ ThreadTeam::ThreadTeam(int threads) : size_(threads) {
 ThreadTeam::~ThreadTeam() { stop(); }
 
 void ThreadTeam::stop() {
+  if (getpid() != process_) {  // A fork has the objects, and not the threads that they stand for.
+    for (std::thread& thread : threads_) thread.detach();
+    return;
+  }
   stop_.store(true, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();

@@ -31,6 +31,7 @@ class ThreadTeam {
   void stop();
 
   const int size_;
+  const int process_;  // that the threads are in
   std::vector<std::thread> threads_;
   const std::function<void(int)>* work_ = nullptr;
   alignas(64) std::atomic<uint32_t> epoch_{0};  // counts calls of run

@@ -17,6 +17,7 @@ from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import ThroughputMeter
 from tonnage.engine.drafts import DraftSource, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
+from tonnage.engine.own_process import OwnProcess
 from tonnage.engine.run_step import run_step
 from tonnage.engine.sample_rows import Failed, Round, Samples, sampled_round, scored_rows
 from tonnage.scheduler.scheduled import ScheduledChunk
@@ -46,12 +47,15 @@ class StepLoop:
         self.before_step: Callable[[int], None] | None = None
         self.draft_source: DraftSource | None = None
         self._kv_bytes: int | None = None
+        self._process = OwnProcess()
 
     def submit(self, *jobs: AnyJob) -> None:
         """Queue a request; its refusal comes as job.failure.
 
-        Of several jobs, where the first is refused so are the others.
+        Of several jobs, where the first is refused so are the others. Raises RequestError in a
+        process that was forked from the one that opened the engine.
         """
+        self._process.require()
         for job in jobs:
             job.begin(perf_counter_ns())
         self.call(lambda: self._enter_all(jobs))
@@ -113,6 +117,7 @@ class StepLoop:
     def start_thread(self) -> None:
         """Let a thread of its own drive whenever no caller does."""
         self._require_open()
+        self._process.require()
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="tonnage-steps", daemon=True)
             self._thread.start()
@@ -125,6 +130,8 @@ class StepLoop:
         if self._closed:
             return
         self._closed = True
+        if not self._process.is_here:
+            return  # Threads, and whoever held a lock, are in the other process.
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
