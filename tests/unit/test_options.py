@@ -5,6 +5,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Annotated, TypedDict, get_type_hints
 
+import numpy as np
 import pytest
 
 from tonnage import cli
@@ -158,3 +159,32 @@ def test_the_methods_of_an_engine_are_methods(name):
         for one in hints.parameters.values()
         if one.name not in ("self", "cls")
     )
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"max_tokens": 5.5}, "max_tokens is 5.5, of type float; give a whole number"),
+        ({"max_tokens": "5"}, "max_tokens is '5', of type str; give a whole number"),
+        ({"max_tokens": True}, "max_tokens is True, of type bool"),
+        ({"temperature": "1"}, "temperature is '1', of type str; give a number"),
+        ({"stop": ("a", 5)}, "stop is 5, of type int; give a text"),
+        ({"stop": {"a": 1}}, "stop is .*, of type dict; give a text"),
+        ({"ignore_eos": 1}, "ignore_eos is 1, of type int; give True or False"),
+    ],
+)
+def test_values_of_another_type_are_named(stated, words):
+    with pytest.raises(RequestError, match=words):
+        SamplingOptions(**stated)
+
+
+def test_a_whole_number_is_a_number_and_one_stop_string_needs_no_tuple():
+    options = SamplingOptions(temperature=1, stop="abc", max_tokens=np.int64(3))
+    assert (options.temperature, options.stop, options.max_tokens) == (1, ("abc",), 3)
+
+
+@pytest.mark.parametrize("stated", [{"context": "2048"}, {"threads": 2.0}, {"offline": "no"}])
+def test_types_of_engine_options_are_checked(stated):
+    (name,) = stated
+    with pytest.raises(RequestError, match=f"{name} is "):
+        current(EngineOptions, stated)

@@ -5,13 +5,14 @@ The command line, the checks of ranges and the documents read the groups through
 checkers and editors read them as they stand.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tonnage.core.errors import RequestError
 from tonnage.core.nearest import did_you_mean
@@ -43,13 +44,15 @@ class Option:
 class Described:
     """An option with its name.
 
-    hint: its type as it is written. kind: the type of one value; repeated: whether there may be
-    several. choices: all values of a Literal.
+    hint: its type as it is written. kinds: the types that one value may have, kind the one that
+    the command line reads; repeated: whether there may be several values. choices: all values of a
+    Literal.
     """
 
     name: str
     hint: str
     kind: type
+    kinds: tuple[type, ...]
     repeated: bool
     choices: tuple[str, ...]
     option: Option
@@ -109,7 +112,47 @@ def _described(name: str, hint: Any, default: object) -> Described:
     kinds = [kind for kind in args if kind not in (NoneType, ...)] if args else [plain]
     kind = next((one for one in (Path, str, bool, float, int) if one in kinds), object)
     shown = plain.__name__ if isinstance(plain, type) and not args else str(plain)
-    return Described(name, shown.replace("pathlib.", ""), kind, many, choices, option)
+    simple = not args or many or choices or get_origin(plain) in (Union, UnionType)
+    types = tuple(one for one in kinds if isinstance(one, type)) if simple else ()
+    return Described(name, shown.replace("pathlib.", ""), kind, types, many, choices, option)
+
+
+def check_types(group: type, value_of: Callable[[str], object]) -> None:
+    """Raise RequestError for the first option of a group whose value has another type.
+
+    value_of: as of `check_ranges`. A whole number may stand for a fraction, nothing else for
+    another type. Functions and mappings are not checked.
+    """
+    for one in described(group):
+        value = value_of(one.name)
+        if value is None or not one.kinds or not set(one.kinds) <= set(_TYPE_WORDS):
+            continue
+        values = value if one.repeated and isinstance(value, list | tuple) else [value]
+        wrong = [v for v in values if not any(_is_kind(v, kind) for kind in one.kinds)]
+        if wrong:
+            words = " or ".join(dict.fromkeys(_TYPE_WORDS[kind] for kind in one.kinds))
+            shown = f"{wrong[0]!r:.60}"
+            raise RequestError(
+                f"{one.name} is {shown}, of type {type(wrong[0]).__name__}; give {words}."
+            )
+
+
+_TYPE_WORDS: dict[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+}
+
+
+def _is_kind(value: object, kind: type) -> bool:
+    if kind is Path:
+        return isinstance(value, str | os.PathLike)
+    if kind is bool or kind is str or isinstance(value, bool):
+        return type(value) is kind or (kind is str and isinstance(value, str))
+    # Numbers of other libraries have these methods, as ours do.
+    return hasattr(value, "__index__") or (kind is float and hasattr(value, "__float__"))
 
 
 def check_ranges(group: type, value_of: Callable[[str], object], *, flags: bool = False) -> None:
@@ -133,7 +176,8 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 def current(group: type, given: Mapping[str, object]) -> Any:
     """Return keyword arguments of a group under the names of today, in a dict that `group` types.
 
-    A former name is taken with a DeprecationWarning. Raises TypeError for an unknown one.
+    A former name is taken with a DeprecationWarning. Raises TypeError for an unknown one,
+    RequestError for a value of another type.
     """
     options = described(group)
     known = {one.name for one in options}
@@ -145,6 +189,7 @@ def current(group: type, given: Mapping[str, object]) -> Any:
         elif name not in known:
             raise TypeError(f"There is no option {name!r}{did_you_mean(name, known)}")
         found[former.get(name, name)] = value
+    check_types(group, found.get)
     return found
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Protocol, TypedDict
 
 from tonnage.core.errors import RequestError
-from tonnage.core.options import Option, check_range, check_ranges, described
+from tonnage.core.options import Option, check_range, check_ranges, check_types, described
 
 # The native sampler counts tokens in int32.
 MOST_INT32 = (1 << 31) - 1
@@ -105,7 +105,10 @@ class SamplingOptions:
     ] = frozenset()
 
     def __post_init__(self) -> None:
-        """Check every value. Raises RequestError naming the first that is outside its range."""
+        """Check every value. Raises RequestError naming the first of a wrong type or range."""
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        check_types(SamplingOptions, partial(getattr, self))
         check_ranges(SamplingOptions, partial(getattr, self))
         for token_id, bias in self.logit_bias.items():
             check_range("a token id of logit_bias", token_id, 0, MOST_INT32)

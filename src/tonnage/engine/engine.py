@@ -88,7 +88,7 @@ class Engine:
     @classmethod
     def open(
         cls,
-        model: str | None = None,
+        model: str | os.PathLike[str] | None = None,
         memory: str | int | None = None,
         *,
         plan: "PlanFile | str | os.PathLike[str] | None" = None,
@@ -337,7 +337,7 @@ class Engine:
             )
         tokens = self.encode_prompt(prompt, raw=raw)
         require_context(len(tokens), self.plan.context_tokens)
-        chosen = replace(options or SamplingOptions(), **overrides)
+        chosen = replace(options or SamplingOptions(), **current(SamplingOptions, overrides))
         return Generation(tokens, chosen, chosen.resolved_seed())
 
     def ledger(self) -> Ledger:

@@ -55,7 +55,7 @@ def question_of(
 
 
 def plan(
-    model: str | None = None,
+    model: "str | os.PathLike[str] | None" = None,
     memory: str | int | None = None,
     *,
     progress: "Progress | None" = None,

@@ -52,7 +52,7 @@ class ModelListing:
 
 
 def resolve(
-    name_or_path: str | None,
+    name_or_path: str | os.PathLike[str] | None,
     *,
     catalogs: Catalogs,
     offline: bool = False,
@@ -62,11 +62,13 @@ def resolve(
     """Return the model a user means, pulled first if need be.
 
     None means the catalogs' default. `hf:owner/name[/file]` asks the hub. A word with a `/`, with a
-    leading `.` or `~`, or ending in `.gguf` is a path; any other is a name of the catalogs, and if
-    they have none, a path too. With `offline` nothing is fetched. Raises ModelNotFoundError,
-    CatalogError, PullError, CacheError.
+    leading `.` or `~`, or ending in `.gguf` is a path, and so is a `pathlib.Path`; any other is a
+    name of the catalogs, and if they have none, a path too. With `offline` nothing is fetched.
+    Raises ModelNotFoundError, CatalogError, PullError, CacheError.
     """
-    name = catalogs.default if name_or_path is None else name_or_path
+    name = catalogs.default if name_or_path is None else os.fspath(name_or_path)
+    if not isinstance(name, str | None):
+        raise ModelNotFoundError(f"A model is named by a text or a path, not by {name!r:.60}.")
     if not name:
         raise ModelNotFoundError("No model was named and no catalog has a default; name a model.")
     if name.startswith(HUB_PREFIX):
