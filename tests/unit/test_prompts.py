@@ -41,6 +41,23 @@ def test_every_form_becomes_ids(tokenizer):
             prompts.encode(wrong, raw=False)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (b"Hi", "The prompt is of type bytes"),
+        (None, "The prompt is of type NoneType"),
+        (5, "The prompt is of type int"),
+        ({"role": "user", "content": "Hi"}, "The prompt is of type dict"),
+        ([1.5], "of types float"),
+        (["a", "b"], "of types str"),
+        ([5, HI[0]], "of types int, dict"),
+    ],
+)
+def test_what_is_no_prompt_is_told_what_is(tokenizer, prompt, words):
+    with pytest.raises(RequestError, match=f"{words}; give a text, token ids, or messages"):
+        Prompts(tokenizer, 300, lambda: 0).encode(prompt, raw=False)
+
+
 def test_what_a_template_loads_is_noted_though_it_refuses(tokenizer):
     held = iter([100, 150, 150, 190])
     prompts = Prompts(tokenizer, 300, lambda: next(held))

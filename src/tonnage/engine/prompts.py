@@ -1,7 +1,8 @@
 """From a prompt in any form to token ids: text, ids, or messages in the model's chat template."""
 
+import operator
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from tonnage.core.errors import ContextLengthError, RequestError
@@ -51,10 +52,9 @@ class Prompts:
                 tokens = self._tokenizer.encode(prompt, add_special=True, parse_special=raw)
             else:
                 tokens = self.encode_chat([{"role": "user", "content": prompt}])
-        elif all(isinstance(item, int) for item in prompt):
-            tokens = [int(item) for item in prompt if isinstance(item, int)]
         else:
-            tokens = self.encode_chat([item for item in prompt if not isinstance(item, int)])
+            ids, messages = _parts(prompt)
+            tokens = self.encode_chat(messages) if messages else ids
         if not tokens:
             raise RequestError("The prompt is empty; give it at least one token.")
         # Also of texts: a tokenizer may know more tokens than the embedding has rows.
@@ -105,6 +105,21 @@ class Prompts:
         wrong = next(t for t in tokens if not 0 <= t < self._vocab_size)
         size = f"{self._vocab_size:,}"
         raise RequestError(f"Token id {wrong} is not in the vocabulary of {size} tokens.")
+
+
+def _parts(prompt: Sequence[int] | Sequence[Message]) -> tuple[list[int], list[Message]]:
+    """Return the ids or the messages that a prompt consists of. Raises RequestError."""
+    ways = "give a text, token ids, or messages with `role` and `content`"
+    if isinstance(prompt, bytes | bytearray | Mapping) or not isinstance(prompt, Iterable):
+        raise RequestError(f"The prompt is of type {type(prompt).__name__}; {ways}.")
+    items: list[object] = list(prompt)
+    # Numbers of other libraries have this method, as ours do.
+    ids = [operator.index(item) for item in items if hasattr(item, "__index__")]
+    messages = [item for item in items if isinstance(item, Mapping)]
+    if len(items) not in (len(ids), len(messages)):
+        kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in items))
+        raise RequestError(f"The parts of the prompt are of types {kinds:.80}; {ways}.")
+    return ids, messages
 
 
 def require_context(num_tokens: int, context_tokens: int) -> None:
