@@ -6,7 +6,7 @@ import pytest
 
 from tonnage.core.page_counts import PageCounts
 from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
-from tonnage.server.observe.metrics import Histogram, Metrics, Samples, tell_page_store
+from tonnage.server.observe.metrics import Histogram, Metrics, Samples, emit_page_store
 
 # Units that are no base units, and shortened ones.
 WRONG_UNITS = re.compile(
@@ -93,7 +93,7 @@ def test_a_histogram_counts_upwards():
     for seconds in (0.004, 0.01, 0.3, 500.0):
         histogram.add(seconds)
     samples = Samples()
-    histogram.tell(samples, "tonnage_model_load_seconds", "m")
+    histogram.emit(samples, "tonnage_model_load_seconds", "m")
     known = parsed(samples.text())
     name = "tonnage_model_load_seconds"
     assert known[f'{name}_bucket{{model="m",le="0.01"}}'] == 2
@@ -108,7 +108,7 @@ def test_a_histogram_counts_upwards():
 def test_a_model_tells_all_that_was_counted_of_it():
     metrics, samples = Metrics(), Samples()
     metrics.prompt_tokens, metrics.cancelled = 7, 2
-    metrics.tell(samples, "m")
+    metrics.emit(samples, "m")
     known = parsed(samples.text())
     assert known['tonnage_prompt_tokens_total{model="m"}'] == 7
     assert known['tonnage_cancelled_requests_total{model="m"}'] == 2
@@ -116,10 +116,10 @@ def test_a_model_tells_all_that_was_counted_of_it():
 
 def test_pages_on_disk_are_told_where_there_are_any():
     samples = Samples()
-    tell_page_store(samples, None, "m")
+    emit_page_store(samples, None, "m")
     assert samples.text() == ""
     counts = PageCounts(hits=1, misses=2, damaged=3, written=4, not_written=5, evicted=6)
-    tell_page_store(samples, counts, "m")
+    emit_page_store(samples, counts, "m")
     assert parsed(samples.text()) == {
         f'tonnage_page_store_{name}_total{{model="m"}}': value
         for name, value in (

@@ -162,7 +162,7 @@ class App:
         self.pool.requests.answered(route, exchange.status)
         _log_end(exchange, route, perf_counter() - begin_s)
         if self._tracer is not None and exchange.method == "POST":
-            self._tracer.tell(exchange.trace, route, exchange.status)
+            self._tracer.report(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: HttpExchange, path: str) -> None:
         require_sound(exchange.method, exchange.version, exchange.headers)

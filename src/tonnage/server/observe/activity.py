@@ -91,7 +91,7 @@ def shown(activity: Activity) -> dict[str, Any]:
     }
 
 
-def tell_activity(
+def emit_activity(
     samples: Samples, activity: Activity, speed: Mapping[str, float | None], model: str
 ) -> None:
     """Add what the engine is doing; what is unknown now is left out."""

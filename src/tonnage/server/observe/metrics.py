@@ -65,7 +65,7 @@ class Histogram:
         self.counts[index] += 1
         self.sum_s += seconds
 
-    def tell(self, samples: Samples, name: str, model: str) -> None:
+    def emit(self, samples: Samples, name: str, model: str) -> None:
         """Add the samples under `name`."""
         total = 0
         for bound, count in zip((*_BUCKETS_S, "+Inf"), self.counts, strict=True):
@@ -86,7 +86,7 @@ class Requests:
         """Count a request."""
         self._counts[path, status] += 1
 
-    def tell(self, samples: Samples) -> None:
+    def emit(self, samples: Samples) -> None:
         """Add the samples."""
         for (path, status), count in sorted(self._counts.items()):
             name = "tonnage_requests_total"
@@ -112,7 +112,7 @@ class Metrics:
         self.per_token = Histogram()
         self.load = Histogram()
 
-    def tell(self, samples: Samples, model: str) -> None:
+    def emit(self, samples: Samples, model: str) -> None:
         """Add the samples, labelled with the model's name."""
         counters = {
             "cancelled_requests": self.cancelled,
@@ -133,10 +133,10 @@ class Metrics:
             ("time_per_output_token", self.per_token),
             ("model_load", self.load),
         ):
-            histogram.tell(samples, f"tonnage_{name}_seconds", model)
+            histogram.emit(samples, f"tonnage_{name}_seconds", model)
 
 
-def tell_page_store(samples: Samples, counts: PageCounts | None, model: str) -> None:
+def emit_page_store(samples: Samples, counts: PageCounts | None, model: str) -> None:
     """Add what the pages on disk were asked for; nothing for a model that keeps none there."""
     if counts is None:
         return
@@ -151,7 +151,7 @@ def tell_page_store(samples: Samples, counts: PageCounts | None, model: str) -> 
         samples.add(f"tonnage_page_store_{name}_total", value, model=model)
 
 
-def tell_memory(samples: Samples, ledger: Ledger) -> None:
+def emit_memory(samples: Samples, ledger: Ledger) -> None:
     """Add every item of the ledger, and the whole process."""
     for which in ("planned", "now", "peak"):
         for item in ledger.items:

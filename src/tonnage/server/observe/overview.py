@@ -9,8 +9,8 @@ from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.served_model import ServedModel
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant
-from tonnage.server.observe.activity import shown, tell_activity
-from tonnage.server.observe.metrics import KIND, Samples, tell_memory, tell_page_store
+from tonnage.server.observe.activity import emit_activity, shown
+from tonnage.server.observe.metrics import KIND, Samples, emit_memory, emit_page_store
 from tonnage.server.openai.schema import ModelRequest
 
 STATES = ("unloaded", "loading", "loaded", "unloading")
@@ -64,21 +64,21 @@ async def health(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: 
 async def metrics(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Tell counters and bytes to Prometheus."""
     samples = Samples()
-    pool.requests.tell(samples)
+    pool.requests.emit(samples)
     samples.add("tonnage_connections", pool.num_connections())
     with pool.observed() as services:
         for model in pool.models:
-            _tell_model(samples, pool, model)
+            _emit_model(samples, pool, model)
         for name, service in services.items():
             activity = await service.observer.snapshot()
-            tell_activity(samples, activity, service.observer.speed(activity), name)
-            tell_page_store(samples, service.engine.page_counts, name)
-        tell_memory(samples, await pool.ledger())
+            emit_activity(samples, activity, service.observer.speed(activity), name)
+            emit_page_store(samples, service.engine.page_counts, name)
+        emit_memory(samples, await pool.ledger())
     await exchange.whole(samples.text().encode(), KIND)
 
 
-def _tell_model(samples: Samples, pool: ModelPool, model: ServedModel) -> None:
-    model.metrics.tell(samples, model.name)
+def _emit_model(samples: Samples, pool: ModelPool, model: ServedModel) -> None:
+    model.metrics.emit(samples, model.name)
     samples.add("tonnage_context_tokens", model.context_tokens, model=model.name)
     size = model.size.resident_bytes
     samples.add("tonnage_model_planned_bytes", size, model=model.name)

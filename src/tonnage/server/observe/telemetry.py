@@ -56,7 +56,7 @@ class OtelTracer:
         self._tracer = self._provider.get_tracer("tonnage", VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
-    def tell(self, trace: Trace, route: str, status: int) -> None:
+    def report(self, trace: Trace, route: str, status: int) -> None:
         """Make a span of the request, and one of queue, prefill and decode for each answer."""
         parent = self._propagator.extract(trace.headers, context=Context())
         span = self._tracer.start_span(
@@ -71,10 +71,12 @@ class OtelTracer:
         if span.is_recording():
             inside = set_span_in_context(span, Context())
             for index, generation in enumerate(trace.generations):
-                self._tell_answer(inside, trace.queued_ns, index, generation)
+                self._report_completion(inside, trace.queued_ns, index, generation)
         span.end()
 
-    def _tell_answer(self, inside: Context, queued_ns: int, index: int, answer: Generation) -> None:
+    def _report_completion(
+        self, inside: Context, queued_ns: int, index: int, answer: Generation
+    ) -> None:
         """Tell the phases that an answer with a first token went through."""
         if not answer.tokens:
             return

@@ -49,7 +49,7 @@ class Trace:
 class Tracer(Protocol):
     """Whom requests are told to."""
 
-    def tell(self, trace: Trace, route: str, status: int) -> None:
+    def report(self, trace: Trace, route: str, status: int) -> None:
         """Take a request that is over. route: as in ROUTES. status: 0: the client was gone."""
 
     def close(self) -> None:
