@@ -2,7 +2,7 @@
 
 100 made-up questions with four choices each, asked of the same weights by both of the harness's
 own roads: token ids with echo and logprobs over HTTP, and transformers in this process. `pip
-install 'lm_eval[api]' torch transformers` runs it; TONNAGE_TEST_MODELS adds SmolLM2.
+install 'lm_eval[api,hf]'` runs it; TONNAGE_TEST_MODELS adds SmolLM2.
 """
 
 import random
@@ -59,10 +59,12 @@ def test_the_harness_chooses_what_it_does_with_transformers(which: str, tmp_path
 
     if which == "tiny":
         source = folder = write_chat_model(tmp_path / "hf")
+        known: dict[str, Any] = {"pretrained": str(folder)}
     else:
-        source, folder = real_model(which), tmp_path / "reference"
-        _from_gguf(source, folder)
-    reference = scores(HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=8))
+        source, folder = real_model(which), tmp_path / "tokenizer"
+        known = _from_gguf(source)
+        known["tokenizer"].save_pretrained(folder)
+    reference = scores(HFLM(**known, device="cpu", dtype="float32", batch_size=8))
     with (
         Engine.open(str(source), context=1024, threads=2, concurrency=8) as engine,
         live(engine) as server,
@@ -78,10 +80,10 @@ def test_the_harness_chooses_what_it_does_with_transformers(which: str, tmp_path
     assert chosen(told) == chosen(reference)
 
 
-def _from_gguf(file: Path, folder: Path) -> None:
-    """Write the weights of a GGUF file, as they decode, where transformers reads them."""
+def _from_gguf(file: Path) -> dict[str, Any]:
+    """Return a GGUF file's weights, as they decode, and its tokenizer, both by transformers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     wanted = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    AutoModelForCausalLM.from_pretrained(**wanted).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**wanted).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(**wanted, dtype="float32")
+    return {"pretrained": model, "tokenizer": AutoTokenizer.from_pretrained(**wanted)}

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import anthropic
-import httpx2 as httpx
 import msgspec
 import pytest
 
@@ -35,10 +36,22 @@ def server(engine: Engine) -> Iterator[Live]:
         yield server
 
 
+def reply_to(server: Live, path: str, **body: Any) -> tuple[int, str]:
+    """Return the status and the text of an answer."""
+    data = msgspec.json.encode({"model": NAME, **body})
+    asked = Request(server.url + path, data, {"Content-Type": "application/json"})
+    try:
+        with urlopen(asked, timeout=60) as reply:
+            return reply.status, reply.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 def post(server: Live, path: str, **body: Any) -> Any:
-    reply = httpx.post(server.url + path, json={"model": NAME, **body})
-    assert reply.status_code == 200, reply.text
-    return reply.json()
+    status, text = reply_to(server, path, **body)
+    assert status == 200, text
+    return msgspec.json.decode(text)
 
 
 def test_results_of_tools_take_their_turn_by_every_interface(
@@ -139,8 +152,8 @@ def test_a_response_tells_its_request(server: Live) -> None:
 
 
 def events(server: Live, path: str, **body: Any) -> list[dict[str, Any]]:
-    reply = httpx.post(server.url + path, json={"model": NAME, "stream": True, **body})
-    lines = [line for line in reply.text.splitlines() if line.startswith("data: {")]
+    _, text = reply_to(server, path, stream=True, **body)
+    lines = [line for line in text.splitlines() if line.startswith("data: {")]
     return [msgspec.json.decode(line[6:]) for line in lines]
 
 
@@ -243,8 +256,6 @@ def test_a_last_turn_is_continued_where_that_is_asked_for(thinker: Engine) -> No
         told = post(server, "/tokenize", messages=begun, add_generation_prompt=False)["tokens"]
         assert thinker.tokenizer.decode(told) == "[user]q[assistant]It is"
         wrong = {"continue_final_message": True, "add_generation_prompt": True}
-        reply = httpx.post(
-            f"{server.url}/v1/chat/completions", json={"model": NAME, "messages": begun, **wrong}
-        )
-        assert reply.status_code == 400
-        assert "continue_final_message" in reply.text
+        status, text = reply_to(server, "/v1/chat/completions", messages=begun, **wrong)
+        assert status == 400
+        assert "continue_final_message" in text
