@@ -274,15 +274,17 @@ def test_nvfp4_with_a_scale_of_each_tensor(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "model width 80 is no multiple of 32": {"hidden_size": 80},
-    "heads of 24 and 24": {"head_dim": 24},
-    "heads of 64 and 40": {"head_dim": 64, "v_dim": 40},
-    "heads of 528 and 64": {"head_dim": 528, "v_dim": 64},
-    "gate has 100 rows, no multiple of 32": {"intermediate_size": 100},
-    "gives 48 elements, no multiple of 32": {
+    "its width is 80, no multiple of 32": {"hidden_size": 80},
+    "every layer has heads of 24 elements, no multiple of 16": {"head_dim": 24},
+    "heads of 64 and 40 elements, no multiple of 16": {"head_dim": 64, "v_dim": 40},
+    "heads of 528 and 64 elements, more than 512": {"head_dim": 528, "v_dim": 64},
+    "every layer has 100 inner elements, no multiple of 32": {"intermediate_size": 100},
+    "heads of 48 elements together, no multiple of 32": {
         "num_attention_heads": 3, "num_key_value_heads": 1, "v_dim": 16,
     },
-    "49 query heads over 1 key heads": {"num_attention_heads": 49, "num_key_value_heads": 1},
+    "49 query heads over 1 key heads, not 1 to 48 over each": {
+        "num_attention_heads": 49, "num_key_value_heads": 1,
+    },
 }  # fmt: skip
 
 
@@ -294,6 +296,23 @@ def test_sizes_without_a_kernel_are_refused(
     spec = spec_from_gguf(*read_gguf(path))
     with pytest.raises(UnsupportedModelError, match=message):
         make_plan(spec, Workload(context_tokens=64, threads=1))
+
+
+def test_what_layers_share_is_said_once(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 80, "head_dim": 24, "intermediate_size": 100}
+    spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", sized("llama", sizes))))
+    with pytest.raises(UnsupportedModelError) as caught:
+        make_plan(spec, Workload(context_tokens=64, threads=1))
+    assert str(caught.value) == (
+        "No kernel fits this model: its width is 80, no multiple of 32; every layer has heads of "
+        "24 elements, no multiple of 16; every layer has 100 inner elements, no multiple of 32. "
+        "Its files in other formats have the same sizes, so use another model."
+    )
+    first, *others = spec.layers
+    narrow = replace(first.branches[1].block, hidden=96)
+    fits = replace(first, branches=(first.branches[0], replace(first.branches[1], block=narrow)))
+    with pytest.raises(UnsupportedModelError, match="; 2 of 3 layers with 100 inner"):
+        make_plan(replace(spec, layers=(fits, *others)), Workload(context_tokens=64, threads=1))
 
 
 def test_damaged_weights_end_in_a_sentence(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which sizes the kernels can handle."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tonnage.backends.cpu.layout.sizes import BLOCK_COLS, MAX_GROUP_HEADS
@@ -7,34 +8,50 @@ from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.steps import Attend, Gated, Step
 
+HEAD_UNIT = 16
 MAX_HEAD_DIM = 512
-MAX_SHOWN = 8
 
 
 def require_kernels(spec: ModelSpec, steps: Sequence[Step]) -> None:
-    """Raise UnsupportedModelError, naming the sizes of `steps` that no kernel can handle."""
-    wrong = [f"the model width {spec.d_model} is no multiple of 32"] if spec.d_model % 32 else []
-    wrong += dict.fromkeys(clause for step in steps for clause in _complaints(step))
+    """Raise UnsupportedModelError, naming the sizes of `steps` that no kernel can handle.
+
+    What several layers share is said once.
+    """
+    wrong = []
+    if spec.d_model % BLOCK_COLS:
+        wrong.append(f"its width is {spec.d_model}, no multiple of {BLOCK_COLS}")
+    for kind in (Attend, Gated):
+        layers = [step for step in steps if isinstance(step, kind)]
+        found = Counter(clause for step in layers for clause in _complaints(step))
+        for clause, count in found.items():
+            some = f"{count} of {len(layers)} layers with"
+            wrong.append(f"{'every layer has' if count == len(layers) else some} {clause}")
     if wrong:
-        listed = "; ".join(wrong[:MAX_SHOWN])
-        raise UnsupportedModelError(f"No kernel fits this model: {listed}.")
+        raise UnsupportedModelError(
+            f"No kernel fits this model: {'; '.join(wrong)}. Its files in other formats have the "
+            "same sizes, so use another model."
+        )
 
 
-def _complaints(step: Step) -> Iterator[str]:
+def _complaints(step: Attend | Gated) -> Iterator[str]:
+    """Yield what a layer has that no kernel can handle."""
     if isinstance(step, Attend):
         yield from _of_heads(step)
-    elif isinstance(step, Gated) and step.out.cols % BLOCK_COLS:
-        yield f"{step.gate} has {step.out.cols} rows, no multiple of {BLOCK_COLS}"
+    elif step.out.cols % BLOCK_COLS:
+        yield f"{step.out.cols} inner elements, no multiple of {BLOCK_COLS}"
 
 
 def _of_heads(step: Attend) -> Iterator[str]:
-    kv, layer = step.kv, f"attention {step.kv.layer}"
-    if kv.k_dim % 16 or kv.v_dim % 16 or max(kv.k_dim, kv.v_dim) > MAX_HEAD_DIM:
-        yield (
-            f"{layer} has heads of {kv.k_dim} and {kv.v_dim}, not multiples of 16 up to "
-            f"{MAX_HEAD_DIM}"
-        )
+    kv, width = step.kv, step.num_heads * step.kv.v_dim
+    sizes = " and ".join(map(str, dict.fromkeys((kv.k_dim, kv.v_dim))))
+    if kv.k_dim % HEAD_UNIT or kv.v_dim % HEAD_UNIT:
+        yield f"heads of {sizes} elements, no multiple of {HEAD_UNIT}"
+    if max(kv.k_dim, kv.v_dim) > MAX_HEAD_DIM:
+        yield f"heads of {sizes} elements, more than {MAX_HEAD_DIM}"
     if step.num_heads % kv.num_kv_heads or step.num_heads > MAX_GROUP_HEADS * kv.num_kv_heads:
-        yield f"{layer} has {step.num_heads} query heads over {kv.num_kv_heads} key heads"
-    if step.num_heads * kv.v_dim % BLOCK_COLS:
-        yield f"{layer} gives {step.num_heads * kv.v_dim} elements, no multiple of {BLOCK_COLS}"
+        yield (
+            f"{step.num_heads} query heads over {kv.num_kv_heads} key heads, not 1 to "
+            f"{MAX_GROUP_HEADS} over each"
+        )
+    if width % BLOCK_COLS:
+        yield f"heads of {width} elements together, no multiple of {BLOCK_COLS}"
