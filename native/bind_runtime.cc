@@ -195,9 +195,22 @@ void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, in
   p.ops.push_back(op);
 }
 
-void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out, bool gelu) {
+Activation activation_of(const std::string& name) {
+  if (name == "silu") return Activation::SiLU;
+  if (name == "gelu_tanh") return Activation::GeluTanh;
+  if (name == "gelu") return Activation::Gelu;
+  throw InputError("gated: the activation is " + name + ", not silu, gelu_tanh or gelu");
+}
+
+void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out,
+               const std::string& activation, int64_t gate_bias, int64_t up_bias) {
   const Builder b(p);
-  const GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), gelu};
+  GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), activation_of(activation), nullptr, nullptr};
+  // Biases are read in whole panels, as they are placed.
+  const int64_t length = op.gate.panels() * kPanelRows;
+  op.gate_bias = b.optional("gated: gate_bias", gate_bias, length);
+  op.up_bias = b.optional("gated: up_bias", up_bias, length);
+  if ((op.gate_bias == nullptr) != (op.up_bias == nullptr)) throw InputError("gated: one bias without the other");
   b.check_product("gated", op.gate, op.in);
   b.check_product("gated", op.up, op.in);
   if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols)
@@ -345,7 +358,7 @@ void bind_program(nb::module_& m) {
       .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"), nb::arg("scale") = 1.0F)
       .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
       .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
-      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("gelu"))
+      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("activation"), nb::arg("gate_bias") = -1, nb::arg("up_bias") = -1)
       .def("qk_norm", &add_qk_norm, nb::kw_only(), nb::arg("qkv"), nb::arg("cols"), nb::arg("q_cols"), nb::arg("k_cols"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"))
       .def("rope_kv_write", &add_rope_kv_write, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("low_from") = 0)
       .def("gather_last", &add_gather_last, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))

@@ -80,18 +80,34 @@ void matmul(const MatmulOp& op, const Step& step, Worker worker) {
 
 namespace {
 
-template <bool gelu>
+template <Activation activation>
+F32 activated(F32 x) {
+  if constexpr (activation == Activation::SiLU) return silu(x);
+  if constexpr (activation == Activation::GeluTanh) return gelu_tanh(x);
+  return gelu(x);
+}
+
+template <Activation activation, bool biased>
 void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
   ActWriter writer = ActWriter::down(op.out, panel);
   for (int r = 0; r < rows; ++r) {
     F32 y[2];
     for (int g = 0; g < 2; ++g) {
-      const F32 x = load(gate + 32 * r + 16 * g);
-      y[g] = mul(gelu ? gelu_tanh(x) : silu(x), load(up + 32 * r + 16 * g));
+      F32 x = load(gate + 32 * r + 16 * g), other = load(up + 32 * r + 16 * g);
+      if (biased) {
+        x = add(x, load(op.gate_bias + 32 * panel + 16 * g));
+        other = add(other, load(op.up_bias + 32 * panel + 16 * g));
+      }
+      y[g] = mul(activated<activation>(x), other);
     }
     writer.add(y[0], y[1]);
   }
   writer.finish();
+}
+
+template <Activation activation>
+void finish(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
+  (op.gate_bias ? finish_gated<activation, true> : finish_gated<activation, false>)(op, panel, gate, up, rows);
 }
 
 }  // namespace
@@ -103,8 +119,11 @@ void gated(const GatedOp& op, const Step& step, Worker worker) {
   for (int64_t p = mine.begin; p < mine.end; ++p) {
     panel_product(op.gate.layout, op.gate.data + p * op.gate.panel_stride, op.in, step.num_rows, gate, worker.scratch);
     panel_product(op.up.layout, op.up.data + p * op.up.panel_stride, op.in, step.num_rows, up, worker.scratch);
-    if (op.gelu) finish_gated<true>(op, p, gate, up, step.num_rows);
-    else finish_gated<false>(op, p, gate, up, step.num_rows);
+    switch (op.activation) {
+      case Activation::SiLU: finish<Activation::SiLU>(op, p, gate, up, step.num_rows); break;
+      case Activation::GeluTanh: finish<Activation::GeluTanh>(op, p, gate, up, step.num_rows); break;
+      case Activation::Gelu: finish<Activation::Gelu>(op, p, gate, up, step.num_rows); break;
+    }
   }
 }
 

@@ -55,7 +55,15 @@ class Program:
         gather: bool,
     ) -> None: ...
     def gated(
-        self, *, gate: WeightArgs, up: WeightArgs, input: ActsArgs, out: ActsArgs, gelu: bool
+        self,
+        *,
+        gate: WeightArgs,
+        up: WeightArgs,
+        input: ActsArgs,
+        out: ActsArgs,
+        activation: str,
+        gate_bias: int = -1,
+        up_bias: int = -1,
     ) -> None: ...
     def qk_norm(
         self,

@@ -87,15 +87,24 @@ def _parts(
 
 
 def gated(
-    team: Executor, gate: Matrix, up: Matrix, x: Activations | Floats, activation: str
+    team: Executor,
+    gate: Matrix,
+    up: Matrix,
+    x: Activations | Floats,
+    activation: str,
+    biases: tuple[Floats, Floats] | None = None,
 ) -> tuple[Floats, Activations]:
-    """Return act(gate · x) * (up · x), plain and quantized; activation: silu or gelu_tanh."""
+    """Return act(gate · x) * (up · x), plain and quantized; biases: added to the two products.
+
+    activation: silu, gelu_tanh or gelu.
+    """
     num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
     arena = KernelArena(team, max_rows=num_rows)
     out = arena.acts_space(gate.shape[0], codes=True, values=True)
+    at = (-1, -1) if biases is None else tuple(map(arena.place, biases))
     arena.program.gated(
         gate=arena.matrix(gate), up=arena.matrix(up), input=arena.acts(x), out=out,
-        gelu=activation == "gelu_tanh",
+        activation=activation, gate_bias=at[0], up_bias=at[1],
     )  # fmt: skip
     arena.run(num_rows)
     return arena.floats(out[1], (num_rows, gate.shape[0])), arena.read_acts(out, num_rows)

@@ -25,7 +25,7 @@ MATMUL: dict[str, Any] = {
     "cap": 0.0, "accumulate": False, "gather": False,
 }  # fmt: skip
 GATED: dict[str, Any] = {
-    "gate": Q8_MATRIX, "up": Q8_MATRIX, "input": CODES, "out": BOTH, "gelu": False,
+    "gate": Q8_MATRIX, "up": Q8_MATRIX, "input": CODES, "out": BOTH, "activation": "silu",
 }  # fmt: skip
 QK_NORM: dict[str, Any] = {
     "qkv": 0, "cols": 256, "q_cols": 128, "k_cols": 64, "q_norm": OUT, "k_norm": OUT, "eps": 0.0,

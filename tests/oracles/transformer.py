@@ -5,6 +5,7 @@ queries: Ainslie et al. 2023. RMSNorm: Zhang and Sennrich 2019. Gated MLP: Shaze
 embedding: Su et al. 2021. Windows: Jiang et al. 2023. Capped scores: Riviere et al. 2024.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -63,14 +64,16 @@ class Attention:
 class Layer:
     """Attention, then a gated MLP of `hidden` inner elements, each added to the residual stream.
 
-    pre_norms: the input of both is normed. post_norms: their outputs are.
+    pre_norms: the input of both is normed. post_norms: their outputs are. mlp_bias: all three
+    matrices of the MLP have one.
     """
 
     attention: Attention
     hidden: int
-    activation: Literal["silu", "gelu_tanh"] = "silu"
+    activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
     pre_norms: bool = True
     post_norms: bool = False
+    mlp_bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def forward(
 
     tensor: name -> float64 weights; names: `embed`, `head`, `final_norm`, `rope_factors`, and per
     layer i `layers.i.` with attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, o, o_bias,
-    post_attn_norm, mlp_norm, gate, up, down, post_mlp_norm. Matrices are (out, in). store: what a
-    cache makes of keys and values (tokens, elements) of a head.
+    post_attn_norm, mlp_norm, gate, up, down, their biases, post_mlp_norm. Matrices are (out, in).
+    store: what a cache makes of keys and values (tokens, elements) of a head.
     """
     return logits(model, tensor, hidden_states(model, tensor, token_ids, store)[-1])
 
@@ -228,8 +231,11 @@ def rotate(x: Array, rope: Rope, inverse: Array) -> Array:
 def mlp(layer: Layer, tensor: Tensor, x: Array) -> Array:
     """Return the gated MLP's output (T, d_model)."""
     gate, up = x @ tensor("gate").T, x @ tensor("up").T
-    activated = silu(gate) if layer.activation == "silu" else gelu_tanh(gate)
-    return (activated * up) @ tensor("down").T
+    if layer.mlp_bias:
+        gate, up = gate + tensor("gate_bias"), up + tensor("up_bias")
+    activation = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu}[layer.activation]
+    out = (activation(gate) * up) @ tensor("down").T
+    return out + tensor("down_bias") if layer.mlp_bias else out
 
 
 def norm(model: Model, x: Array, weight: Array) -> Array:
@@ -246,6 +252,11 @@ def softcap(x: Array, cap: float) -> Array:
 def silu(x: Array) -> Array:
     """Return x * sigmoid(x)."""
     return x * 0.5 * (1 + np.tanh(x / 2))
+
+
+def gelu(x: Array) -> Array:
+    """Return x times the normal distribution function (Hendrycks and Gimpel 2016)."""
+    return x * np.vectorize(lambda value: math.erfc(-value / math.sqrt(2)) / 2)(x)
 
 
 def gelu_tanh(x: Array) -> Array:

@@ -112,6 +112,9 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
         shapes |= {f"self_attn.{r}_norm.weight": (size[r],) for r in "qk"}
     shapes |= {f"mlp.{r}_proj.weight": (hidden, d) for r in ("gate", "up")}
     shapes["mlp.down_proj.weight"] = (d, hidden)
+    if config.get("mlp_bias"):
+        rows = {"gate": hidden, "up": hidden, "down": d}
+        shapes |= {f"mlp.{r}_proj.bias": (rows[r],) for r in rows}
     return shapes | {f"{norm}_layernorm.weight": (d,) for norm in family.norms}
 
 

@@ -67,6 +67,7 @@ def _layer(spec: Layer) -> transformer.Layer:
         mlp.activation,
         pre_norms=has_pre_norms(spec),
         post_norms=has_post_norms(spec),
+        mlp_bias=mlp.bias,
     )
 
 

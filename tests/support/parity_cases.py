@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, Config]] = {
         "llama3 rope, old form": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
         "llama3 rope, new form": {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}},
         "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+        "biases of the MLP": {"mlp_bias": True},
+        "GELU itself": {"hidden_act": "gelu"},
         "unread factor": {"rope_scaling": {"rope_type": "default", "factor": 4.0}},
         "yarn": {"rope_scaling": {**YARN, "type": "yarn"}},
         "yarn, new form, all settings": {

@@ -125,13 +125,17 @@ struct MatmulOp {
   bool gather;  // rows are the step's logit rows
 };
 
-// out = activation(gate · in) * (up · in)
+enum class Activation : int32_t { SiLU = 0, GeluTanh = 1, Gelu = 2 };
+
+// out = activation(gate · in + gate_bias) * (up · in + up_bias)
 struct GatedOp {
   Weight gate;
   Weight up;
   Acts in;
   Acts out;
-  bool gelu;  // else SiLU
+  Activation activation;
+  const float* gate_bias;  // both null where there is none
+  const float* up_bias;
 };
 
 enum class KvFormat : int32_t { F16 = 0, Int8 = 1 };

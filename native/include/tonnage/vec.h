@@ -396,4 +396,21 @@ inline F32 gelu_tanh(F32 x) {
   return mul(mul(set(0.5f), x), add(set(1.0f), tanh(inner)));
 }
 
+// The GELU (Hendrycks & Gimpel 2016) is (x + |x| erf(|x| / sqrt 2)) / 2. erf to 1.5e-7: Abramowitz &
+// Stegun 7.1.26.
+inline F32 gelu(F32 x) {
+  const F32 size = max(x, sub(zero_f(), x));
+  const F32 y = mul(size, set(0.70710678118654752f));
+  const F32 t = div(set(1.0f), fma(y, set(0.3275911f), set(1.0f)));
+  F32 p = set(1.061405429f);
+  p = fma(p, t, set(-1.453152027f));
+  p = fma(p, t, set(1.421413741f));
+  p = fma(p, t, set(-0.284496736f));
+  p = fma(p, t, set(0.254829592f));
+  // Beyond 10 the exponential is 0, and squares could overflow.
+  const F32 near = min(y, set(10.0f));
+  const F32 beside_one = mul(mul(p, t), exp(sub(zero_f(), mul(near, near))));
+  return fma(mul(set(0.5f), size), sub(set(1.0f), beside_one), mul(set(0.5f), x));
+}
+
 }  // namespace tonnage::TONNAGE_ISA

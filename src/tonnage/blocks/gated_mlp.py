@@ -11,10 +11,11 @@ from tonnage.core.steps import Activation, Gated, Step
 
 @dataclass(frozen=True, slots=True)
 class GatedMlp(Block):
-    """Tensors gate, up and down, with `hidden` inner elements."""
+    """Tensors gate, up and down, with `hidden` inner elements; a bias of each with `bias`."""
 
     hidden: int
     activation: Activation = "silu"
+    bias: bool = False
 
     inputs: ClassVar[tuple[str, ...]] = ("gate", "up")
     units: ClassVar[tuple[tuple[str, ...], ...]] = (("gate", "up"), ("down",))
@@ -23,11 +24,20 @@ class GatedMlp(Block):
     def tensors(self, d_model: int) -> dict[str, Shape]:
         """Return role -> shape."""
         inner = (self.hidden, d_model)
-        return {"gate": inner, "up": inner, "down": (d_model, self.hidden)}
+        shapes: dict[str, Shape] = {"gate": inner, "up": inner, "down": (d_model, self.hidden)}
+        if self.bias:
+            hidden = (self.hidden,)
+            shapes |= {"gate_bias": hidden, "up_bias": hidden, "down_bias": (d_model,)}
+        return shapes
 
     def lower(self, at: BlockContext) -> list[Step]:
         """Return one sweep over gate and up, and the product down."""
         normed = at.activations("normed", at.d_model, self.inputs)
         inner = at.activations("inner", self.hidden, ("down",))
-        gated = Gated(at.name("gate"), at.name("up"), normed, inner, self.activation)
-        return [gated, at.output(ProductPart(at.name("down"), None, 0), inner)]
+        gate_bias, up_bias, down_bias = (
+            at.name(role) if self.bias else None for role in ("gate_bias", "up_bias", "down_bias")
+        )
+        gated = Gated(
+            at.name("gate"), at.name("up"), normed, inner, self.activation, gate_bias, up_bias
+        )
+        return [gated, at.output(ProductPart(at.name("down"), down_bias, 0), inner)]

@@ -17,7 +17,7 @@ from tonnage.core.attention_steps import RopeKvWrite as RopeKvWrite
 from tonnage.core.operands import Activations, Area, ProductPart
 from tonnage.core.operation import Operation, named
 
-Activation = Literal["silu", "gelu_tanh"]
+Activation = Literal["silu", "gelu_tanh", "gelu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,10 @@ class Matmul(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Gated(Operation):
-    """out = activation(gate * input) times (up * input), element by element (Shazeer 2020)."""
+    """out = activation(gate * input) times (up * input), element by element (Shazeer 2020).
+
+    gate_bias, up_bias: added to the two products, both or neither.
+    """
 
     op: ClassVar[str] = "gated"
     gate: str
@@ -165,6 +168,8 @@ class Gated(Operation):
     input: Activations
     out: Activations
     activation: Activation
+    gate_bias: str | None = None
+    up_bias: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -175,6 +180,11 @@ class Gated(Operation):
     def writes(self) -> tuple[Area, ...]:
         """The output."""
         return self.out.areas
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The biases."""
+        return named(self.gate_bias, self.up_bias)
 
     @property
     def weights(self) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ def _element_cases(arena: MicrobenchArena) -> Iterator[tuple[Key, Case]]:
             shape = (ELEMENTS, cols)
             yield ("matmul", rows, cols), arena.products(BY_NAME["Q8_0"], rows, shape, 1)
             for name in GATED:
-                gated = arena.gated(rows, shape, gelu=name == "gated gelu")
+                gated = arena.gated(rows, shape, "gelu_tanh" if name == "gated gelu" else "silu")
                 yield (name, rows, cols), gated
         yield ("norm", rows), arena.norm(rows, ELEMENTS)
         yield ("norm added", rows), arena.norm(rows, ELEMENTS, added=True)

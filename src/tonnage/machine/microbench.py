@@ -97,7 +97,7 @@ class MicrobenchArena:
             )  # fmt: skip
         return Case(program, rows)
 
-    def gated(self, rows: int, shape: tuple[int, int], *, gelu: bool) -> Case:
+    def gated(self, rows: int, shape: tuple[int, int], activation: str) -> Case:
         """Return one gated product with matrices (rows out, columns) of `shape`."""
         hidden, cols = shape
         form = BY_NAME["Q8_0"]
@@ -107,7 +107,7 @@ class MicrobenchArena:
         program = self._program(rows)
         gate, up = ((begin + at, form.ggml_type, hidden, cols, stride) for at in (0, nbytes))
         out = (self.output, -1, hidden)
-        program.gated(gate=gate, up=up, input=self._acts(cols), out=out, gelu=gelu)
+        program.gated(gate=gate, up=up, input=self._acts(cols), out=out, activation=activation)
         return Case(program, rows)
 
     def embed(self, rows: int, cols: int) -> Case:

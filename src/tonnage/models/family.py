@@ -10,8 +10,7 @@ from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.rope import RopeSpec
-
-Activation = Literal["silu", "gelu_tanh"]
+from tonnage.core.steps import Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class Hyperparameters:
     rotates: tuple[bool, ...]
     ropes: tuple[RopeSpec, ...]
     biases: tuple[tuple[str, ...], ...]
+    mlp_bias: bool = False
     attention_softcap: float = 0.0
     final_softcap: float = 0.0
 
@@ -117,7 +117,7 @@ class Hyperparameters:
             biases=self.biases[index],
             qk_norm=family.qk_norm,
         )
-        mlp = GatedMlp(self.hidden[index], self.activation)
+        mlp = GatedMlp(self.hidden[index], self.activation, self.mlp_bias)
         return Layer(
             tuple(
                 Branch(name, block, pre_norm=family.pre_norms, post_norm=family.post_norms)

@@ -114,6 +114,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         rotates=periodic_rotation(family.no_rope_period, num_layers),
         ropes=ropes_of_gguf(family, settings, k_dim),
         biases=tuple(_biases(family, catalog, index) for index in range(num_layers)),
+        mlp_bias=gguf_name("layers.0.gate_bias") in catalog.tensors,
         attention_softcap=_cap(settings, "attn_logit_softcapping"),
         final_softcap=_cap(settings, "final_logit_softcapping"),
     )

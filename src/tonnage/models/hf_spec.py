@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.steps import Activation
 from tonnage.models.family import (
-    Activation,
     Family,
     Hyperparameters,
     periodic_rotation,
@@ -25,6 +25,8 @@ from tonnage.models.tensor_names import check_layer_count, expected_shapes
 ACTIVATIONS: Mapping[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
     **dict.fromkeys(
         ("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"),
         "gelu_tanh",
@@ -100,6 +102,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         rotates=rotates,
         ropes=ropes,
         biases=(tuple("qkvo" if has_bias else "qkv" if family.qkv_bias else ""),) * num_layers,
+        mlp_bias=settings.flag("mlp_bias"),
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
         final_softcap=settings.number("final_logit_softcapping", 0.0),
     )

@@ -138,7 +138,9 @@ class _Builder:
             up=self._weight(step.up),
             input=self._acts(step.input),
             out=self._acts(step.out),
-            gelu=step.activation == "gelu_tanh",
+            activation=step.activation,
+            gate_bias=self._vector(step.gate_bias),
+            up_bias=self._vector(step.up_bias),
         )
 
     def _qk_norm(self, step: QkNorm) -> None:

@@ -13,7 +13,7 @@ from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec, scale_name
 from tonnage.core.placing import Cursor, place_pages, place_ropes, place_slots
 from tonnage.core.plan import Buffer, Item, KvPlan, MatrixPlan, Plan, Source, VectorPlan
 from tonnage.core.process_items import process_items
-from tonnage.core.steps import Matmul, Step
+from tonnage.core.steps import Gated, Matmul, Step
 from tonnage.core.workload import Workload
 
 FLOAT64_BYTES = 8
@@ -117,8 +117,9 @@ def _matrices(spec: ModelSpec, cursor: Cursor) -> tuple[MatrixPlan, ...]:
 
 def _vectors(spec: ModelSpec, steps: Iterable[Step], cursor: Cursor) -> tuple[VectorPlan, ...]:
     """Place biases and the weights of norms, to which the family's offset is added."""
-    products = (part for step in steps if isinstance(step, Matmul) for part in step.parts)
-    as_stored = {ROPE_FACTORS, *(part.bias for part in products), *map(scale_name, spec.weights)}
+    products = [step for step in steps if isinstance(step, Matmul | Gated)]
+    stored = (name for step in products for name in step.vectors)
+    as_stored = {ROPE_FACTORS, *stored, *map(scale_name, spec.weights)}
     found = []
     for name, entry in spec.weights.items():
         if len(entry.shape) == 1:

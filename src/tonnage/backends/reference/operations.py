@@ -1,5 +1,6 @@
 """Each operation of `tonnage.core.steps` on whole arrays of float64 rows."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -120,7 +121,8 @@ class Operations:
 
     def _gated(self, step: Gated) -> None:
         source = self._get(step.input)
-        gate, up = (source @ self.weights[name].T for name in (step.gate, step.up))
+        pairs = (step.gate, step.gate_bias), (step.up, step.up_bias)
+        gate, up = (source @ self.weights[name].T + self._vector(bias) for name, bias in pairs)
         self._put(step.out, activated(gate, step.activation) * up)
 
     def _qk_norm(self, step: QkNorm) -> None:
@@ -182,12 +184,19 @@ def rms_norm(x: Array, weight: Array | float, eps: float) -> Array:
 
 
 def activated(x: Array, activation: Activation) -> Array:
-    """Return silu(x), or the tanh approximation of GELU (Hendrycks & Gimpel 2016)."""
+    """Return silu(x), or GELU (Hendrycks & Gimpel 2016), itself or its tanh approximation."""
     if activation == "silu":
         silu: Array = x * 0.5 * (1 + np.tanh(x / 2))
         return silu
-    gelu: Array = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    return gelu
+    if activation == "gelu":
+        return 0.5 * x * (1 + _erf(x / np.sqrt(2)))
+    approximation: Array = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return approximation
+
+
+def _erf(x: Array) -> Array:
+    flat = np.fromiter(map(math.erf, x.ravel()), np.float64, x.size)
+    return flat.reshape(x.shape)
 
 
 def rotated(x: Array, table: Array, *, interleaved: bool) -> Array:

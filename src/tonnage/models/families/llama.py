@@ -18,6 +18,7 @@ LLAMA = Family(
     hf_defaults={
         "hidden_act": "silu",
         "attention_bias": False,
+        "mlp_bias": False,
         "max_position_embeddings": 2048,
     },
 )

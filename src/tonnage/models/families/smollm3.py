@@ -17,6 +17,7 @@ SMOLLM3 = Family(
         "hidden_act": "silu",
         "num_key_value_heads": 4,
         "attention_bias": False,
+        "mlp_bias": False,
         "max_position_embeddings": 32768,
         "tie_word_embeddings": True,
         "use_sliding_window": False,

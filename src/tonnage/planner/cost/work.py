@@ -198,7 +198,7 @@ def _kind(step: Step, kv_format: str) -> str | None:
         case Embed() | RopeTable() | Matmul() | Attend() | Quantize():
             return step.op
         case Gated():
-            return GATED[step.activation == "gelu_tanh"]
+            return GATED[step.activation != "silu"]
         case Norm():
             return "norm" if step.added is None else "norm added"
         case QkNorm():

@@ -103,6 +103,8 @@ def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:
                     placer.vector(ROPE_FACTORS)
             case Gated():
                 placer.interleaved(step.gate, step.up)
+                for name in step.vectors:
+                    placer.vector(name)
             case Matmul():
                 for part in step.parts:
                     placer.matrix(part.weight)
