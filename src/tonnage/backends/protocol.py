@@ -4,19 +4,19 @@ No address, panel or instruction set is named here. Several runtimes may live in
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from tonnage._native import Sampled, Sampler
 from tonnage.core.layout import Layout
 from tonnage.core.plan import Plan
+from tonnage.core.record import record
 
 # Who samples, from which of a step's logit rows, and how many of the best to report with log
 # probabilities: -1 for none at all.
 SampleRow = tuple[Sampler, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Rows of one sequence: its pages per group of the plan, how many rows, where they begin.
 
@@ -31,7 +31,7 @@ class Span:
     slot: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PooledRows:
     """Rows of a step, of one sequence, whose hidden states are added to the sum of `slot`.
 

@@ -6,12 +6,13 @@ and plain ones, `{"prompt": "..."}` or `{"messages": [...]}` beside the fields o
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.options import described
+from tonnage.core.record import record
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.generation import Generation, TokenLogprob
 
@@ -28,7 +29,7 @@ _IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier"})
 _FIXED: Mapping[str, object] = {"n": 1, "best_of": 1, "stream": False, "echo": False}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BatchRequest:
     """A line that can be completed.
 

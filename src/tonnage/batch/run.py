@@ -74,7 +74,7 @@ class Batch:
         plan = self.engine.plan
         formats = [plan.kv.format, *(f"{m.name} {m.format}" for m in plan.matrices)]
         settings = [self.engine.source.name, formats, asdict(self.defaults), self.raw]
-        self._settings = settings_id(json.dumps(settings, sort_keys=True))
+        self._settings = settings_id(json.dumps(settings, sort_keys=True, default=sorted))
         names = (self.name(line) for line in read_lines(self.files.requests))
         self.num_kept = self.files.results.keep(names)
 

@@ -5,17 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from tonnage.benchmark.speed import Effort, Figure, SpeedBenchmark
 from tonnage.core.errors import ProbeError
 from tonnage.core.machine import Machine
+from tonnage.core.record import record
 from tonnage.engine.engine import Engine
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ColdStart:
     """Of processes that load a model and make one token: median wall time, highest peak RSS."""
 
@@ -23,7 +23,7 @@ class ColdStart:
     peak_rss_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """Speeds of a model beside the machine's ceilings. decode, prefill: in the order asked for."""
 

@@ -7,10 +7,10 @@ of them, in a prefill the output head counts once, for the last row.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from tonnage.core.machine import Machine
+from tonnage.core.record import record
 from tonnage.engine.engine import Engine, Span
 from tonnage.engine.options import EngineOptions
 from tonnage.machine import probe
@@ -21,7 +21,7 @@ SEQUENCE_TOKENS = 128
 PROMPT_TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Effort:
     """How long to measure: seconds per figure and per probe, and the fewest repetitions."""
 
@@ -34,7 +34,7 @@ FULL = Effort(figure_s=1.0, probe_s=0.3, repetitions=3)
 QUICK = Effort(figure_s=0.15, probe_s=0.1, repetitions=1)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ceiling:
     """What the machine can do: reads in GB/s, int8 in GOPS (a multiply-add counts as two)."""
 
@@ -42,7 +42,7 @@ class Ceiling:
     int8_gops: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Figure:
     """A measured section: `size` sequences in a step, or tokens of a prompt, in `seconds` (median).
 

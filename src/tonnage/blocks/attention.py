@@ -1,12 +1,13 @@
 """Attention with grouped heads (Ainslie et al. 2023) over pages of keys and values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from tonnage.core.block import Block, BlockContext, PagedState, Shape
 from tonnage.core.kv_format import BY_NAME
 from tonnage.core.operands import Heads, ProductPart
+from tonnage.core.record import record
 from tonnage.core.steps import Attend, Matmul, QkNorm, Quantize, RopeKvWrite, Step
 
 QkNormKind = Literal["none", "head", "all"]
@@ -15,7 +16,7 @@ QkNormKind = Literal["none", "head", "all"]
 LOW_FREQUENCY = 1 / 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attention(Block):
     """Grouped-query attention; K and V may have different sizes per head.
 

@@ -1,15 +1,15 @@
 """The gated MLP (Shazeer 2020): down(activation(gate(x)) * up(x))."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from tonnage.core.block import Block, BlockContext, Shape
 from tonnage.core.operands import ProductPart
+from tonnage.core.record import record
 from tonnage.core.steps import Activation, Gated, Step
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GatedMlp(Block):
     """Tensors gate, up and down, with `hidden` inner elements; a bias of each with `bias`."""
 

@@ -3,14 +3,14 @@
 See `tonnage.core.steps`, whose union they belong to.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from tonnage.core.operands import Area, Heads
 from tonnage.core.operation import Operation, named
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QkNorm(Operation):
     """Norm queries and keys in place, over all heads of a token together (OLMo et al. 2025).
 
@@ -47,7 +47,7 @@ class QkNorm(Operation):
         return (self.num_heads + self.kv.num_kv_heads) * self.kv.k_dim
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RopeKvWrite(Operation):
     """Norm and rotate queries and keys in place, and store keys and values in the row's page.
 
@@ -92,7 +92,7 @@ class RopeKvWrite(Operation):
         return self.kv.cols(self.num_heads)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GatherLast(Operation):
     """Keep only rows with logits from here on: rows of each buffer move up to the front.
 
@@ -119,7 +119,7 @@ class GatherLast(Operation):
         return 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attend(Operation):
     """out = softmax(q k) v over the sequence's pages (Dao et al. 2022), per query head.
 

@@ -6,17 +6,17 @@ identity follow from what it tells here and from the steps that it lowers to.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from tonnage.core.operands import Activations, ProductPart
+from tonnage.core.record import record
 from tonnage.core.rope import RopeSpec
 from tonnage.core.steps import Step
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PagedState:
     """State per token, in pages: K and V of some heads. window: positions seen, 0 for all."""
 
@@ -26,7 +26,7 @@ class PagedState:
     window: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotState:
     """State per sequence, in a slot that every step overwrites: so many float32 elements."""
 
@@ -101,7 +101,7 @@ class Block(ABC):
         """Return its steps: from its input, normed or not, buffer `normed`, to `at.output`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Branch:
     """A block in its place: x += block(x), with a norm of what goes in, what comes out, or both.
 
@@ -120,7 +120,7 @@ class Branch:
         return {**before, **self.block.tensors(d_model), **after}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """The branches of one layer in their order; tensors of layer i are named `layers.i.<role>`."""
 

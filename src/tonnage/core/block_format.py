@@ -4,12 +4,11 @@ Sizes follow the GGUF specification (ggml type numbers in `ggml_type`; from 1,00
 ggml lacks).
 """
 
-from dataclasses import dataclass
-
 from tonnage.core.errors import UnsupportedTypeError
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BlockFormat:
     """A storage format of weights: `block_elems` consecutive elements of a row in `block_bytes`."""
 

@@ -1,12 +1,12 @@
 """A checkpoint seen from its headers: which tensors lie where."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tonnage.core.block_format import BlockFormat
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorEntry:
     """One tensor in a file.
 
@@ -22,7 +22,7 @@ class TensorEntry:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Catalog:
     """All tensors of a checkpoint by their names in the file, and the files' total size."""
 

@@ -1,6 +1,6 @@
 """What a process weighs beside its arena; docs/footprint.md has the measurements."""
 
-from dataclasses import dataclass
+from tonnage.core.record import record
 
 MIB = 1 << 20
 # Interpreter, libraries and their pages of files, kernels in use: 20.0 measured; and what no item
@@ -47,7 +47,7 @@ REQUEST_TOKEN_BYTES = 64
 THREAD_STACK_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextFacts:
     """What a model's headers tell of its tokenizer.
 

@@ -1,8 +1,9 @@
 """Hardware that need not be here: what is known of a device, and where each figure comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+from tonnage.core.record import record
 
 Role = Literal["cache", "memory", "storage"]
 Basis = Literal["decode", "stream", "compute"]
@@ -16,7 +17,7 @@ CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
 NUMBER_FORMATS: tuple[NumberFormat, ...] = get_args(NumberFormat)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Ids of the sources of a figure; `stated` is the confidence of a user's own file."""
 
@@ -24,7 +25,7 @@ class Origin:
     confidence: Confidence = "stated"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tier:
     """A level of memory; None is what no source says.
 
@@ -42,7 +43,7 @@ class Tier:
     energy_sources: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Peak:
     """Dense operations per second in a number format; a multiply-add is two operations."""
 
@@ -51,7 +52,7 @@ class Peak:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """A way to other devices; bytes per second in one direction."""
 
@@ -60,7 +61,7 @@ class Link:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Price:
     """US dollars per hour of renting one device, from the lowest to the highest offer."""
 
@@ -70,7 +71,7 @@ class Price:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Share:
     """The part of a peak that real programs were seen to reach, above 0 and at most 1.
 
@@ -84,7 +85,7 @@ class Share:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Device:
     """One device; tiers from the nearest to the furthest, at least one of them no cache.
 
@@ -109,7 +110,7 @@ class Device:
         return next((share for share in self.shares if share.basis == basis), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prior:
     """Shares of devices that have none of their own: medians over those that have."""
 
@@ -117,7 +118,7 @@ class Prior:
     compute_share: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hardware:
     """Devices by name, and the address of each source by id. prior: None in a user's own file."""
 

@@ -1,11 +1,11 @@
 """Formats of keys and values in the pages of the cache: one row of a table each."""
 
-from dataclasses import dataclass
+from tonnage.core.record import record
 
 PAGE_TOKENS = 64  # positions of a page
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageFormat:
     """How an element of K or V is stored.
 

@@ -1,16 +1,17 @@
 """The ledger: what was planned beside what is there, of one engine and of all in a process."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from threading import Lock
 from typing import Any, Literal, Protocol
 from weakref import WeakSet
 
 from tonnage.core.plan import OTHER_ENGINES, Kind
+from tonnage.core.record import record
 
 Measure = Literal["pages", "owner", "growth", "sizes", "assumed"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """An item of the plan, now and at its peak.
 
@@ -29,7 +30,7 @@ class Entry:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ledger:
     """All items, and the whole process; what no item explains is `unaccounted_bytes`."""
 

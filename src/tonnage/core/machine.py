@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from tonnage.core.errors import MachineError
+from tonnage.core.record import record
 
 HugePages = Literal["always", "madvise", "never", "unknown"]
 HUGE_PAGE_SETTINGS: tuple[HugePages, ...] = get_args(HugePages)
@@ -13,7 +14,7 @@ HUGE_PAGE_SETTINGS: tuple[HugePages, ...] = get_args(HugePages)
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cache:
     """One kind of cache: `count` instances of `size_bytes`, each shared by `num_sharing` CPUs."""
 
@@ -25,7 +26,7 @@ class Cache:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemoryLimit:
     """A ceiling that something puts on this process, and what already counts against it.
 
@@ -50,7 +51,7 @@ class MemoryLimit:
         return min(self.limit_bytes, held_bytes + self.free_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NumaNode:
     """A memory node with the logical CPUs next to it."""
 
@@ -59,7 +60,7 @@ class NumaNode:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What cgroups bound a process to now: bytes per source of a limit.
 
@@ -72,7 +73,7 @@ class Limits:
     process_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Machine:
     """What a process really has.
 

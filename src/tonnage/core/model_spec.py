@@ -1,11 +1,12 @@
 """What a model is, as data: the one description that planner and runtime understand."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.footprint import TextFacts
 from tonnage.core.pooling import Pooling
+from tonnage.core.record import record
 from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec
 
 ROPE_FACTORS = "rope_factors"
@@ -17,7 +18,7 @@ def scale_name(matrix: str) -> str:
     return f"{matrix}_scale"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSpec:
     """A decoder-only language model: embedding, layers of residual branches, final norm and head.
 

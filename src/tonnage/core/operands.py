@@ -1,12 +1,13 @@
 """What steps work on: activations in scratch, parts of a product, heads of keys and values."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from tonnage.core.record import record
 
 Form = Literal["float32", "float64", "codes"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Area:
     """Rows of `cols` elements in a scratch buffer; rows: None for as many as a step has."""
 
@@ -16,7 +17,7 @@ class Area:
     rows: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Activations:
     """Rows of `cols` elements that products read: as int8 codes with scales, as float32, or both.
 
@@ -41,7 +42,7 @@ class Activations:
         return (*codes, self.buffer + "_values") if self.values else codes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProductPart:
     """One matrix of a product: its rows become the output columns from `column` on."""
 
@@ -50,7 +51,7 @@ class ProductPart:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Heads:
     """Keys and values of a layer: index into `KvPlan.layers`, key heads, elements of each head."""
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from tonnage.core.errors import RequestError
 from tonnage.core.nearest import did_you_mean
+from tonnage.core.record import record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Option:
     former: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Described:
     """An option with its name.
 

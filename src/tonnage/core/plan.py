@@ -1,12 +1,12 @@
 """The plan: the one value that crosses from deciding to doing; it round-trips through JSON."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import PlanFileError
 from tonnage.core.kv_format import PAGE_FORMATS
+from tonnage.core.record import record
 from tonnage.core.steps import Embed, GatherLast, Step
 
 Kind = Literal["weight", "kv", "state", "scratch", "host", "load"]
@@ -17,7 +17,7 @@ OTHER_ENGINES = "other engines"
 SHARED_ITEMS = ("interpreter and libraries", OTHER_ENGINES, "server")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """Where a tensor lies in a checkpoint: absolute offset in bytes, format by name."""
 
@@ -31,7 +31,7 @@ class Source:
         return Source(entry.file, entry.offset, entry.format.name)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MatrixPlan:
     """A weight matrix (rows, cols): panels of some rows in the arena, `panel_stride` bytes apart.
 
@@ -49,7 +49,7 @@ class MatrixPlan:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VectorPlan:
     """A norm weight or bias of `count` elements, stored as float32; `add` is added to each."""
 
@@ -61,7 +61,7 @@ class VectorPlan:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RopePlan:
     """Angles per position at `offset` (float32); `factors` names a vector that divides them.
 
@@ -75,7 +75,7 @@ class RopePlan:
     rule: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KvLayerPlan:
     """One layer's part of every page of its group: K and V of 64 positions of its heads.
 
@@ -90,7 +90,7 @@ class KvLayerPlan:
     v_dim: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KvGroupPlan:
     """A pool of pages, page_stride bytes each from `offset` on, for layers that see equally far.
 
@@ -109,7 +109,7 @@ class KvGroupPlan:
         return self.num_pages * self.page_stride
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KvPlan:
     """The KV cache: pages of `page_tokens` positions in groups; a sequence has a table for each.
 
@@ -123,7 +123,7 @@ class KvPlan:
     layers: tuple[KvLayerPlan, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotBlockPlan:
     """One block's part of every slot: `elements` float32 from `offset` of the slot on."""
 
@@ -131,7 +131,7 @@ class SlotBlockPlan:
     elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotPlan:
     """State per sequence, such as that of recurrent blocks.
 
@@ -151,7 +151,7 @@ class SlotPlan:
         return (self.num_slots + self.num_snapshots) * self.stride
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Buffer:
     """Scratch in the arena; it may share bytes with buffers that live in other steps of a layer."""
 
@@ -160,7 +160,7 @@ class Buffer:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """A line of the ledger; those of kind `weight`, `kv`, `state` and `scratch` tile the arena."""
 
@@ -169,7 +169,7 @@ class Item:
     planned_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """Everything the doing half needs; offsets are bytes from the start of the arena.
 

@@ -1,14 +1,15 @@
 """How the hidden states of a text become one vector."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from tonnage.core.record import record
 
 # mean: of all positions. last: of the last one, which alone has seen the whole text.
 Pooling = Literal["mean", "last"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "last")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrainedPooling:
     """What a model's files say of its vectors.
 

@@ -1,13 +1,13 @@
 """What was measured about a model's quality: a value that rooms hand on and files keep."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.errors import RequestError
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Estimate:
     """A figure and its 95 % confidence interval, which one chunk of text alone does not give."""
 
@@ -16,7 +16,7 @@ class Estimate:
     high: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     """A model against its reference on the same tokens.
 
@@ -34,7 +34,7 @@ class Comparison:
     reference_kv_format: str = "f16"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditResult:
     """The quality of `model`, loaded at `precision` (None: as the file stands), on a text.
 
@@ -66,7 +66,7 @@ QUALITY_BOUNDS = {"lossless": 0.0, "high": 0.01, "balanced": 0.1, "small": 0.5}
 DEFAULT_QUALITY = "balanced"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlanQuality:
     """How far a planned model lies from the file as it stands.
 

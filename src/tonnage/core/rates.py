@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from tonnage.core.block_format import ALL_FORMATS
 from tonnage.core.errors import MachineError
 from tonnage.core.plan import KV_FORMATS
+from tonnage.core.record import record
 
 Curve = tuple[tuple[int, float], ...]
 PRODUCT_ROWS = 8
@@ -36,7 +37,7 @@ def timed_as(name: str) -> str:
     return _TIMED_AS.get(name, name)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProductRate:
     """How fast matrices of one format are multiplied.
 
@@ -73,7 +74,7 @@ def _pass_s(curve: Curve, rows: int) -> float:
     return low * rows / low_rows
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttendRate:
     """Attention when so many query vectors share a pass over pages of one format.
 
@@ -102,7 +103,7 @@ class AttendRate:
         return self.start_s, self.start_element_s, self.pair_s, self.mac_s
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageRate:
     """What a row's pages of one format cost, to write to and to attend, beside the arithmetic.
 
@@ -117,7 +118,7 @@ class PageRate:
     byte_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TeamRates:
     """What `threads` threads do together.
 
@@ -166,7 +167,7 @@ class TeamRates:
         return next(rate for rate in self.pages if rate.kv_format == kv_format)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rates:
     """What one machine does, per number of threads (ascending).
 

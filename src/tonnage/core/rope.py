@@ -1,11 +1,13 @@
 """Rotary position embedding: how fast each pair of a head's elements turns."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from tonnage.core.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Yarn:
     """YaRN (Peng et al. 2023): fast pairs keep their frequency, slow ones get it over `factor`.
 
@@ -20,7 +22,7 @@ class Yarn:
     whole_pairs: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LongRope:
     """LongRoPE (Ding et al. 2024): a divisor per pair, of two sets.
 
@@ -33,7 +35,7 @@ class LongRope:
     long: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DynamicNtk:
     """A base that grows with the context, from the original one on (bloc97, emozilla 2023)."""
 
@@ -41,7 +43,7 @@ class DynamicNtk:
     original_context: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RopeSpec:
     """Rotary position embedding (Su et al. 2021) of the first `dim` elements of each head.
 

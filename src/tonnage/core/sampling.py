@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Annotated, Protocol, TypedDict
 
 from tonnage.core.errors import RequestError
 from tonnage.core.options import Option, check_range, check_ranges, check_types, described
+from tonnage.core.record import record
 
 # The native sampler counts tokens in int32.
 MOST_INT32 = (1 << 31) - 1
@@ -27,7 +28,7 @@ class Constraint(Protocol):
         """Take the token that was sampled."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SamplingOptions:
     """Parameters of one completion, as the OpenAI API and others name them.
 

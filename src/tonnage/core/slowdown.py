@@ -1,7 +1,8 @@
 """Why a machine is slower than it was measured to be, from counters before and after."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from tonnage.core.record import record
 
 Cause = Literal["quota", "threads", "tenant", "page cache", "frequency", "memory"]
 
@@ -20,7 +21,7 @@ _COLD = 0.25
 _OWN_WAITING: frozenset[Cause] = frozenset({"quota", "threads"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Counters:
     """What the kernel has counted so far. All only grow.
 
@@ -40,7 +41,7 @@ class Counters:
     read_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Window:
     """Some consecutive steps, and what was counted around them.
 
@@ -56,7 +57,7 @@ class Window:
     clock: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """One reason, and a sentence about it with its figures."""
 

@@ -7,7 +7,6 @@ writes and multiplies with, so that lifetimes, cost and page identity need no li
 does not pass mypy while it forgets one.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tonnage.core.attention_steps import Attend as Attend
@@ -16,11 +15,12 @@ from tonnage.core.attention_steps import QkNorm as QkNorm
 from tonnage.core.attention_steps import RopeKvWrite as RopeKvWrite
 from tonnage.core.operands import Activations, Area, ProductPart
 from tonnage.core.operation import Operation, named
+from tonnage.core.record import record
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Embed(Operation):
     """x = row of `table` by token id, times `scale`; `cols` elements."""
 
@@ -46,7 +46,7 @@ class Embed(Operation):
         return self.cols
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RopeTable(Operation):
     """Cosines and sines of `pairs` angles at each row's position, by rotary embedding `rope`."""
 
@@ -71,7 +71,7 @@ class RopeTable(Operation):
         return self.pairs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Norm(Operation):
     """out = RMS norm of x with `weight` (Zhang & Sennrich 2019), x as it is without one.
 
@@ -110,7 +110,7 @@ class Norm(Operation):
         return self.out.cols
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Matmul(Operation):
     """out = input times the transposed matrices of `parts`, side by side in rows of `out_cols`.
 
@@ -155,7 +155,7 @@ class Matmul(Operation):
         return 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gated(Operation):
     """out = activation(gate * input) times (up * input), element by element (Shazeer 2020).
 
@@ -197,7 +197,7 @@ class Gated(Operation):
         return 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quantize(Operation):
     """out = codes of x."""
 
@@ -221,7 +221,7 @@ class Quantize(Operation):
         return self.out.cols
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PoolHidden(Operation):
     """Add the normed hidden states of rows to sums per slot, in float64: for embeddings alone.
 

@@ -1,16 +1,15 @@
 """What is to be run, stated whole: what a layout makes a plan of."""
 
-from dataclasses import dataclass
-
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.mix import Formats
 from tonnage.core.plan import KvFormat
+from tonnage.core.record import record
 from tonnage.core.rounding import round_up
 
 MAX_STEP_ROWS = 512
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workload:
     """What is to be run: positions per sequence, sequences at once, rows per step, threads.
 

@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tonnage.core.record import record
 from tonnage.scheduler.scheduled import ScheduledChunk
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ _RECENT_NS = 3_000_000_000
 _MOST_STEPS = 512
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decoding:
     """The steps of the last 3 s, 512 at most, with decode and no prefill.
 
@@ -27,7 +27,7 @@ class Decoding:
     position: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Activity:
     """One moment; decoding is None when nothing was decoded lately."""
 

@@ -1,7 +1,7 @@
 """From a checkpoint to a choice, and from a choice to a loaded model, which runs just that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tonnage.backends.cpu.backend import CpuBackend
@@ -11,6 +11,7 @@ from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.page_counts import PageCounts
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.engine.build import ServingOptions, build_serving
 from tonnage.engine.disk_tier import note_model, open_tier
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 OnLoad = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Host:
     """This machine, what it was measured to do (None where it was not), and what computes."""
 
@@ -47,7 +48,7 @@ def read_host(backend: Backend | None = None) -> Host:
     return Host(machine, measured_rates(machine), backend or CpuBackend(machine.isa))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Checkpoint:
     """A model that is here, read but for its weights.
 
@@ -107,7 +108,7 @@ def require_unchanged(choice: Choice, checkpoint: Checkpoint, layout: Layout) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedModel:
     """A model in memory, and what was chosen, measured and held on the way.
 

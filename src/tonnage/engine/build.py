@@ -1,11 +1,11 @@
 """From a plan to the loop that serves it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tonnage.backends.protocol import Runtime
 from tonnage.core.plan import Plan
+from tonnage.core.record import record
 from tonnage.engine.disk_tier import DiskOptions
 from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tonnage.kvcache.states import StatePool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServingOptions:
     """max_waiting: requests in the queue before more are refused.
 

@@ -1,18 +1,18 @@
 """The disk tier of an engine: prefixes that survive eviction and restarts, where asked for."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tonnage.backends.protocol import Runtime
+from tonnage.core.record import record
 from tonnage.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from tonnage.kvcache.page_tier import PageTier
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiskOptions:
     """max_bytes: of all page files in `folder`, which is shared with other processes and models.
 

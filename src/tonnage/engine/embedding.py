@@ -7,7 +7,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from math import fsum, isfinite, sqrt
 from typing import TYPE_CHECKING, Self
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from tonnage.core.errors import ContextLengthError, LogitsError, RequestError
 from tonnage.core.plan import Plan
 from tonnage.core.pooling import POOLINGS, Pooling, TrainedPooling
+from tonnage.core.record import record
 from tonnage.engine.job import PoolJob, RequestParameters
 from tonnage.engine.step_loop import StepLoop
 from tonnage.engine.stream import Serving
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Inputs = str | Sequence[int] | Sequence[str | Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Embedding:
     """The vector of a text in float32, and how many tokens the text has."""
 
@@ -35,7 +35,7 @@ class Embedding:
     num_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VectorOptions:
     """How vectors are made: the first `dimensions` elements, None for all; to length 1 or not."""
 

@@ -8,12 +8,13 @@ from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.backends.protocol import SampleRow
 from tonnage.core.errors import LogitsError, TonnageError
 from tonnage.core.plan import Plan
+from tonnage.core.record import record
 from tonnage.core.sampling import Constraint, SamplingOptions
 from tonnage.text.stream import Detokenizer
 from tonnage.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenLogprob:
     """A token with the model's own log probability of it and the best alternatives."""
 

@@ -9,13 +9,14 @@ from time import perf_counter_ns
 from tonnage._native import Sampled
 from tonnage.core.errors import TonnageError
 from tonnage.core.pooling import Pooling
+from tonnage.core.record import record
 from tonnage.engine.generation import Completion, TokenLogprob
 from tonnage.scheduler.sequence import Request
 
 OnStep = Callable[[int, float], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delta:
     """What a step added to a completion: text that can be shown, and the tokens behind it.
 
@@ -31,7 +32,7 @@ class Delta:
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestParameters:
     """How a request is scheduled; deadline_ns: by the clock of the loop."""
 

@@ -11,7 +11,8 @@ does no harm while there are files to take.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from tonnage.core.record import record
 
 LOOK_EVERY_NS = 2_000_000_000
 LOOK_SOON_NS = 100_000_000
@@ -21,7 +22,7 @@ _LEAST_MARGIN_BYTES = 1 << 20
 _MARGIN_PART = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What limits leave for KV pages; less than 0 where all else exceeds them.
 

@@ -7,13 +7,14 @@ so that its context and its weights do not depend on which others are in memory;
 
 import gc
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from tonnage.core.errors import RequestError
 from tonnage.core.ledger import Entry, Ledger, Measure, ProcessLedger
 from tonnage.core.nearest import did_you_mean
 from tonnage.core.plan import SHARED_ITEMS, Item, Plan
+from tonnage.core.record import record
 from tonnage.engine.assembly import read_host
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
@@ -46,7 +47,7 @@ class HasEntries(Protocol):
         """Return the items of the ledger that are this engine's alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlacedModel:
     """A model that can be loaded: by which plan, and which others may be in memory then.
 
@@ -120,7 +121,7 @@ class PlacedModel:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSet:
     """All models of a process. process_bytes: of it without models, server_bytes of that.
 

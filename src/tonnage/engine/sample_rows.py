@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tonnage._native import Sampled, Sampler, SamplingParams
 from tonnage.backends.protocol import SampleRow
+from tonnage.core.record import record
 from tonnage.engine.drafts import continues
 from tonnage.engine.job import AnyJob, Job
 from tonnage.scheduler.scheduled import ScheduledChunk
@@ -47,7 +48,7 @@ def sampled_round(
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScoredRow:
     """A row whose logits tell of the prompt's token at `position`."""
 

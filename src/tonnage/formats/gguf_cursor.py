@@ -5,10 +5,10 @@ Source: the GGUF specification, `gguf_metadata_value_type` (ggml-org/ggml, docs/
 
 import mmap
 import struct
-from dataclasses import dataclass
 
 from tonnage import _native
 from tonnage.core.errors import FileFormatError
+from tonnage.core.record import record
 
 TYPE_NAMES = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32",
@@ -33,7 +33,7 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GgufArray:
     """An array in a GGUF header, left in the file until asked for.
 

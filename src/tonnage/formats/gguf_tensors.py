@@ -5,12 +5,12 @@ numbers of `enum ggml_type` in ggml.h.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
 
 from tonnage.core.block_format import ALL_FORMATS, BY_GGML_TYPE
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import UnsupportedTypeError
+from tonnage.core.record import record
 from tonnage.formats.gguf_cursor import MAX_NAME_BYTES, U32, U64, HeaderCursor, shown
 
 MAX_DIMS = 4
@@ -23,7 +23,7 @@ _OTHER_TYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _TensorInfo:
     name: str
     shape: tuple[int, ...]

@@ -1,13 +1,14 @@
 """The pages of one group: who uses them, which are kept for later, which are free."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from tonnage.core.record import record
 
 # Stands for a page or a snapshot that is not there.
 LOST = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageGroup:
     """Layers that keep the same positions: `window_tokens` of them, 0 for all.
 

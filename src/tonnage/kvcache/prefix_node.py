@@ -1,8 +1,8 @@
 """A page of the prefix tree, and what a prompt agrees with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from tonnage.core.record import record
 from tonnage.kvcache.pages import LOST
 
 # A copy of a page takes about as long as computing two tokens, so fewer are not worth one.
@@ -40,7 +40,7 @@ class Node:
         self.alive = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Match:
     """What of a prompt is cached: whole pages, and `num_tokens` with the part of one more."""
 

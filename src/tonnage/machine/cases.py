@@ -4,13 +4,13 @@ A key names an operation and how it is run; tonnage.machine.rates_fit knows what
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 
 from tonnage.backends.cpu.layout.sizes import panel_bytes
 from tonnage.core.block_format import BY_NAME, BlockFormat
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.rates import GATED, MEASURED_FORMATS, PRODUCT_ROWS, rope_kv_write_kind
+from tonnage.core.record import record
 from tonnage.machine.microbench import WINDOW_BYTES, Case, MicrobenchArena
 
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 512)
@@ -41,7 +41,7 @@ def rope_dim(*, normed: bool) -> int:
     return _NORMED_DIM if normed else _ROPE_DIM
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sizes:
     """How large programs are for `threads` threads.
 

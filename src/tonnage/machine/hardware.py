@@ -5,7 +5,6 @@ a file is said at once, a sentence each.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tonnage.core.hardware import (
     Tier,
 )
 from tonnage.core.nearest import did_you_mean
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 
 SHIPPED = Path(__file__).with_name("hardware.toml")
@@ -36,7 +36,7 @@ _MAX_SHOWN = 20
 _MAX_FIGURE = 1e24
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Kind:
     """What a value must be: a test, and words for it."""
 

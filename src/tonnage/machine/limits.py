@@ -4,9 +4,9 @@ Sources: cgroups(7), the kernel's cgroup-v1/memory and cgroup-v2 documents, proc
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from tonnage.core.machine import Limits, MemoryLimit
+from tonnage.core.record import record
 from tonnage.machine.host_files import HostFiles, kibibytes, whole_number
 from tonnage.machine.memory_use import rss_bytes
 
@@ -22,7 +22,7 @@ _KEPT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Group:
     """A cgroup directory on the way from the process's own group up to the mount point."""
 

@@ -1,8 +1,7 @@
 """How much memory this process has taken."""
 
-from dataclasses import dataclass
-
 from tonnage.core.ledger import ProcessLedger
+from tonnage.core.record import record
 from tonnage.machine.host_files import HostFiles, kibibytes
 
 
@@ -36,7 +35,7 @@ def anonymous_bytes() -> int:
     return kibibytes(HostFiles().fields("/proc/self/status").get("RssAnon", "")) or 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start:
     """The process before a model was opened, and what it was allowed then.
 

@@ -5,14 +5,13 @@ the values are does not matter to the time. A fresh program takes the window tha
 ago, so that its weights come from memory; others take the first window, which a first run caches.
 """
 
-from dataclasses import dataclass
-
 from tonnage import _native
 from tonnage.backends.cpu.layout.sizes import panel_bytes
 from tonnage.core.block_format import BY_NAME, FLOAT_FORMATS, BlockFormat
 from tonnage.core.errors import ProbeError
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.machine import Machine
+from tonnage.core.record import record
 from tonnage.core.rounding import round_up
 from tonnage.core.units import format_bytes
 
@@ -25,7 +24,7 @@ _CHUNK_BYTES = 4 * _MIB
 _WEIGHTS, _VALUES = b"\x11", b"\x3c"  # neither NaN nor subnormal in any format
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """A program to run with `rows` rows of one sequence from `position` on."""
 

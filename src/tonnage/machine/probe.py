@@ -6,11 +6,11 @@ of every pass. The best pass is the ceiling: noise of other processes only ever 
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tonnage import _native
 from tonnage.core.errors import ProbeError
 from tonnage.core.machine import Machine
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.machine.host import read_machine
 
@@ -19,7 +19,7 @@ _MAX_DISK_BYTES = 1 << 30
 _MAX_THREADS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rate:
     """A measured rate in units of 1e9 per second: the best pass and the median of all."""
 
@@ -34,7 +34,7 @@ class Rate:
         return cls(ordered[-1] / 1e9, ordered[len(ordered) // 2] / 1e9, len(ordered))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiskRead:
     """A cold read of a file. direct: the page cache was bypassed, not merely asked to forget."""
 

@@ -1,7 +1,7 @@
 """What a family of models declares, and the numbers of one model before its tensors are matched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from tonnage.blocks.attention import Attention, QkNormKind
@@ -9,11 +9,12 @@ from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.record import record
 from tonnage.core.rope import RopeSpec
 from tonnage.core.steps import Activation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Family:
     """One architecture as data.
 
@@ -50,7 +51,7 @@ class Family:
     hf_defaults: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hyperparameters:
     """The numbers of one model, whatever container they came from; per layer where tuples.
 

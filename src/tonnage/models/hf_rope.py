@@ -6,8 +6,8 @@ type reads and takes for absent values is that of transformers' modeling_rope_ut
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from tonnage.core.record import record
 from tonnage.core.rope import (
     DynamicNtk,
     LongRope,
@@ -32,7 +32,7 @@ MAX_STRETCH = 1_000_000  # Of a base, so that its power stays a number.
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Around:
     """What a config says outside of a rope's table, for what the table leaves out.
 

@@ -1,10 +1,10 @@
 """The tensors of a Hugging Face folder: where its language model lies, and which head it has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tonnage.core.block import Shape
 from tonnage.core.checkpoint import Catalog, TensorEntry
+from tonnage.core.record import record
 from tonnage.formats.same_bytes import same_bytes
 from tonnage.models.family import Family
 from tonnage.models.tensor_names import HF_NAMES, HF_POST_NORM_NAMES, hf_name, match_tensors
@@ -25,7 +25,7 @@ LAYER = "layers."
 WITH_HEAD = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FolderFacts:
     """What config.json says of the tensors.
 

@@ -15,7 +15,7 @@ What differs, and what follows:
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 
 from tonnage.core.errors import PlanFileError, TonnageError
 from tonnage.core.from_json import WrongJsonError, decode
@@ -24,6 +24,7 @@ from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan, Source
 from tonnage.core.quality import PlanQuality
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.core.version import VERSION
 from tonnage.core.workload import Workload
@@ -37,7 +38,7 @@ _MAX_BYTES = 1 << 50  # of anything that the process holds
 _ONLY_FILE = "checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedMachine:
     """The machine that a plan was made for, as far as its speed and its bytes depend on it."""
 
@@ -47,7 +48,7 @@ class PlannedMachine:
     memory_total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedSpeed:
     """The forecast that a plan was chosen by; tokens per second of one sequence."""
 
@@ -57,7 +58,7 @@ class PlannedSpeed:
     bottleneck: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlanFile:
     """What a plan file holds.
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
@@ -16,6 +16,7 @@ from tonnage.core.errors import AuditError
 from tonnage.core.mix import Formats, check_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult, Comparison
+from tonnage.core.record import record
 from tonnage.engine.engine import Engine
 from tonnage.engine.headers import read_model
 from tonnage.planner.quality.precision import mix_id, precision_formats
@@ -38,7 +39,7 @@ _TEXT_LIMIT_BYTES = 64 << 20
 _Read = tuple[ModelSpec, Tokenizer]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subject:
     """A model on this machine, and how to load it.
 
@@ -59,7 +60,7 @@ class Subject:
         return mix_id(spec, tuple(stated.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditText:
     """What is predicted, and what to call it."""
 
@@ -105,7 +106,7 @@ class AuditText:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """Observers of loads (bytes placed, of all) and of chunks (done, of all, perplexity)."""
 
@@ -113,7 +114,7 @@ class Progress:
     on_chunk: Callable[[int, int, float], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Audit:
     """An audit that is ready to run: headers and text are read, no weights yet.
 

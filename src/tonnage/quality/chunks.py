@@ -7,9 +7,9 @@ before it in the chunk.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tonnage.core.record import record
 from tonnage.engine.engine import Engine, Span
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SCORED_TOKENS = CONTEXT_TOKENS - FIRST_SCORED - 1
 LOGIT_ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChunkScores:
     """One chunk, a value per scored token; all but `nlls` only against a reference.
 

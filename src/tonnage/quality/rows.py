@@ -1,14 +1,13 @@
 """Figures of one row of logits, in float64; the only module of the package that needs numpy."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tonnage.core.errors import LogitsError
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """A row's logits less their largest, its log normalizer, and the likeliest token (the first).
 

@@ -1,13 +1,13 @@
 """What the scheduler keeps within."""
 
-from dataclasses import dataclass
+from tonnage.core.record import record
 
 DEFAULT_STALL_NS = 200_000_000
 # Takes 5 ms where the files are in the page cache, 80 from a disk of 100 MB/s.
 DEFAULT_LOAD_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What a step and the queue may hold.
 

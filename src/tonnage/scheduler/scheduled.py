@@ -1,13 +1,13 @@
 """The chunks of a step, and how requests end."""
 
 from array import array
-from dataclasses import dataclass
 
 from tonnage.core.errors import TonnageError
+from tonnage.core.record import record
 from tonnage.scheduler.sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScheduledChunk:
     """Rows of a sequence in a step, of its prompt or the last token and its drafts.
 
@@ -58,7 +58,7 @@ class ScheduledChunk:
         return self.sequence.tables
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """A request that the scheduler ended: refused with `error`, or past its deadline without."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.pooling import Pooling
+from tonnage.core.record import record
 from tonnage.kvcache.page_cache import PageCache, first_seen
 from tonnage.kvcache.pages import LOST
 from tonnage.kvcache.prefix_node import Match, Node
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tonnage.kvcache.states import StatePool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is asked for: `prompt` and at most `max_tokens` more; times in nanoseconds.
 

@@ -8,6 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Literal
 
+from tonnage.core.record import record
 from tonnage.kvcache.pages import LOST
 from tonnage.kvcache.prefix_node import Node
 from tonnage.kvcache.prefix_tree import PrefixTree
@@ -22,7 +23,7 @@ MOST_NODES = 200
 _MOST_LOOKED_AT = 2000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SequenceSnapshot:
     """A request; id: a running number. shared_pages: those that one before it in the list has too.
 
@@ -56,7 +57,7 @@ class Branch:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SchedulerSnapshot:
     """What is there now. Pages are those of the first group that keeps all positions.
 

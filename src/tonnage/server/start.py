@@ -6,7 +6,6 @@ a plan alone does without them.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 from tonnage.core.errors import RequestError
 from tonnage.core.footprint import TRACES_BYTES, responses_bytes, server_bytes
 from tonnage.core.options import check_ranges, filled
+from tonnage.core.record import record
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.model_set import ModelSet, PlacedModel, make_model_set, model_set_of, release
 from tonnage.engine.opening import constraints_of, serving_of
@@ -41,7 +41,7 @@ _KEY_VARIABLE = "TONNAGE_API_KEY"
 COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Observers:
     """What receives news while a server is planned; each may be left out.
 
@@ -52,7 +52,7 @@ class Observers:
     on_choice: "Callable[[str, Choice], None] | None" = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedServer:
     """The models of a server, planned, and its options, every one of them filled in."""
 
@@ -153,7 +153,7 @@ def _name(source: str) -> str:
     return Path(source).stem if os.sep in source else source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedServer:
     """A server with its first models in memory and its address taken; it does not listen yet."""
 

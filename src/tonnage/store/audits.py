@@ -6,7 +6,7 @@ kernels, REST one of everything else that a figure depends on.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import CacheError
 from tonnage.core.quality import AuditResult, Comparison, Estimate
+from tonnage.core.record import record
 from tonnage.core.version import VERSION
 from tonnage.store.cache import cache_errors, models_folder, write_whole
 from tonnage.store.identity import checked_sha256, resolved_files
@@ -23,7 +24,7 @@ METHOD_VERSION = 2
 _LIMIT_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditKey:
     """What an audit depends on: both models, how they are loaded, the text, how many chunks.
 

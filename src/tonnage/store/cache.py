@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tonnage.core.errors import CacheError
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.store.catalog import PackagedModel
 
@@ -38,7 +38,7 @@ def models_folder(environ: Mapping[str, str]) -> Path:
     return Path(base, "tonnage", "models")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CachePlace:
     """The place of one catalog entry below `root`; the paths need not exist."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tonnage.core.errors import CatalogError, ModelNotFoundError
 from tonnage.core.nearest import did_you_mean
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 
 SHIPPED = Path(__file__).with_name("catalog.toml")
@@ -35,7 +36,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HUB_FILE = re.compile(r"hf:(?:[A-Za-z0-9][A-Za-z0-9._-]{0,95}/){2,4}[A-Za-z0-9._-]{1,120}\.gguf")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CatalogEntry:
     """A model that a name stands for.
 
@@ -55,7 +56,7 @@ class CatalogEntry:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PackagedModel(CatalogEntry):
     """A model carried by Python packages.
 
@@ -77,7 +78,7 @@ class PackagedModel(CatalogEntry):
         return f"pip: {self.packages[0]}" + (f" and {more} more" if more else "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HubModel(CatalogEntry):
     """A GGUF file of the Hugging Face Hub, which states its size and hash when it is reached.
 

@@ -8,7 +8,6 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from glob import escape
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from tonnage.core.errors import CacheError, ModelNotFoundError, PullError, TonnageError
 from tonnage.core.nearest import did_you_mean
+from tonnage.core.record import record
 from tonnage.formats.gguf_parts import first_parts, part_files, part_names
 from tonnage.store.cache import cache_errors, models_folder, write_whole
 from tonnage.store.catalog import HUB_PREFIX
@@ -40,7 +40,7 @@ _FOLDER_FILES = (*_TOP_FILES, "additional_chat_templates/*.jinja")
 _NOT_FOLDER_FILES = (*(f"*/{name}" for name in _TOP_FILES), "consolidated*", "adapter_*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HubName:
     """A parsed `hf:owner/name[/file]`: the repository, and a file of it or None."""
 

@@ -6,12 +6,12 @@ Nothing heavy is imported before it is needed: a path costs two system calls.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tonnage.core.errors import ModelNotFoundError, PullError
 from tonnage.core.nearest import did_you_mean
+from tonnage.core.record import record
 from tonnage.store.catalog import HUB_PREFIX, CatalogEntry, Catalogs, PackagedModel
 from tonnage.store.progress import Progress, SilentProgress
 
@@ -21,7 +21,7 @@ State = Literal["pulled", "partial", "not pulled"]
 _FOLDER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSource:
     """A model on this machine: a GGUF file, or a folder with config.json and safetensors.
 
@@ -34,7 +34,7 @@ class ModelSource:
     form: Form
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelListing:
     """A row of `tonnage list`.
 

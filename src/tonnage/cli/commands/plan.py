@@ -4,7 +4,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tonnage.core.errors import RequestError
 from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
+from tonnage.core.record import record
 from tonnage.engine.opening import constraints_of
 from tonnage.engine.options import PlanOptions
 from tonnage.engine.planning import choose_here, fresh_budget, question_of
@@ -31,7 +32,7 @@ from tonnage.planner.search.relaxations import binding_item
 from tonnage.store.source import ModelSource
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlanResult:
     """A plan and what it was made for; device: None for this machine.
 

@@ -1,9 +1,9 @@
 """What a plan's items take over the life of the process: started, loading, prefill, decode."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.plan import OTHER_ENGINES, Item, Plan
+from tonnage.core.record import record
 
 PhaseName = Literal["start", "load", "prefill", "decode"]
 PHASES: tuple[PhaseName, ...] = ("start", "load", "prefill", "decode")
@@ -19,7 +19,7 @@ _HOST_SINCE: dict[str, PhaseName] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timeline:
     """One item over all phases: bytes at the begin and at the end of each, a line in between."""
 

@@ -11,11 +11,11 @@ All constants are measured on this machine (`Rates`, tonnage.machine.calibration
 not here is `tonnage.planner.cost.whatif`.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from tonnage.core.plan import Plan
 from tonnage.core.rates import Rates, TeamRates, timed_as
+from tonnage.core.record import record
 from tonnage.planner.cost.request import PROMPT_TOKENS
 from tonnage.planner.cost.work import Attention, Work, attend_passes, work_of
 
@@ -23,7 +23,7 @@ Bottleneck = Literal["memory", "compute", "overhead"]
 _LOGIT_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forecast:
     """What to expect of a plan.
 

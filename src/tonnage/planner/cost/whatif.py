@@ -10,11 +10,12 @@ is done around both (launching, sampling, waiting) is inside the measured shares
 models on fast devices are slower than this says.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from tonnage.core.hardware import Device, NumberFormat, Peak, Prior, Tier
 from tonnage.core.plan import Plan
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.planner.cost.request import PROMPT_TOKENS
 from tonnage.planner.cost.work import work_of
@@ -32,7 +33,7 @@ _FOR_HALVES: tuple[NumberFormat, ...] = ("bf16", "fp16", "tf32", "fp32")
 _FOR_FLOATS: tuple[NumberFormat, ...] = ("fp32",)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """What `tokens` tokens read from the model's tier, and their multiply-adds."""
 
@@ -41,7 +42,7 @@ class Load:
     macs: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Demand:
     """What a model asks of a device.
 
@@ -55,7 +56,7 @@ class Demand:
     formats: tuple[NumberFormat, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rate:
     """Tokens per second, and what limits them: the bandwidth of a tier by its name, or `compute`.
 
@@ -67,7 +68,7 @@ class Rate:
     ceiling_tokens_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceForecast:
     """What is forecast; None is what the facts do not give, `unknown` says in sentences why.
 
@@ -97,7 +98,7 @@ class DeviceForecast:
     unknown: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceSpeed:
     """A forecast in the words of this machine's; None is what the facts do not give."""
 

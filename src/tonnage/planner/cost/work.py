@@ -1,13 +1,13 @@
 """What a step of a plan has to do, as sums: bytes, multiply-adds, elements."""
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import MatrixPlan, Plan
 from tonnage.core.rates import GATED, rope_kv_write_kind
+from tonnage.core.record import record
 from tonnage.core.steps import (
     Attend,
     Embed,
@@ -24,7 +24,7 @@ from tonnage.core.steps import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Products:
     """Matrices of one format that a step multiplies with: their bytes and weights.
 
@@ -41,7 +41,7 @@ class Products:
     gated: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attention:
     """`count` layers of one shape; position_bytes: K and V of one position of all heads.
 
@@ -84,7 +84,7 @@ class Attention:
         return scored, paged
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Work:
     """What the steps of a plan do for any number of rows.
 

@@ -6,13 +6,13 @@ the level rises for all until the bytes end, and a model that has all it can use
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from tonnage.core.kv_format import PAGE_TOKENS
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelBytes:
     """What a model takes of its own: resident_bytes, and load_bytes more while it is loaded."""
 
@@ -56,7 +56,7 @@ class SharingModel(Protocol):
         """Return what it takes where it may hold so many tokens, `least_tokens` or more."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Share:
     """What a model gets.
 

@@ -7,7 +7,7 @@ ones, or is pinned, is cut down as a single model is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 
 from tonnage.core.errors import BudgetError
@@ -17,6 +17,7 @@ from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import OTHER_ENGINES, SHARED_ITEMS, Plan
 from tonnage.core.quality import AuditResult
+from tonnage.core.record import record
 from tonnage.core.rounding import round_up
 from tonnage.core.units import format_bytes
 from tonnage.core.workload import Workload
@@ -36,7 +37,7 @@ from tonnage.planner.search.constraints import Constraints
 USEFUL_CONTEXT_TOKENS = 2048  # with less, a model is swapped instead
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelInput:
     """A model that is to be served. audits: of its weights. pinned: it stays in memory."""
 
@@ -46,7 +47,7 @@ class ModelInput:
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Placement:
     """A model's own plan, and its place among the others.
 
@@ -69,7 +70,7 @@ class Placement:
         return _process_bytes(self.choice.plan) + self.need.loading_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSetPlan:
     """All models, by name. process_bytes: without models.
 
@@ -181,7 +182,7 @@ def _division(
     return best
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Fixed:
     """A pinned model whose plan is made; it is loaded before there are others."""
 
@@ -197,7 +198,7 @@ class _Fixed:
         return ModelBytes(self.placement.need.resident_bytes, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Wide:
     """A model with the weights of its file, and as many tokens as it gets.
 
@@ -265,7 +266,7 @@ class _Wide:
         return self._needs[tokens]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Planner:
     machine: Machine
     layout: Layout

@@ -6,15 +6,15 @@ from the convex hulls of its units (Everett 1963, generalized Lagrange multiplie
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from tonnage.core.layout import Layout
 from tonnage.core.mix import Formats, lower_formats
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.record import record
 from tonnage.planner.quality.estimate import loss_of
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FormatCandidate:
     """A format that a matrix may take, and its bytes as it is laid out then."""
 
@@ -36,7 +36,7 @@ def menus(spec: ModelSpec, layout: Layout) -> dict[str, tuple[FormatCandidate, .
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _UnitFormats:
     """What a unit may be: a format per matrix, their bytes, the loss that follows."""
 

@@ -9,14 +9,14 @@ The constants are measured: `bench/quality_estimator.py`, figures in docs/result
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tonnage.blocks.head import SENSITIVITY
 from tonnage.core.kv_format import BY_NAME
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QualityEstimate:
     """A predicted mean Kullback-Leibler divergence from the file as it stands, in nats.
 

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tonnage.core.block_format import BY_NAME
 from tonnage.core.plan import KV_FORMATS, Plan
 from tonnage.core.quality import PlanQuality
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.candidate import Candidate, Evaluator, Speed
 from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
@@ -14,7 +15,7 @@ from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
 _SMALLER_WEIGHTS = 0.85  # about one format further down
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What a plan must keep to: bytes of the process, mean divergence in nats."""
 
@@ -22,7 +23,7 @@ class Bounds:
     max_kld: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Alternative:
     """A plan that was not chosen. change: how it differs; reason: what speaks against it."""
 

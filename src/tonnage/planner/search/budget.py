@@ -1,10 +1,10 @@
 """How many bytes a process may come to, and whose limit that is."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tonnage.core.errors import BudgetError, UnitError
 from tonnage.core.machine import Machine
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ RESERVE_BYTES = 256 << 20
 _UNKNOWN_BYTES = 1 << 50
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budget:
     """Bytes that the whole process may come to; origin: words for whose limit it is."""
 

@@ -10,6 +10,7 @@ from tonnage.core.mix import Formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import Plan
 from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.record import record
 from tonnage.core.workload import Workload
 from tonnage.planner.cost.request import COMPLETION_TOKENS, PROMPT_TOKENS
 from tonnage.planner.quality.estimate import estimate
@@ -44,7 +45,7 @@ class Speed(Protocol):
 Predict = Callable[[Plan], Speed | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """A workload and what its plan comes to; forecast: None where nothing was measured.
 

@@ -17,6 +17,7 @@ from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
 from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.core.workload import MAX_STEP_ROWS, Workload
 from tonnage.planner.quality.measured import audit_of, known_quality
@@ -43,7 +44,7 @@ SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
 MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f16 does not fit
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """What is asked for one model on `machine`, as `layout` lays it out.
 
@@ -63,7 +64,7 @@ class Question:
     beside_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """What was chosen within `constraints`; when nothing fits, what takes the fewest bytes of all.
 

@@ -1,7 +1,5 @@
 """What a user asked for, checked, with usual values for what was left open."""
 
-from dataclasses import dataclass
-
 from tonnage.core.errors import RequestError
 from tonnage.core.kv_format import PAGE_FORMATS
 from tonnage.core.machine import Machine
@@ -9,6 +7,7 @@ from tonnage.core.mix import Formats, check_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
+from tonnage.core.record import record
 from tonnage.core.workload import MAX_STEP_ROWS, Workload
 from tonnage.planner.quality.precision import precision_formats
 
@@ -18,7 +17,7 @@ MAX_CONCURRENCY = 1024
 MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Constraints:
     """What the user asked for; None leaves the choice to the planner.
 

@@ -2,12 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import floor, log10
 from typing import Any
 
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.core.plan import KV_FORMATS, Item, Plan
+from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.candidate import Candidate, Evaluator
 from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
@@ -15,7 +16,7 @@ from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
 NUM_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relaxation:
     """One change that alone makes a plan fit: `option` set to `value`, and the plan then.
 

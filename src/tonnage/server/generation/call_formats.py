@@ -6,13 +6,13 @@ Sources: the chat templates and model cards of the families named below; JSON is
 import json
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
+from tonnage.core.record import record
 from tonnage.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """A call that the model made; arguments: a JSON object as text."""
 
@@ -21,7 +21,7 @@ class Call:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallFormat:
     """What stands around calls: `open`, JSON values, and `close` where there is any.
 

@@ -6,9 +6,9 @@ Every JSON schema is a document of its own in a grammar, so its pointers mean wh
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tonnage.core.record import record
 from tonnage.server.generation.call_formats import HERMES
 from tonnage.server.generation.json_schema import bindable, subschemas
 from tonnage.server.generation.tool_use import ToolUse
@@ -27,7 +27,7 @@ _AS_IT_LIKES = '%llguidance {"no_forcing": true}\n'
 _ONE_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Form:
     """What a completion's text has to be.
 

@@ -5,10 +5,10 @@ that can be said by others are, and what is left that cannot be obeyed is named.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from tonnage.core.record import record
 from tonnage.server.generation.look_ahead import plain_pattern
 
 # Formats that llguidance binds; any other is an annotation (validation, 7.2.1).
@@ -48,7 +48,7 @@ _NOT_OBEYED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unbound:
     """A keyword that cannot be obeyed, and the JSON pointer of the schema that has it."""
 

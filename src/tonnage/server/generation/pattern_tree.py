@@ -1,6 +1,6 @@
 """Regular expressions of JSON Schema (ECMA-262, without flags) as trees of sets of characters."""
 
-from dataclasses import dataclass
+from tonnage.core.record import record
 
 Ranges = tuple[tuple[int, int], ...]  # code points, both ends included
 _LAST = 0x10FFFF
@@ -19,28 +19,28 @@ class PatternError(ValueError):
     """A pattern is broken, or has a part that this parser does not know."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chars:
     """One character of a set."""
 
     ranges: Ranges
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sequence:
     """One part behind the other."""
 
     parts: "tuple[Node, ...]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Either:
     """Any of the parts."""
 
     parts: "tuple[Node, ...]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeat:
     """A part, `least` to `most` times; None for any number."""
 
@@ -49,7 +49,7 @@ class Repeat:
     most: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """What follows has to begin with a part, or must not."""
 
@@ -57,7 +57,7 @@ class Look:
     is_negative: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Anchor:
     """A place: `^`, `$`, `b` between a word and something else, `B` anywhere else."""
 

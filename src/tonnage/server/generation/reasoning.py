@@ -5,8 +5,9 @@ SmolLM 3. Some templates end a prompt with the first tag, so the completion begi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from tonnage.core.record import record
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -15,7 +16,7 @@ OPEN, CLOSE = "<think>", "</think>"
 ReasoningStart = Literal["never", "may", "begun"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Thought:
     """A text that a model thinks, and does not say."""
 

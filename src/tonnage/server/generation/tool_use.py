@@ -1,9 +1,9 @@
 """The tools of a request, whichever interface it came by."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from tonnage.core.record import record
 from tonnage.server.http.failures import HttpError
 
 
@@ -27,7 +27,7 @@ class Function(Protocol):
         """Whether a call may be refused rather than bound to less than its schema says."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolChoice:
     """Whether a tool is to be called: names are those that may be, None for all."""
 
@@ -35,7 +35,7 @@ class ToolChoice:
     names: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallRules:
     """What of a completion's text is a call: of which functions, in which forms, and how many."""
 
@@ -47,7 +47,7 @@ class CallRules:
 NO_CALLS = CallRules()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolUse:
     """How a request's tools may be used.
 

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import perf_counter
 from traceback import walk_tb
 
+from tonnage.core.record import record
 from tonnage.core.version import VERSION
 from tonnage.server.anthropic import messages
 from tonnage.server.http import page
@@ -35,7 +35,7 @@ Handler = Callable[[ModelPool, HttpExchange, Tenant, bytes], Awaitable[None]]
 ModelHandler = Callable[[Service, HttpExchange, Tenant, bytes], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """What answers a method and path; is_open: without a key. in_api: is told of as interface."""
 

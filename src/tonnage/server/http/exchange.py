@@ -23,6 +23,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from tonnage.core.errors import TonnageError
+from tonnage.core.record import record
 from tonnage.server.http.content_coding import Decode, decoder_of, too_large
 from tonnage.server.http.decoding import Buffer, check_depth, require_few_values
 from tonnage.server.http.failures import HttpError
@@ -45,7 +46,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServerLimits:
     """Bounds on what a client can take of the server.
 

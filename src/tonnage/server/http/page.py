@@ -6,11 +6,11 @@ script inside the document, no plugin, no frame around it.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from tonnage.core.record import record
 from tonnage.server.http.exchange import HttpExchange
 from tonnage.server.http.failures import HttpError
 from tonnage.server.models.pool import ModelPool
@@ -35,7 +35,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asset:
     """A file of the page."""
 

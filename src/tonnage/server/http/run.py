@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import uvicorn
 
 from tonnage.core.errors import RequestError
+from tonnage.core.record import record
 from tonnage.machine.allocator import return_large_blocks
 from tonnage.server.http.app import App
 from tonnage.server.http.connection import bounded
@@ -29,7 +30,7 @@ _OTHER_FILES = 320
 _WAITING_CONNECTIONS = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """How models are served."""
 

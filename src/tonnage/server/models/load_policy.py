@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tonnage.core.record import record
+
 State = Literal["unloaded", "loading", "loaded", "unloading"]
 STARVATION_TIMEOUT_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Size:
     """What a model takes of its own: at rest, and at most while its weights are read."""
 
@@ -23,21 +25,21 @@ class Size:
     loading_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Admit:
     """Let the request with this ticket use its model; `LoadPolicy.finish` when it has ended."""
 
     ticket: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Load:
     """Load a model; then `LoadPolicy.loaded` or `LoadPolicy.failed`."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unload:
     """Give a model's memory back; then `LoadPolicy.unloaded`."""
 

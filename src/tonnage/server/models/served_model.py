@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tonnage.core.record import record
 from tonnage.server.models.load_policy import Size
 from tonnage.server.models.service import Service
 from tonnage.server.observe.metrics import Metrics
@@ -11,7 +12,7 @@ from tonnage.server.observe.metrics import Metrics
 OnLoad = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Whom a model has beside itself.
 
@@ -35,7 +36,7 @@ class ServedModel:
     context_tokens: int
     open: Callable[[Metrics, OnLoad], Service]
     pinned: bool = False
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
     metrics: Metrics = field(default_factory=Metrics)
     service: Service | None = None
     placed_bytes: int = 0
@@ -49,7 +50,7 @@ class ServedModel:
         return self.names[0]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waits:
     """How many requests may wait for models to be loaded, and for how long each."""
 

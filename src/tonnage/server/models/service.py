@@ -6,7 +6,7 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar, Unpack
 
@@ -15,6 +15,7 @@ import msgspec
 from tonnage.core.errors import ChatTemplateError, ContextLengthError, RequestError
 from tonnage.core.footprint import responses_bytes
 from tonnage.core.pooling import Pooling
+from tonnage.core.record import record
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
 from tonnage.engine.prompts import PromptEnd
@@ -49,7 +50,7 @@ _SAME_NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prompt:
     """Token ids of a prompt, and how many were dropped from its middle because it was asked for."""
 
@@ -57,7 +58,7 @@ class Prompt:
     dropped_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestParameters:
     """How a request is to be served."""
 
@@ -67,7 +68,7 @@ class RequestParameters:
     cache_salt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreparedRequest:
     """What is left of a request when its prompts are tokens: nothing of its body's size.
 

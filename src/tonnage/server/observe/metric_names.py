@@ -4,13 +4,14 @@ Names follow Prometheus' rules: counters end in _total, and a unit is a base uni
 (seconds, bytes) or `ratio`. Names of the version before stay for one version, as OLD_NAMES says.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from tonnage.core.record import record
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Metric:
     """help: a sentence for readers of /metrics."""
 

@@ -4,9 +4,9 @@ Specification: platform.openai.com/docs/api-reference/responses-streaming.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from tonnage.core.record import record
 from tonnage.server.generation.call_formats import Call, fresh_id
 from tonnage.server.generation.choices import Choices, Part
 from tonnage.server.generation.delivery import dropped_header
@@ -180,7 +180,7 @@ def _reasoning(item_id: str, text: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Kind:
     """A kind of item that holds a text: its type, its ids, its events, and how it is made."""
 

@@ -1,7 +1,5 @@
 """(ModelSpec, Workload) -> Plan: pure, deterministic, nothing but arithmetic."""
 
-from dataclasses import dataclass
-
 from tonnage.backends.cpu.layout.kernel_limits import require_kernels
 from tonnage.backends.cpu.layout.place import (
     FLOAT_BYTES,
@@ -28,6 +26,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.placing import Cursor, place_ropes, place_slots
 from tonnage.core.plan import Item, MatrixPlan, Plan, RopePlan, VectorPlan
 from tonnage.core.process_items import process_items
+from tonnage.core.record import record
 from tonnage.core.steps import Step
 from tonnage.core.workload import Workload
 
@@ -77,7 +76,7 @@ def make_plan(spec: ModelSpec, workload: Workload, like: Plan | None = None) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Laid:
     """The weights where they lie, from the arena's begin to `end`, and the steps that read them."""
 

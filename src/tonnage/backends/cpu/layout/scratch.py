@@ -1,16 +1,16 @@
 """Scratch: sizes and lifetimes follow from the steps, and become offsets that share bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tonnage.backends.cpu.layout.sizes import acts_bytes
 from tonnage.core.operands import Area
 from tonnage.core.plan import Buffer
+from tonnage.core.record import record
 from tonnage.core.rounding import round_up
 from tonnage.core.steps import Step
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """A buffer that must keep its bytes; live: bit i is set while step i needs them."""
 
