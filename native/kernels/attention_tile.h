@@ -3,6 +3,7 @@
 
 #include "kernels/formats.h"
 #include "kernels/table.h"
+#include "tonnage/vec_math.h"
 
 namespace tonnage::TONNAGE_ISA {
 

@@ -2,6 +2,7 @@
 #include "kernels/product.h"
 #include "kernels/quantize.h"
 #include "kernels/table.h"
+#include "tonnage/vec_math.h"
 
 namespace tonnage::TONNAGE_ISA {
 
