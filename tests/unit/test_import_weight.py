@@ -28,13 +28,13 @@ HEAVY = (
     "unittest", "urllib.request", "xml", "zipfile",
 )  # fmt: skip
 PREFIXES = tuple(f"{name}." for name in HEAVY)
-# Resident memory that the imports may add to a bare interpreter: 7.9, 12.5, 12.7 and 12.8 MiB
+# Resident memory that the imports may add to a bare interpreter: 7.7, 11.5, 11.9 and 11.7 MiB
 # measured where Python may not keep compiled modules; where it may, it was 1.1 MiB less.
 LIMITS_MIB = {
-    PLANNING: 8.2,
-    (*RUNNING, *GGUF): 12.75,
-    (*RUNNING, *FOLDER): 13.0,
-    (*RUNNING, *GGUF, *MEASURED): 13.1,
+    PLANNING: 8.0,
+    (*RUNNING, *GGUF): 11.9,
+    (*RUNNING, *FOLDER): 12.3,
+    (*RUNNING, *GGUF, *MEASURED): 12.1,
 }
 # How much of the interpreter's files is mapped differs from run to run; the least is what counts.
 NUM_RUNS = 3

@@ -49,3 +49,9 @@ def test_importing_the_package_imports_next_to_nothing():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == {"tonnage", "tonnage.core", "tonnage.core.version"}
+
+
+def test_the_engine_is_still_found_where_it_was():
+    with pytest.warns(DeprecationWarning, match="imported from tonnage now"):
+        from tonnage.engine import Engine as former
+    assert former is tonnage.Engine

@@ -149,8 +149,8 @@ def _turn(turn: Turn, names: dict[str, str]) -> Turns:
             calls.append({"type": "function", "id": block.id or "", "function": function})
         elif block.type == "tool_result":
             call_id = block.tool_use_id or ""
-            told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
-            turns.append({"role": "tool", "content": _text(block.content or ""), **told})
+            result = {"name": names.get(call_id, ""), "tool_call_id": call_id}
+            turns.append({"role": "tool", "content": _text(block.content or ""), **result})
         elif block.type == "thinking":
             thoughts.append(block.thinking or "")
         elif block.type != "redacted_thinking":
@@ -192,7 +192,7 @@ class _Writer:
         self._kind = ""  # of the block that is open
 
     def _usage(self, choice: Choice) -> dict[str, int]:
-        generation = choice.answer.generation
+        generation = choice.completion.generation
         cached = generation.num_cached_tokens
         usage = {
             "input_tokens": len(self._prompt.tokens) - cached,
@@ -207,7 +207,7 @@ class _Writer:
         reason = {"tool_calls": "tool_use", "length": "max_tokens"}.get(
             choice.finish_reason, "end_turn"
         )
-        stopped_at = choice.answer.generation.stopped_at
+        stopped_at = choice.completion.generation.stopped_at
         if reason == "end_turn" and stopped_at:
             reason = "stop_sequence"
         return {"stop_reason": reason, "stop_sequence": stopped_at}
@@ -260,8 +260,8 @@ class _Writer:
         """Send the end of the answer."""
         await self._close_block(exchange)
         ended = {"delta": self._stop(choice), "usage": self._usage(choice)}
-        told = {"type": "message_delta", **ended}
-        await exchange.event(told, "message_delta")
+        event = {"type": "message_delta", **ended}
+        await exchange.event(event, "message_delta")
         await exchange.event({"type": "message_stop"}, "message_stop")
         await exchange.end_events()
 
@@ -274,27 +274,27 @@ class _Writer:
             "stop_sequence": None,
             "usage": usage,
         }
-        told = {"type": "message_start", "message": {**self._head, **empty}}
-        await exchange.event(told, "message_start")
+        event = {"type": "message_start", "message": {**self._head, **empty}}
+        await exchange.event(event, "message_start")
 
     async def _open_block(self, exchange: HttpExchange, block: dict[str, Any]) -> None:
         await self._close_block(exchange)
         self._index += 1
         self._kind = block["type"]
-        told = {"type": "content_block_start", "index": self._index, "content_block": block}
-        await exchange.event(told, "content_block_start")
+        event = {"type": "content_block_start", "index": self._index, "content_block": block}
+        await exchange.event(event, "content_block_start")
 
     async def _delta(self, exchange: HttpExchange, delta: dict[str, str]) -> None:
-        told = {"type": "content_block_delta", "index": self._index, "delta": delta}
-        await exchange.event(told, "content_block_delta")
+        event = {"type": "content_block_delta", "index": self._index, "delta": delta}
+        await exchange.event(event, "content_block_delta")
 
     async def _close_block(self, exchange: HttpExchange) -> None:
         if self._kind == "thinking":
             # Clients send it back; nothing here checks it.
             await self._delta(exchange, {"type": "signature_delta", "signature": ""})
         if self._index >= 0:
-            told = {"type": "content_block_stop", "index": self._index}
-            await exchange.event(told, "content_block_stop")
+            event = {"type": "content_block_stop", "index": self._index}
+            await exchange.event(event, "content_block_stop")
 
 
 def _use(call: Call) -> dict[str, Any]:

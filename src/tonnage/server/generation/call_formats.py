@@ -36,7 +36,7 @@ class CallFormat:
 
 
 HERMES = CallFormat("<tool_call>", "</tool_call>")  # Hermes 2 and 3, Qwen 2.5 and 3
-# An answer that is JSON throughout: Llama 3 with "parameters", Mistral with a list.
+# A completion that is JSON throughout: Llama 3 with "parameters", Mistral with a list.
 BARE = CallFormat("", is_exclusive=True)
 TAGGED = (
     HERMES,
@@ -55,7 +55,7 @@ SEPARATORS = " \t\r\n,;"
 
 
 def fresh_id(kind: str) -> str:
-    """Return a new name for an object of an answer."""
+    """Return a new name for an object of a completion."""
     return f"{kind}_{os.urandom(12).hex()}"
 
 

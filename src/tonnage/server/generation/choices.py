@@ -7,7 +7,7 @@ from sys import getsizeof
 from tonnage.engine.generation import TokenLogprob
 from tonnage.engine.job import Delta
 from tonnage.server.generation.call_formats import Call
-from tonnage.server.generation.engine import Answer
+from tonnage.server.generation.engine import Completion
 from tonnage.server.generation.reasoning import ReasoningParser, ReasoningStart, Thought
 from tonnage.server.generation.tool_calls import ToolParser
 from tonnage.server.generation.tool_use import CallRules
@@ -25,7 +25,7 @@ class Choice:
 
     def __init__(
         self,
-        answer: Answer,
+        completion: Completion,
         rules: CallRules,
         tokenizer: Tokenizer,
         response_memory: ResponseMemory,
@@ -35,7 +35,7 @@ class Choice:
 
         reasoning: whether it begins with what the model thinks.
         """
-        self.answer = answer
+        self.completion = completion
         self.texts: list[str] = []
         self.thoughts: list[str] = []
         self.num_reasoning_tokens = 0  # as exact as deltas are short
@@ -50,11 +50,11 @@ class Choice:
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """Yield what the engine makes, up to the end or to the one call that is wanted."""
-        async for delta in self.answer:
+        async for delta in self.completion:
             yield delta
             if self._parser.is_complete:
-                await self.answer.aclose()
-                generation = self.answer.generation
+                await self.completion.aclose()
+                generation = self.completion.generation
                 generation.finish_reason = generation.finish_reason or "stop"
                 return
 
@@ -70,7 +70,7 @@ class Choice:
             self._num_held += count
             self.logprobs += new
             # The delta has them; the last may not have been handed over yet.
-            self.answer.generation.drop_logprobs()
+            self.completion.generation.drop_logprobs()
         parts = self._parted(self._reasoning.push(delta.text))
         if self._reasoning.is_thinking:
             self.num_reasoning_tokens += len(delta.tokens)
@@ -84,8 +84,8 @@ class Choice:
         return found
 
     def _is_told(self, entry: TokenLogprob) -> bool:
-        """Whether an entry is told of: the end's is where every token of the prompt is, too."""
-        with_prompt = self.answer.generation.options.prompt_logprobs is not None
+        """Whether an entry is listed: the end's is where every token of the prompt is, too."""
+        with_prompt = self.completion.generation.options.prompt_logprobs is not None
         return with_prompt or entry.token_id not in self._tokenizer.eos_ids
 
     def _weight(self, entry: TokenLogprob) -> int:
@@ -98,7 +98,7 @@ class Choice:
 
         own_bytes: counted of its request already. Raises HttpError without memory for it.
         """
-        generation = self.answer.generation
+        generation = self.completion.generation
         self.texts, self.thoughts = [self.text], [self.thought]
         generation.compact()
         kept = (self.texts[0], self.thoughts[0], generation.tokens)
@@ -147,7 +147,7 @@ class Choice:
     @property
     def finish_reason(self) -> str:
         """OpenAI's finish_reason."""
-        reason = _FINISH.get(self.answer.generation.finish_reason or "", "stop")
+        reason = _FINISH.get(self.completion.generation.finish_reason or "", "stop")
         # What follows of a completion that was cut may be half of another call.
         return "tool_calls" if self.calls and reason == "stop" else reason
 
@@ -197,7 +197,7 @@ class Choices:
             task.cancel()
         for choice in self.all:
             choice.release()
-            await choice.answer.aclose()
+            await choice.completion.aclose()
 
 
 async def _pump(

@@ -172,12 +172,12 @@ def _with_results(turns: Turns) -> Turns:
     ends_in_result = False
     for turn in turns:
         is_result = turn["role"] == "tool"
-        told = _plain(turn)
-        joins = is_result or (ends_in_result and told["role"] == "user")
+        plain_turn = _plain(turn)
+        joins = is_result or (ends_in_result and plain_turn["role"] == "user")
         if joins and plain and plain[-1]["role"] == "user":
-            plain[-1] = _joined(plain[-1], told)
+            plain[-1] = _joined(plain[-1], plain_turn)
         else:
-            plain.append(told)
+            plain.append(plain_turn)
         ends_in_result = is_result
     return plain
 

@@ -18,12 +18,12 @@ from tonnage.engine.prompts import PromptEnd
 from tonnage.text.tokenizer import Tokenizer
 
 
-class Answer(Protocol):
-    """Text as it is generated; `generation` tells the rest, its finish_reason once it has ended."""
+class Completion(Protocol):
+    """Text as it is generated; `generation` has the rest, its finish_reason once it has ended."""
 
     @property
     def generation(self) -> Generation:
-        """The answer so far."""
+        """The completion so far."""
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -60,10 +60,10 @@ class AsyncEngine(Protocol):
         deadline_s: float | None = None,
         tenant: str = "",
         cache_salt: str = "",
-    ) -> Answer:
-        """Return an answer; OverloadError, from here or from iterating, refuses it.
+    ) -> Completion:
+        """Return a completion; OverloadError, from here or from iterating, refuses it.
 
-        deadline_s: from now on; later the answer ends as it is, or with DeadlineError. tenant:
+        deadline_s: from now on; later the completion ends as it is, or with DeadlineError. tenant:
         whose turn it counts as. cache_salt: prefixes are shared between equal ones only.
         """
 

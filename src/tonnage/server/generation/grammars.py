@@ -192,7 +192,7 @@ def _require_short(value: Any, where: str) -> None:
 
 
 def _refused(where: str, reason: str) -> HttpError:
-    return HttpError(400, f"{where} cannot bind an answer: {reason}.", param=_field(where))
+    return HttpError(400, f"{where} cannot bind a completion: {reason}.", param=_field(where))
 
 
 def _field(where: str) -> str:

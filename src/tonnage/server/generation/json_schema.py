@@ -1,4 +1,4 @@
-"""From a client's JSON Schema to one that means the same and that llguidance can bind an answer to.
+"""From a client's JSON Schema to one that means the same and that llguidance can bind to.
 
 Specification: JSON Schema 2020-12, core and validation. What only annotates is left out, keywords
 that can be said by others are, and what is left that cannot be obeyed is named.
@@ -63,7 +63,7 @@ class Unbound:
 def bindable(schema: Any) -> tuple[Any, list[Unbound]]:
     """Return a schema of the same meaning, and what of it llguidance cannot obey.
 
-    The order of members, which is that of an answer's, stays. Raises ValueError for what is no
+    The order of members, which is that of a completion's, stays. Raises ValueError for what is no
     schema.
     """
     refs = set(_refs(schema))

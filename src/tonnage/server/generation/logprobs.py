@@ -18,7 +18,7 @@ def chat_logprobs(
 ) -> dict[str, Any]:
     """Return OpenAI's `logprobs` of a chat choice."""
 
-    def told(token_id: int, logprob: float) -> dict[str, Any]:
+    def entry(token_id: int, logprob: float) -> dict[str, Any]:
         data = tokenizer.token_bytes(token_id)
         return {
             "token": data.decode("utf-8", "replace"),
@@ -30,8 +30,8 @@ def chat_logprobs(
     content = [
         _encoded(
             {
-                **told(one.token_id, one.logprob),
-                "top_logprobs": [told(*pair) for pair in one.top[:num_top]],
+                **entry(one.token_id, one.logprob),
+                "top_logprobs": [entry(*pair) for pair in one.top[:num_top]],
             }
         )
         for one in entries
@@ -77,7 +77,7 @@ class TextLogprobs:
     def __init__(
         self, tokenizer: Tokenizer, num_top: int, prompt: Sequence[int] = (), echo_chars: int = 0
     ) -> None:
-        """prompt: whose tokens are told of. echo_chars: characters before the completion."""
+        """prompt: whose tokens are lists of. echo_chars: characters before the completion."""
         self._tokenizer = tokenizer
         self._num_top = num_top
         self._first = prompt[:1]
@@ -87,23 +87,23 @@ class TextLogprobs:
 
     def write(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         """Return the next entries, as lists of one length."""
-        told: dict[str, list[Any]] = {
+        lists: dict[str, list[Any]] = {
             "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": [],
         }  # fmt: skip
         for token_id in self._first:
-            self._add(told, token_id, None, None)
+            self._add(lists, token_id, None, None)
         self._first = ()
         for one in entries:
-            self._add(told, one.token_id, max(one.logprob, _LEAST), self._tops(one))
-        return told
+            self._add(lists, one.token_id, max(one.logprob, _LEAST), self._tops(one))
+        return lists
 
     def _add(
-        self, told: dict[str, list[Any]], token_id: int, logprob: float | None, tops: Any
+        self, lists: dict[str, list[Any]], token_id: int, logprob: float | None, tops: Any
     ) -> None:
-        told["text_offset"].append(self._offsets.push(token_id))
-        told["tokens"].append(self._shown(token_id))
-        told["token_logprobs"].append(logprob)
-        told["top_logprobs"].append(tops)
+        lists["text_offset"].append(self._offsets.push(token_id))
+        lists["tokens"].append(self._shown(token_id))
+        lists["token_logprobs"].append(logprob)
+        lists["top_logprobs"].append(tops)
         self._num_left -= 1
         if self._num_left == 0:
             self._offsets = TextOffsets(self._tokenizer, self._echo_chars)

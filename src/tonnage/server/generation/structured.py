@@ -52,7 +52,7 @@ class GrammarConstraint:
         if self._matcher.is_error():
             # Behind the first line stand tokens of the completion.
             reason = self._matcher.get_error().partition("\n")[0][:200]
-            raise RequestError(f"The form of the answer is too much to keep to ({reason}).")
+            raise RequestError(f"The form of the completion is too much to keep to ({reason}).")
         return mask
 
     def accept(self, token_id: int) -> None:
@@ -91,7 +91,7 @@ class StructuredOutput:
         guide, tokenizer = self._guide(), self._tables()
         wrong = guide.validate_grammar(grammar, tokenizer)
         if wrong and not wrong.startswith("WARNING"):
-            raise HttpError(400, f"The form of the answer is not understood: {wrong[:300]}")
+            raise HttpError(400, f"The form of the completion is not understood: {wrong[:300]}")
         first: list[LLMatcher] = []
 
         def make() -> GrammarConstraint:
@@ -109,8 +109,8 @@ class StructuredOutput:
         if not self._enabled:
             raise HttpError(
                 400,
-                "This server has no memory for structured output, so no answer can be bound to a "
-                "form; start it with --structured-output on.",
+                "This server has no memory for structured output, so no completion can be bound to "
+                "a form; start it with --structured-output on.",
                 code="unsupported_parameter",
             )
         from llguidance import LLMatcher

@@ -21,12 +21,12 @@ _OPENER = re.compile("|".join(map(re.escape, sorted(_OPENERS, key=len, reverse=T
 
 
 class ToolParser:
-    """Splits a growing answer into text and calls.
+    """Splits a growing completion into text and calls.
 
     Text that may turn out to be a call is held back. What is no whole call, because its JSON is
     broken or cut, names no tool that was offered, or says more than a call, comes out as the text
     that it is. White space around calls is dropped, any other is kept. Results do not depend on how
-    the answer was cut into deltas.
+    the completion was cut into deltas.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class ToolParser:
     ) -> None:
         """names: of the tools that were offered; with none everything is text.
 
-        with_bare: an answer that is JSON throughout may be calls. is_single: calls behind the first
-        are left out.
+        with_bare: a completion that is JSON throughout may be calls. is_single: calls behind the
+        first are left out.
         """
         self._names = frozenset(names)
         self._is_single = is_single
@@ -51,7 +51,7 @@ class ToolParser:
         return self._is_single and self._num_calls > 0
 
     def push(self, text: str) -> list[str | Call]:
-        """Take more of the answer; return the texts and calls that are complete."""
+        """Take more of the completion; return the texts and calls that are complete."""
         if not self._names:
             return [text] if text else []
         self._held += text
@@ -62,7 +62,7 @@ class ToolParser:
         return parts
 
     def flush(self) -> list[str | Call]:
-        """Return what was held back; the answer has ended."""
+        """Return what was held back; the completion has ended."""
         parts: list[str | Call] = []
         if self._block is not None:
             self._close(parts, self._block.calls)
@@ -137,7 +137,7 @@ class _Block:
     """What follows an opener: calls, and whatever stands between them."""
 
     def __init__(self, format_: CallFormat, names: Collection[str], opener: str) -> None:
-        """opener: as it stands in the answer, with the white space before."""
+        """opener: as it stands in the completion, with the white space before."""
         self.format = format_
         self.calls: list[Call] = []
         self.is_over = False

@@ -84,7 +84,7 @@ async def _openapi(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body
         path: [method for method, route in routes.items() if route.in_api]
         for path, routes in ROUTES.items()
     }
-    methods = {path: told for path, told in methods.items() if told}
+    methods = {path: allowed for path, allowed in methods.items() if allowed}
     await exchange.json(document(methods, VERSION, with_keys=bool(tenant.name)))
 
 
@@ -211,12 +211,12 @@ class App:
     async def _fail(self, exchange: HttpExchange, failure: HttpError) -> None:
         """Answer with an error, in the words of the interface that was used."""
         in_anthropic = exchange.path.startswith("/v1/messages")
-        told = failure.anthropic() if in_anthropic else failure.openai()
+        body = failure.anthropic() if in_anthropic else failure.openai()
         if not exchange.started:
-            await exchange.json(told, failure.status, failure.headers)
+            await exchange.json(body, failure.status, failure.headers)
             return
         if exchange.in_events:
-            await exchange.event(told, "error" if in_anthropic else None)
+            await exchange.event(body, "error" if in_anthropic else None)
             await exchange.end_events()
         # Else the connection is cut: half of an answer must not look like a whole one.
 

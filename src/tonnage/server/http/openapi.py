@@ -54,14 +54,14 @@ def _operation(path: str, schema: dict[str, Any] | None) -> dict[str, Any]:
     kinds += ["text/event-stream"] if path in _STREAMS else []
     ok = {"description": "The answer.", "content": {kind: {} for kind in kinds}}
     failed = {"description": "An error.", "content": {"application/json": {}}}
-    told: dict[str, Any] = {"responses": {"200": ok, **dict.fromkeys(_ERRORS, failed)}}
+    operation: dict[str, Any] = {"responses": {"200": ok, **dict.fromkeys(_ERRORS, failed)}}
     if schema is not None:
-        told["requestBody"] = {
+        operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
     if "{model}" in path:
-        told["parameters"] = [
+        operation["parameters"] = [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
         ]
-    return told
+    return operation

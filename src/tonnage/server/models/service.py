@@ -168,12 +168,12 @@ class Service:
             names["tools"] = list(tools)
 
         def encode() -> "array[int]":
-            told = turns
+            rendered = turns
             if not self.knows_tools:
                 knows_system = not tools or self._knows_system
-                told = without_tools(turns, tools, knows_system=knows_system)
+                rendered = without_tools(turns, tools, knows_system=knows_system)
             # An array takes a tenth of a list; the thread makes one list at a time.
-            return array("i", self.engine.encode_chat(told, names, **end))
+            return array("i", self.engine.encode_chat(rendered, names, **end))
 
         return await self.aside(encode)
 
@@ -241,7 +241,7 @@ class Service:
         try:
             tenant.admit(time.monotonic())
             choices.all += self._begun(prepared)
-            generations = [choice.answer.generation for choice in choices.all]
+            generations = [choice.completion.generation for choice in choices.all]
             trace.answering(self.name, prepared.options, generations)
             yield choices
         finally:
@@ -330,7 +330,7 @@ class Service:
     def _count(self, choices: Choices, tenant: Tenant) -> None:
         metrics = self.metrics
         for choice in choices.all:
-            one = choice.answer.generation
+            one = choice.completion.generation
             metrics.prompt_tokens += len(one.prompt)
             metrics.cached_tokens += one.num_cached_tokens
             metrics.generated_tokens += len(one.tokens)
@@ -379,7 +379,7 @@ def _token_id(text: str) -> int:
 def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     """Return OpenAI's `usage`; dropped_tokens is ours."""
     num_prompt = sum(len(prompt.tokens) for prompt in prompts)
-    generations = [choice.answer.generation for choice in choices.all]
+    generations = [choice.completion.generation for choice in choices.all]
     num_generated = sum(len(one.tokens) for one in generations)
     # Of answers to one prompt the first tells: the others find what it has computed.
     firsts = generations[:: len(generations) // len(prompts)] if generations else []

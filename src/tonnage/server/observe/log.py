@@ -90,8 +90,8 @@ class _StderrHandler(logging.Handler):
 
 def _as_text(record: logging.LogRecord) -> str:
     fields: Mapping[str, Field] = getattr(record, "fields", {})
-    told = [f"{name}={_quoted(value)}" for name, value in fields.items()]
-    line = " ".join([_time(record), record.levelname, _one_line(record.getMessage()), *told])
+    pairs = [f"{name}={_quoted(value)}" for name, value in fields.items()]
+    line = " ".join([_time(record), record.levelname, _one_line(record.getMessage()), *pairs])
     traceback: str = getattr(record, "traceback", "")
     return "\n".join([line, *(f"  {_printable(frame)}" for frame in traceback.splitlines())])
 
@@ -101,8 +101,8 @@ def _as_json(record: logging.LogRecord) -> str:
     traceback: str = getattr(record, "traceback", "")
     head = {"time": _time(record), "level": record.levelname.lower()}
     tail = {"traceback": traceback} if traceback else {}
-    told = {**head, "message": _one_line(record.getMessage()), **fields, **tail}
-    return json.dumps(told, ensure_ascii=False)
+    line = {**head, "message": _one_line(record.getMessage()), **fields, **tail}
+    return json.dumps(line, ensure_ascii=False)
 
 
 def _time(record: logging.LogRecord) -> str:

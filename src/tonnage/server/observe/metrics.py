@@ -28,8 +28,8 @@ class Samples:
 
         Labels that are empty are left out.
         """
-        told = [f'{key}="{one.translate(_ESCAPED)}"' for key, one in labels.items() if one]
-        shown = f"{{{','.join(told)}}}" if told else ""
+        pairs = [f'{key}="{one.translate(_ESCAPED)}"' for key, one in labels.items() if one]
+        shown = f"{{{','.join(pairs)}}}" if pairs else ""
         number = f"{value}" if isinstance(value, int) else f"{value:.6g}"
         self._lines.setdefault(name, []).append(f"{name}{suffix}{shown} {number}")
 

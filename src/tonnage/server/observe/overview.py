@@ -98,10 +98,10 @@ async def memory(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: 
     prepared = exchange.query("model")
     name = pool.policy.latest() if prepared is None else pool.find(prepared).name
     with pool.observed() as services:
-        told = await _going_on(services.get(name or ""))
+        progress = await _going_on(services.get(name or ""))
         ledger = await pool.ledger()
     every = [_in_brief(pool, model) for model in pool.models]
-    values = {"model": name, "models": every, **ledger.to_dict(), **told}
+    values = {"model": name, "models": every, **ledger.to_dict(), **progress}
     if len(pool.models) > 1:
         values["all_side_by_side_bytes"] = pool.all_together_bytes
     await exchange.json(values)

@@ -121,34 +121,34 @@ def otlp_tracer(endpoint: str | None) -> OtelTracer:
 
 
 def _attributes(trace: Trace, route: str, status: int) -> dict[str, Attribute]:
-    """Return what is told of a whole request."""
-    told: dict[str, Attribute] = {"http.request.method": trace.method, "http.route": route}
+    """Return what is attributes of a whole request."""
+    attributes: dict[str, Attribute] = {"http.request.method": trace.method, "http.route": route}
     if status:
-        told["http.response.status_code"] = status
+        attributes["http.response.status_code"] = status
     if status >= 500:
-        told["error.type"] = str(status)
+        attributes["error.type"] = str(status)
     if route in _OPERATIONS:
-        told["gen_ai.operation.name"] = _OPERATIONS[route]
-        told["gen_ai.provider.name"] = "tonnage"
-        told["gen_ai.request.model"] = trace.model
+        attributes["gen_ai.operation.name"] = _OPERATIONS[route]
+        attributes["gen_ai.provider.name"] = "tonnage"
+        attributes["gen_ai.request.model"] = trace.model
     if trace.served_by:
-        told["gen_ai.response.model"] = trace.served_by
+        attributes["gen_ai.response.model"] = trace.served_by
         if trace.embedded_tokens:
-            told["gen_ai.usage.input_tokens"] = trace.embedded_tokens
+            attributes["gen_ai.usage.input_tokens"] = trace.embedded_tokens
         else:
-            told |= _sampling(trace) | _usage(trace.generations)
-    return told
+            attributes |= _sampling(trace) | _usage(trace.generations)
+    return attributes
 
 
 def _sampling(trace: Trace) -> dict[str, Attribute]:
     """Return how answers were to be drawn."""
-    told: dict[str, Attribute] = {"gen_ai.request.choice.count": len(trace.generations)}
+    attributes: dict[str, Attribute] = {"gen_ai.request.choice.count": len(trace.generations)}
     for name in _OPTIONS:
         value = getattr(trace.options, name, None)
         # Attributes are signed numbers of 64 bits.
         if value is not None and value < 1 << 63:
-            told[f"gen_ai.request.{name}"] = value
-    return told
+            attributes[f"gen_ai.request.{name}"] = value
+    return attributes
 
 
 def _usage(answers: Sequence[Generation]) -> dict[str, Attribute]:
