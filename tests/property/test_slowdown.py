@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonnage.core.slowdown import SLOW, SLOW_ALONE, Counters, Window, cold_load, faults_of
+from tonnage.core.slowdown import SLOW, SLOW_ALONE, Counters, Window, cold_load, slowdowns_of
 from tonnage.machine.counters import CounterFiles
 from tonnage.machine.watch import Watch
 
@@ -42,13 +42,13 @@ windows = st.builds(
 
 
 def causes(window: Window) -> list[str]:
-    return [fault.cause for fault in faults_of(window)]
+    return [slowdown.cause for slowdown in slowdowns_of(window)]
 
 
 @given(windows)
 def test_slow_windows_have_causes_and_others_have_none(window):
-    found = faults_of(window)
-    named = [fault.cause for fault in found]
+    found = slowdowns_of(window)
+    named = [slowdown.cause for slowdown in found]
     if window.slowness < SLOW:
         assert not named
     if window.slowness >= SLOW_ALONE:
@@ -57,7 +57,7 @@ def test_slow_windows_have_causes_and_others_have_none(window):
         assert window.slowness >= SLOW_ALONE
     assert len(set(named)) == len(named)
     assert ("memory" in named) <= (named == ["memory"])
-    assert all(fault.sentence and "%" not in fault.sentence[:1] for fault in found)
+    assert all(slowdown.sentence and "%" not in slowdown.sentence[:1] for slowdown in found)
 
 
 @given(windows)
@@ -98,9 +98,9 @@ def test_waiting_of_ones_own_is_no_tenant():
 
 def test_a_load_from_disk_is_told_from_one_out_of_the_cache():
     assert cold_load(0, 100 << 20) is None
-    fault = cold_load(90 << 20, 100 << 20)
-    assert fault is not None
-    assert (fault.cause, "90 MiB" in fault.sentence) == ("page cache", True)
+    slowdown = cold_load(90 << 20, 100 << 20)
+    assert slowdown is not None
+    assert (slowdown.cause, "90 MiB" in slowdown.sentence) == ("page cache", True)
 
 
 class Slow:
@@ -123,7 +123,7 @@ class Slow:
         self.watch.begin()
         for token in range(1, num_tokens + 1):
             found = self.watch.step(token, 1e-3 * self._times)
-            named.update({fault.cause: token for fault in found})
+            named.update({slowdown.cause: token for slowdown in found})
             changes = {name: getattr(self.now, name) + add for name, add in self._per_step.items()}
             self.now = replace(self.now, **changes)
         return named

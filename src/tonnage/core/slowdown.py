@@ -58,14 +58,14 @@ class Window:
 
 
 @record
-class Fault:
+class Slowdown:
     """One reason, and a sentence about it with its figures."""
 
     cause: Cause
     sentence: str
 
 
-def faults_of(window: Window) -> tuple[Fault, ...]:
+def slowdowns_of(window: Window) -> tuple[Slowdown, ...]:
     """Return why a window was slow, what is best founded first; nothing for one that was not.
 
     What is left when no counter moved, and the window took SLOW_ALONE times its forecast, is the
@@ -74,14 +74,14 @@ def faults_of(window: Window) -> tuple[Fault, ...]:
     if window.slowness < SLOW:
         return ()
     found = [f for f in (_quota(window), _threads(window), _disk(window)) if f is not None]
-    tenant = _tenant(window, {fault.cause for fault in found})
+    tenant = _tenant(window, {slowdown.cause for slowdown in found})
     # Who has to share a CPU cannot tell its clock.
-    shared = tenant is not None or any(fault.cause in _OWN_WAITING for fault in found)
+    shared = tenant is not None or any(slowdown.cause in _OWN_WAITING for slowdown in found)
     clock = None if shared else _clock(window)
-    found += [fault for fault in (tenant, clock) if fault is not None]
+    found += [slowdown for slowdown in (tenant, clock) if slowdown is not None]
     if not found and window.slowness >= SLOW_ALONE:
         found.append(
-            Fault(
+            Slowdown(
                 "memory",
                 "its memory is slower than measured though this process has its CPUs: something "
                 "else reads or writes much, or the measurement is out of date",
@@ -90,11 +90,11 @@ def faults_of(window: Window) -> tuple[Fault, ...]:
     return tuple(found)
 
 
-def cold_load(read_bytes: int, weight_bytes: int) -> Fault | None:
-    """Return the fault of a load that read a quarter of its weights or more from a disk."""
+def cold_load(read_bytes: int, weight_bytes: int) -> Slowdown | None:
+    """Return the slowdown of a load that read a quarter of its weights or more from a disk."""
     if read_bytes < _COLD * weight_bytes:
         return None
-    return Fault(
+    return Slowdown(
         "page cache",
         f"the page cache was cold: {read_bytes / 2**20:,.0f} MiB of the model came from the disk",
     )
@@ -104,50 +104,50 @@ def _elapsed(window: Window) -> int:
     return max(1, window.after.clock_ns - window.before.clock_ns)
 
 
-def _quota(window: Window) -> Fault | None:
+def _quota(window: Window) -> Slowdown | None:
     share = (window.after.throttled_ns - window.before.throttled_ns) / _elapsed(window)
     periods = window.after.num_throttled - window.before.num_throttled
     if share < _THROTTLED and not periods:
         return None
-    return Fault(
+    return Slowdown(
         "quota",
         f"the CPU quota of its cgroup was spent in {periods:,} periods, which held it back for "
         f"{min(share, 1.0):.0%} of the time",
     )
 
 
-def _threads(window: Window) -> Fault | None:
+def _threads(window: Window) -> Slowdown | None:
     if window.threads <= window.cpus:
         return None
-    return Fault(
+    return Slowdown(
         "threads",
         f"{window.threads} threads share {window.cpus} cores; use --threads {window.cpus}",
     )
 
 
-def _disk(window: Window) -> Fault | None:
+def _disk(window: Window) -> Slowdown | None:
     faults = window.after.major_faults - window.before.major_faults
     if faults < max(2.0, _FAULTS_PER_S * _elapsed(window) / 1e9):
         return None
-    return Fault("page cache", f"the page cache was cold: {faults:,} pages came from the disk")
+    return Slowdown("page cache", f"the page cache was cold: {faults:,} pages came from the disk")
 
 
-def _clock(window: Window) -> Fault | None:
+def _clock(window: Window) -> Slowdown | None:
     if window.clock is None or window.clock >= _CLOCK:
         return None
-    return Fault("frequency", f"the CPU's clock is at {window.clock:.0%} of what was measured")
+    return Slowdown("frequency", f"the CPU's clock is at {window.clock:.0%} of what was measured")
 
 
-def _tenant(window: Window, known: set[Cause]) -> Fault | None:
-    """Return the fault of others that run on the same CPUs; waiting that is our own counts not."""
+def _tenant(window: Window, known: set[Cause]) -> Slowdown | None:
+    """Return what others on the same CPUs cost; waiting that is our own does not count."""
     elapsed = _elapsed(window)
     stolen = (window.after.stolen_ns - window.before.stolen_ns) / (elapsed * window.cpus)
     waited = (window.after.delay_ns - window.before.delay_ns) / (elapsed * window.threads)
     if stolen >= _STOLEN:
-        return Fault("tenant", f"the host gave {stolen:.0%} of its CPUs to other machines")
+        return Slowdown("tenant", f"the host gave {stolen:.0%} of its CPUs to other machines")
     if waited < _WAITED or known & _OWN_WAITING:
         return None
-    return Fault(
+    return Slowdown(
         "tenant",
         f"other processes use its CPUs: its threads waited for one {waited:.0%} of the time",
     )

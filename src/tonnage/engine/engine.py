@@ -23,7 +23,7 @@ from tonnage.engine.assembly import (
     require_unchanged,
 )
 from tonnage.engine.build import ServingOptions
-from tonnage.engine.expectation import OnFault
+from tonnage.engine.expectation import OnSlowdown
 from tonnage.engine.generation import Generation
 from tonnage.engine.job import RequestParameters, deadline_ns
 from tonnage.engine.measure import bytes_beside, measure_items
@@ -162,19 +162,19 @@ class Engine:
         options: SamplingOptions | None = None,
         *,
         raw: bool = False,
-        on_fault: OnFault | None = None,
+        on_slowdown: OnSlowdown | None = None,
         **overrides: Unpack[SamplingOverrides],
     ) -> Generation:
         """Return the completion as an iterable of text deltas.
 
-        on_fault receives, during decoding, why this machine is slower than it was measured
+        on_slowdown receives, during decoding, why this machine is slower than it was measured
         to be; each cause once in the engine's life.
         prompt: text (one user message; with raw=True the text itself), token ids, or messages with
         `role` and `content`. overrides: fields of SamplingOptions. Raises ContextLengthError when
         the prompt does not fit, RequestError for parameters out of range.
         """
         generation = self._begin(prompt, options, raw=raw, **overrides)
-        return self._serving.start(generation, self.expectation.watcher(on_fault))
+        return self._serving.start(generation, self.expectation.watcher(on_slowdown))
 
     def stream(
         self,

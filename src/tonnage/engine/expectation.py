@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tonnage.core.errors import CacheError
 from tonnage.core.machine import Machine
 from tonnage.core.plan import Plan
-from tonnage.core.slowdown import Fault, cold_load
+from tonnage.core.slowdown import Slowdown, cold_load
 from tonnage.machine.counters import CounterFiles
 from tonnage.machine.rates_file import load_rates
 from tonnage.planner.search.candidate import Predict
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from tonnage.core.rates import Rates
     from tonnage.planner.cost.forecast import Forecast
 
-OnFault = Callable[[Fault], None]
+OnSlowdown = Callable[[Slowdown], None]
 
 
 class Expectation:
     """The forecast of one plan, and why it was not met.
 
-    faults: every cause that was named so far. Without rates there is neither forecast nor watch.
+    slowdowns: every cause that was named so far. Without rates there is neither forecast nor watch.
     """
 
     def __init__(self, plan: Plan, machine: Machine, rates: "Rates | None") -> None:
         """Begin before `plan` is loaded; rates: what `machine` was measured to do, or None."""
-        self.faults: list[Fault] = []
+        self.slowdowns: list[Slowdown] = []
         self._plan = plan
         self._counters = CounterFiles()
         self._read_before = self._counters.read().read_bytes
@@ -44,7 +44,7 @@ class Expectation:
         """Note whether the weights, which are loaded now, had to come from a disk."""
         read_bytes = self._counters.read().read_bytes - self._read_before
         cold = cold_load(read_bytes, self._plan.weight_bytes)
-        self.faults += [cold] if cold else []
+        self.slowdowns += [cold] if cold else []
 
     def forecast(self, prompt_tokens: int, position: int) -> "Forecast | None":
         """Return what to expect of a prompt, and of tokens behind `position` others; or None."""
@@ -64,10 +64,10 @@ class Expectation:
             return None
         return self._speed.bandwidth_share(tokens_per_s, position, rows)
 
-    def watcher(self, on_fault: OnFault | None) -> Callable[[int, float], None] | None:
+    def watcher(self, on_slowdown: OnSlowdown | None) -> Callable[[int, float], None] | None:
         """Return what takes the position and the seconds of every token of a completion, or None.
 
-        on_fault receives each cause when it is named first.
+        on_slowdown receives each cause when it is named first.
         """
         watch = self._watch
         if watch is None:
@@ -75,10 +75,10 @@ class Expectation:
         watch.begin()
 
         def step(position: int, seconds: float) -> None:
-            for fault in watch.step(position, seconds):
-                self.faults.append(fault)
-                if on_fault is not None:
-                    on_fault(fault)
+            for slowdown in watch.step(position, seconds):
+                self.slowdowns.append(slowdown)
+                if on_slowdown is not None:
+                    on_slowdown(slowdown)
 
         return step
 

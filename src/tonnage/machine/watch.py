@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tonnage.core.slowdown import SLOW, Counters, Fault, Window, faults_of
+from tonnage.core.slowdown import SLOW, Counters, Slowdown, Window, slowdowns_of
 
 # Two windows end before the fiftieth token.
 WINDOW_TOKENS = 24
@@ -38,14 +38,14 @@ class Watch:
         self._num_steps = 0
         self._measured_s = 0.0
         self._slow_before = False
-        self.faults: list[Fault] = []
+        self.slowdowns: list[Slowdown] = []
         self.slowness = 0.0
 
     def begin(self) -> None:
         """Begin a completion: a window that was not finished is dropped."""
         self._num_steps, self._measured_s = 0, 0.0
 
-    def step(self, position: int, seconds: float) -> tuple[Fault, ...]:
+    def step(self, position: int, seconds: float) -> tuple[Slowdown, ...]:
         """Take a token behind `position` others; return the causes that were not named before."""
         if not self._num_steps:
             # What came before, a prompt or a pause, is not part of the window.
@@ -56,7 +56,7 @@ class Watch:
             return ()
         return self._end_window(position - WINDOW_TOKENS // 2)
 
-    def _end_window(self, middle: int) -> tuple[Fault, ...]:
+    def _end_window(self, middle: int) -> tuple[Slowdown, ...]:
         # One forecast stands for all: it changes little from token to token, and takes time itself.
         slowness = self._measured_s / (WINDOW_TOKENS * self._forecast_s(max(0, middle)))
         self.begin()
@@ -65,12 +65,12 @@ class Watch:
         if slowness < SLOW:
             return ()
         after = self._sample()
-        found = faults_of(
+        found = slowdowns_of(
             Window(self._before, after, slowness, self._threads, self._cpus, self._clock())
         )
-        known = {fault.cause for fault in self.faults}
+        known = {slowdown.cause for slowdown in self.slowdowns}
         # What no counter shows has to last: a hiccup of one window is no slow memory.
         known |= set() if slow_before else {"memory"}
-        new = tuple(fault for fault in found if fault.cause not in known)
-        self.faults.extend(new)
+        new = tuple(slowdown for slowdown in found if slowdown.cause not in known)
+        self.slowdowns.extend(new)
         return new

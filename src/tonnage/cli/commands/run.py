@@ -11,7 +11,7 @@ from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
 
 if TYPE_CHECKING:
-    from tonnage.core.slowdown import Fault
+    from tonnage.core.slowdown import Slowdown
     from tonnage.engine.engine import Engine
     from tonnage.engine.generation import Generation
 
@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
 
             return Chat(engine, options, system=args.system, raw=args.raw).loop()
         made = engine.generate(
-            _messages(args.system, prompt), options, raw=args.raw, on_fault=report_fault
+            _messages(args.system, prompt), options, raw=args.raw, on_slowdown=report_slowdown
         )
         if args.json:
             made.complete()
@@ -41,11 +41,11 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def report_fault(fault: "Fault") -> None:
+def report_slowdown(slowdown: "Slowdown") -> None:
     """Say on stderr why this machine is slower than it was measured to be."""
     begin = "\n" if sys.stderr.isatty() else ""
     print(
-        f"{begin}tonnage: This machine is slower than it was measured: {fault.sentence}.",
+        f"{begin}tonnage: This machine is slower than it was measured: {slowdown.sentence}.",
         file=sys.stderr,
         flush=True,
     )
@@ -138,7 +138,7 @@ def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]
     tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
     from its start. logprobs (when asked for): one entry per token, natural logarithms.
     """
-    from tonnage.cli.render.forecast_lines import fault_values, forecast_values
+    from tonnage.cli.render.forecast_lines import forecast_values, slowdown_values
     from tonnage.machine.memory_use import peak_rss_bytes
 
     values: dict[str, Any] = {
@@ -160,7 +160,7 @@ def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]
             made.decode_tokens_per_s, _middle(made)
         ),
         "forecast": forecast_values(engine.expectation.forecast(_computed(made), _middle(made))),
-        "slowdown": fault_values(engine.expectation.faults),
+        "slowdown": slowdown_values(engine.expectation.slowdowns),
     }
     if made.options.logprobs is not None:
         values["logprobs"] = [

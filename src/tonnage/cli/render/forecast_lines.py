@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tonnage.core.slowdown import Fault
+from tonnage.core.slowdown import Slowdown
 from tonnage.planner.cost.forecast import Forecast
 
 NOT_MEASURED = "forecast: this machine was not measured yet; `tonnage doctor --measure` takes 2 s"
@@ -54,6 +54,6 @@ def render_comparison(
     return "\n".join(lines)
 
 
-def fault_values(faults: Sequence[Fault]) -> list[dict[str, str]]:
-    """Return the faults as JSON values."""
-    return [{"cause": fault.cause, "sentence": fault.sentence} for fault in faults]
+def slowdown_values(slowdowns: Sequence[Slowdown]) -> list[dict[str, str]]:
+    """Return the slowdowns as JSON values."""
+    return [{"cause": slowdown.cause, "sentence": slowdown.sentence} for slowdown in slowdowns]
