@@ -1,5 +1,6 @@
 // Python bindings of the tokenizer core.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -14,7 +15,7 @@ using tonnage::text::Kind;
 using tonnage::text::Options;
 using tonnage::text::Pattern;
 using tonnage::text::StepSpec;
-using tonnage::text::Stretch;
+using tonnage::text::Segment;
 using tonnage::text::TextError;
 using tonnage::text::TokenizerCore;
 
@@ -65,9 +66,9 @@ nb::list encode_plain(const TokenizerCore& core, nb::handle source, bool at_star
   return list_of(ids);
 }
 
-nb::list tuples_of(const std::vector<Stretch>& stretches) {
+nb::list tuples_of(const std::vector<Segment>& segments) {
   nb::list result;
-  for (const Stretch& s : stretches) result.append(nb::make_tuple(s.begin, s.end, s.id, s.token_begin, s.token_end));
+  for (const Segment& s : segments) result.append(nb::make_tuple(s.begin, s.end, s.id, s.token_begin, s.token_end));
   return result;
 }
 
@@ -203,14 +204,12 @@ void bind_text(nb::module_& m) {
       .def("load_json_vocabulary", &TokenizerCore::load_json_vocabulary, nb::arg("file"), nb::arg("offset"))
       .def("load_json_log_probabilities", &TokenizerCore::load_json_log_probabilities, nb::arg("file"), nb::arg("offset"))
       .def("load_json_merges", &TokenizerCore::load_json_merges, nb::arg("file"), nb::arg("offset"))
-      .def("add_special", [](TokenizerCore& core, uint32_t id, nb::bytes text, int kind, int manners, nb::object normalized) {
+      .def("add_special", [](TokenizerCore& core, uint32_t id, nb::bytes text, int kind, int manners,
+                             std::optional<nb::bytes> normalized) {
         std::string written;
-        if (!normalized.is_none()) {
-          const nb::bytes given = nb::cast<nb::bytes>(normalized);
-          written.assign(given.c_str(), given.size());
-        }
+        if (normalized) written.assign(normalized->c_str(), normalized->size());
         core.add_special(id, {text.c_str(), text.size()}, static_cast<Kind>(kind), static_cast<uint8_t>(manners),
-                         normalized.is_none() ? nullptr : &written);
+                         normalized ? &written : nullptr);
       }, nb::arg("id"), nb::arg("text"), nb::arg("kind"), nb::arg("manners"), nb::arg("normalized").none())
       .def("finish", &TokenizerCore::finish)
       .def("encode", &encode, nb::arg("text"), nb::arg("parse_special"))

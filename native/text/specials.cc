@@ -68,7 +68,7 @@ const SpecialTokens::Item* SpecialTokens::match_at(const Vocabulary& vocabulary,
 }
 
 void SpecialTokens::split(const Vocabulary& vocabulary, std::string_view text, size_t begin, size_t end, Which which,
-                          std::vector<Stretch>& out) const {
+                          std::vector<Segment>& out) const {
   const char* base = text.data();
   const char* from = base + begin;
   const char* last = base + end;

@@ -9,7 +9,7 @@
 
 namespace tonnage::text {
 
-struct Stretch {  // of text between special tokens (id -1), or a special token
+struct Segment {  // of text between special tokens (id -1), or a special token
   size_t begin, end;
   int32_t id;
   size_t token_begin, token_end;  // of the token itself; [begin, end) includes white space that it eats
@@ -30,7 +30,7 @@ class SpecialTokens {
   // Appends text[begin, end) cut at the leftmost longest matches. As the package tokenizers has it, a token in white
   // space that the one before has eaten is there all the same, unless it eats what is before it.
   void split(const Vocabulary& vocabulary, std::string_view text, size_t begin, size_t end, Which which,
-             std::vector<Stretch>& out) const;
+             std::vector<Segment>& out) const;
   // Id of exactly this text, or -1.
   int32_t find_text(const Vocabulary& vocabulary, std::string_view text) const;
   bool empty() const { return items_.empty(); }

@@ -23,21 +23,21 @@ uint32_t priority_of_score(float score) {
 
 }  // namespace
 
-std::vector<Stretch> TokenizerCore::split(std::string_view text, bool parse_special, Second second) const {
+std::vector<Segment> TokenizerCore::split(std::string_view text, bool parse_special, Second second) const {
   const auto which = parse_special ? SpecialTokens::kAll : SpecialTokens::kUserDefinedOnly;
-  std::vector<Stretch> stretches;
-  specials_.split(vocabulary_, text, 0, text.size(), which, stretches);
-  if (second == kNoSecond || normalized_specials_.empty()) return stretches;
-  std::vector<Stretch> result;
-  for (const Stretch& one : stretches) {
+  std::vector<Segment> segments;
+  specials_.split(vocabulary_, text, 0, text.size(), which, segments);
+  if (second == kNoSecond || normalized_specials_.empty()) return segments;
+  std::vector<Segment> result;
+  for (const Segment& one : segments) {
     if (one.id >= 0) result.push_back(one);
     else normalized_names_.split(vocabulary_, text, one.begin, one.end, second == kSameSecond ? which : SpecialTokens::kControlOnly, result);
   }
   return result;
 }
 
-std::vector<Stretch> TokenizerCore::split_normalized(std::string_view text, bool parse_special) const {
-  std::vector<Stretch> result;
+std::vector<Segment> TokenizerCore::split_normalized(std::string_view text, bool parse_special) const {
+  std::vector<Segment> result;
   normalized_specials_.split(vocabulary_, text, 0, text.size(),
                              parse_special ? SpecialTokens::kAll : SpecialTokens::kUserDefinedOnly, result);
   return result;
@@ -45,11 +45,11 @@ std::vector<Stretch> TokenizerCore::split_normalized(std::string_view text, bool
 
 std::vector<int32_t> TokenizerCore::encode(std::string_view text, bool parse_special) const {
   std::vector<int32_t> out;
-  for (const Stretch& stretch : split(text, parse_special, kSameSecond)) {
-    if (stretch.id >= 0)
-      out.push_back(stretch.id);
+  for (const Segment& segment : split(text, parse_special, kSameSecond)) {
+    if (segment.id >= 0)
+      out.push_back(segment.id);
     else
-      encode_plain(text.substr(stretch.begin, stretch.end - stretch.begin), stretch.begin == 0, out);
+      encode_plain(text.substr(segment.begin, segment.end - segment.begin), segment.begin == 0, out);
   }
   return out;
 }

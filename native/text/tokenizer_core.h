@@ -33,7 +33,7 @@ struct Options {
   std::string subword_prefix;     // of a symbol that does not begin its piece
   std::string word_suffix;        // of a symbol that ends its piece
   uint32_t max_word_chars = 100;  // a longer piece is unknown to kWordPiece
-  std::vector<StepSpec> steps;    // from a stretch of text to pieces
+  std::vector<StepSpec> steps;    // from a segment of text to pieces
 };
 
 struct Work;
@@ -70,10 +70,10 @@ class TokenizerCore {
   // Cuts at the tokens that are found in text as it stands, and then at those that are found in normalized text, of
   // which `second` tells which are looked for; here they are found as they were written.
   enum Second : uint8_t { kNoSecond, kControlSecond, kSameSecond };
-  std::vector<Stretch> split(std::string_view text, bool parse_special, Second second) const;
-  std::vector<Stretch> split_normalized(std::string_view text, bool parse_special) const;
+  std::vector<Segment> split(std::string_view text, bool parse_special, Second second) const;
+  std::vector<Segment> split_normalized(std::string_view text, bool parse_special) const;
   bool has_normalized_specials() const { return !normalized_specials_.empty(); }
-  // Encodes one stretch without special tokens; `at_start`: it begins the text.
+  // Encodes one segment without special tokens; `at_start`: it begins the text.
   void encode_plain(std::string_view text, bool at_start, std::vector<int32_t>& out) const;
 
   // Bytes that a token stands for; control tokens are their own text.

@@ -137,7 +137,7 @@ class Executor:
         file_offset: int,
         source: int,
         target: WeightArgs,
-        scales: Sequence[float] = ...,
+        scales: Sequence[float] = [],
     ) -> None: ...
 
 class SamplingParams:

@@ -132,7 +132,7 @@ def test_every_option_of_the_tokenizer_is_known_and_has_its_default() -> None:
     options = {
         name: ast.literal_eval(default) for name, _, _, default in parameters(made) if default
     }
-    assert len(options) == 11
+    assert len(options) == 12
     for name, value in options.items():
         _native.TokenizerCore(**{name: value})
     with pytest.raises(TypeError, match="no tokenizer option"):
