@@ -35,9 +35,9 @@ async def _prepared(
     use = _tool_use(request)
     form = form_of(request, request.response_format)
     max_tokens = request.max_completion_tokens or request.max_tokens
-    wishes = template_variables(request.reasoning_effort) | (request.chat_template_kwargs or {})
+    variables = template_variables(request.reasoning_effort) | (request.chat_template_kwargs or {})
     end = prompt_end(adds=request.add_generation_prompt, continues=request.continue_final_message)
-    tokens = await service.encode_chat(turns_of(request.messages), use.tools, wishes, **end)
+    tokens = await service.encode_chat(turns_of(request.messages), use.tools, variables, **end)
     prompt = service.fit(tokens, request.truncation, max_tokens)
     top = (request.top_logprobs or 0) if request.logprobs else None
     constraint = await service.aside(lambda: service.structured.of_request(use, form))

@@ -47,8 +47,8 @@ async def _prepared(
     require_nothing_stored(request)
     use = _tool_use(request)
     effort = request.reasoning.effort if request.reasoning is not None else None
-    wishes = template_variables(effort)
-    tokens = await service.encode_chat(turns_of_input(request), use.tools, wishes)
+    variables = template_variables(effort)
+    tokens = await service.encode_chat(turns_of_input(request), use.tools, variables)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
     asked = request.text.format if request.text is not None else None
     form = form_of(request, asked, "text.format")

@@ -35,14 +35,14 @@ def make_plan(spec: ModelSpec, workload: Workload, like: Plan | None = None) -> 
     """Return the plan of `spec` for `workload`.
 
     like: a plan of the same model whose workload has the same weights and steps
-    (`Workload.has_steps_of`); both are taken from it.
+    (`Workload.has_steps_of`); both are taken from it, unless angles depend on the context.
 
     Raises UnsupportedModelError when the model's sizes have no kernel, RequestError for formats
     that it cannot take.
     """
-    fresh = like is None or spec.depends_on_context
+    shared = None if spec.depends_on_context else like
     spec = spec.for_context(workload.context_tokens)
-    laid = _laid(spec, workload) if like is None or fresh else _laid_like(like)
+    laid = _laid(spec, workload) if shared is None else _laid_like(shared)
     cursor = Cursor(LINE_BYTES, laid.end)
     kv = place_kv(spec, workload, cursor)
     kv_end = cursor.take(0, HUGE_PAGE_BYTES)
