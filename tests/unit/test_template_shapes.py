@@ -1,14 +1,19 @@
 """Real shapes of chat templates: the text that Jinja gives, compiled as by transformers."""
 
+import re
+
 import pytest
 
 from support.jinja_referee import compiled
 from support.template_families import FAMILIES
+from support.template_families_agents import AGENT_FAMILIES
+from support.template_families_plain import PLAIN_FAMILIES
 from support.template_features import FEATURES
 from tonnage.core.errors import ChatTemplateError
 from tonnage.text.template import ChatTemplate
 
-SHAPES = FAMILIES | FEATURES
+PUBLISHED = FAMILIES | PLAIN_FAMILIES | AGENT_FAMILIES
+SHAPES = PUBLISHED | FEATURES
 SYSTEM = {"role": "system", "content": "Be kind /think"}
 USER = {"role": "user", "content": ' Hi <b>"you"</b> & é 日 👍 \n'}
 ANSWER = {"role": "assistant", "content": "<think>\nplan\n</think>\n\nHello"}
@@ -49,7 +54,9 @@ NAMES = {"pad_token": "<pad>", "unk_token": "<unk>", "enable_thinking": False}
 
 
 def test_there_are_many_shapes():
-    assert len(SHAPES) >= 150
+    assert len(PUBLISHED) >= 150
+    assert len(PUBLISHED) == len(FAMILIES) + len(PLAIN_FAMILIES) + len(AGENT_FAMILIES)
+    assert len(SHAPES) == len(PUBLISHED) + len(FEATURES)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -57,17 +64,25 @@ def test_a_prompt_is_that_of_jinja(shape):
     referee, template = compiled(SHAPES[shape]), ours(SHAPES[shape])
     for name, (chat, tools) in CHATS.items():
         for opened in (True, False):
-            # As transformers gives them: copies, with reasoning by both of its names.
-            given = [
-                {"thinking": m["reasoning_content"], **m} if "reasoning_content" in m else {**m}
-                for m in chat
-            ]
+            given = [as_given(message, SHAPES[shape]) for message in chat]
             names = {**NAMES, "tools": tools}
             expected = referee(
                 {**names, "messages": given, "documents": None, "add_generation_prompt": opened,
                  "bos_token": "<s>", "eos_token": "</s>"}
             )  # fmt: skip
             assert prompt_of(template, chat, opened=opened, names=names) == expected, name
+
+
+def as_given(message, source):
+    """As transformers gives a message: a copy, with reasoning by both of its names.
+
+    A call without text has the content that its template asks for: none, or an empty text.
+    """
+    told = message.get("reasoning_content")
+    given = {**message} if told is None else {"thinking": told, **message}
+    if "tool_calls" in message and re.search(r"content('\])? is (not )?none", source):
+        given["content"] = None
+    return given
 
 
 def ours(source):
