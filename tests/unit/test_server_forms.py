@@ -6,10 +6,11 @@ import pytest
 from tonnage.server.anthropic.messages import _format, _tool_use
 from tonnage.server.anthropic.schema import MessageRequest
 from tonnage.server.generation.tool_use import ToolChoice, tool_use
+from tonnage.server.http.decoding import decode
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.chat import _tool_use as chat_tools
 from tonnage.server.openai.forms import form_of
-from tonnage.server.openai.schema import ChatRequest, Function, ResponseRequest
+from tonnage.server.openai.response_schema import ResponseRequest
+from tonnage.server.openai.schema import ChatRequest, Function
 from tonnage.server.openai.tool_choice import choice_of
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}}
@@ -147,9 +148,10 @@ def test_a_choice_that_cannot_be_obeyed_is_refused_by_name(given, words):
 
 @pytest.mark.parametrize("name", ["functions", "function_call"])
 def test_what_came_before_tools_is_refused_by_name(name):
-    request = msgspec.convert({**CHAT, name: [{"name": "f"}]}, ChatRequest)
-    with pytest.raises(HttpError, match=f"{name} is not supported; send tool"):
-        chat_tools(request)
+    body = msgspec.json.encode({**CHAT, name: [{"name": "f"}]})
+    with pytest.raises(HttpError, match=f"{name} is not supported: send tools") as caught:
+        decode(ChatRequest, body)
+    assert (caught.value.status, caught.value.param) == (400, name)
 
 
 def test_a_form_of_an_unknown_kind_is_refused_by_name():

@@ -8,7 +8,8 @@ import pytest
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions, range_of
 from tonnage.server.anthropic.schema import MessageRequest
-from tonnage.server.openai.schema import ChatRequest, CompletionRequest, ResponseRequest
+from tonnage.server.openai.response_schema import ResponseRequest
+from tonnage.server.openai.schema import ChatRequest, CompletionRequest
 
 REQUESTS = (ChatRequest, CompletionRequest, ResponseRequest, MessageRequest)
 SETTINGS = (

@@ -16,11 +16,12 @@ from tonnage.server.http.decoding import decode
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.response_input import (
     functions_of,
-    require_nothing_stored,
     skipped_types,
     turns_of_input,
 )
-from tonnage.server.openai.schema import ChatRequest, ResponseRequest
+from tonnage.server.openai.response_schema import ResponseRequest
+from tonnage.server.openai.schema import ChatRequest
+from tonnage.server.openai.unsupported import require_nothing_stored
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
 
@@ -204,6 +205,7 @@ def test_calls_that_are_no_functions_are_told_with_their_results() -> None:
         ("conversation", {"id": "conv_1"}),
         ("prompt", {"id": "pmpt_1"}),
         ("background", True),
+        ("store", True),
     ],
 )
 def test_what_would_have_to_be_stored_is_refused(name: str, value: Any) -> None:

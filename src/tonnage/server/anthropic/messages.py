@@ -20,7 +20,7 @@ from tonnage.server.generation.call_formats import Call, fresh_id
 from tonnage.server.generation.choices import Choice, Choices, Part
 from tonnage.server.generation.conversation import Turns, merged, prompt_end
 from tonnage.server.generation.delivery import deliver, dropped_header
-from tonnage.server.generation.reasoning import Thought
+from tonnage.server.generation.reasoning import Thought, template_variables
 from tonnage.server.generation.tool_use import ToolChoice, ToolUse, tool_use
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import HttpExchange
@@ -61,10 +61,11 @@ async def _encoded(service: Service, request: CountRequest, use: ToolUse) -> "ar
     turns = _turns(request)
     continues = bool(turns) and turns[-1]["role"] == "assistant"
     end = prompt_end(adds=None, continues=continues)
-    thinking = {}
+    config = request.output_config
+    variables = template_variables(None if config is None else config.effort)
     if request.thinking is not None:
-        thinking["enable_thinking"] = request.thinking.type != "disabled"
-    return await service.encode_chat(turns, use.tools, thinking, **end)
+        variables["enable_thinking"] = request.thinking.type != "disabled"
+    return await service.encode_chat(turns, use.tools, variables, **end)
 
 
 async def count_tokens(

@@ -1,6 +1,6 @@
-"""What Anthropic's clients send to /v1/messages, as far as it means something here.
+"""What Anthropic's clients send to /v1/messages. A field is heard, a `NoOp`, or refused by name.
 
-Specification: docs.anthropic.com/en/api/messages. Unknown fields are ignored.
+Specification: docs.anthropic.com/en/api/messages.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from tonnage.server.openai.schema import (
     BoundFields,
     Count,
     Name,
+    NoOp,
     Share,
     Temperature,
     TopK,
@@ -64,10 +65,11 @@ class OutputFormat(Struct):
     schema: dict[str, Any] | bool
 
 
-class OutputConfig(Struct):
-    """Settings of an answer; of them only its form changes anything here."""
+class OutputConfig(Struct, forbid_unknown_fields=True):
+    """Settings of an answer; effort is a word that the template may know."""
 
     format: OutputFormat | None = None
+    effort: str | None = None
 
 
 class Thinking(Struct):
@@ -76,8 +78,30 @@ class Thinking(Struct):
     type: Literal["enabled", "disabled", "adaptive"]
 
 
+_KeepAll = Literal["all"]
+
+
+class KeptTurns(Struct):
+    """Of how many turns thinking is kept."""
+
+    type: _KeepAll
+
+
+class ContextEdit(Struct):
+    """What is left out of a conversation; all thinking is kept, or the template decides."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: _KeepAll | KeptTurns = "all"
+
+
+class ContextManagement(Struct, forbid_unknown_fields=True):
+    """Edits of a conversation before it is read; taken are those that edit nothing."""
+
+    edits: list[ContextEdit] | None = None
+
+
 class CountRequest(BoundFields, kw_only=True):
-    """POST /v1/messages/count_tokens."""
+    """POST /v1/messages/count_tokens; output_format is an earlier name of output_config.format."""
 
     model: Name
     messages: Annotated[list[Turn], Meta(min_length=1)]
@@ -85,10 +109,19 @@ class CountRequest(BoundFields, kw_only=True):
     tools: Annotated[list[AnthropicTool], Meta(max_length=128)] | None = None
     tool_choice: AnthropicToolChoice | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None
+    speed: Literal["standard"] | None = None
+    context_management: ContextManagement | None = None
+    metadata: NoOp = None
+    service_tier: NoOp = None
+    cache_control: NoOp = None
+    user_profile_id: NoOp = None
+    workspace_id: NoOp = None
 
 
 class MessageRequest(CountRequest, kw_only=True):
-    """POST /v1/messages; output_format is an earlier name of output_config.format."""
+    """POST /v1/messages."""
 
     max_tokens: Count
     stream: bool | None = None
@@ -96,7 +129,5 @@ class MessageRequest(CountRequest, kw_only=True):
     temperature: Temperature | None = None
     top_p: Share | None = None
     top_k: TopK | None = None
-    output_config: OutputConfig | None = None
-    output_format: OutputFormat | None = None
     # Ours.
     truncation: Truncation | None = None

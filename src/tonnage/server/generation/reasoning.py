@@ -30,11 +30,16 @@ def reasoning_start(template: str | None, prompt_end: str) -> ReasoningStart:
     return "begun" if prompt_end.rstrip().endswith(OPEN) else "may"
 
 
-def template_variables(effort: str | None) -> dict[str, Any]:
-    """Return what templates read of a wish for more or less thought, `none` for no thought."""
+def template_variables(effort: str | None, verbosity: str | None = None) -> dict[str, Any]:
+    """Return what templates read of a wish for more or less thought, or for longer completions.
+
+    effort: `none` for no thought.
+    """
+    variables: dict[str, Any] = {} if verbosity is None else {"verbosity": verbosity}
     if effort is None:
-        return {}
-    return {"enable_thinking": False} if effort == "none" else {"reasoning_effort": effort}
+        return variables
+    wish = {"enable_thinking": False} if effort == "none" else {"reasoning_effort": effort}
+    return variables | wish
 
 
 class ReasoningParser:

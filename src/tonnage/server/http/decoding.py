@@ -1,7 +1,7 @@
 """From a body of JSON to a checked request object."""
 
 import re
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 import msgspec
 
@@ -9,6 +9,7 @@ from tonnage.server.http.failures import HttpError
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _PART = re.compile(r"[A-Za-z_]\w*")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
 MAX_DEPTH = 64
 
 Buffer = bytes | bytearray
@@ -17,7 +18,10 @@ _decoders: dict[type, msgspec.json.Decoder[object]] = {}
 
 
 def decode(kind: type[Request], body: bytes) -> Request:
-    """Return `body` as a `kind`, a msgspec structure. Raises HttpError 400 for anything else."""
+    """Return `body` as a `kind`, a msgspec structure. Raises HttpError 400 for anything else.
+
+    A field of type None is one that is refused: the description of its type says why.
+    """
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
@@ -25,7 +29,7 @@ def decode(kind: type[Request], body: bytes) -> Request:
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        raise _explained(str(error), kind) from None
     except msgspec.DecodeError as error:
         raise HttpError(400, f"The body is not valid JSON: {error}.", code="invalid_json") from None
     except UnicodeDecodeError as error:
@@ -78,14 +82,25 @@ def too_deep() -> HttpError:
     )
 
 
-def _explained(words: str) -> HttpError:
+def _explained(words: str, kind: type) -> HttpError:
     """Return what msgspec found, with the field it names as OpenAI's `param`."""
     where = _WHERE.search(words)
     if where is None:
+        unknown = _UNKNOWN.search(words)
+        if unknown is not None:
+            return _unsupported(unknown.group(1), "this server does not know it; leave it out")
         missing = re.search(r"missing required field `(\w+)`", words)
         param = missing.group(1) if missing else None
         return HttpError(400, f"{words}.", code="invalid_type", param=param)
     path = where.group(1)
     first = _PART.match(path)
+    if words.startswith("Expected `null`"):
+        meta = get_type_hints(kind, include_extras=True)[path].__metadata__
+        return _unsupported(path, meta[0].description)
     sentence = f"{path or 'The body'}: {words[: where.start()]}."
     return HttpError(400, sentence, code="invalid_type", param=first.group() if first else None)
+
+
+def _unsupported(name: str, reason: str) -> HttpError:
+    sentence = f"{name[:80]} is not supported: {reason}."
+    return HttpError(400, sentence, code="unsupported_parameter", param=name[:80])

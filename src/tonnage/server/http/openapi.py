@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from tonnage.server.anthropic import schema as anthropic_schema
+from tonnage.server.openai import response_schema
 from tonnage.server.openai import schema as openai_schema
 
 _REQUESTS: dict[str, type] = {
     "/v1/chat/completions": openai_schema.ChatRequest,
     "/v1/completions": openai_schema.CompletionRequest,
     "/v1/embeddings": openai_schema.EmbeddingRequest,
-    "/v1/responses": openai_schema.ResponseRequest,
+    "/v1/responses": response_schema.ResponseRequest,
     "/v1/messages": anthropic_schema.MessageRequest,
     "/v1/messages/count_tokens": anthropic_schema.CountRequest,
     "/tokenize": openai_schema.TokenizeRequest,

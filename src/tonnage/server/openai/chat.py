@@ -19,6 +19,7 @@ from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.forms import form_of
 from tonnage.server.openai.schema import ChatRequest
 from tonnage.server.openai.tool_choice import choice_of
+from tonnage.server.openai.unsupported import require_nothing_kept
 
 
 async def chat(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
@@ -32,14 +33,16 @@ async def _prepared(
 ) -> tuple[PreparedRequest, int | None]:
     """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
+    require_nothing_kept(request)
     use = _tool_use(request)
     form = form_of(request, request.response_format)
     max_tokens = request.max_completion_tokens or request.max_tokens
-    variables = template_variables(request.reasoning_effort) | (request.chat_template_kwargs or {})
+    variables = template_variables(request.reasoning_effort, request.verbosity)
+    variables |= request.chat_template_kwargs or {}
     end = prompt_end(adds=request.add_generation_prompt, continues=request.continue_final_message)
     tokens = await service.encode_chat(turns_of(request.messages), use.tools, variables, **end)
     prompt = service.fit(tokens, request.truncation, max_tokens)
-    top = (request.top_logprobs or 0) if request.logprobs else None
+    top = _num_top(request)
     constraint = await service.aside(lambda: service.structured.of_request(use, form))
     options = options_of(request, max_tokens=max_tokens, logprobs=top, constraint=constraint)
     prepared = PreparedRequest(
@@ -55,10 +58,15 @@ async def _prepared(
     return prepared, top
 
 
+def _num_top(request: ChatRequest) -> int | None:
+    """Return how many alternatives are told, None without log probabilities."""
+    num_top = request.top_logprobs or 0
+    if num_top and not request.logprobs:
+        raise HttpError(400, "top_logprobs needs logprobs.", param="top_logprobs")
+    return num_top if request.logprobs else None
+
+
 def _tool_use(request: ChatRequest) -> ToolUse:
-    for name, today in (("functions", "tools"), ("function_call", "tool_choice")):
-        if getattr(request, name) is not None:
-            raise HttpError(400, f"{name} is not supported; send {today}.", param=name)
     functions = [tool.function for tool in request.tools or ()]
     choice = choice_of(request.tool_choice)
     return tool_use(functions, choice, is_parallel=request.parallel_tool_calls)

@@ -11,7 +11,8 @@ import msgspec
 from tonnage.server.generation.grammars import Form
 from tonnage.server.http.decoding import check_depth
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import BoundFields, ResponseFormat, TextFormat
+from tonnage.server.openai.response_schema import TextFormat
+from tonnage.server.openai.schema import BoundFields, ResponseFormat
 
 _ANY_OBJECT = {"type": "object"}
 _KINDS = {

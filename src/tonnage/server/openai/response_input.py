@@ -13,13 +13,13 @@ from tonnage.server.generation.conversation import (
     text_of,
 )
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import (
-    Function,
-    Part,
+from tonnage.server.openai.response_schema import (
     ResponseItem,
     ResponseRequest,
     ResponseTool,
 )
+from tonnage.server.openai.schema import Function, Part
+from tonnage.server.openai.unsupported import unsupported
 
 # Items that tell of a call which the client carried out -> the field that its arguments are in.
 _CALLS = {
@@ -30,24 +30,6 @@ _CALLS = {
     "apply_patch_call": "operation",
 }
 _RESULTS = frozenset(f"{name}_output" for name in _CALLS)
-# What refers to things that a server would have to have stored.
-_STORED = ("previous_response_id", "conversation", "prompt")
-
-
-def require_nothing_stored(request: ResponseRequest) -> None:
-    """Raise HttpError 400 for a request that refers to what was stored, or is to run on its own."""
-    for name in _STORED:
-        if getattr(request, name) is not None:
-            raise _unsupported(f"Nothing is stored, so {name} is refused; send all input.", name)
-    if request.background:
-        raise _unsupported(
-            "Responses are not stored, so background is refused; wait for it, or stream.",
-            "background",
-        )
-
-
-def _unsupported(sentence: str, name: str) -> HttpError:
-    return HttpError(400, sentence, code="unsupported_parameter", param=name)
 
 
 def function_tools(request: ResponseRequest) -> list[ResponseTool]:
@@ -117,7 +99,7 @@ def _turn(item: ResponseItem, names: dict[str, str]) -> dict[str, Any] | None:
         text = text_of(item.content or item.summary, "input")
         return {"role": "assistant", "reasoning_content": text} if text else None
     if kind == "item_reference":
-        raise _unsupported("Nothing is stored, so the input cannot refer to an item.", "input")
+        raise unsupported("Nothing is stored, so the input cannot refer to an item.", "input")
     if not _is_message(item):
         return None
     if item.role is None:

@@ -19,18 +19,14 @@ from tonnage.server.openai.forms import form_of
 from tonnage.server.openai.response_input import (
     function_tools,
     functions_of,
-    require_nothing_stored,
     skipped_types,
     turns_of_input,
 )
+from tonnage.server.openai.response_schema import Reasoning, ResponseRequest, TextSettings
 from tonnage.server.openai.response_writer import ResponseWriter
-from tonnage.server.openai.schema import (
-    Reasoning,
-    ResponseRequest,
-    TextSettings,
-    ToolChoices,
-)
+from tonnage.server.openai.schema import ToolChoices
 from tonnage.server.openai.tool_choice import choice_of
+from tonnage.server.openai.unsupported import require_nothing_stored
 
 
 async def respond(service: Service, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
@@ -47,7 +43,8 @@ async def _prepared(
     require_nothing_stored(request)
     use = _tool_use(request)
     effort = request.reasoning.effort if request.reasoning is not None else None
-    variables = template_variables(effort)
+    verbosity = request.text.verbosity if request.text is not None else None
+    variables = template_variables(effort, verbosity)
     tokens = await service.encode_chat(turns_of_input(request), use.tools, variables)
     prompt = service.fit(tokens, request.truncation, request.max_output_tokens)
     asked = request.text.format if request.text is not None else None

@@ -1,4 +1,4 @@
-"""What OpenAI's clients send, as far as it means something here; unknown fields are ignored.
+"""What OpenAI's clients send. A field of a request is heard, a `NoOp`, or refused by name.
 
 Specification: platform.openai.com/docs/api-reference. Fields below "ours" are not OpenAI's.
 """
@@ -31,9 +31,15 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=16_384)]
 Grammar = Annotated[str, Meta(min_length=1, max_length=65_536)]
 Texts = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=1024)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+# What a service of many customers needs and what only makes it faster. docs/serving.md lists them.
+NoOp = Annotated[Any, Meta(description="Taken, and changes nothing.")]
+# The descriptions of fields that are refused end the sentence of the refusal.
+TextOnly = Annotated[None, Meta(description="this server reads and writes text only")]
+NoService = Annotated[None, Meta(description="this server runs nothing but its models")]
+_SendTools = Annotated[None, Meta(description="send tools and tool_choice")]
 
 
-class RequestFields(Struct, kw_only=True):
+class RequestFields(Struct, kw_only=True, forbid_unknown_fields=True):
     """On what terms a request is served; all are ours."""
 
     priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
@@ -84,10 +90,25 @@ class Sampling(BoundFields, kw_only=True):
     truncation: Truncation | None = None
 
 
-class StreamOptions(Struct):
+class StreamOptions(Struct, forbid_unknown_fields=True):
     """include_usage: the last event of a stream tells the usage."""
 
     include_usage: bool | None = None
+    include_obfuscation: NoOp = None
+
+
+class ServiceFields(Sampling, kw_only=True):
+    """What is meant for a service of many customers."""
+
+    metadata: NoOp = None
+    user: NoOp = None
+    safety_identifier: NoOp = None
+    service_tier: NoOp = None
+    prompt_cache_key: NoOp = None
+    prompt_cache_options: NoOp = None
+    prompt_cache_retention: NoOp = None
+    store: bool | None = None  # true is refused
+    moderation: NoService = None
 
 
 class Part(Struct):
@@ -186,7 +207,7 @@ Tools = Annotated[list[Tool], Meta(max_length=128)]
 ToolChoices = Literal["none", "auto", "required", "any"] | ToolChoiceObject
 
 
-class ChatRequest(Sampling, kw_only=True):
+class ChatRequest(ServiceFields, kw_only=True):
     """POST /v1/chat/completions."""
 
     model: Name
@@ -202,13 +223,18 @@ class ChatRequest(Sampling, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = None
+    verbosity: str | None = None
+    modalities: list[Literal["text"]] | None = None
+    prediction: NoOp = None
     # Other servers'.
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     # Refused.
-    functions: Any = None
-    function_call: Any = None
+    functions: _SendTools = None
+    function_call: _SendTools = None
+    audio: TextOnly = None
+    web_search_options: NoService = None
 
 
 class CompletionRequest(Sampling, kw_only=True):
@@ -224,6 +250,7 @@ class CompletionRequest(Sampling, kw_only=True):
     best_of: int | None = None
     suffix: str | None = None
     response_format: ResponseFormat | None = None
+    user: NoOp = None
 
 
 class EmbeddingRequest(RequestFields, kw_only=True):
@@ -236,83 +263,8 @@ class EmbeddingRequest(RequestFields, kw_only=True):
     input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
-    user: str | None = None
+    user: NoOp = None
     pooling: Pooling | None = None
-
-
-class ResponseItem(Struct, kw_only=True):
-    """An item of the input of a response: a message, a call, its result, or reasoning.
-
-    summary: of reasoning. input, action, operation: of calls that are no function's.
-    """
-
-    type: str | None = None
-    role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[Part] | None = None
-    summary: list[Part] | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: Any = None
-    input: Any = None
-    action: Any = None
-    operation: Any = None
-    output: Any = None
-
-
-class ResponseTool(Struct, kw_only=True):
-    """A tool as /v1/responses writes it; only functions have all of the fields."""
-
-    type: str = "function"
-    name: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class TextFormat(Struct):
-    """The form of the answer, as /v1/responses writes it."""
-
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    json_schema: dict[str, Any] | None = None
-    schema: dict[str, Any] | bool | None = None
-    name: str | None = None
-    description: str | None = None
-    strict: bool | None = None
-
-
-class TextSettings(Struct):
-    """Settings of the answer's text."""
-
-    format: TextFormat | None = None
-    verbosity: str | None = None
-
-
-class Reasoning(Struct):
-    """How much the model is to think, in words that its template may know."""
-
-    effort: str | None = None
-    summary: str | None = None
-
-
-class ResponseRequest(Sampling, kw_only=True):
-    """POST /v1/responses; nothing is stored, so what refers to that is refused."""
-
-    model: Name
-    input: str | Annotated[list[ResponseItem], Meta(min_length=1)]
-    instructions: str | None = None
-    max_output_tokens: Count | None = None
-    stream: bool | None = None
-    tools: Annotated[list[ResponseTool], Meta(max_length=128)] | None = None
-    tool_choice: ToolChoices | None = None
-    text: TextSettings | None = None
-    parallel_tool_calls: bool | None = None
-    reasoning: Reasoning | None = None
-    metadata: dict[str, Any] | None = None
-    # Refused.
-    previous_response_id: str | None = None
-    conversation: Any = None
-    prompt: Any = None
-    background: bool | None = None
 
 
 class ModelRequest(Struct):
