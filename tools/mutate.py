@@ -68,6 +68,12 @@ def lay_out(folder: Path, target: str, chosen: Sequence[str]) -> None:
     native = importlib.util.find_spec("tonnage._native")
     if native is None or native.origin is None:
         sys.exit("tonnage is not installed for this Python, so there is nothing to test.")
+    package = importlib.util.find_spec("tonnage")
+    if package is not None and Path(package.origin or "").is_relative_to(ROOT / "src"):
+        sys.exit(
+            "This Python imports tonnage from src, so it would not see what is changed in a copy; "
+            "use `make mutate`, or one that a wheel was installed into."
+        )
     inside = folder / "src" / "tonnage" / Path(native.origin).name
     if not inside.exists():
         shutil.copy(native.origin, inside)

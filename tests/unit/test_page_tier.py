@@ -8,7 +8,7 @@ from support.checkpoints import tiny_config, tiny_model, write_hf
 from support.pages import PAGE_BYTES, chain, page_paths, pages_of, small_store
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import Plan
+from tonnage.core.plan import Plan, SlotBlockPlan
 from tonnage.core.workload import Workload
 from tonnage.engine.headers import read_spec
 from tonnage.kvcache.page_identity import page_identity
@@ -154,3 +154,63 @@ def test_other_native_code_is_another_identity(plan, monkeypatch):
     before = identity(plan)
     monkeypatch.setattr("tonnage.kvcache.page_identity._native_digest", lambda: "others")
     assert identity(plan) != before
+
+
+def test_where_things_lie_in_a_page_changes_the_identity(plan):
+    """Bytes of one layout are other values in another."""
+    kv = plan.kv
+    group, layer = kv.groups[0], kv.layers[0]
+    others = [
+        replace(kv, page_tokens=kv.page_tokens // 2),
+        replace(kv, groups=(replace(group, window=group.window + 1), *kv.groups[1:])),
+        replace(kv, groups=(replace(group, page_stride=2 * group.page_stride), *kv.groups[1:])),
+        *(
+            replace(kv, layers=(replace(layer, **{name: getattr(layer, name) + 1}), *kv.layers[1:]))
+            for name in ("offset", "num_heads", "k_dim", "v_dim")
+        ),
+    ]
+    identities = {identity(replace(plan, kv=other)) for other in (kv, *others)}
+    assert len(identities) == len(others) + 1
+
+
+def test_where_the_pool_lies_in_memory_does_not(plan):
+    kv = plan.kv
+    moved = replace(
+        kv,
+        groups=tuple(replace(one, offset=one.offset + 4096) for one in kv.groups),
+        layers=tuple(replace(one, offset=one.offset + 4096) for one in kv.layers),
+    )
+    assert identity(replace(plan, kv=moved)) == identity(plan)
+
+
+def test_weights_norms_ropes_and_states_change_the_identity(plan):
+    matrix, vector, rope = plan.matrices[0], plan.vectors[0], plan.ropes[0]
+    low, *more = rope.frequencies
+    others = [
+        *(
+            replace(plan, matrices=(replace(matrix, **change), *plan.matrices[1:]))
+            for change in (
+                {"name": "other"}, {"format": "Q8_0"}, {"rows": matrix.rows + 1},
+                {"cols": matrix.cols + 1}, {"source": replace(matrix.source, format="Q4_K")},
+            )
+        ),
+        *(
+            replace(plan, vectors=(replace(vector, **change), *plan.vectors[1:]))
+            for change in ({"name": "other"}, {"count": vector.count + 1}, {"add": vector.add + 1})
+        ),
+        *(
+            replace(plan, ropes=(replace(rope, **change), *plan.ropes[1:]))
+            for change in (
+                {"frequencies": (2 * low, *more)}, {"factors": "other"}, {"attention_factor": 2.0},
+            )
+        ),
+        replace(plan, slots=replace(plan.slots, blocks=(SlotBlockPlan(0, 8),))),
+        replace(plan, slots=replace(plan.slots, blocks=(SlotBlockPlan(64, 8),))),
+        replace(plan, slots=replace(plan.slots, blocks=(SlotBlockPlan(0, 9),))),
+    ]  # fmt: skip
+    assert len({identity(other) for other in (plan, *others)}) == len(others) + 1
+
+
+def test_no_template_is_an_empty_one_and_any_text_has_an_identity(plan):
+    assert identity(plan, template=None) == identity(plan, template="")
+    assert identity(plan, template="\udcff") != identity(plan)

@@ -18,7 +18,6 @@ from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints, choose_workload
-from tonnage.planner.search.relaxations import binding_item
 
 MACHINE = dataclasses.replace(read_machine(), affinity=(0, 1, 2), num_cores=3, cpu_quota=1.5)
 
@@ -50,6 +49,69 @@ def test_wishes_out_of_range_are_refused(spec: ModelSpec, constraints: Constrain
         choose_workload(spec, MACHINE, constraints)
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ({"context": 2}, {"context": 1}),
+        ({"threads": 1}, {"threads": 0}),
+        ({"threads": 256}, {"threads": 257}),
+        ({"concurrency": 1}, {"concurrency": 0}),
+        ({"concurrency": 1024}, {"concurrency": 1025}),
+        ({"max_batch_tokens": 1}, {"max_batch_tokens": 0}),
+        ({"max_batch_tokens": 512}, {"max_batch_tokens": 513}),
+        (
+            {"max_logit_rows": 8, "max_batch_tokens": 8},
+            {"max_logit_rows": 8, "max_batch_tokens": 7},
+        ),
+    ],
+    ids=str,
+)
+def test_the_ends_of_a_range_belong_to_it(spec: ModelSpec, inside, outside) -> None:
+    made = choose_workload(spec, MACHINE, Constraints(**inside))
+    names = {"context": "context_tokens", "max_batch_tokens": "max_rows"}
+    assert {key: getattr(made, names.get(key, key)) for key in inside} == inside
+    with pytest.raises(RequestError, match=r"asked for; (this model|it) takes \d+ to \d+"):
+        choose_workload(spec, MACHINE, Constraints(**outside))
+
+
+def test_a_context_ends_where_the_model_does(spec: ModelSpec) -> None:
+    end = spec.context_length
+    made = choose_workload(spec, MACHINE, Constraints(context=end))
+    assert made.context_tokens == end
+    with pytest.raises(RequestError, match=rf"takes 2 to {end:,}\."):
+        choose_workload(spec, MACHINE, Constraints(context=end + 1))
+
+
+def test_what_is_stated_of_the_process_and_of_formats_is_part_of_the_workload(spec) -> None:
+    first, second, *_ = sorted(name for name in spec.weights if name.endswith("down"))
+    stated = Constraints(
+        precision="8bit", formats=((second, "Q4_1"),), kv_format="int8", max_logit_rows=3,
+        server_bytes=7, with_structured_output=True, with_store=True, share_pages=True,
+    )  # fmt: skip
+    made = choose_workload(spec, MACHINE, stated, 11)
+    formats = dict(made.formats)
+    assert (formats[first], formats[second]) == ("Q8_0", "Q4_1"), "the matrix by name comes first"
+    assert list(formats) == sorted(formats)
+    assert (made.kv_format, made.max_logit_rows, made.max_rows) == ("int8", 3, 512)
+    assert (made.server_bytes, made.resident_bytes, made.shared_pages) == (7, 11, 0)
+    assert made.with_structured_output
+    assert made.with_store
+    plain = choose_workload(spec, MACHINE, Constraints())
+    assert (plain.kv_format, plain.concurrency, plain.formats) == ("f16", 1, ())
+    assert (plain.server_bytes, plain.resident_bytes, plain.shared_pages) == (0, 0, None)
+    assert not plain.with_structured_output
+    assert not plain.with_store
+
+
+@pytest.mark.parametrize(
+    ("constraints", "is_open"),
+    [({}, True), ({"precision": "8bit"}, False), ({"formats": (("embed", "Q8_0"),)}, False)],
+    ids=str,
+)
+def test_weights_are_open_until_a_precision_or_a_format_is_stated(constraints, is_open) -> None:
+    assert Constraints(**constraints).weights_open == is_open
+
+
 def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
     constraints = Constraints(context=64, max_batch_tokens=16, precision="8bit", kv_format="f16")
 
@@ -64,7 +126,8 @@ def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
     with pytest.raises(BudgetError, match="1 B short") as caught:
         require_fit(refused, Budget(needed - 1, "were allowed"))
     assert all(item.name in str(caught.value) for item in refused.plan.items)
-    assert f"{binding_item(refused.plan).name} being the largest" in str(caught.value)
+    largest = max(refused.plan.items, key=lambda item: item.planned_bytes)
+    assert f"{largest.name} being the largest" in str(caught.value)
 
 
 def test_a_process_that_holds_more_pays_for_it(spec: ModelSpec) -> None:

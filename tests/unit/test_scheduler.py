@@ -202,6 +202,20 @@ def test_an_answer_nobody_reads_gives_its_slot_away() -> None:
     one.drain()
 
 
+def test_an_unread_answer_gives_its_slot_away_before_one_of_lower_priority() -> None:
+    one = world(max_running=2)
+    unread, lesser, later = endless(3, 30)
+    ask(one, 0, unread, 60)
+    ask(one, 1, lesser, 60, priority=-1)
+    one.step()
+    one.scheduler.set_stalled(0, stalled=True)
+    ask(one, 2, later, 3)
+    one.step()
+    assert "Request 0 is preempted" in one.log[-1]
+    assert {s.request.id for s in one.scheduler._running} == {1, 2}
+    one.drain()
+
+
 def test_estimates_is_on_the_safe_side() -> None:
     estimator = StepTimeEstimator()
     assert estimator.step_ns(100) == 0
