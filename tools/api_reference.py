@@ -62,7 +62,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     yield from _doc(source)
     if isinstance(source, ast.ClassDef) and not _has_options(value):
         yield from _fields(source)
-        yield from _methods(name, source)
+        yield from _methods(name, value)
 
 
 def _definition(value: Any) -> ast.FunctionDef | ast.ClassDef:
@@ -86,9 +86,15 @@ def _fields(source: ast.ClassDef) -> Iterator[str]:
         yield f"| `{ast.unparse(node.target)}` | `{hint}` |"
 
 
-def _methods(name: str, source: ast.ClassDef) -> Iterator[str]:
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    for node in (node for node in source.body if isinstance(node, kinds)):
+def _methods(name: str, value: Any) -> Iterator[str]:
+    """Yield the public methods of a class, then those that it has from others of ours."""
+    nodes: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    for one in value.__mro__:
+        if one.__module__.startswith("tonnage."):
+            for node in _definition(one).body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    nodes.setdefault(node.name, node)
+    for node in nodes.values():
         if node.name.startswith("_"):
             continue
         yield from ("", f"#### {name}.{node.name}", "")

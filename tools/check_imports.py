@@ -84,13 +84,16 @@ TABLE: dict[str, Package] = {
     "cli": Package(
         _names("tonnage batch benchmark core engine machine models planner quality server store"),
     ),
+    # Conversations in Python mean what they mean over HTTP.
+    "chat": Package(_names("core engine server"), third_party=_names("msgspec")),
     # The public face.
-    "tonnage": Package(_names("core engine planner server")),
+    "tonnage": Package(_names("chat core engine planner server")),
 }
 # Modules and packages that import something heavy at their top. Others import them inside
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
-    "tonnage.backends.reference tonnage.formats.block_decode tonnage.formats.block_encode "
+    "tonnage.backends.reference tonnage.chat.completion tonnage.chat.requests "
+    "tonnage.formats.block_decode tonnage.formats.block_encode "
     "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.grid_decode "
     "tonnage.formats.low_decode tonnage.formats.super_decode "
     "tonnage.quality.rows tonnage.server tonnage.text.sandbox "

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tonnage.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from tonnage.chat.completion import ChatCompletion as ChatCompletion
+    from tonnage.chat.engine import Engine as Engine
     from tonnage.core.errors import BudgetError as BudgetError
     from tonnage.core.errors import ContextLengthError as ContextLengthError
     from tonnage.core.errors import DeadlineError as DeadlineError
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from tonnage.core.sampling import SamplingOptions as SamplingOptions
     from tonnage.engine.embedding import Embedding as Embedding
     from tonnage.engine.embedding import EmbeddingStream as EmbeddingStream
-    from tonnage.engine.engine import Engine as Engine
     from tonnage.engine.generation import Generation as Generation
     from tonnage.engine.generation import TokenLogprob as TokenLogprob
     from tonnage.engine.job import Delta as Delta
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 # Where each public name lives.
 _MODULES = {
     "BudgetError": "tonnage.core.errors",
+    "ChatCompletion": "tonnage.chat.completion",
     "Choice": "tonnage.planner.search.choose",
     "CompletionStream": "tonnage.engine.stream",
     "Constraint": "tonnage.core.sampling",
@@ -51,7 +53,7 @@ _MODULES = {
     "Delta": "tonnage.engine.job",
     "Embedding": "tonnage.engine.embedding",
     "EmbeddingStream": "tonnage.engine.embedding",
-    "Engine": "tonnage.engine.engine",
+    "Engine": "tonnage.chat.engine",
     "EngineOptions": "tonnage.engine.options",
     "Generation": "tonnage.engine.generation",
     "Ledger": "tonnage.core.ledger",

@@ -29,12 +29,14 @@ HEAVY = (
 )  # fmt: skip
 PREFIXES = tuple(f"{name}." for name in HEAVY)
 # Resident memory that the imports may add to a bare interpreter: 7.7, 11.5, 11.9 and 11.7 MiB
-# measured where Python may not keep compiled modules; where it may, it was 1.1 MiB less.
+# measured where Python may not keep compiled modules; where it may, it was 1.1 MiB less. The
+# interpreter's table of names doubles at 10,922 of them, by 0.25 MiB; a run has so many where an
+# editable build adds its finder's 100, and the last two limits have room for that.
 LIMITS_MIB = {
     PLANNING: 8.0,
     (*RUNNING, *GGUF): 11.9,
     (*RUNNING, *FOLDER): 12.3,
-    (*RUNNING, *GGUF, *MEASURED): 12.1,
+    (*RUNNING, *GGUF, *MEASURED): 12.3,
 }
 # How much of the interpreter's files is mapped differs from run to run; the least is what counts.
 NUM_RUNS = 3

@@ -15,7 +15,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tonnage.core.errors import RequestError
-from tonnage.core.nearest import did_you_mean
 from tonnage.core.record import record
 
 
@@ -188,7 +187,9 @@ def current(group: type, given: Mapping[str, object]) -> Any:
         if name in former:
             warnings.warn(f"{name} is called {former[name]} now", DeprecationWarning, stacklevel=3)
         elif name not in known:
-            raise TypeError(f"There is no option {name!r}{did_you_mean(name, known)}")
+            from tonnage.core.foreign_names import hint
+
+            raise TypeError(f"There is no option {name!r}{hint(name, known)}")
         found[former.get(name, name)] = value
     check_types(group, found.get)
     return found

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from tonnage.backends.protocol import Backend, Span
 from tonnage.core.errors import RequestError, TonnageError
@@ -98,7 +98,7 @@ class Engine:
         process: ProcessLedger = THIS_PROCESS,
         backend: Backend | None = None,
         **options: Unpack[EngineOptions],
-    ) -> "Engine":
+    ) -> Self:
         """Resolve, plan and load `model`: a catalog name, a path, or `hf:owner/name[/file]`.
 
         memory: bytes for the whole process (`700MiB` or a number), what it can get when left out.
@@ -144,7 +144,7 @@ class Engine:
         start: Start,
         *,
         on_load: Callable[[int, int], None] | None = None,
-    ) -> "Engine":
+    ) -> Self:
         """Load a model that is here by the plan that was chosen for it, beside what `start` says.
 
         memory: for the whole process, what it can get if None. Raises BudgetError when the plan
@@ -391,7 +391,7 @@ class Engine:
         self._serving.loop.before_step = None
         self.runtime.close()
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Self:
         """Return the engine itself."""
         return self
 

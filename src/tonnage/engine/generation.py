@@ -25,7 +25,7 @@ class TokenLogprob:
 
 @dataclass
 class Generation:
-    """Iterate to receive text as it comes; afterwards the fields tell the whole.
+    """Iterate to receive text as it comes; afterwards the fields tell the whole, `str` the text.
 
     finish_reason: `stop` (end token or stop string), `length` (max_tokens or the context is full),
     `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
@@ -59,6 +59,10 @@ class Generation:
         for _ in self:
             pass
         return self
+
+    def __str__(self) -> str:
+        """Return the text, once it is whole."""
+        return self.complete().text
 
     def drop_logprobs(self) -> None:
         """Hold the last log probabilities alone, for a reader who has taken the others."""

@@ -23,13 +23,17 @@ class Delta:
     text may be empty (half a character, a possible stop string); a later delta then holds it.
     tokens may be empty (the end of a text that was held back). logprobs: one per token where the
     options ask for them, else empty. prompt_logprobs: of the prompt's next tokens;
-    they come before all others.
+    they come before all others. `str` is the text.
     """
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
 
 
 @record

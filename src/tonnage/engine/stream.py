@@ -1,10 +1,10 @@
 """What callers iterate: completions as text, completions in an event loop, batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tonnage.core.errors import TonnageError
 from tonnage.core.plan import Plan
@@ -97,6 +97,19 @@ class Serving:
                 continue
             self.loop.submit(flying[index])
 
+    def run(self, completion: Completion) -> None:
+        """Run a completion whose text nobody reads to its end. Raises what ended it early."""
+        job = Job(next(self._ids), completion, RequestParameters(), None)
+        self.loop.submit(job)
+        try:
+            self.loop.advance(lambda: job.ended)
+        finally:
+            if not job.ended:
+                self.loop.drop(job)
+                self.loop.settle()
+        if job.failure is not None:
+            raise job.failure
+
     def pool_job(
         self, prompt: Sequence[int], pooling: Pooling, parameters: RequestParameters
     ) -> PoolJob:
@@ -167,7 +180,8 @@ class CompletionStream:
     `generation` fills while it runs, at most 64 deltas ahead of the reader, and tells the whole at
     the end (finish_reason, tokens, text, num_cached_tokens). Iterating raises OverloadError when
     the request is refused, DeadlineError when its time was up before it began, LogitsError when the
-    model's numbers overflow. For one event loop; `async with` or `aclose` end it early.
+    model's numbers overflow. `await` runs it to its end and gives the generation. For one event
+    loop; `async with` or `aclose` end it early.
     """
 
     def __init__(self, loop: StepLoop, job: Job) -> None:
@@ -188,6 +202,16 @@ class CompletionStream:
     def __aiter__(self) -> Self:
         """Return itself."""
         return self
+
+    def __await__(self) -> Generator[Any, None, Generation]:
+        """Run to the end and return what came of it."""
+
+        async def whole() -> Generation:
+            async for _ in self:
+                pass
+            return self.generation
+
+        return whole().__await__()
 
     async def __anext__(self) -> Delta:
         """Wait for more: all deltas since the last, joined, at most one in 40 ms."""

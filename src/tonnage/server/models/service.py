@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, TypeVar, Unpack
 
 import msgspec
 
-from tonnage.core.errors import ChatTemplateError, ContextLengthError, RequestError
+from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.footprint import responses_bytes
 from tonnage.core.pooling import Pooling
 from tonnage.core.record import record
@@ -20,10 +19,11 @@ from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.embedding import Embedding
 from tonnage.engine.prompts import PromptEnd
 from tonnage.server.generation.call_formats import control_marks
+from tonnage.server.generation.chat_prompts import ChatPrompts
 from tonnage.server.generation.choices import Choice, Choices
-from tonnage.server.generation.conversation import Turns, without_tools
+from tonnage.server.generation.conversation import Turns
 from tonnage.server.generation.engine import AsyncEngine, ServedEngine
-from tonnage.server.generation.reasoning import ReasoningStart, reasoning_start
+from tonnage.server.generation.reasoning import ReasoningStart
 from tonnage.server.generation.structured import MakeConstraint, StructuredOutput
 from tonnage.server.generation.tool_use import NO_CALLS, CallRules
 from tonnage.server.http.exchange import ServerLimits
@@ -42,8 +42,6 @@ from tonnage.server.observe.trace import Trace
 from tonnage.server.openai.schema import RequestFields, Sampling
 
 Result = TypeVar("Result")
-# In which a tag at the end of a prompt lies.
-_END_TOKENS = 16
 _SAME_NAMES = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p",
     "repetition_penalty", "ignore_eos",
@@ -119,7 +117,7 @@ class Service:
         self.names = tuple(names)
         self.metrics = metrics or Metrics()
         self.observer = Observer(engine)
-        self.knows_tools = engine.tokenizer.knows_tools
+        self._prompts = ChatPrompts(engine)
         self.structured = StructuredOutput(engine, enabled=with_structured_output)
         self._answers = answers
         self.response_memory = response_memory or ResponseMemory(
@@ -163,36 +161,11 @@ class Service:
         variables: more names for the template. end: what stands at the end. Raises
         ChatTemplateError, RequestError.
         """
-        names = {key: value for key, value in (variables or {}).items() if key != "messages"}
-        if tools and self.knows_tools:
-            names["tools"] = list(tools)
-
-        def encode() -> "array[int]":
-            rendered = turns
-            if not self.knows_tools:
-                knows_system = not tools or self._knows_system
-                rendered = without_tools(turns, tools, knows_system=knows_system)
-            # An array takes a tenth of a list; the thread makes one list at a time.
-            return array("i", self.engine.encode_chat(rendered, names, **end))
-
-        return await self.aside(encode)
-
-    @cached_property
-    def _knows_system(self) -> bool:
-        """Whether the chat template has a place for a system message."""
-        turns = [{"role": role, "content": role} for role in ("system", "user")]
-        try:
-            return len(self.engine.encode_chat(turns)) > len(self.engine.encode_chat(turns[1:]))
-        except ChatTemplateError:
-            return False
+        return await self.aside(lambda: self._prompts.encode(turns, tools, variables, **end))
 
     def reasoning_start(self, prompt: Prompt, options: SamplingOptions) -> ReasoningStart:
         """Return whether a completion begins with what the model thinks; a bound one does not."""
-        if options.constraint is not None:
-            return "never"
-        tokenizer = self.engine.tokenizer
-        end = tokenizer.decode(prompt.tokens[-_END_TOKENS:], keep_control=True)
-        return reasoning_start(tokenizer.chat_template, end)
+        return self._prompts.reasoning_start(prompt.tokens, options)
 
     async def encode_text(self, prompt: str | list[int]) -> "array[int]":
         """Return the token ids of a plain prompt. Raises RequestError."""
@@ -249,6 +222,8 @@ class Service:
             budget.release(num_bytes)
             self.metrics.in_progress -= 1
             self._count(choices, tenant)
+            if choices.all:
+                trace.answered([choice.completion.generation for choice in choices.all])
 
     async def whole(
         self, prepared: PreparedRequest, trace: Trace, write: Callable[[Choices], dict[str, Any]]

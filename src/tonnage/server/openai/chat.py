@@ -34,7 +34,7 @@ async def _prepared(
     """Return what is asked for, and how many alternatives are told with log probabilities."""
     request = decode(ChatRequest, body)
     require_nothing_kept(request)
-    use = _tool_use(request)
+    use = tools_of(request)
     form = form_of(request, request.response_format)
     max_tokens = request.max_completion_tokens or request.max_tokens
     variables = template_variables(request.reasoning_effort, request.verbosity)
@@ -66,7 +66,8 @@ def _num_top(request: ChatRequest) -> int | None:
     return num_top if request.logprobs else None
 
 
-def _tool_use(request: ChatRequest) -> ToolUse:
+def tools_of(request: ChatRequest) -> ToolUse:
+    """Return how the request's tools may be used. Raises HttpError 400 for what cannot be."""
     functions = [tool.function for tool in request.tools or ()]
     choice = choice_of(request.tool_choice)
     return tool_use(functions, choice, is_parallel=request.parallel_tool_calls)
