@@ -9,6 +9,7 @@ from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_mod
 from support.waiting import wait_until
 from tonnage.core.errors import LogitsError
 from tonnage.engine.engine import Engine
+from tonnage.server.models.tenants import read_tenants
 
 HI = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -71,10 +72,65 @@ def test_a_client_may_name_its_request_but_forge_no_line(engine, log_lines, give
     assert status == 200
     assert (used == given) is is_kept
     (line,) = found
-    assert (line["request_id"], line["level"], line["status"]) == (used, "debug", 200)
+    assert (line["request_id"], line["level"], line["status"]) == (used, "info", 200)
     assert line["duration_s"] >= 0
 
 
 def test_two_requests_have_two_ids(engine):
     with live(engine, ScriptedEngine()) as server:
         assert asked(server)[1] != asked(server)[1]
+
+
+def ended(line: dict[str, object]) -> bool:
+    return "has ended" in str(line["message"])
+
+
+def gathered(log_lines, count: int = 1) -> list[dict[str, object]]:
+    """Return all lines up to the end of so many requests."""
+    lines: list[dict[str, object]] = []
+
+    def are_over() -> bool:
+        lines.extend(log_lines())
+        return sum(map(ended, lines)) >= count
+
+    wait_until(are_over)
+    return lines
+
+
+def test_the_line_of_a_request_has_its_tokens_and_durations(engine, log_lines):
+    with live(engine) as server:
+        assert asked(server)[0] == 200
+        (line,) = filter(ended, gathered(log_lines))
+    assert line["model"] == NAME
+    assert (line["prompt_tokens"], line["cached_tokens"]) == (len(engine.encode_prompt("Hello")), 0)
+    assert 1 <= line["generated_tokens"] <= HI["max_tokens"]
+    assert 0 <= line["queue_s"] <= line["first_token_s"] <= line["duration_s"]
+
+
+def test_what_only_looks_is_told_to_those_who_debug(engine, log_lines):
+    with live(engine, ScriptedEngine()) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        connection.close()
+        (line,) = filter(ended, gathered(log_lines))
+    assert line["level"] == "debug"
+
+
+def test_a_proxy_before_a_server_without_keys_is_warned_of_once(engine, log_lines):
+    with live(engine, ScriptedEngine()) as server:
+        for _ in range(2):
+            assert asked(server, **{"X-Forwarded-For": "192.0.2.1"})[0] == 200
+        lines = gathered(log_lines, 2)
+    (warning,) = [str(one["message"]) for one in lines if one["level"] == "warning"]
+    assert "x-forwarded-for" in warning
+    assert "--keys" in warning
+
+
+def test_behind_a_proxy_with_keys_nothing_is_warned_of(engine, log_lines):
+    key = "a-key-of-sixteen-letters"
+    with live(engine, ScriptedEngine(), tenants=read_tenants(None, key)) as server:
+        fields = {"X-Forwarded-For": "192.0.2.1", "Authorization": f"Bearer {key}"}
+        assert asked(server, **fields)[0] == 200
+        lines = gathered(log_lines)
+    assert [one for one in lines if one["level"] == "warning"] == []

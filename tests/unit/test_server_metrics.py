@@ -105,6 +105,15 @@ def test_a_histogram_counts_upwards():
     assert counts == sorted(counts)
 
 
+def test_tokens_of_small_models_fall_into_different_buckets():
+    seen = set()
+    for milliseconds in (0.8, 1.2, 1.8, 2.2, 2.8, 3.5, 5, 8, 12, 20, 40, 90):
+        metrics = Metrics()
+        metrics.per_token.add(milliseconds * 1e-3)
+        seen.add(metrics.per_token.counts.index(1))
+    assert len(seen) == 12
+
+
 def test_a_model_tells_all_that_was_counted_of_it():
     metrics, samples = Metrics(), Samples()
     metrics.prompt_tokens, metrics.cancelled = 7, 2

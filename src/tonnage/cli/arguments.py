@@ -209,11 +209,19 @@ def _add_serve(parser: ArgumentParser) -> None:
         default=[],
         help="one more model; may be repeated",
     )
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML of these options, `_` for `-`; what is stated here goes before it",
+    )
     add("--plan", action="store_true", help="print what these options would take, and end")
     add("--json", action="store_true", help="with --plan: print one JSON object, nothing else")
     _add_options(add, MemoryOptions)
     _add_options(add, LogOptions)
     _add_options(add, ServeOptions, ["catalog"], concurrency=DEFAULT_CONCURRENCY)
+    # What is stated is told from what is usual: a file of options may state it too.
+    parser.set_defaults(concurrency=None)
 
 
 def _add_batch(parser: ArgumentParser) -> None:

@@ -22,6 +22,10 @@ def serve(args: Namespace) -> int:
     """Serve until a signal ends it, or say with --plan what would be; return the exit code."""
     from tonnage.server.start import load_server
 
+    if args.config is not None:
+        from tonnage.cli.config_file import fill_from
+
+        fill_from(args.config, args)
     if args.json and not args.plan:
         raise RequestError("--json goes with --plan: a server has nothing else to print.")
     log_bytes = _start_log(args)

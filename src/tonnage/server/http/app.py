@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from traceback import walk_tb
 
@@ -26,7 +26,7 @@ from tonnage.server.models.pool import ModelPool, draining
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant, Tenants
 from tonnage.server.observe import overview
-from tonnage.server.observe.log import REQUEST, RequestContext, frames_of, log
+from tonnage.server.observe.log import REQUEST, Field, RequestContext, frames_of, log
 from tonnage.server.observe.trace import Tracer
 from tonnage.server.openai import chat, completions, embeddings, responses
 from tonnage.server.openai.schema import ModelRequest, OptionalModel, StreamRequest
@@ -114,6 +114,8 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/tokenize": {"POST": Route(of_model(completions.tokenize, OptionalModel))},
     "/detokenize": {"POST": Route(of_model(completions.detokenize, OptionalModel))},
 }
+# Header fields that proxies add (RFC 7239, RFC 9110 7.6.3, and older habits).
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _LOOPBACK = frozenset(["localhost", "127.0.0.1", "[::1]", "::1"])
 
 
@@ -130,6 +132,7 @@ class App:
         self._budget = BodyBudget()
         self._tracer = tracer
         self.draining = False
+        self._told_of_proxy = False
 
     def drain(self) -> None:
         """Take no more requests; running answers go on."""
@@ -207,6 +210,18 @@ class App:
                 "served.",
                 code="unknown_host",
             )
+        self._warn_of_proxy(exchange.headers)
+
+    def _warn_of_proxy(self, headers: Mapping[str, str]) -> None:
+        """Tell the operator once that a proxy stands before a server without keys."""
+        found = next((name for name in _OF_PROXIES if name in headers), None)
+        if found is not None and not self._told_of_proxy:
+            self._told_of_proxy = True
+            log(
+                logging.WARNING,
+                f"A request came through a proxy ({found}), and no key is asked for: whoever "
+                "reaches the proxy may use this server. Serve with --keys FILE or TONNAGE_API_KEY.",
+            )
 
     async def _fail(self, exchange: HttpExchange, failure: HttpError) -> None:
         """Answer with an error, in the words of the interface that was used."""
@@ -261,10 +276,20 @@ def _report(exchange: HttpExchange, error: Exception, failure: HttpError) -> Non
 
 
 def _log_end(exchange: HttpExchange, route: str, seconds: float) -> None:
-    """Log what came of a request; status 0: the client was gone."""
+    """Log what came of a request; status 0: the client was gone.
+
+    What looks at the server, such as its page once a second, is for those who debug.
+    """
+    trace = exchange.trace
+    fields: dict[str, Field] = {"model": trace.served_by} if trace.served_by else {}
+    if trace.embedded_tokens:
+        fields["prompt_tokens"] = trace.embedded_tokens
+    fields |= trace.figures
     log(
-        logging.DEBUG,
+        logging.INFO if exchange.method == "POST" else logging.DEBUG,
         f"{exchange.method} {route} has ended.",
         status=exchange.status,
+        traceback="",
         duration_s=seconds,
+        **fields,
     )

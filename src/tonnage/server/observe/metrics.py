@@ -5,14 +5,22 @@ labelled with its name.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tonnage.core.ledger import Ledger
 from tonnage.core.page_counts import PageCounts
 from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
-_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+# Upper bounds in seconds. Small models make a token in 1 to 4 ms, large ones in 100.
+_TOKEN_S = (
+    0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003, 0.004, 0.006, 0.01, 0.015, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1,
+)  # fmt: skip
+_FIRST_S = (
+    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
+)  # fmt: skip
+_LOAD_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -54,21 +62,22 @@ def _kind(name: str) -> str:
 class Histogram:
     """How often a duration fell below each of a few bounds."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.counts = [0] * (len(_BUCKETS_S) + 1)
+    def __init__(self, bounds_s: Sequence[float] = _FIRST_S) -> None:
+        """Begin empty; bounds_s: ascending."""
+        self._bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
         self.sum_s = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        index = next((i for i, bound in enumerate(_BUCKETS_S) if seconds <= bound), -1)
+        index = next((i for i, bound in enumerate(self._bounds_s) if seconds <= bound), -1)
         self.counts[index] += 1
         self.sum_s += seconds
 
     def emit(self, samples: Samples, name: str, model: str) -> None:
         """Add the samples under `name`."""
         total = 0
-        for bound, count in zip((*_BUCKETS_S, "+Inf"), self.counts, strict=True):
+        for bound, count in zip((*self._bounds_s, "+Inf"), self.counts, strict=True):
             total += count
             samples.add(name, total, suffix="_bucket", model=model, le=f"{bound}")
         samples.add(name, self.sum_s, suffix="_sum", model=model)
@@ -109,8 +118,8 @@ class Metrics:
         self.embedded_inputs = 0
         self.embedded_tokens = 0
         self.first_token = Histogram()
-        self.per_token = Histogram()
-        self.load = Histogram()
+        self.per_token = Histogram(_TOKEN_S)
+        self.load = Histogram(_LOAD_S)
 
     def emit(self, samples: Samples, model: str) -> None:
         """Add the samples, labelled with the model's name."""

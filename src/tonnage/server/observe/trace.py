@@ -17,6 +17,7 @@ class Trace:
     when its answers were queued. model: as the client wrote it. served_by: what the model is called
     here; empty for a request that was refused before. embedded_tokens: of texts that were to become
     vectors. is_told: to anybody; else answers are not kept until the last byte of them is sent.
+    figures: what its answers came to, for the log; empty while they run.
     """
 
     method: str
@@ -29,12 +30,25 @@ class Trace:
     generations: Sequence[Generation] = ()
     embedded_tokens: int = 0
     is_told: bool = True
+    figures: dict[str, float] = field(default_factory=dict)
 
     def embedding(self, served_by: str, num_tokens: int) -> None:
         """Note that texts of so many tokens are queued."""
         self.queued_ns = time.time_ns()
         self.served_by = served_by
         self.embedded_tokens = num_tokens
+
+    def answered(self, generations: Sequence[Generation]) -> None:
+        """Note what the answers came to, before they are gone: tokens, and seconds of the first."""
+        self.figures = {
+            "prompt_tokens": sum(len(one.prompt) for one in generations),
+            "cached_tokens": sum(one.num_cached_tokens for one in generations),
+            "generated_tokens": sum(len(one.tokens) for one in generations),
+        }
+        begun = [one for one in generations if one.tokens]  # the first was queued first
+        if begun:
+            self.figures["queue_s"] = begun[0].queue_ns * 1e-9
+            self.figures["first_token_s"] = begun[0].time_to_first_token_ns * 1e-9
 
     def answering(
         self, served_by: str, options: SamplingOptions, generations: Sequence[Generation]
