@@ -33,6 +33,10 @@ class ChatTemplateError(TonnageError):
     """A chat template is hostile, broken or refuses the messages."""
 
 
+class NoChatTemplateError(ChatTemplateError):
+    """A base model was asked to chat."""
+
+
 class ModelNotFoundError(TonnageError):
     """A model name or path resolves to nothing."""
 

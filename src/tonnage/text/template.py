@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tonnage.core.errors import ChatTemplateError
+from tonnage.core.errors import ChatTemplateError, NoChatTemplateError
 from tonnage.text.continuation import cut_at_mark, marked
 from tonnage.text.jinja_import import import_without_openssl
 from tonnage.text.template_bounds import MAX_OUTPUT_CHARS, TIME_LIMIT_S
@@ -27,7 +27,7 @@ class ChatTemplate:
     def __init__(self, source: str | None, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         """Compile; raises ChatTemplateError for no template, or a broken or hostile one."""
         if source is None:
-            raise ChatTemplateError(
+            raise NoChatTemplateError(
                 "The model has no chat template, so messages cannot be turned into a prompt; "
                 "give plain text instead (--raw)."
             )

@@ -7,6 +7,7 @@ from tonnage.core.errors import (
     ChatTemplateError,
     ContextLengthError,
     DeadlineError,
+    NoChatTemplateError,
     OverloadError,
     RequestError,
     TokenizerError,
@@ -81,6 +82,12 @@ def failure_of(error: BaseException, request_id: str) -> HttpError:
             return too_many(str(error), wait_s)
         case ContextLengthError():
             return HttpError(400, str(error), code="context_length_exceeded", param="messages")
+        case NoChatTemplateError():
+            sentence = (
+                "The model is a base model without a chat template: it continues text and does not "
+                "chat; send text to /v1/completions, or choose another model."
+            )
+            return HttpError(400, sentence, code="no_chat_template", param="messages")
         case RequestError() | ChatTemplateError() | TokenizerError():
             return HttpError(400, str(error), code="invalid_value")
         case TimeoutError() | DeadlineError():

@@ -1,8 +1,10 @@
-// Calls to the server. Every function rejects with an ApiError whose message is a sentence for people.
+// Calls to the server. Every function rejects with an ApiError: words.js says what it means, its message are the
+// server's own words.
 
 export class ApiError extends Error {
-  constructor(message, status, retryAfterS) {
+  constructor(message, status, retryAfterS, code = null) {
     super(message);
+    this.code = code;
     this.status = status;
     this.retryAfterS = retryAfterS;
   }
@@ -13,14 +15,14 @@ function headers(key) {
 }
 
 async function failure(response) {
-  let message = `The server answered with status ${response.status}.`;
+  let error = null;
   try {
-    const body = await response.json();
-    message = body?.error?.message ?? message;
+    error = (await response.json())?.error;
   } catch {
     // Not JSON: the status has to do.
   }
-  return new ApiError(message, response.status, Number(response.headers.get("retry-after")) || null);
+  const message = error?.message ?? `The server answered with status ${response.status}.`;
+  return new ApiError(message, response.status, Number(response.headers.get("retry-after")) || null, error?.code);
 }
 
 async function request(path, options) {
@@ -76,7 +78,7 @@ export async function* chat(body, key, signal) {
   for await (const data of eventsOf(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
-    if (chunk.error) throw new ApiError(chunk.error.message, 500, null);
+    if (chunk.error) throw new ApiError(chunk.error.message, 500, null, chunk.error.code);
     const choice = chunk.choices?.[0];
     if (choice?.delta?.reasoning_content) yield { thought: choice.delta.reasoning_content };
     if (choice?.delta?.content) yield { text: choice.delta.content };

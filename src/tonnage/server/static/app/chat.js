@@ -1,8 +1,8 @@
-// The conversation: streaming completions, stop, and what each took.
+// The conversation: streaming completions, stop, edit, once more.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "/static/vendor/htm-preact.js";
 import { chat } from "./api.js";
-import { number, seconds } from "./format.js";
-import { Markdown } from "./markdown.js";
+import { Message } from "./messages.js";
+import { wordsOf } from "./words.js";
 
 function requestOf(model, settings, messages) {
   const history = messages.map(({ role, content, thought }) =>
@@ -17,37 +17,6 @@ function requestOf(model, settings, messages) {
     max_tokens: settings.maxTokens,
     ...(settings.seed ? { seed: Number(settings.seed) } : {}),
   };
-}
-
-function factsOf(answer) {
-  const parts = [];
-  if (answer.usage) parts.push(`${number(answer.usage.prompt_tokens)} tokens in, ${number(answer.usage.completion_tokens)} out`);
-  if (answer.firstS !== undefined) parts.push(`first after ${seconds(answer.firstS)}`);
-  if (answer.rate) parts.push(`${number(answer.rate, 1)} tokens/s`);
-  if (answer.finish === "length") parts.push("ended at the token limit");
-  if (answer.stopped) parts.push("stopped");
-  return parts.join(" · ");
-}
-
-function Message({ message, finished }) {
-  // The same nodes while nothing changed: then there is nothing to compare.
-  return useMemo(() => shown(message, finished), [message, finished]);
-}
-
-function shown(message, finished) {
-  const who = message.role === "user" ? "You" : "Model";
-  return html`
-    <article class=${`message ${message.role}`} aria-label=${who}>
-      <h2>${who}</h2>
-      ${message.thought &&
-      html`<details class="thought"><summary>Thought</summary><p class="plain">${message.thought}</p></details>`}
-      ${message.role === "user"
-        ? html`<p class="plain">${message.content}</p>`
-        : html`<${Markdown} text=${message.content} finished=${finished} />`}
-      ${message.problem && html`<p class="problem" role="alert">${message.problem}</p>`}
-      ${factsOf(message) && html`<p class="facts">${factsOf(message)}</p>`}
-    </article>
-  `;
 }
 
 // Runs one completion; `update` gets the fields that changed.
@@ -93,45 +62,83 @@ function perFrame(show) {
   return { add, flush };
 }
 
-function problemOf(error) {
-  const wait = error.retryAfterS ? ` Try again in ${error.retryAfterS} s.` : "";
-  return `${error.message}${wait}`;
+// Goes through what was asked before, as a terminal does; returns what `key` leads to, or null.
+function recalled(messages, draft, key, place) {
+  const asked = messages.filter((one) => one.role === "user").map((one) => one.content);
+  const at = place.current === null ? asked.length : place.current;
+  const begins = draft === "" || (place.current !== null && draft === asked[at]);
+  const next = key === "ArrowUp" ? at - 1 : at + 1;
+  if (!begins || next < 0 || (key === "ArrowDown" && place.current === null)) return null;
+  place.current = next < asked.length ? next : null;
+  return asked[next] ?? "";
 }
 
-export function Chat({ model, settings, apiKey }) {
-  const [messages, setMessages] = useState([]);
+export function Chat({ model, settings, apiKey, conversation, onChange, onNew }) {
+  const [messages, setMessages] = useState(conversation.messages);
   const [draft, setDraft] = useState("");
   const [running, setRunning] = useState(null);
   const log = useRef(null);
   const box = useRef(null);
+  const place = useRef(null); // of the question that was recalled
   const atEnd = useRef(true);
+  const shown = useRef(conversation.id);
 
+  useEffect(() => {
+    if (shown.current === conversation.id) return;
+    shown.current = conversation.id;
+    running?.abort();
+    setMessages(conversation.messages);
+    setDraft("");
+  }, [conversation, running]);
   useEffect(() => {
     if (atEnd.current) log.current.scrollTop = log.current.scrollHeight;
   }, [messages]);
+  useEffect(() => {
+    if (running === null && messages.length) onChange(conversation.id, messages);
+  }, [messages, running]);
 
-  const send = useCallback(async () => {
+  const answer = useCallback(
+    async (history) => {
+      if (running || !model) return;
+      const own = conversation.id;
+      const control = new AbortController();
+      const update = perFrame((changes) => {
+        if (shown.current === own) setMessages((now) => [...now.slice(0, -1), { ...now[now.length - 1], ...changes }]);
+      });
+      setRunning(control);
+      atEnd.current = true;
+      setMessages([...history, { role: "assistant", content: "" }]);
+      try {
+        await complete(requestOf(model, settings, history), apiKey, control.signal, update.add);
+      } catch (error) {
+        update.add(error.name === "AbortError" ? { stopped: true } : { problem: wordsOf(error, model) });
+      } finally {
+        update.flush();
+        setRunning(null);
+        box.current?.focus();
+      }
+    },
+    [running, model, settings, apiKey, conversation.id],
+  );
+  const send = () => {
     const text = draft.trim();
     if (!text || running || !model) return;
-    const history = [...messages, { role: "user", content: text }];
-    const control = new AbortController();
-    const update = perFrame((changes) =>
-      setMessages((now) => [...now.slice(0, -1), { ...now[now.length - 1], ...changes }]),
-    );
     setDraft("");
-    setRunning(control);
-    atEnd.current = true;
-    setMessages([...history, { role: "assistant", content: "" }]);
-    try {
-      await complete(requestOf(model, settings, history), apiKey, control.signal, update.add);
-    } catch (error) {
-      update.add(error.name === "AbortError" ? { stopped: true } : { problem: problemOf(error) });
-    } finally {
-      update.flush();
-      setRunning(null);
-      box.current?.focus();
-    }
-  }, [draft, running, model, messages, settings, apiKey]);
+    place.current = null;
+    answer([...messages, { role: "user", content: text }]);
+  };
+  const idle = running === null;
+  // One function for each message, that stays the same while a completion grows.
+  const edits = useMemo(
+    () =>
+      messages.map((message, i) => () => {
+        setMessages(messages.slice(0, i));
+        setDraft(message.content);
+        box.current.focus();
+      }),
+    [messages.length, idle],
+  );
+  const again = useCallback(() => answer(messages.slice(0, -1)), [answer, messages.length, idle]);
 
   const onKey = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -139,18 +146,29 @@ export function Chat({ model, settings, apiKey }) {
       send();
     }
     if (event.key === "Escape") running?.abort();
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const text = recalled(messages, draft, event.key, place);
+      if (text === null) return;
+      event.preventDefault();
+      setDraft(text);
+    }
   };
   const onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = log.current;
     atEnd.current = scrollHeight - scrollTop - clientHeight < 40;
   };
+  const last = messages.length - 1;
 
   return html`
     <section class="chat" aria-label="Chat">
-      <div class="log" role="log" aria-label="Conversation" aria-live="polite" aria-busy=${running !== null} ref=${log} onScroll=${onScroll} tabindex="0">
+      <div class="log" role="log" aria-label="Conversation" aria-live="polite" aria-busy=${!idle} ref=${log} onScroll=${onScroll} tabindex="0">
         ${messages.length === 0 &&
         html`<p class="empty">Ask ${model ?? "a model"} something. What it takes in memory shows in the memory view.</p>`}
-        ${messages.map((message, i) => html`<${Message} key=${i} message=${message} finished=${running === null || i < messages.length - 1} />`)}
+        ${messages.map(
+          (message, i) => html`<${Message} key=${i} message=${message} finished=${idle || i < last}
+            onEdit=${idle && message.role === "user" ? edits[i] : null}
+            onAgain=${idle && i === last && message.role === "assistant" ? again : null} />`,
+        )}
       </div>
       <form class="composer" onSubmit=${(event) => (event.preventDefault(), send())}>
         <label class="hidden" for="prompt">Your message</label>
@@ -159,7 +177,7 @@ export function Chat({ model, settings, apiKey }) {
         ${running
           ? html`<button type="button" class="stop" onClick=${() => running.abort()}>Stop</button>`
           : html`<button type="submit" class="primary" disabled=${!draft.trim() || !model}>Send</button>`}
-        <button type="button" disabled=${running !== null || !messages.length} onClick=${() => setMessages([])}>New</button>
+        <button type="button" disabled=${!idle || !messages.length} onClick=${onNew}>New</button>
       </form>
     </section>
   `;

@@ -7,6 +7,7 @@ import { Models } from "./models.js";
 import { Pages } from "./pages.js";
 import { PrefixTree } from "./prefix.js";
 import { Speed } from "./speed.js";
+import { wordsOf } from "./words.js";
 
 const PERIOD_MS = 1000;
 const MOST_SAMPLES = 300;
@@ -95,8 +96,8 @@ export function Memory({ apiKey, model, onModels }) {
   const [state, history, problem] = useMemory(apiKey, model, onModels);
   const several = state?.models?.length > 1;
   return html`
-    <section class="memory" aria-label="Memory">
-      ${problem && html`<p class="problem" role="status">${problem.message}</p>`}
+    <section class="memory" aria-label="Memory" tabindex="0">
+      ${problem && html`<p class="problem" role="status">${wordsOf(problem)}</p>`}
       ${state &&
       html`
         <${Panel} title="Budget"><${Budget} state=${state} /><//>

@@ -15,6 +15,7 @@ function valuesOf(form) {
     topP: numeric("topP"),
     maxTokens: numeric("maxTokens"),
     seed: given.get("seed").trim(),
+    keep: given.has("keep"),
   };
 }
 
@@ -46,6 +47,8 @@ export function Settings({ open, settings, apiKey, onApply, onClose }) {
             <option value="light">light</option>
             <option value="dark">dark</option>
           </select></label>
+        <label class="check"><input name="keep" type="checkbox" checked=${settings.keep} />
+          Keep conversations in this browser</label>
         <label>API key (kept until this tab closes)
           <input name="key" type="password" autocomplete="off" value=${apiKey} /></label>
         <p class="buttons">

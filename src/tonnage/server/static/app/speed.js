@@ -2,6 +2,7 @@
 import { html, useEffect, useRef } from "/static/vendor/htm-preact.js";
 
 const HEIGHT = 160;
+const LEAST_S = 60; // that the time axis spans, so that its marks differ
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -15,11 +16,15 @@ function optionsFor(width) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    scales: { share: { range: [0, 1] }, rate: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
+    scales: {
+      x: { range: (_, least, most) => [Math.min(least, most - LEAST_S), most] },
+      share: { range: [0, 1] },
+      rate: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] },
+    },
     axes: [
       { ...axis, space: 80, values: (_, all) => all.map((at) => new Date(at * 1000).toLocaleTimeString()) },
       { ...axis, scale: "rate", size: 48 },
-      { ...axis, scale: "share", side: 1, size: 44, grid: { show: false }, values: (_, all) => all.map((v) => `${Math.round(v * 100)}%`) },
+      { ...axis, scale: "share", side: 1, size: 58, grid: { show: false }, values: (_, all) => all.map((v) => `${Math.round(v * 100)}%`) },
     ],
     series: [
       {},
@@ -31,6 +36,11 @@ function optionsFor(width) {
 }
 
 export function Speed({ history }) {
+  // One sample is no line, and none has no time.
+  return history.length > 1 ? html`<${Chart} history=${history} />` : html`<p class="empty">The chart begins in a moment.</p>`;
+}
+
+function Chart({ history }) {
   const place = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
@@ -47,7 +57,7 @@ export function Speed({ history }) {
     const column = (field) => history.map((sample) => sample[field]);
     plot.current?.setData([column("at"), column("rate"), column("forecast"), column("share")]);
   }, [history]);
-  return html`<figure>
+  return html`<figure aria-label="Speed over time">
     <div ref=${place} aria-hidden="true"></div>
     <figcaption>
       <span class="line rate"></span> tokens/s <span class="line rate dashed"></span> forecast

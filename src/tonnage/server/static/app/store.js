@@ -1,20 +1,25 @@
-// Settings that outlive a visit, and the key, which does not.
+// Settings and conversations, which outlive a visit in this browser alone, and the key, which does not.
 
 const SETTINGS = "tonnage.settings";
 const KEY = "tonnage.key";
+const CONVERSATIONS = "tonnage.conversations";
+const MOST_CONVERSATIONS = 100;
 
 export const DEFAULTS = {
   theme: "auto",
   system: "",
-  temperature: 0.7,
-  topP: 1,
+  // Those of the command line; a test compares them.
+  temperature: 0.8,
+  topP: 0.95,
   maxTokens: 512,
   seed: "",
+  keep: true,
 };
 
 export function loadSettings() {
   try {
-    return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
+    const kept = JSON.parse(localStorage.getItem(SETTINGS) ?? "{}");
+    return { ...DEFAULTS, ...kept };
   } catch {
     return { ...DEFAULTS };
   }
@@ -22,7 +27,9 @@ export function loadSettings() {
 
 export function saveSettings(settings) {
   try {
-    localStorage.setItem(SETTINGS, JSON.stringify(settings));
+    // What is as usual follows what is usual.
+    const own = Object.entries(settings).filter(([name, value]) => value !== DEFAULTS[name]);
+    localStorage.setItem(SETTINGS, JSON.stringify(Object.fromEntries(own)));
   } catch {
     // Storage may be forbidden; the settings then last as long as the page.
   }
@@ -41,5 +48,27 @@ export function saveKey(key) {
     sessionStorage.setItem(KEY, key);
   } catch {
     // As above.
+  }
+}
+
+// All kept conversations, the newest first: {id, title, model, at, messages}.
+export function loadConversations() {
+  try {
+    const all = JSON.parse(localStorage.getItem(CONVERSATIONS) ?? "[]");
+    return Array.isArray(all) ? all.filter((one) => Array.isArray(one?.messages)) : [];
+  } catch {
+    return [];
+  }
+}
+
+// Keeps them; where the browser has no room for all, the oldest go first.
+export function saveConversations(all) {
+  for (let count = Math.min(all.length, MOST_CONVERSATIONS); count >= 0; count = count > 0 ? Math.floor(count / 2) : -1) {
+    try {
+      localStorage.setItem(CONVERSATIONS, JSON.stringify(all.slice(0, count)));
+      return;
+    } catch {
+      // Full, or forbidden: then they last as long as the page.
+    }
   }
 }
