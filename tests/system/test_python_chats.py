@@ -46,7 +46,9 @@ def test_the_tables_of_a_form_become_an_item_of_the_ledger(model):
         assert "structured output" not in {item.name for item in engine.plan.items}
         str(engine.chat(HI, FREE, response_format={"type": "json_object"}, max_tokens=3))
         (entry,) = [one for one in engine.ledger().items if one.name == "structured output"]
-        assert 0 < entry.now_bytes <= entry.planned_bytes
+        # As docs/serving.md states it. Of so small a vocabulary the heap may have had room before.
+        assert entry.planned_bytes == (6 << 20) + 520 * engine.plan.vocab_size
+        assert 0 <= entry.now_bytes <= entry.planned_bytes
 
 
 def test_tables_that_do_not_fit_the_budget_are_refused_with_what_would(model):
