@@ -55,6 +55,7 @@ class ScriptedAnswer:
     pieces: list[str]
     error: Exception | None = None
     pause_s: float = 0
+    waits_once: bool = False
     closed: bool = False
 
     def __aiter__(self) -> "ScriptedAnswer":
@@ -62,6 +63,7 @@ class ScriptedAnswer:
 
     async def __anext__(self) -> Delta:
         await asyncio.sleep(self.pause_s)
+        self.pause_s *= not self.waits_once
         if self.error is not None:
             raise self.error
         if not self.pieces:
@@ -78,17 +80,23 @@ class ScriptedAnswer:
 
 @dataclass
 class ScriptedEngine:
-    """Answers every request with the same pieces, or an error, and remembers what was asked."""
+    """Answers every request with the same pieces, or an error, and remembers what was asked.
+
+    pause_s: before each piece and the end, with waits_once before the first only.
+    """
 
     pieces: Sequence[str] = ("Hello", " there")
     error: Exception | None = None
     pause_s: float = 0
+    waits_once: bool = False
     asked: list[tuple[list[int], SamplingOptions, dict[str, Any]]] = field(default_factory=list)
 
     def stream(self, prompt: list[int], options: SamplingOptions, **order: Any) -> ScriptedAnswer:
         self.asked.append((prompt, options, order))
         generation = Generation(prompt, options, options.seed or 0)
-        return ScriptedAnswer(generation, list(self.pieces), self.error, self.pause_s)
+        return ScriptedAnswer(
+            generation, list(self.pieces), self.error, self.pause_s, self.waits_once
+        )
 
 
 @dataclass

@@ -1,11 +1,12 @@
 """Completions on their way out, whole or as a stream, and what the headers report of prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 from tonnage.server.generation.choices import Choices
 from tonnage.server.http.exchange import JSON, HttpExchange
-from tonnage.server.models.service import PreparedRequest, Prompt, Service
+from tonnage.server.models.service import PreparedRequest, Prompt, RequestParameters, Service
 
 
 class Writer(Protocol):
@@ -28,8 +29,19 @@ async def deliver(
         async with service.answering(prepared, exchange.trace) as choices:
             await writer.stream(exchange, choices)
     else:
-        whole = await service.whole(prepared, exchange.trace, writer.whole)
-        await exchange.whole(whole, JSON, headers=dropped_header(prepared.prompts))
+        headers = dropped_header(prepared.prompts)
+        async with signs_of_life(exchange, prepared.parameters, headers):
+            whole = await service.whole(prepared, exchange.trace, writer.whole)
+        await exchange.whole(whole, JSON, headers=headers)
+
+
+def signs_of_life(
+    exchange: HttpExchange, parameters: RequestParameters, headers: Mapping[str, str] | None = None
+) -> AbstractAsyncContextManager[None]:
+    """Send white space while a whole answer is made, unless a deadline may still refuse it."""
+    if parameters.deadline_s is not None:
+        return nullcontext()
+    return exchange.white_space(headers)
 
 
 def dropped_header(prompts: Sequence[Prompt]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -221,10 +221,15 @@ class HttpExchange:
     ) -> None:
         """Answer with `body`, whose Content-Type is `kind`; is_kept: it is there anyway.
 
+        Where `white_space` has begun the answer it is the rest of it, and headers are not sent.
         Raises HttpError 503 when answers that readers are slow to take fill what may wait for them.
         """
         with self._counted(0 if is_kept else len(body)):
-            await self._send_whole(body, {"content-type": kind, **(headers or {})}, status)
+            if self.started:
+                await self._send_more(body)
+                await self.end()
+            else:
+                await self._send_whole(body, {"content-type": kind, **(headers or {})}, status)
 
     async def _send_whole(self, body: Buffer, fields: Mapping[str, str], status: int = 200) -> None:
         await self._start(status, {**fields, "content-length": str(len(body))})
@@ -256,8 +261,7 @@ class HttpExchange:
             for piece in pieces:
                 held += piece
                 if len(held) > PART_BYTES:
-                    if not self.started:
-                        await self.begin_parts(JSON)
+                    await self.begin_parts(JSON)
                     await self._send_more(held)
                     held = bytearray()
                     await asyncio.sleep(0)  # others have their turn, however fast the reader is
@@ -280,24 +284,41 @@ class HttpExchange:
                 self.in_events = True
                 await self._start(200, fields)
 
-    @asynccontextmanager
-    async def signs_of_life(self, sign: bytes) -> AsyncIterator[None]:
+    def signs_of_life(self, sign: bytes) -> AbstractAsyncContextManager[None]:
         """Begin a stream soon, and send `sign` after each silence: nobody takes it for dead.
 
         sign: an event, or a comment (a line that begins with a colon). An error that comes before
         the stream begins has its own status, a later one is an event.
         """
-        task = asyncio.create_task(self._show_life(sign))
+        return self._alive(self._limits.silence_s / 10, self.begin_events, sign)
+
+    def white_space(
+        self, headers: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Begin an answer of JSON after a silence, and send white space after each silence.
+
+        For what can no longer be refused: an error that comes later cuts the connection.
+        """
+        return self._alive(self._limits.silence_s, lambda: self.begin_parts(JSON, headers), b"\n")
+
+    @asynccontextmanager
+    async def _alive(
+        self, wait_s: float, begin: Callable[[], Awaitable[None]], sign: bytes
+    ) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._show_life(wait_s, begin, sign))
         try:
             yield
         finally:
-            task.cancel()
+            async with self._sending:  # not in the middle of a sign
+                task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _show_life(self, sign: bytes) -> None:
+    async def _show_life(
+        self, wait_s: float, begin: Callable[[], Awaitable[None]], sign: bytes
+    ) -> None:
         period_s, clock = self._limits.silence_s, asyncio.get_running_loop().time
-        await asyncio.sleep(period_s / 10)
-        await self.begin_events()
+        await asyncio.sleep(wait_s)
+        await begin()
         while not self._ended:
             left_s = self._sent_s + period_s - clock()
             if left_s > 0:
@@ -305,9 +326,14 @@ class HttpExchange:
             else:
                 await self._more(sign)
 
-    async def begin_parts(self, kind: str) -> None:
-        """Begin a body that comes in parts, without its length; `part` sends one, `end` ends it."""
-        await self._start(200, {"content-type": kind})
+    async def begin_parts(self, kind: str, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a body in parts, without its length, unless it has begun.
+
+        `part` sends one, `end` ends it.
+        """
+        async with self._sending:
+            if not self.started:
+                await self._start(200, {"content-type": kind, **(headers or {})})
 
     async def part(self, body: bytes) -> None:
         """Send a part of the body."""

@@ -12,6 +12,7 @@ import msgspec
 from tonnage.core.errors import ContextLengthError, RequestError
 from tonnage.core.pooling import Pooling
 from tonnage.engine.embedding import Embedding, Inputs
+from tonnage.server.generation.delivery import signs_of_life
 from tonnage.server.http.decoding import decode
 from tonnage.server.http.exchange import JSON, HttpExchange
 from tonnage.server.http.failures import HttpError
@@ -36,7 +37,10 @@ async def embed(service: Service, exchange: HttpExchange, tenant: Tenant, body: 
     async with service.embedding(
         prompts, parameters, pooling=pooling, dimensions=dimensions, written_bytes=written_bytes
     ) as vectors:
-        await _answer(exchange, vectors, _Writer(service.name, num_tokens, in_base64=in_base64))
+        async with signs_of_life(exchange, parameters):
+            writer = _Writer(service.name, num_tokens, in_base64=in_base64)
+            rest = await _written(exchange, vectors, writer)
+        await exchange.whole(rest, JSON)
 
 
 async def _prepared(
@@ -71,26 +75,21 @@ def _inputs(request: EmbeddingRequest) -> Inputs:
     return numbers or texts
 
 
-async def _answer(
+async def _written(
     exchange: HttpExchange, vectors: AsyncIterator[Embedding], writer: "_Writer"
-) -> None:
-    """Send the answer: whole if it is short."""
+) -> bytes:
+    """Return the answer if it is short, else what is left when all before has been sent."""
     held = [writer.head()]
     held_bytes = 0
     async for embedding in vectors:
         held.append(writer.entry(embedding))
         held_bytes += len(held[-1])
         if held_bytes > _HELD_BYTES:
-            if not exchange.started:
-                await exchange.begin_parts(JSON)
+            await exchange.begin_parts(JSON)
             await exchange.part(b"".join(held))
             held, held_bytes = [], 0
     held.append(writer.tail())
-    if not exchange.started:
-        await exchange.whole(b"".join(held), JSON)
-        return
-    await exchange.part(b"".join(held))
-    await exchange.end()
+    return b"".join(held)
 
 
 class _Writer:
