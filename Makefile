@@ -12,7 +12,7 @@ MODEL ?= smollm2-135m
 ARGS ?=
 TESTS ?= tests
 MINUTES ?= 30
-PARITY_TESTS := tests/unit/test_parity_cases.py tests/system/test_parity_transformers.py
+PARITY_TESTS := tests/unit/test_parity_cases.py tests/unit/test_text_bpe_files.py tests/system/test_parity_transformers.py
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 

@@ -204,6 +204,8 @@ void bind_text(nb::module_& m) {
       .def("load_json_vocabulary", &TokenizerCore::load_json_vocabulary, nb::arg("file"), nb::arg("offset"))
       .def("load_json_log_probabilities", &TokenizerCore::load_json_log_probabilities, nb::arg("file"), nb::arg("offset"))
       .def("load_json_merges", &TokenizerCore::load_json_merges, nb::arg("file"), nb::arg("offset"))
+      .def("load_text_merges", [](TokenizerCore& core, nb::handle text) { core.load_text_merges(Bytes(text).text()); },
+           nb::arg("text"))
       .def("add_special", [](TokenizerCore& core, uint32_t id, nb::bytes text, int kind, int manners,
                              std::optional<nb::bytes> normalized) {
         std::string written;

@@ -57,6 +57,8 @@ class TokenizerCore {
   void load_json_vocabulary(JsonFile& file, size_t offset);
   void load_json_log_probabilities(JsonFile& file, size_t offset);
   void load_json_merges(JsonFile& file, size_t offset);
+  // Merges as merges.txt has them, "a b" in a line each; lines that begin with "#version" are none.
+  void load_text_merges(std::string_view text);
 
   // Makes `id`, or the id that the text has already, a special token of this text. normalized: what a normalizer
   // makes of it, if it is looked for in normalized text.
@@ -94,6 +96,7 @@ class TokenizerCore {
   };
   void set_aside(uint32_t id, std::string_view text);
   int32_t find_for_merge(std::string_view text);
+  void add_required_merge(uint64_t rank, std::string_view left, std::string_view right, MergeBuffers& buffers);
   MergeIds merge_ids(std::string_view left, std::string_view right, MergeBuffers& buffers);
   std::string_view plain_form(std::string_view text, std::string& buffer) const;
   void index_bytes();

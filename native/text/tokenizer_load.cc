@@ -223,11 +223,34 @@ void TokenizerCore::load_json_merges(JsonFile& file, size_t offset) {
       right = left.substr(space + 1);
       left.resize(space);
     }
-    const MergeIds ids = merge_ids(left, right, buffers);
-    const char* missing = ids.left < 0 ? "left part" : ids.right < 0 ? "right part" : "result";
-    if (ids.left < 0 || ids.right < 0 || ids.result < 0)
-      throw TextError("The " + std::string(missing) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
-    merges_.add_last(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
+    add_required_merge(rank, left, right, buffers);
+  }
+}
+
+void TokenizerCore::add_required_merge(uint64_t rank, std::string_view left, std::string_view right,
+                                       MergeBuffers& buffers) {
+  const MergeIds ids = merge_ids(left, right, buffers);
+  const char* missing = ids.left < 0 ? "left part" : ids.right < 0 ? "right part" : "result";
+  if (ids.left < 0 || ids.right < 0 || ids.result < 0)
+    throw TextError("The " + std::string(missing) + " of merge " + std::to_string(rank) + " is no token of the vocabulary.");
+  merges_.add_last(static_cast<uint32_t>(ids.left), static_cast<uint32_t>(ids.right), static_cast<uint32_t>(ids.result));
+}
+
+void TokenizerCore::load_text_merges(std::string_view text) {
+  const auto count = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n')) + 1;
+  if (count > kMaxTokens) throw TextError(std::to_string(count) + " merges exceed " + std::to_string(kMaxTokens) + ".");
+  merges_.reserve(static_cast<uint32_t>(count));
+  uint64_t rank = 0;
+  MergeBuffers buffers;
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (line.substr(0, 8) == "#version") continue;
+    const size_t space = line.find(' ');
+    if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos)
+      throw TextError("Merge " + std::to_string(rank) + " is not a pair of tokens.");
+    add_required_merge(rank++, line.substr(0, space), line.substr(space + 1), buffers);
   }
 }
 

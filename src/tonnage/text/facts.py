@@ -34,13 +34,13 @@ def facts_of_gguf(metadata: Mapping[str, object]) -> TextFacts | None:
 def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
     """Return the facts of a Hugging Face folder's tokenizer, None when it has none that is valid.
 
-    The strings of tokenizer.json are counted and not read: two quotes make one.
+    The strings of tokenizer.json, or vocab.json, are counted and not read: two quotes make one.
     """
     from tonnage.text.folder_templates import folder_templates
 
     path = os.path.join(folder, "tokenizer.json")
     if not os.path.isfile(path):
-        return None
+        return _facts_of_bpe_files(os.fspath(folder))
     try:
         file = JsonFile(path)
         model = file.members(file.members(0)["model"][0])
@@ -59,6 +59,31 @@ def facts_of_folder(folder: str | os.PathLike[str]) -> TextFacts | None:
         num_tokens=num_tokens,
         num_merges=num_strings // 2 if pairs else num_strings,
         text_bytes=max(0, vocab[1] - vocab[0] - _MEMBER_BYTES * num_tokens),
+        growing=True,
+        has_template=has_template,
+    )
+
+
+def _facts_of_bpe_files(folder: str) -> TextFacts | None:
+    from tonnage.text.bpe_files import MERGES, VOCABULARY
+    from tonnage.text.folder_templates import folder_templates
+
+    paths = [os.path.join(folder, name) for name in (VOCABULARY, MERGES)]
+    if not all(map(os.path.isfile, paths)):
+        return None
+    with open(paths[0], "rb") as vocabulary, open(paths[1], "rb") as merges:
+        size = os.fstat(vocabulary.fileno()).st_size
+        num_tokens = _num_strings(vocabulary.fileno(), (0, size))
+        chunks = iter(lambda: merges.read(_CHUNK_BYTES), b"")
+        num_lines = sum(chunk.count(b"\n") for chunk in chunks)
+    try:
+        has_template = bool(folder_templates(folder))
+    except TokenizerError:
+        return None
+    return TextFacts(
+        num_tokens=num_tokens,
+        num_merges=num_lines + 1,
+        text_bytes=max(0, size - _MEMBER_BYTES * num_tokens),
         growing=True,
         has_template=has_template,
     )

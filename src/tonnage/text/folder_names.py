@@ -14,6 +14,10 @@ from tonnage.text.json_parts import JsonParts, optional_parts
 from tonnage.text.special import require_ids
 
 _LISTED = "added_tokens_decoder"
+# In which order tokens get ids that no file lists.
+_NUMBERED = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
 _EXTRA = ("additional_special_tokens", "extra_special_tokens")
 
 
@@ -31,18 +35,22 @@ class FolderTokens:
     special: tuple[Mapping[str, Any], ...]
 
 
-def folder_tokens(folder: str, config: JsonParts | None) -> FolderTokens:
-    """Return the tokens of a folder; config: tokenizer_config.json. Raises TokenizerError."""
+def folder_tokens(folder: str, config: JsonParts | None, usual: Mapping[str, str]) -> FolderTokens:
+    """Return the tokens of a folder; raises TokenizerError.
+
+    config: tokenizer_config.json. usual: tokens by role where no file names another.
+    """
     is_listed = config is not None and _LISTED in config.members
     legacy = None if is_listed else optional_parts(folder, "special_tokens_map.json")
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(usual)
     extra: list[Any] = []
     for source in filter(None, (config, legacy)):
         found |= {name: source.get(name) for name in source.members if name.endswith("_token")}
         for value in (source.get(name) for name in _EXTRA):
             found |= value if isinstance(value, dict) else {}
             extra += value if isinstance(value, list) else []
-    named = {name: token for name, value in found.items() if (token := _token(value))}
+    ordered = (*(name for name in _NUMBERED if name in found), *found)
+    named = {name: token for name in ordered if (token := _token(found[name]))}
     special = (*named.values(), *(token for value in extra if (token := _token(value))))
     listed = _listed(config) if is_listed else _added(folder, {one["content"] for one in special})
     return FolderTokens({n: one["content"] for n, one in named.items()}, listed, special)

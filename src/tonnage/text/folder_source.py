@@ -1,4 +1,4 @@
-"""A tokenizer out of a Hugging Face folder: tokenizer.json and tokenizer_config.json.
+"""A tokenizer out of a Hugging Face folder: its files and tokenizer_config.json.
 
 The vocabulary and the merges are read natively in place; only the small rest becomes Python
 objects.
@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tonnage._native import TokenizerCore
-from tonnage.core.errors import TokenizerError
-from tonnage.text.core_options import Model
 from tonnage.text.ends import ENDS_AND_NEIGHBOURS, ends_among
 from tonnage.text.folder_names import FolderTokens, configured_ids, folder_tokens
 from tonnage.text.folder_templates import folder_templates
-from tonnage.text.json_parts import JsonParts, optional_parts, parse_json
+from tonnage.text.json_parts import JsonParts, optional_parts
 from tonnage.text.pipeline import Pipeline, read_pipeline
 from tonnage.text.special import CONTROL, Special, require_ids
+from tonnage.text.tokenizer_json import TokenizerJson, content_of
 
 if TYPE_CHECKING:
+    from tonnage.text.bpe_files import BpeFiles
     from tonnage.text.normalizers import Normalizer
 
 _USER_DEFINED = 4
@@ -31,36 +31,37 @@ _CONFIGURED_CLASSES = ("Llama", "CodeLlama", "Gemma")
 
 def load_folder(folder: str) -> tuple[TokenizerCore, Special]:
     """Return a finished core and what surrounds it; raises TokenizerError."""
-    path = os.path.join(folder, "tokenizer.json")
-    if not os.path.isfile(path):
-        raise TokenizerError(
-            f"'{folder}' has no tokenizer.json; save the model's fast tokenizer beside its weights."
-        )
-    parts = JsonParts(path)
     config = optional_parts(folder, "tokenizer_config.json")
-    if "model" not in parts.members:
-        raise TokenizerError(f"'{path}' has no 'model'.")
-    model = parts.file.members(parts.members["model"][0])
-    tokens, told = folder_tokens(folder, config), _told_tokens(parts)
+    source = _source(folder, config)
+    tokens, told = folder_tokens(folder, config, source.names), list(source.added_tokens)
     pipeline = read_pipeline(
-        {
-            name: parts.get(name)
-            for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-        },
-        {
-            name: parse_json(parts.file, span, path)
-            for name, span in model.items()
-            if name not in ("vocab", "merges")
-        },
+        source.components,
+        dict(source.settings),
         has_normalized=any(map(_is_normalized, (*told, *tokens.listed, *tokens.special))),
     )
     normalizer = _normalizer(pipeline)
-    core = _build_core(parts, model, pipeline)
+    core = TokenizerCore(**pipeline.options, steps=pipeline.steps)
+    source.load(core, pipeline.options["model"])
     for token in _added_tokens(core, told, tokens):
         _add_token(core, token, normalizer)
     core.finish()
-    special = _special(folder, core, pipeline, config, tokens.names)
+    is_configured = source.puts_what_is_configured or _is_configured_class(config)
+    special = _special(folder, core, pipeline, config if is_configured else None, tokens.names)
     return core, replace(special, normalizer=normalizer)
+
+
+def _source(folder: str, config: JsonParts | None) -> "TokenizerJson | BpeFiles":
+    path = os.path.join(folder, "tokenizer.json")
+    if os.path.isfile(path):
+        return TokenizerJson(path)
+    from tonnage.text.bpe_files import BpeFiles
+
+    return BpeFiles(folder, config)
+
+
+def _is_configured_class(config: JsonParts | None) -> bool:
+    name = config.get("tokenizer_class") if config else None
+    return isinstance(name, str) and name.startswith(_CONFIGURED_CLASSES)
 
 
 def _normalizer(pipeline: Pipeline) -> "Normalizer | None":
@@ -69,32 +70,6 @@ def _normalizer(pipeline: Pipeline) -> "Normalizer | None":
     from tonnage.text.normalizers import normalizer_of
 
     return normalizer_of(pipeline.normalizers)
-
-
-def _build_core(
-    parts: JsonParts, model: dict[str, tuple[int, int]], pipeline: Pipeline
-) -> TokenizerCore:
-    """Return a core with the vocabulary of the model and without added tokens."""
-    core = TokenizerCore(**pipeline.options, steps=pipeline.steps)
-    kind = pipeline.options["model"]
-    for name in ("vocab", "merges") if kind == Model.BPE else ("vocab",):
-        if name not in model:
-            raise TokenizerError(f"The model of '{parts.path}' has no '{name}'.")
-    if kind == Model.Unigram:
-        core.load_json_log_probabilities(parts.file, model["vocab"][0])
-    else:
-        core.load_json_vocabulary(parts.file, model["vocab"][0])
-    if kind == Model.BPE:
-        core.load_json_merges(parts.file, model["merges"][0])
-    return core
-
-
-def _told_tokens(parts: JsonParts) -> list[Mapping[str, Any]]:
-    """Return the added tokens of tokenizer.json, which are known to have a text."""
-    span = parts.members.get("added_tokens")
-    spans = parts.file.elements(span[0]) if span else []
-    told = [parse_json(parts.file, one, parts.path) for one in spans]
-    return [token for token in told if _content(token)]
 
 
 def _is_normalized(token: Mapping[str, Any]) -> bool:
@@ -109,26 +84,19 @@ def _added_tokens(
 
     A token that is new gets the next id, whichever it was listed by.
     """
-    tokens: dict[str, Mapping[str, Any]] = {_content(token): token for token in told}
+    tokens: dict[str, Mapping[str, Any]] = {content_of(token): token for token in told}
     ids = require_ids([token.get("id") for token in told], "added_tokens")
     next_id = max([core.size, *(i + 1 for i in ids)])
     special = {one["content"] for one in more.special}
-    known = {*tokens, *map(_content, more.listed)}
+    known = {*tokens, *map(content_of, more.listed)}
     for token in (*more.listed, *(one for one in more.special if one["content"] not in known)):
-        content = _content(token)
+        content = content_of(token)
         token_id = tokens[content]["id"] if content in tokens else core.find(_utf8(content))
         if token_id < 0:
             token_id, next_id = next_id, next_id + 1
         is_special = token.get("special") or content in special
         tokens[content] = {**token, "id": token_id, "special": is_special}
     return list(tokens.values())
-
-
-def _content(token: Any) -> str:
-    content = token.get("content") if isinstance(token, dict) else None
-    if not isinstance(content, str) or not content:
-        raise TokenizerError(f"An added token has no text: {token!r:.120}.")
-    return content
 
 
 def _add_token(
@@ -153,8 +121,7 @@ def _special(
     bos, eos = _id_of(core, names.get("bos_token")), _id_of(core, names.get("eos_token"))
     prefix = list(pipeline.prefix_ids)
     suffix = list(pipeline.suffix_ids)
-    class_name = config.get("tokenizer_class") if config else None
-    if config and isinstance(class_name, str) and class_name.startswith(_CONFIGURED_CLASSES):
+    if config:
         for flag, token, ids in (("add_bos_token", bos, prefix), ("add_eos_token", eos, suffix)):
             wanted = config.get(flag)
             if wanted is not None:
