@@ -3,6 +3,7 @@
 Each test names its clause. What is asked for is written byte by byte, and so is what comes back.
 """
 
+import gzip
 import json
 import re
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from support.live_server import NAME, Live, ScriptedEngine, live, write_chat_model
 from tonnage.engine.engine import Engine
+from tonnage.server.http.exchange import ServerLimits
 from tonnage.server.models.tenants import read_tenants
 
 BODY = json.dumps({"model": NAME, "prompt": "hi"}).encode()
@@ -127,10 +129,31 @@ def chunks(*parts: bytes, end: str = "0\r\n\r\n") -> str:
             403,
             id="9112-3.2.2 and the field does not",
         ),
+        pytest.param(
+            "GET http:///health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, id="9110-4.2.1"
+        ),
+        pytest.param(
+            "GET http://u@localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            400,
+            id="9110-4.2.4 user in the target",
+        ),
+        pytest.param(
+            "GET HTTP://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            200,
+            id="9110-4.2.3 case of the scheme",
+        ),
+        pytest.param("GET http://localhost/health HTTP/1.1\r\n\r\n", 400, id="9112-3.2 both"),
+        pytest.param(f"OPTIONS http://localhost{END}", 204, id="9112-3.2.4 absolute asterisk"),
+        pytest.param(f"GET health{END}", 400, id="9112-3.2.1 no slash"),
+        pytest.param(f"GET *{END}", 400, id="9112-3.2.4 asterisk elsewhere"),
+        pytest.param(f"GET /he%61lth{END}", 200, id="9110-4.2.3 percent encoding"),
+        pytest.param(f"TRACE /health{END}", 405, id="9110-9.3.8"),
+        pytest.param(f"OPTIONS /nowhere{END}", 404, id="9110-9.3.7 of nothing"),
         pytest.param(f"OPTIONS *{END}", 204, id="9112-3.2.4"),
         pytest.param(f"OPTIONS /health{END}", 204, id="9110-9.3.7"),
         pytest.param("GET /health HTTP/1.1\r\n\r\n", 400, id="9112-3.2 without Host"),
         pytest.param(f"{GET}Host: localhost\r\n\r\n", 400, id="9112-3.2 two Hosts"),
+        pytest.param("GET /health HTTP/1.1\r\nHost:\r\n\r\n", 403, id="9112-3.2 an empty Host"),
         pytest.param(
             "GET /health HTTP/1.1\r\nHost: a b\r\n\r\n", 400, id="9112-3.2 no host at all"
         ),
@@ -140,6 +163,15 @@ def chunks(*parts: bytes, end: str = "0\r\n\r\n") -> str:
         # 5: fields.
         pytest.param(f"{GET}a : b\r\n\r\n", 400, id="9112-5.1 space before the colon"),
         pytest.param(f"{GET}a: b\r\n c\r\n\r\n", 200, id="9112-5.2 a folded line"),
+        pytest.param(f"{GET}a: b\r\n\tc\r\n\r\n", 200, id="9112-5.2 folded by a tab"),
+        pytest.param(
+            "GET /health HTTP/1.1\r\n Host: localhost\r\n\r\n", 400, id="9112-2.2 space"
+        ),
+        pytest.param(f"{GET}a b: c\r\n\r\n", 400, id="9110-5.1 space in a name"),
+        pytest.param(f"{GET}: c\r\n\r\n", 400, id="9110-5.1 no name"),
+        pytest.param(f"{GET}a:\r\n\r\n", 200, id="9110-5.5 an empty value"),
+        pytest.param(f"{GET}a: b\x00c\r\n\r\n", 400, id="9110-5.5 a zero in a value"),
+        pytest.param(f"{GET}a: \xe9\r\n\r\n", 200, id="9110-5.5 obs-text"),
         pytest.param(f"{GET}\x00a: b\r\n\r\n", 400, id="9110-5.5 no text"),
         pytest.param(f"{GET}a: {'b' * 70_000}\r\n\r\n", 431, id="9110-5.4 long"),
         pytest.param(GET + "a: b\r\n" * 200 + "\r\n", 431, id="9110-5.4 many"),
@@ -153,6 +185,21 @@ def chunks(*parts: bytes, end: str = "0\r\n\r\n") -> str:
         pytest.param(
             f"{WITH_LENGTH}Content-Length: 7\r\n\r\n{BODY.decode()}", 400, id="9112-6.3 two lengths"
         ),
+        pytest.param(
+            f"{POST}Content-Length: {len(BODY)}, {len(BODY)}\r\n\r\n{BODY.decode()}",
+            200,
+            id="9110-8.6 a list of one length",
+        ),
+        pytest.param(
+            f"{POST}Content-Length: {len(BODY)}, 7\r\n\r\n{BODY.decode()}",
+            400,
+            id="9110-8.6 a list of two",
+        ),
+        pytest.param(f"{POST}Content-Length: {'9' * 30}\r\n\r\n", 400, id="9110-8.6 a huge number"),
+        pytest.param(f"{POST}Content-Length: 0x10\r\n\r\n", 400, id="9110-8.6 hexadecimal"),
+        pytest.param(f"{POST}Content-Length:\r\n\r\n", 400, id="9110-8.6 empty"),
+        pytest.param(f"{POST}\r\n", 400, id="9112-6.3 no length is no body"),
+        pytest.param(f"{GET}Content-Length: 3\r\n\r\nabc", 200, id="9110-9.3.1 a body of GET"),
         pytest.param(f"{POST}Content-Length: -1\r\n\r\n", 400, id="9110-8.6 no number"),
         pytest.param(f"{POST}Content-Length: +5\r\n\r\nabcde", 400, id="9110-8.6 a sign"),
         pytest.param(
@@ -166,6 +213,14 @@ def chunks(*parts: bytes, end: str = "0\r\n\r\n") -> str:
         pytest.param(
             f"{POST}Transfer-Encoding: gzip, chunked\r\n\r\n", 501, id="9112-6.1 unknown coding"
         ),
+        pytest.param(
+            f"{POST}Transfer-Encoding: chunked, chunked\r\n\r\n", 501, id="9112-6.1 chunked twice"
+        ),
+        pytest.param(f"{POST}Transfer-Encoding: identity\r\n\r\n", 501, id="9112-7 identity"),
+        pytest.param(
+            f"{POST}Transfer-Encoding: Chunked\r\n\r\n{chunks(BODY)}", 200, id="9112-7 case"
+        ),
+        pytest.param(f"{GET}TE: trailers, deflate;q=0.5\r\n\r\n", 200, id="9110-10.1.4 TE"),
         # 7: chunks.
         pytest.param(CHUNKED + chunks(BODY[:5], BODY[5:]), 200, id="9112-7.1"),
         pytest.param(
@@ -174,6 +229,26 @@ def chunks(*parts: bytes, end: str = "0\r\n\r\n") -> str:
         pytest.param(
             CHUNKED + chunks(BODY, end="0\r\nX-End: 1\r\n\r\n"), 200, id="9112-7.1.2 trailers"
         ),
+        pytest.param(
+            CHUNKED + chunks(BODY).replace("\r\n", ';a="b;c\\""\r\n', 1), 200, id="7.1.1 quoted"
+        ),
+        pytest.param(
+            CHUNKED + chunks(BODY).replace("\r\n", f";a={'b' * 70_000}\r\n", 1),
+            400,
+            id="9112-7.1.1 long",
+        ),
+        pytest.param(CHUNKED + f"{chunks(BODY, end='')}00000\r\n\r\n", 200, id="7.1 zeros"),
+        pytest.param(
+            CHUNKED + chunks(BODY, end="0\r\nContent-Length: 5\r\n\r\n"),
+            200,
+            id="9110-6.5.1 a trailer that means nothing",
+        ),
+        pytest.param(
+            CHUNKED + chunks(BODY, end=f"0\r\nA: {'b' * 70_000}\r\n\r\n"), 400, id="9112-7.1.2 long"
+        ),
+        pytest.param(f"{CHUNKED}-5\r\nabcde\r\n", 400, id="9112-7.1 a sign"),
+        pytest.param(f"{CHUNKED}0x5\r\nabcde\r\n", 400, id="9112-7.1 hexadecimal as in C"),
+        pytest.param(f"{CHUNKED}5\r\nabcdeX\r\n0\r\n\r\n", 400, id="9112-7.1 data beyond its size"),
         pytest.param(f"{CHUNKED}zz\r\n", 400, id="9112-7.1 no size"),
         pytest.param(f"{CHUNKED}{'f' * 40}\r\n", 400, id="9112-7.1 too large a size"),
         # RFC 9110: content.
@@ -215,6 +290,7 @@ def test_a_status_that_the_clause_demands(server: Live, data: str, status: int) 
         pytest.param(f"{GET}Connection: close\r\n\r\n", id="9112-9.6 asked for"),
         pytest.param(f"{GET}Connection: x, Close\r\n\r\n", id="9110-7.6.1 in a list"),
         pytest.param("GET /health HTTP/1.0\r\n\r\n", id="9112-9.3 HTTP/1.0"),
+        pytest.param(f"{CHUNKED}zz\r\n", id="9112-8 a body that cannot be read"),
     ],
 )
 def test_the_connection_is_closed_and_that_is_said(server: Live, data: str) -> None:
@@ -260,6 +336,50 @@ def test_9110_10_1_1_a_body_is_sent_once_it_is_wanted(server: Live) -> None:
     assert exchange(server, f"{old}Expect: 100-continue\r\n\r\n{BODY.decode()}").status == 200
 
 
+def test_9110_9_3_2_head_of_a_path_without_get(server: Live) -> None:
+    reply = exchange(server, f"HEAD /v1/completions{END}", is_head=True)
+    assert (reply.status, reply.fields["allow"]) == (405, "POST, OPTIONS")
+
+
+def test_9110_10_1_1_an_expectation_that_is_not_known_is_a_417(server: Live) -> None:
+    data = f"{WITH_LENGTH}Expect: a-miracle\r\n\r\n{BODY.decode()}"
+    assert exchange(server, data).status == 417
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+        connection.sendall(f"{CHUNKED.rstrip()}\r\nExpect: 100-Continue\r\n\r\n".encode())
+        assert read(connection).status == 100
+        connection.sendall(chunks(BODY).encode())
+        assert read(connection).status == 200
+    # What has no body waits for nothing.
+    assert exchange(server, f"{GET}Expect: 100-continue\r\n\r\n").status == 200
+
+
+def test_9112_9_3_2_what_fails_among_pipelined_requests_fails_alone(server: Live) -> None:
+    data = f"{GET}\r\nGET /nowhere{END}PUT /health{END}{GET}Connection: close\r\n\r\n{GET}\r\n"
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+        connection.sendall(data.encode())
+        statuses = [read(connection).status for _ in range(4)]
+        assert is_closed(connection)  # 9.6: nothing behind `close` is answered
+    assert statuses == [200, 404, 405, 200]
+
+
+def test_9112_9_6_a_body_that_is_left_unread_ends_the_connection(server: Live) -> None:
+    wrong = WITH_LENGTH.replace("json", "xml")
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+        connection.sendall(f"{wrong}\r\n{BODY.decode()}{GET}\r\n".encode())
+        reply = read(connection)
+        assert (reply.status, reply.fields["connection"]) == (415, "close")
+        assert is_closed(connection)
+
+
+def test_9112_9_3_http_1_0_may_ask_for_more(server: Live) -> None:
+    """A server need not keep such a connection, but has to say what it does."""
+    data = "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+        connection.sendall(data.encode())
+        assert read(connection).fields["connection"].lower() == "close"
+        assert is_closed(connection)
+
+
 def test_9110_15_5_6_a_405_lists_what_is_allowed(server: Live) -> None:
     reply = exchange(server, f"PUT /health{END}")
     assert reply.fields["allow"] == "GET, HEAD, OPTIONS"
@@ -268,9 +388,21 @@ def test_9110_15_5_6_a_405_lists_what_is_allowed(server: Live) -> None:
     assert exchange(server, f"OPTIONS *{END}").fields["allow"]
 
 
-def test_9110_12_5_3_a_415_lists_the_codings_that_are_taken(server: Live) -> None:
-    data = f"{WITH_LENGTH}Content-Encoding: zstd\r\n\r\n{BODY.decode()}"
-    assert exchange(server, data).fields["accept-encoding"] == "gzip, deflate"
+@pytest.mark.parametrize("coding", ["zstd", "br", "gzip, zstd"])
+def test_9110_12_5_3_a_415_lists_the_codings_that_are_taken(server: Live, coding: str) -> None:
+    data = f"{WITH_LENGTH}Content-Encoding: {coding}\r\n\r\n{BODY.decode()}"
+    reply = exchange(server, data)
+    assert (reply.status, reply.fields["accept-encoding"]) == (415, "gzip, deflate")
+    sentence = f"The Content-Encoding is '{coding}'; send gzip, deflate or none."
+    assert json.loads(reply.body)["error"]["message"] == sentence
+
+
+@pytest.mark.parametrize("members", [1, 50])
+def test_9110_15_5_14_what_a_body_becomes_is_bounded_too(server: Live, members: int) -> None:
+    bomb = gzip.compress(bytes((64 << 20) // members)) * members
+    head = f"{POST}Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    assert len(bomb) < ServerLimits().body_bytes
+    assert exchange(server, head.encode() + bomb).status == 413
 
 
 def test_9110_11_6_1_a_401_says_how_to_authenticate(engine: Engine) -> None:

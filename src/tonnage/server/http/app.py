@@ -168,7 +168,7 @@ class App:
             self._tracer.report(exchange.trace, route, exchange.status)
 
     async def _answer(self, exchange: HttpExchange, path: str) -> None:
-        require_sound(exchange.method, exchange.version, exchange.headers)
+        require_sound(exchange.method, exchange.version, exchange.path, exchange.headers)
         self._require_known_host(exchange)
         if exchange.method == "OPTIONS":
             await exchange.empty(204, {"allow": _allowed(path)})

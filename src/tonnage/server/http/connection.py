@@ -39,6 +39,11 @@ _LONG_TARGET = HttpError(
     f"The request line has more than {PART_BYTES:,} bytes; send what is long in the body.",
     code="target_too_long",
 )
+_LONG_CHUNK = HttpError(
+    400,
+    f"The header of a chunk, or a trailer, has more than {PART_BYTES:,} bytes.",
+    code="chunk_too_long",
+)
 _CODING = HttpError(
     501,
     "Of transfer codings only chunked is known; send it, or a Content-Length.",
@@ -139,7 +144,9 @@ class Connection(H11Protocol):
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if status == 431:
+        if status == 431 and not self._is_idle:
+            self._refuse(_LONG_CHUNK)
+        elif status == 431:
             has_line = b"\n" in self.conn.trailing_data[0]
             self._refuse(_LONG_FIELDS if has_line else _LONG_TARGET)
         else:
