@@ -1,37 +1,42 @@
-// Passes over a row of logits, in plain lanes that the compiler turns into vectors.
+// Passes over a row of logits.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 
 #include "kernels/table.h"
 #include "tonnage/falling_exp.h"
+#include "tonnage/vec.h"
 
 namespace tonnage::TONNAGE_ISA {
 
 namespace {
 
-// A running maximum of one lane would wait for itself.
-constexpr int kLanes = 64;
+// A running maximum of one vector would wait for itself.
+constexpr int kChains = 4;
 
 }  // namespace
 
+// Reads from front to back: in another order, as compilers make of plain lanes, the hardware's prefetcher may give up.
 bool block_peak(const float* logits, int64_t n, float* peak) {
-  float lane[kLanes];
-  int32_t wrong[kLanes] = {};
-  std::fill(lane, lane + kLanes, -INFINITY);
+  F32 best[kChains], checks[kChains];
+  std::fill(best, best + kChains, set(-INFINITY));
+  std::fill(checks, checks + kChains, zero_f());
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) {
-      lane[k] = logits[i + k] > lane[k] ? logits[i + k] : lane[k];
-      wrong[k] |= !(logits[i + k] < INFINITY);
+  for (; i + 16 * kChains <= n; i += 16 * kChains)
+    for (int c = 0; c < kChains; ++c) {
+      const F32 x = load(logits + i + 16 * c);
+      best[c] = max(best[c], x);
+      // 0, or NaN where x is NaN or infinite: of two, max gives the second if one is NaN.
+      checks[c] = add(checks[c], mul(max(set(-FLT_MAX), x), zero_f()));
     }
-  int32_t any = 0;
+  float most = reduce_max(max(max(best[0], best[1]), max(best[2], best[3])));
+  bool usable = reduce_add(add(add(checks[0], checks[1]), add(checks[2], checks[3]))) == 0;
   for (; i < n; ++i) {
-    lane[0] = logits[i] > lane[0] ? logits[i] : lane[0];
-    any |= !(logits[i] < INFINITY);
+    most = std::max(most, logits[i]);
+    usable &= logits[i] < INFINITY;
   }
-  *peak = *std::max_element(lane, lane + kLanes);
-  for (int32_t one : wrong) any |= one;
-  return any == 0;
+  *peak = most;
+  return usable;
 }
 
 double block_weight(const float* logits, int64_t n, float peak, float temperature) {

@@ -22,7 +22,7 @@ class JsonFile {
   JsonFile& operator=(const JsonFile&) = delete;
 
   std::string_view text() const { return {data_, size_}; }
-  // Gives back the pages between the last position told and this one, once they are worth it.
+  // Gives back the pages between the last position reported and this one, once they are worth it.
   void passed(size_t position);
 
  private:

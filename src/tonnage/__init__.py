@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tonnage.engine.planning import plan as plan
     from tonnage.engine.prompts import Message as Message
     from tonnage.engine.stream import CompletionStream as CompletionStream
-    from tonnage.planner.search.choose import Choice as Choice
+    from tonnage.planner.search.choose import PlanChoice as PlanChoice
     from tonnage.server.options import ServeOptions as ServeOptions
     from tonnage.server.start import serve as serve
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "BudgetError": "tonnage.core.errors",
     "ChatCompletion": "tonnage.chat.completion",
-    "Choice": "tonnage.planner.search.choose",
+    "PlanChoice": "tonnage.planner.search.choose",
     "CompletionStream": "tonnage.engine.stream",
     "Constraint": "tonnage.core.sampling",
     "ContextLengthError": "tonnage.core.errors",

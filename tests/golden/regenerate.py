@@ -25,7 +25,7 @@ from tonnage.core.workload import Workload
 from tonnage.models.registry import spec_from_hf
 from tonnage.planner.quality.precision import precision_formats
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.choose import PlanChoice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 FOLDER = Path(__file__).parent / "plans"
@@ -77,7 +77,7 @@ def choices() -> dict[str, list[dict[str, Any]]]:
 def _choice(spec: ModelSpec, share: float) -> dict[str, Any]:
     question = Question(spec, MACHINE, CpuLayout(), Constraints(), plain_speed())
 
-    def under(num_bytes: int) -> Choice:
+    def under(num_bytes: int) -> PlanChoice:
         return choose(question, Budget(num_bytes, "were allowed"))
 
     choice = under(int(share * under(1 << 35).plan.total_bytes))

@@ -22,7 +22,7 @@ from tonnage.engine.plan_files import plan_file_of, read_plan_file
 from tonnage.engine.planning import plan
 from tonnage.machine.host import read_machine
 from tonnage.planner.plan_file import MAX_FILE_BYTES, checked_choice, parse_plan_file
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 from tonnage.store.source import ModelSource
 
 MACHINE = read_machine()
@@ -47,7 +47,7 @@ class Written:
         self.places = sorted(places(self.raw), key=str)
         self.few = [place for place in self.places if place and place[0] != "plan"]
 
-    def read(self, data: bytes) -> Choice:
+    def read(self, data: bytes) -> PlanChoice:
         return checked_choice(parse_plan_file(data, "plan.json"), self.spec, MACHINE, CpuLayout())
 
 

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from support.page_world import World
 from tonnage.kvcache.pages import PageGroup
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 
 # Everything seen; a narrow and a wide window beside it; windows only (group 0 holds no layer).
 GROUPS = {
@@ -18,7 +18,7 @@ GROUPS = {
     "windows": (PageGroup(16, 1000), PageGroup(8, 300, 70), PageGroup(12, 100, 200)),
     "only windows": (PageGroup(16, 0), PageGroup(5, 500, 5)),
 }
-LIMITS = Limits(
+LIMITS = SchedulerLimits(
     max_running=4, max_batch_tokens=48, max_logit_rows=4, context_tokens=400, max_waiting=6,
     max_stall_ns=30_000, load_bytes=2500,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import LOST, PageGroup
 from tonnage.kvcache.states import StatePool
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.scheduler import ScheduledChunk, Scheduler
 from tonnage.scheduler.sequence import Request
 
@@ -126,7 +126,7 @@ class World:
     """A scheduler, its pages and requests; `operate` does one random thing and checks all."""
 
     def __init__(
-        self, groups: Sequence[PageGroup], limits: Limits, rng: random.Random, *,
+        self, groups: Sequence[PageGroup], limits: SchedulerLimits, rng: random.Random, *,
         with_store: bool = False, max_cached_bytes: int | None = None, thorough: bool = True,
         most_drafts: int = 0, num_snapshots: int | None = None,
     ) -> None:  # fmt: skip

@@ -22,7 +22,7 @@ from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import Candidate, Evaluator, pareto_front
 from tonnage.planner.search.choose import (
     MAX_PAGES_KLD,
-    Choice,
+    PlanChoice,
     Question,
     choose,
     require_fit,
@@ -50,7 +50,7 @@ def unmeasured(_: Plan) -> None:
 MEASURED = plain_speed()
 
 
-def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **constraints) -> Choice:
+def chosen(spec: ModelSpec, num_bytes: int, predict=MEASURED, **constraints) -> PlanChoice:
     return choose(
         Question(spec, MACHINE, CpuLayout(), Constraints(**constraints), predict),
         Budget(num_bytes, "were allowed"),
@@ -179,7 +179,7 @@ def test_the_choice_fits_is_on_the_front_and_can_be_made_again(
             assert not better, one
 
 
-def check_relaxations(spec, constraints, budget, predict, refused: Choice) -> None:
+def check_relaxations(spec, constraints, budget, predict, refused: PlanChoice) -> None:
     ways = refused.relaxations
     assert len(ways) <= 3
     assert [way.saved_bytes for way in ways] == sorted(way.saved_bytes for way in ways)

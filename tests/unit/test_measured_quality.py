@@ -13,11 +13,11 @@ from tonnage.planner.quality.allocator import Allocator, menus
 from tonnage.planner.quality.measured import audit_of, known_quality
 from tonnage.planner.quality.precision import mix_id
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.choose import PlanChoice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 SPEC = load("smollm2-135m")
-OWN_BYTES = sum(rungs[0].nbytes for rungs in menus(SPEC, CpuLayout()).values())
+OWN_BYTES = sum(formats[0].nbytes for formats in menus(SPEC, CpuLayout()).values())
 MIX = Allocator(SPEC, CpuLayout()).formats(int(0.8 * OWN_BYTES))
 OTHER = Allocator(SPEC, CpuLayout()).formats(int(0.9 * OWN_BYTES))
 WORKLOAD = Workload(context_tokens=512, threads=1, formats=MIX, kv_format="int8")
@@ -67,7 +67,7 @@ def test_a_mix_is_told_by_what_differs_from_the_file():
     assert mix_id(SPEC, MIX) == mix_id(SPEC, tuple(reversed(MIX)))
 
 
-def choose_under(num_bytes: int, audits: list[AuditResult]) -> Choice:
+def choose_under(num_bytes: int, audits: list[AuditResult]) -> PlanChoice:
     budget = Budget(num_bytes, "were allowed")
     question = Question(
         SPEC, read_machine(), CpuLayout(), Constraints(threads=2), lambda _: None, audits

@@ -4,7 +4,7 @@ import pytest
 
 from support.live_server import write_chat_model
 from tonnage.core.errors import BudgetError, RequestError
-from tonnage.core.machine import Limits
+from tonnage.core.machine import MachineLimits
 from tonnage.engine import model_set
 from tonnage.engine.build import ServingOptions
 from tonnage.engine.engine import THIS_PROCESS, Engine
@@ -117,7 +117,7 @@ def test_a_changed_limit_counts_what_all_engines_take(sources):
     small, _, large = made.models
 
     def left(engine: Engine, process_bytes: int) -> int:
-        return engine._pages.bounds(Limits({}, 1 << 40, process_bytes)).planned_bytes
+        return engine._pages.bounds(MachineLimits({}, 1 << 40, process_bytes)).planned_bytes
 
     with large.open() as other, small.open() as engine:
         both = made.process_bytes + small.loading_bytes + large.resident_bytes

@@ -9,7 +9,7 @@ import pytest
 
 from support.checkpoints import tiny_config, tiny_model, write_gguf
 from tonnage.core.errors import BudgetError
-from tonnage.core.machine import Limits
+from tonnage.core.machine import MachineLimits
 from tonnage.engine import engine as engine_module
 from tonnage.engine.engine import Engine
 from tonnage.engine.limit_watch import GROW_AFTER_NS, LOOK_EVERY_NS
@@ -22,7 +22,7 @@ AMPLE = 1 << 40
 class Group:
     """A made-up cgroup: what it says, and the clock of the steps."""
 
-    limits: Limits
+    limits: MachineLimits
     now_ns: int = 0
 
 
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> Group:
-    group = Group(Limits({"group": AMPLE}, AMPLE, AMPLE))
+    group = Group(MachineLimits({"group": AMPLE}, AMPLE, AMPLE))
     monkeypatch.setattr(engine_module, "read_limits", lambda: group.limits)
     return group
 
@@ -66,11 +66,11 @@ def test_pages_go_to_what_the_plan_leaves_of_a_lower_limit_and_come_back(
 ) -> None:
     full = engine.plan.kv.nbytes
     assert look(engine, group) == full
-    group.limits = Limits({"group": 1}, AMPLE, rest_bytes(engine) + full // 3)
+    group.limits = MachineLimits({"group": 1}, AMPLE, rest_bytes(engine) + full // 3)
     assert full // 4 < look(engine, group) <= full // 3
-    group.limits = Limits({"group": 2}, AMPLE, rest_bytes(engine) - 1)
+    group.limits = MachineLimits({"group": 2}, AMPLE, rest_bytes(engine) - 1)
     assert look(engine, group) == 0
-    group.limits = Limits({"group": 3}, AMPLE, AMPLE)
+    group.limits = MachineLimits({"group": 3}, AMPLE, AMPLE)
     assert look(engine, group) == full
 
 
@@ -81,18 +81,18 @@ def test_pages_that_are_there_count_as_theirs(engine: Engine, group: Group) -> N
         engine.generate([1] * 3000, max_tokens=1000, ignore_eos=True).complete()
     held = engine._pages._held_bytes()
     assert 0 < held < full
-    group.limits = Limits({"group": AMPLE}, full - held, 0)
+    group.limits = MachineLimits({"group": AMPLE}, full - held, 0)
     assert look(engine, group) == full
-    group.limits = Limits({"group": AMPLE}, (full - held) // 2, 0)
+    group.limits = MachineLimits({"group": AMPLE}, (full - held) // 2, 0)
     now = look(engine, group)
     assert held // 2 < now <= held + (full - held) // 2
 
 
 def test_what_neighbours_leave_comes_back(engine: Engine, group: Group) -> None:
     full = engine.plan.kv.nbytes
-    group.limits = Limits({"group": AMPLE}, full // 2, 0)
+    group.limits = MachineLimits({"group": AMPLE}, full // 2, 0)
     assert 0 < look(engine, group) < full // 2
-    group.limits = Limits({"group": AMPLE}, AMPLE, AMPLE)
+    group.limits = MachineLimits({"group": AMPLE}, AMPLE, AMPLE)
     assert look(engine, group) < full // 2
     assert look(engine, group, GROW_AFTER_NS) == full
 
@@ -102,13 +102,13 @@ def test_the_lower_of_word_and_limit_counts(engine: Engine, group: Group) -> Non
     engine.set_budget(rest_bytes(engine) + full // 2)
     half = page_bytes(engine)
     assert 0 < half <= full // 2
-    group.limits = Limits({"group": 1}, AMPLE, rest_bytes(engine) + full // 4)
+    group.limits = MachineLimits({"group": 1}, AMPLE, rest_bytes(engine) + full // 4)
     quarter = look(engine, group)
     assert 0 < quarter <= full // 4
     engine.set_budget(AMPLE)
     assert page_bytes(engine) == quarter
     engine.set_budget(rest_bytes(engine) + full // 2)
-    group.limits = Limits({"group": 2}, AMPLE, AMPLE)
+    group.limits = MachineLimits({"group": 2}, AMPLE, AMPLE)
     assert look(engine, group) == half
     with pytest.raises(BudgetError, match="are taken by all but KV pages"):
         engine.set_budget(rest_bytes(engine))
@@ -131,9 +131,9 @@ def test_where_nothing_tells_what_is_there_the_limit_alone_counts(
 ) -> None:
     monkeypatch.setattr("tonnage.backends.cpu.runtime.resident_bytes", lambda *args: None)
     full = engine.plan.kv.nbytes
-    group.limits = Limits({"group": AMPLE}, 0, 0)
+    group.limits = MachineLimits({"group": AMPLE}, 0, 0)
     assert look(engine, group) == full
-    group.limits = Limits({"group": AMPLE}, -full // 4, 0)
+    group.limits = MachineLimits({"group": AMPLE}, -full // 4, 0)
     assert 0 < look(engine, group) < full
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_waits_for_requests_looks_too(
     full = engine.plan.kv.nbytes
     engine._serving.loop.start_thread()
     sleep(0.05)
-    group.limits = Limits({"group": 1}, AMPLE, rest_bytes(engine) + full // 3)
+    group.limits = MachineLimits({"group": 1}, AMPLE, rest_bytes(engine) + full // 3)
     end = monotonic() + 10
     while page_bytes(engine) == full:
         assert monotonic() < end

@@ -16,7 +16,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.machine.host import read_machine
 from tonnage.models.registry import spec_from_gguf
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.choose import PlanChoice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
 MACHINE = dataclasses.replace(read_machine(), affinity=(0, 1, 2), num_cores=3, cpu_quota=1.5)
@@ -115,7 +115,7 @@ def test_weights_are_open_until_a_precision_or_a_format_is_stated(constraints, i
 def test_a_budget_is_met_to_the_byte(spec: ModelSpec) -> None:
     constraints = Constraints(context=64, max_batch_tokens=16, precision="8bit", kv_format="f16")
 
-    def choice(num_bytes: int) -> Choice:
+    def choice(num_bytes: int) -> PlanChoice:
         budget = Budget(num_bytes, "were allowed")
         return choose(Question(spec, MACHINE, CpuLayout(), constraints, lambda plan: None), budget)
 

@@ -12,7 +12,7 @@ from tonnage.core.footprint import CONNECTION_BYTES, SERVER_BYTES
 from tonnage.core.plan import Plan
 from tonnage.machine.host import read_machine
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.choose import PlanChoice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 MIB = 1 << 20
@@ -22,7 +22,7 @@ MACHINE = dataclasses.replace(
 SERVER = SERVER_BYTES + 256 * CONNECTION_BYTES
 
 
-def chosen(name: str, num_bytes: int, **constraints: object) -> Choice:
+def chosen(name: str, num_bytes: int, **constraints: object) -> PlanChoice:
     stated = Constraints(
         **{"concurrency": 4, "max_logit_rows": 4, "share_pages": True, **constraints}
     )

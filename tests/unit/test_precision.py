@@ -76,7 +76,7 @@ def loss(spec: ModelSpec, formats: Formats) -> float:
 
 def smallest(spec: ModelSpec) -> Formats:
     return tuple(
-        sorted((name, rungs[-1].format) for name, rungs in menus(spec, CpuLayout()).items())
+        sorted((name, formats[-1].format) for name, formats in menus(spec, CpuLayout()).items())
     )
 
 
@@ -92,13 +92,13 @@ def test_every_ladder_goes_down_in_formats_that_fit(cols: int) -> None:
 def test_menus_never_go_up(spec: ModelSpec) -> None:
     found = menus(spec, CpuLayout())
     assert set(found) == {name for name, entry in spec.weights.items() if len(entry.shape) == 2}
-    for name, rungs in found.items():
-        assert rungs[0].format == spec.weights[name].format.name
-        sizes = [rung.nbytes for rung in rungs]
+    for name, formats in found.items():
+        assert formats[0].format == spec.weights[name].format.name
+        sizes = [candidate.nbytes for candidate in formats]
         assert sizes == sorted(set(sizes), reverse=True)
-        for rung in rungs[1:]:
-            plan = make_plan(spec, Workload(64, 1, formats=((name, rung.format),)))
-            assert next(m for m in plan.matrices if m.name == name).nbytes == rung.nbytes
+        for candidate in formats[1:]:
+            plan = make_plan(spec, Workload(64, 1, formats=((name, candidate.format),)))
+            assert next(m for m in plan.matrices if m.name == name).nbytes == candidate.nbytes
 
 
 @settings(deadline=None, max_examples=60)

@@ -4,7 +4,7 @@ import random
 
 from support.page_world import World, answer_alone
 from tonnage.kvcache.pages import PageGroup
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request
 
 LONG = [2] * 1300
@@ -20,7 +20,7 @@ class Kept(random.Random):
 
 def world(load_bytes: int, pages: int = 64) -> World:
     """Return a world whose store has the pages of LONG and whose memory has none."""
-    limits = Limits(
+    limits = SchedulerLimits(
         max_running=4, max_batch_tokens=128, max_logit_rows=4, context_tokens=2048,
         max_stall_ns=40_000, load_bytes=load_bytes,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def test_every_form_becomes_ids(tokenizer):
         ([5, HI[0]], "of types int, dict"),
     ],
 )
-def test_what_is_no_prompt_is_told_what_is(tokenizer, prompt, words):
+def test_what_is_no_prompt_is_refused_with_what_is_one(tokenizer, prompt, words):
     with pytest.raises(RequestError, match=f"{words}; give a text, token ids, or messages"):
         Prompts(tokenizer, 300, lambda: 0).encode(prompt, raw=False)
 

@@ -26,7 +26,7 @@ from tonnage.planner.plan_file import (
 )
 from tonnage.planner.quality.allocator import Allocator, menus
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.choose import PlanChoice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 
 WORKLOAD = Workload(context_tokens=200, threads=2, concurrency=2, max_rows=16)
@@ -88,7 +88,7 @@ def test_formats_take_as_much_so_none_is_chosen() -> None:
         layout.plan(spec, replace(WORKLOAD, formats=(("final_norm", "Q8_0"),)))
 
 
-def chosen(layout: Layout, num_bytes: int, **stated: int) -> Choice:
+def chosen(layout: Layout, num_bytes: int, **stated: int) -> PlanChoice:
     question = Question(
         replace(tiny_spec("llama"), context_length=4096),
         MACHINE, layout, Constraints(**stated), plain_speed(),

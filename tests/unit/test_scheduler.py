@@ -8,16 +8,16 @@ import pytest
 from support.page_world import World, answer_alone
 from tonnage.core.errors import OverloadError
 from tonnage.kvcache.pages import PageGroup
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request
 from tonnage.scheduler.step_time import StepTimeEstimator, most_rows
 
 ROOMY = (PageGroup(64, 1000),)
 
 
-def limits(**changes: int) -> Limits:
+def limits(**changes: int) -> SchedulerLimits:
     given = {"max_running": 8, "max_batch_tokens": 128, "max_logit_rows": 8, "context_tokens": 1024}
-    return Limits(**{**given, "max_stall_ns": 40_000, **changes})
+    return SchedulerLimits(**{**given, "max_stall_ns": 40_000, **changes})
 
 
 def world(groups: tuple[PageGroup, ...] = ROOMY, **changes: int) -> World:

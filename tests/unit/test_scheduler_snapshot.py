@@ -8,7 +8,7 @@ from support.page_world import World
 from support.yardstick import cpu_seconds, loop_seconds
 from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.events import MOST_EVENTS, Events
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request
 from tonnage.scheduler.snapshot import MOST_NODES, MOST_SEQUENCES, Branch, snapshot_of
 
@@ -16,7 +16,7 @@ SECOND = 1_000_000_000
 
 
 def world(num_pages: int = 64, max_running: int = 8) -> World:
-    limits = Limits(max_running, 128, 8, 1024, max_waiting=4096, max_stall_ns=40_000)
+    limits = SchedulerLimits(max_running, 128, 8, 1024, max_waiting=4096, max_stall_ns=40_000)
     return World((PageGroup(num_pages, 1000),), limits, random.Random(1))
 
 

@@ -11,7 +11,7 @@ from tonnage.kvcache.page_tier import PageTier
 from tonnage.kvcache.pages import LOST, PageGroup
 from tonnage.kvcache.prefix_node import Node
 from tonnage.kvcache.states import StatePool
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request
 
 STATE_BYTES = 96
@@ -88,7 +88,7 @@ def test_without_snapshots_nothing_is_kept() -> None:
 
 def world(num_snapshots: int = 8, **changes: int) -> World:
     given = {"max_running": 4, "max_batch_tokens": 256, "max_logit_rows": 8, "context_tokens": 1024}
-    limits = Limits(**{**given, **changes})
+    limits = SchedulerLimits(**{**given, **changes})
     return World(
         (PageGroup(40, 1000),), limits, random.Random(1), num_snapshots=num_snapshots, most_drafts=0
     )

@@ -117,11 +117,11 @@ class Runtime(Protocol):
     def resident_items(self) -> Mapping[str, int | None]:
         """Return what is in memory now of each item of the plan that the runtime holds.
 
-        None where the system does not tell. Peak and now agree: none is given back before the end.
+        None where the system does not say. Peak and now agree: none is given back before the end.
         """
 
     def resident_page_bytes(self) -> int | None:
-        """Return what is in memory now of all KV pages; None where the system does not tell."""
+        """Return what is in memory now of all KV pages; None where the system does not say."""
 
     @property
     def thread_scratch_bytes(self) -> int:
@@ -143,7 +143,7 @@ class Backend(Protocol):
         """How the plans are laid out that it carries out."""
 
     def load(self, plan: Plan, on_place: Callable[[int], None] | None = None) -> Runtime:
-        """Return the model of `plan`, loaded; on_place is told the bytes of weights placed so far.
+        """Return the model of `plan`, loaded; on_place receives the bytes of weights placed so far.
 
         Raises FileFormatError when a file ends early or holds what cannot be loaded.
         """

@@ -19,7 +19,7 @@ class ChatCompletion:
 
     `complete()`, `str(...)` and, in an event loop, `await` run it to its end. After that `text`,
     `tool_calls` and `reasoning` are what it came to, and `message` is what the conversation goes on
-    with. It runs once: asked again, it tells what came of it.
+    with. It runs once: asked again, it gives what came of it.
     """
 
     def __init__(

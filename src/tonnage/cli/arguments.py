@@ -220,7 +220,7 @@ def _add_serve(parser: ArgumentParser) -> None:
     _add_options(add, MemoryOptions)
     _add_options(add, LogOptions)
     _add_options(add, ServeOptions, ["catalog"], concurrency=DEFAULT_CONCURRENCY)
-    # What is stated is told from what is usual: a file of options may state it too.
+    # What is stated is distinguished from what is usual: a file of options may state it too.
     parser.set_defaults(concurrency=None)
 
 

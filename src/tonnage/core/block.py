@@ -1,7 +1,7 @@
 """What a model is made of: blocks, each a residual branch with its tensors, state and steps.
 
 A block knows nothing of bytes, offsets or devices. Sizes, lifetimes, cost, precision and page
-identity follow from what it tells here and from the steps that it lowers to.
+identity follow from what it says here and from the steps that it lowers to.
 """
 
 from abc import ABC, abstractmethod

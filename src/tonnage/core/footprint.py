@@ -36,7 +36,7 @@ CONNECTION_BYTES = 48 << 10
 # for a single word of two million letters with a character beyond 16 bits.
 BODY_FACTOR = 60
 RESPONSES_FACTOR = 6
-# Responses have so much however short bodies are: room for 64 that are short.
+# Responses have so much however short bodies are: space for 64 that are short.
 MIN_RESPONSES_BYTES = 512 << 10
 # Many completions at once: what the allocator keeps for the thread that steps, the objects of each
 # completion, and a number in two lists per token. Twelve clients of six sequences took 4.9 MiB.
@@ -49,7 +49,7 @@ THREAD_STACK_BYTES = 64 << 10
 
 @record
 class TextFacts:
-    """What a model's headers tell of its tokenizer.
+    """What a model's headers say of its tokenizer.
 
     text_bytes: of all tokens as they are stored. scored: merged by a score per token, not by
     merges. growing: tokens may be added behind those that were counted. has_template: it comes with
@@ -65,7 +65,7 @@ class TextFacts:
 
 
 def text_facts(vocab_size: int) -> TextFacts:
-    """Return what is assumed of a model of `vocab_size` tokens that tells nothing."""
+    """Return what is assumed of a model of `vocab_size` tokens that says nothing."""
     return TextFacts(vocab_size, vocab_size, 8 * vocab_size, growing=True, has_template=True)
 
 

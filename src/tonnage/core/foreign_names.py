@@ -44,7 +44,7 @@ _SENTENCES = {
     "iterate what generate returns for text as it comes, or print it for all of it": "stream "
     "streaming streamer",
     "generate_batch completes several prompts at once": "n num_return_sequences best_of",
-    "prompt_logprobs tells of the prompt's tokens": "echo",
+    "prompt_logprobs is about the prompt's tokens": "echo",
     "`chat` takes it": "tools tool_choice functions",
     "the `tonnage` logger of `logging` takes its level": "verbose log_level",
 }

@@ -80,7 +80,7 @@ def _any_of(kinds: tuple[Any, ...], raw: object, where: str) -> Any:
     rest = [kind for kind in kinds if kind is not types.NoneType]
     if len(rest) == 1:
         return _decode(rest[0], raw, where)
-    # Of several types that are told apart by the name of an operation.
+    # Of several types that are distinguished by the name of an operation.
     name = raw.get("op") if isinstance(raw, Mapping) else None
     named = next((kind for kind in rest if getattr(kind, "op", "") == name), None)
     if named is None or not isinstance(raw, Mapping):

@@ -18,7 +18,7 @@ class Entry:
     measured_by: `pages`, resident pages that the kernel counts; `growth`, how much the process grew
     when it was made; `owner`, the bytes its owner has allocated; `sizes`, buffers that come and go
     with one load or completion, at most of their planned sizes; `assumed`, as planned because this
-    system tells nothing. model: whose item it is where a process has several, "" for its own.
+    system says nothing. model: whose item it is where a process has several, "" for its own.
     """
 
     name: str

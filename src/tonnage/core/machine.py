@@ -61,7 +61,7 @@ class NumaNode:
 
 
 @record
-class Limits:
+class MachineLimits:
     """What cgroups bound a process to now: bytes per source of a limit.
 
     free_bytes: what is left below the tightest, less than 0 where more is held. process_bytes: what

@@ -1,4 +1,4 @@
-"""What every operation of a forward pass tells of itself."""
+"""What every operation of a forward pass says of itself."""
 
 from abc import ABC, abstractmethod
 from dataclasses import fields
@@ -13,7 +13,7 @@ def named(*names: str | None) -> tuple[str, ...]:
 
 
 class Operation(ABC):
-    """What every step tells of itself."""
+    """What every step says of itself."""
 
     __slots__ = ()
     op: ClassVar[str]

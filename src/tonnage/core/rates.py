@@ -127,7 +127,7 @@ class TeamRates:
     woken from the pause between two tokens. op_s: an operation that does nothing, with its barrier.
     product_s: what a product takes beside that, its bytes and its multiply-adds, and product_row_s
     what each row more adds to it, up to PRODUCT_ROWS of them.
-    element_s: (operation, with what tells its kinds apart; seconds per element of a row on one of
+    element_s: (operation, with what distinguishes its kinds; seconds per element of a row on one of
     the threads, of a product per element it writes). attend: by ascending queries, for every format
     of pages; pages: one each.
     """

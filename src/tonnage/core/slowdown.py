@@ -75,7 +75,7 @@ def slowdowns_of(window: Window) -> tuple[Slowdown, ...]:
         return ()
     found = [f for f in (_quota(window), _threads(window), _disk(window)) if f is not None]
     tenant = _tenant(window, {slowdown.cause for slowdown in found})
-    # Who has to share a CPU cannot tell its clock.
+    # Who has to share a CPU cannot know its clock.
     shared = tenant is not None or any(slowdown.cause in _OWN_WAITING for slowdown in found)
     clock = None if shared else _clock(window)
     found += [slowdown for slowdown in (tenant, clock) if slowdown is not None]

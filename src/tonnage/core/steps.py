@@ -1,7 +1,7 @@
 """The steps of a forward pass: one frozen type per operation, over named weights and buffers.
 
 A step names matrices and vectors of the plan, scratch buffers, rotary embeddings and layers of the
-KV cache. Where those lie is the plan's and the backend's to know. Each type tells what it reads,
+KV cache. Where those lie is the plan's and the backend's to know. Each type says what it reads,
 writes and multiplies with, so that lifetimes, cost and page identity need no list of their own.
 `Step` is the closed union of all types: a reader that matches over it and ends in `assert_never`
 does not pass mypy while it forgets one.

@@ -21,7 +21,7 @@ from tonnage.engine.stream import Serving
 from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import Start, anonymous_bytes
 from tonnage.planner.search.budget import Budget, require_within
-from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.choose import PlanChoice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import known_audits
 from tonnage.store.source import ModelSource
@@ -52,7 +52,7 @@ def read_host(backend: Backend | None = None) -> Host:
 class Checkpoint:
     """A model that is here, read but for its weights.
 
-    identity: what tells its weights from others, noted before it was read; None where prefixes are
+    identity: what identifies its weights, noted before it was read; None where prefixes are
     not kept on disk.
     """
 
@@ -70,7 +70,7 @@ def read_checkpoint(source: ModelSource, serving: ServingOptions) -> Checkpoint:
 
 def choose_for(
     checkpoint: Checkpoint, host: Host, constraints: Constraints, budget: Budget, start: Start
-) -> Choice:
+) -> PlanChoice:
     """Return what the planner chooses in this process. Raises BudgetError when nothing fits."""
     question = Question(
         checkpoint.spec,
@@ -87,7 +87,7 @@ def choose_for(
     return choice
 
 
-def require_unchanged(choice: Choice, checkpoint: Checkpoint, layout: Layout) -> None:
+def require_unchanged(choice: PlanChoice, checkpoint: Checkpoint, layout: Layout) -> None:
     """Raise unless the checkpoint still has the plan that `layout` gave the choice.
 
     BudgetError where it takes more bytes than planned, FileFormatError for any other change of
@@ -115,7 +115,7 @@ class LoadedModel:
     start: how the process stood before. page_counts: of pages on disk, None where none are kept.
     """
 
-    choice: Choice
+    choice: PlanChoice
     checkpoint: Checkpoint
     runtime: Runtime
     serving: Serving
@@ -125,7 +125,7 @@ class LoadedModel:
 
 
 def assemble(
-    choice: Choice,
+    choice: PlanChoice,
     checkpoint: Checkpoint,
     host: Host,
     budget: Budget,

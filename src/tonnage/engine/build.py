@@ -12,7 +12,7 @@ from tonnage.engine.stream import Serving
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import PageGroup
 from tonnage.kvcache.prefix_store import PrefixStore
-from tonnage.scheduler.limits import DEFAULT_STALL_NS, Limits
+from tonnage.scheduler.limits import DEFAULT_STALL_NS, SchedulerLimits
 from tonnage.scheduler.scheduler import Scheduler
 from tonnage.text.tokenizer import Tokenizer
 
@@ -26,7 +26,7 @@ class ServingOptions:
 
     max_stall_ns: the longest that a running completion waits for a token beside prefill.
     max_cached_bytes: of unused prefixes, None for as many as there are pages.
-    disk: where prefixes go that memory has no room for; None keeps them nowhere. server_bytes: what
+    disk: where prefixes go that do not fit in memory; None keeps them nowhere. server_bytes: what
     an HTTP server in this process may come to. with_structured_output: completions may have to fit
     a schema or a grammar.
     share_pages: requests share what pages fit, at least a full context; else each has a full one.
@@ -86,7 +86,7 @@ def build_serving(
 ) -> Serving:
     """Return the serving of a loaded model, with nothing in its pages."""
     plan = runtime.plan
-    limits = Limits(
+    limits = SchedulerLimits(
         max_running=plan.concurrency,
         max_batch_tokens=plan.max_rows,
         max_logit_rows=plan.max_logit_rows,

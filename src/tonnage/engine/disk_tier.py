@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class DiskOptions:
     """max_bytes: of all page files in `folder`, which is shared with other processes and models.
 
-    folder: None for $XDG_CACHE_HOME/tonnage/pages. What prompts said can be told from the files,
+    folder: None for $XDG_CACHE_HOME/tonnage/pages. What prompts said can be read from the files,
     so they are readable by their user alone, and nothing is written unless asked for.
     """
 
@@ -25,7 +25,7 @@ class DiskOptions:
 
 
 def note_model(options: DiskOptions | None, model: Path) -> str | None:
-    """Return what tells the weights at `model` from others; None without the tier or the files.
+    """Return what identifies the weights at `model`; None without the tier or the files.
 
     To be called before the model is read.
     """

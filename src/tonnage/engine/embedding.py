@@ -168,7 +168,7 @@ class PoolBatch:
         """Queue nothing yet; jobs: made as places are free."""
         self.jobs: deque[PoolJob] = deque()
         self.loop = loop
-        self.notify: Callable[[], None] | None = None  # told when any of them has ended
+        self.notify: Callable[[], None] | None = None  # called when any of them has ended
         self._todo = enumerate(jobs)
         self._width = width
 

@@ -40,7 +40,7 @@ from tonnage.machine.memory_use import (
     rss_bytes,
 )
 from tonnage.planner.search.budget import choose_budget
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.progress import Progress
 from tonnage.store.source import ModelSource, resolve
@@ -137,7 +137,7 @@ class Engine:
     @classmethod
     def load(
         cls,
-        choice: Choice,
+        choice: PlanChoice,
         source: ModelSource,
         memory: str | int | None,
         serving: ServingOptions,

@@ -25,7 +25,7 @@ class TokenLogprob:
 
 @dataclass
 class Generation:
-    """Iterate to receive text as it comes; afterwards the fields tell the whole, `str` the text.
+    """Iterate to receive text as it comes; afterwards the fields have the whole, `str` the text.
 
     finish_reason: `stop` (end token or stop string), `length` (max_tokens or the context is full),
     `deadline` (its time was up), `error` (see `error`), None while it runs or when it was
@@ -109,8 +109,8 @@ class Completion:
         self._constraint: Constraint | None = None
         self._end_ids = frozenset() if options.ignore_eos else tokenizer.eos_ids
         self._text = Detokenizer(tokenizer, options.stop, shown=options.shown)
-        room = plan.context_tokens - len(generation.prompt)
-        self.max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
+        space = plan.context_tokens - len(generation.prompt)
+        self.max_tokens = space if options.max_tokens is None else min(options.max_tokens, space)
         self.num_scored = 0  # tokens of the prompt, the first one aside
         self._since_ns = 0
 

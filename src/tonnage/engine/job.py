@@ -53,7 +53,7 @@ def deadline_ns(seconds: float | None) -> int | None:
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A completion in the making, what its reader has not taken yet, and how the reader is told.
+    """A completion in the making, what its reader has not taken yet, and how the reader is woken.
 
     ahead: deltas that may wait for the reader; with more the request gets no rows. None: no client
     reads deltas. notify: called by the thread that runs the step, at most once per step. on_step:

@@ -3,10 +3,10 @@
 Two figures bound the pages. One goes by the plan: what the limits leave when all else comes to what
 was planned for it. It is the smaller one, and nothing that the pages do moves it; so it is where
 they go when a limit changes, and how far they grow. The other goes by what is there: resident pages
-and what is free. It tells when something has to be given up though no limit has changed. Between
+and what is free. It says when something has to be given up though no limit has changed. Between
 the two nothing is done, so that noise moves nothing.
 
-Pressure stall information (PSI) is not used: version 2 alone has it, and it tells of reclaim, which
+Pressure stall information (PSI) is not used: version 2 alone has it, and it is about reclaim, which
 does no harm while there are files to take.
 """
 
@@ -50,7 +50,7 @@ class LimitWatch:
         read: Callable[[], Bounds],
         on_change: Callable[[int], None],
     ) -> None:
-        """full_bytes: of all pages; read takes a fraction of a millisecond; on_change: is told."""
+        """full_bytes: of all pages; read takes under a millisecond; on_change: called then."""
         self.num_bytes = full_bytes
         self._full_bytes = full_bytes
         self._margin_bytes = max(_LEAST_MARGIN_BYTES, full_bytes // _MARGIN_PART)

@@ -21,7 +21,7 @@ def measure_items(
 ) -> tuple[Entry, ...]:
     """Return every item of `plan` with what it takes now.
 
-    resident: of the items that the runtime holds, None where the system does not tell. outside:
+    resident: of the items that the runtime holds, None where the system does not say. outside:
     bytes of other items, and how they were found; none of these is given back before the end, so
     that peak and now agree. What is named in neither (load buffers, the sampler) comes and goes
     with one call or one completion.

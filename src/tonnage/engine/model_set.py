@@ -32,7 +32,7 @@ from tonnage.planner.models.placement import (
 )
 from tonnage.planner.plan_file import PlanFile
 from tonnage.planner.search.budget import Budget, choose_budget, require_within
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import known_audits
 from tonnage.store.source import ModelSource
@@ -196,7 +196,7 @@ def make_model_set(
     serving: ServingOptions,
     *,
     pinned: Collection[str] = (),
-    on_choice: Callable[[str, Choice], None] | None = None,
+    on_choice: Callable[[str, PlanChoice], None] | None = None,
     process: ProcessLedger = THIS_PROCESS,
     start: Start | None = None,
 ) -> ModelSet:
@@ -230,7 +230,7 @@ def _model_set(
     serving: ServingOptions,
     start: Start,
     pinned: Collection[str] = (),
-    on_choice: Callable[[str, Choice], None] | None = None,
+    on_choice: Callable[[str, PlanChoice], None] | None = None,
 ) -> ModelSet:
     if on_choice is not None:
         for name, placement in planned.placements.items():
@@ -254,7 +254,7 @@ def model_set_of(
     memory: str | int | None,
     serving: ServingOptions,
     *,
-    on_choice: Callable[[str, Choice], None] | None = None,
+    on_choice: Callable[[str, PlanChoice], None] | None = None,
     process: ProcessLedger = THIS_PROCESS,
     start: Start | None = None,
 ) -> ModelSet:

@@ -6,7 +6,7 @@ from weakref import ref
 from tonnage.backends.protocol import Runtime
 from tonnage.core.errors import BudgetError
 from tonnage.core.ledger import Holder, ProcessLedger
-from tonnage.core.machine import Limits
+from tonnage.core.machine import MachineLimits
 from tonnage.core.plan import OTHER_ENGINES
 from tonnage.core.units import format_bytes
 from tonnage.engine.limit_watch import Bounds, LimitWatch
@@ -20,7 +20,7 @@ class PageBudget:
         self,
         loop: StepLoop,
         runtime: Runtime,
-        read_limits: Callable[[], Limits],
+        read_limits: Callable[[], MachineLimits],
         process: ProcessLedger,
         holder: Holder,
     ) -> None:
@@ -54,7 +54,7 @@ class PageBudget:
         self._loop.call(self._apply)
         self._loop.settle()
 
-    def bounds(self, limits: Limits) -> Bounds:
+    def bounds(self, limits: MachineLimits) -> Bounds:
         """Return what `limits` leave for the pages."""
         full = self._plan.kv.nbytes
         real = limits.free_bytes
@@ -73,7 +73,7 @@ class PageBudget:
         self._loop.set_budget(max(0, num_bytes))
 
     def _held_bytes(self) -> int:
-        """Return the resident bytes of all pages; where nothing tells, as many as there may be."""
+        """Return the resident bytes of all pages; where none are known, as many as may be."""
         held = self._runtime.resident_page_bytes()
         return self._followed_bytes if held is None else held
 

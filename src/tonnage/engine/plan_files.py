@@ -25,13 +25,13 @@ from tonnage.planner.plan_file import (
     planned_speed,
     portable,
 )
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 from tonnage.store.identity import checkpoint_identity
 from tonnage.store.source import ModelSource
 
 
 def plan_file_of(
-    choice: Choice,
+    choice: PlanChoice,
     source: ModelSource,
     spec: ModelSpec,
     machine: Machine,
@@ -85,7 +85,7 @@ def choice_in(
     layout: Layout,
     start: Start,
     serving: ServingOptions,
-) -> Choice:
+) -> PlanChoice:
     """Return the choice of `file` in this process, for the model at `source` with headers `spec`.
 
     layout: of the backend that is to load it.

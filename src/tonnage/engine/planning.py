@@ -17,7 +17,7 @@ from tonnage.machine.host import read_machine
 from tonnage.machine.memory_use import rss_bytes
 from tonnage.planner.search.budget import Budget, choose_budget
 from tonnage.planner.search.candidate import Predict
-from tonnage.planner.search.choose import Choice, Question, choose
+from tonnage.planner.search.choose import PlanChoice, Question, choose
 from tonnage.planner.search.constraints import Constraints
 from tonnage.store.audits import cached_audits
 from tonnage.store.catalog import open_catalogs
@@ -40,7 +40,7 @@ def choose_here(
     audits: Sequence[AuditResult],
     *,
     compare: bool = True,
-) -> Choice:
+) -> PlanChoice:
     """Return the choice for this machine; compare: with its alternatives. Raises RequestError."""
     predict = predictor(measured_rates(read_machine()))
     question = question_of(spec, constraints_of(options), predict, audits)
@@ -60,7 +60,7 @@ def plan(
     *,
     progress: "Progress | None" = None,
     **options: Unpack[EngineOptions],
-) -> Choice:
+) -> PlanChoice:
     """Return what a fresh process would choose for `model`, from its headers alone.
 
     Arguments as of `Engine.open`. The choice holds the plan with every item in bytes, and whether

@@ -1,4 +1,4 @@
-"""Which rows of a step's logits are sampled from, and which tell of a prompt's tokens."""
+"""Which rows of a step's logits are sampled from, and which are of a prompt's tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def sampled_round(
 
 @record
 class ScoredRow:
-    """A row whose logits tell of the prompt's token at `position`."""
+    """A row whose logits are of the prompt's token at `position`."""
 
     job: Job
     position: int
@@ -63,12 +63,12 @@ class ScoredRow:
 
 
 def scored_rows(chunks: Sequence[ScheduledChunk], jobs: Jobs, vocab_size: int) -> list[ScoredRow]:
-    """Return the rows of a step whose logits tell of a token of a prompt."""
+    """Return the rows of a step whose logits are of a token of a prompt."""
     found: list[ScoredRow] = []
     first_row = 0
     for chunk in chunks:
         job = jobs.get(chunk.request_id)
-        # The first row with logits tells of the token behind it.
+        # The first row with logits is of the token behind it.
         begin = chunk.position + len(chunk.tokens) - chunk.num_logit_rows + 1
         if isinstance(job, Job):
             num_top = job.completion.generation.options.prompt_logprobs or 0
@@ -81,7 +81,7 @@ def scored_rows(chunks: Sequence[ScheduledChunk], jobs: Jobs, vocab_size: int) -
 
 
 def _sampler_of(token: int, vocab_size: int) -> Sampler:
-    """Return a sampler that gives `token` whatever the logits are, and tells of all of them."""
+    """Return a sampler that gives `token` whatever the logits are, and reports all of them."""
     params = SamplingParams()
     params.temperature = 0
     sampler = Sampler(vocab_size, params)

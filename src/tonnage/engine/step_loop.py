@@ -248,7 +248,7 @@ class StepLoop:
             job.on_step(chunk.position, seconds)
 
     def _score(self, chunks: list[ScheduledChunk], failed: Failed) -> None:
-        """Take what the step tells of the tokens of prompts."""
+        """Take what the step says of the tokens of prompts."""
         rows = scored_rows(chunks, self._jobs, self._runtime.plan.vocab_size)
         if not rows:
             return

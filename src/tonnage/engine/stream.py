@@ -44,7 +44,7 @@ class Serving:
     def start(self, generation: Generation, on_step: OnStep | None = None) -> Generation:
         """Return `generation` so that iterating it runs it; nothing is computed before.
 
-        on_step is told of every token that was made by a step of its own: how many tokens were
+        on_step receives every token that was made by a step of its own: how many tokens were
         before it, and the seconds that computing and sampling it took.
         """
         generation._deltas = self._texts(generation, on_step)
@@ -177,7 +177,7 @@ def failed(options: SamplingOptions, error: TonnageError) -> Generation:
 class CompletionStream:
     """A completion as an asynchronous iterator of `Delta`; closing it cancels the request at once.
 
-    `generation` fills while it runs, at most 64 deltas ahead of the reader, and tells the whole at
+    `generation` fills while it runs, at most 64 deltas ahead of the reader, and has the whole at
     the end (finish_reason, tokens, text, num_cached_tokens). Iterating raises OverloadError when
     the request is refused, DeadlineError when its time was up before it began, LogitsError when the
     model's numbers overflow. `await` runs it to its end and gives the generation. For one event

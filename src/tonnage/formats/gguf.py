@@ -165,15 +165,15 @@ def _read_version(cursor: HeaderCursor) -> int:
 def _read_counts(cursor: HeaderCursor) -> tuple[int, int]:
     num_tensors = cursor.fixed(U64, "the number of tensors")
     num_metadata = cursor.fixed(U64, "the number of metadata pairs")
-    room = cursor.size - cursor.pos
+    left = cursor.size - cursor.pos
     for what, count, limit, row_bytes in (
         ("tensors", num_tensors, MAX_TENSORS, _MIN_ROW_BYTES),
         ("metadata pairs", num_metadata, MAX_METADATA, _MIN_PAIR_BYTES),
     ):
-        if count > limit or count * row_bytes > room:
+        if count > limit or count * row_bytes > left:
             raise cursor.error(
                 f"states {count:,} {what}, but its {cursor.size:,} bytes hold at most "
-                f"{min(limit, room // row_bytes):,}; the file is cut short or damaged, "
+                f"{min(limit, left // row_bytes):,}; the file is cut short or damaged, "
                 "download it again."
             )
     return num_tensors, num_metadata

@@ -15,7 +15,7 @@ _METHOD_VERSION = 1
 def page_identity(model: str, tokenizer: str, template: str | None, plan: Plan) -> bytes:
     """Return 32 bytes that change whenever a page of the same tokens could hold other bytes.
 
-    model: tells its weights from all others. tokenizer: tells its vocabulary; with the template it
+    model: identifies its weights. tokenizer: identifies its vocabulary; with the template it
     changes no page, but what it makes of a text. Of the plan: formats of weights and pages, where
     layers lie in a page and blocks in a state, and the arithmetic of the steps; not sizes of pools,
     rows or threads, since logits do not depend on them (docs/kernels.md). Rows may still decide how

@@ -121,7 +121,7 @@ class PageStore:
         return page
 
     def put(self, key: bytes, tokens: Sequence[int], page: bytes, group: int = 0) -> bool:
-        """Keep `page` and return whether its file is there now; the oldest pages make room.
+        """Keep `page` and return whether its file is there now; the oldest pages give way.
 
         A page whose file is there already counts as used now. Raises ValueError when the page has
         not the bytes of its group.
@@ -224,7 +224,7 @@ class PageStore:
         """Look at all files; when they exceed `target_bytes`, delete the oldest, a bit further."""
         files = sorted(_page_files(self._folder))
         total = sum(size for _, size, _ in files)
-        # Some room at once, or every page from here on would scan the folder.
+        # Free some at once, or every page from here on would scan the folder.
         floor = target_bytes - self._max_bytes // 16 if total > target_bytes else target_bytes
         for _, size, path in files:
             if total <= max(0, floor):

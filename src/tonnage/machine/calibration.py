@@ -40,7 +40,7 @@ def measure_rates(
 ) -> Rates:
     """Return what this machine does now: about `seconds`, and memory of twice its caches.
 
-    progress is told the share that is done; counts: of which numbers of threads, ascending. Raises
+    progress receives the share that is done; counts: of which numbers of threads, ascending. Raises
     ProbeError when that memory is not to be had.
     """
     probe = Probe(machine, counts or thread_counts(machine))

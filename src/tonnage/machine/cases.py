@@ -15,7 +15,7 @@ from tonnage.machine.microbench import WINDOW_BYTES, Case, MicrobenchArena
 
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 512)
 FRESH_ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
-_FEW_ROWS = 16  # above, products wait for the multipliers, and a smaller matrix tells as much
+_FEW_ROWS = 16  # above, products wait for the multipliers, and a smaller matrix shows as much
 COLS, _OUT_ROWS, _FEWER_OUT_ROWS = 1024, 4096, 1024
 QUERIES = (1, 2, 3, 4, 5, 6, 7, 8, 48)
 HEAD_DIMS = (64, 256)

@@ -26,7 +26,7 @@ class CounterFiles:
         ]
 
     def read(self) -> Counters:
-        """Return all counters now; 0 for what this system does not tell."""
+        """Return all counters now; 0 for what this system does not count."""
         files = self._files
         usage = resource.getrusage(resource.RUSAGE_SELF)
         io = files.fields("/proc/self/io")

@@ -18,7 +18,7 @@ _THP = "/sys/kernel/mm/transparent_hugepage"
 def read_machine(root: str = "/", environ: Mapping[str, str] | None = None) -> Machine:
     """Return the machine below `root` (`/`, or a copy of its /proc and /sys).
 
-    environ: where TONNAGE_ISA is looked up, os.environ by default. What a file does not tell is
+    environ: where TONNAGE_ISA is looked up, os.environ by default. What a file does not say is
     left out or counted conservatively; nothing is measured. Raises IsaError for a bad TONNAGE_ISA.
     """
     files = HostFiles(root)

@@ -5,7 +5,7 @@ Sources: cgroups(7), the kernel's cgroup-v1/memory and cgroup-v2 documents, proc
 
 from collections.abc import Iterator, Mapping
 
-from tonnage.core.machine import Limits, MemoryLimit
+from tonnage.core.machine import MachineLimits, MemoryLimit
 from tonnage.core.record import record
 from tonnage.machine.host_files import HostFiles, kibibytes, whole_number
 from tonnage.machine.memory_use import rss_bytes
@@ -40,7 +40,7 @@ def memory_limits(files: HostFiles) -> tuple[MemoryLimit, ...]:
     return tuple(sorted(found, key=lambda limit: (limit.free_bytes, limit.source)))
 
 
-def read_limits(files: HostFiles | None = None) -> Limits:
+def read_limits(files: HostFiles | None = None) -> MachineLimits:
     """Return what cgroups allow this process now.
 
     Resource limits are left out: they count what is mapped, and pages given up stay mapped.
@@ -50,7 +50,7 @@ def read_limits(files: HostFiles | None = None) -> Limits:
     free = min((one.limit_bytes - one.used_bytes for one in found), default=_NO_LIMIT_BYTES)
     ceiling = min((one.limit_bytes for one in found), default=_NO_LIMIT_BYTES)
     by_source = {one.source: one.limit_bytes for one in found}
-    return Limits(by_source, free, min(ceiling, rss_bytes() + free))
+    return MachineLimits(by_source, free, min(ceiling, rss_bytes() + free))
 
 
 def cpu_quota(files: HostFiles) -> float | None:

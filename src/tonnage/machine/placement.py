@@ -1,4 +1,4 @@
-"""Threads on CPUs of their own while they are measured: two on one CPU tell half the speed."""
+"""Threads on CPUs of their own while they are measured: two on one CPU show half the speed."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from tonnage.core.machine import Machine
 
 
 def task_ids() -> set[int]:
-    """Return the ids of this process's threads, none where the system does not tell."""
+    """Return the ids of this process's threads, none where the system does not say."""
     try:
         return {int(name) for name in os.listdir("/proc/self/task")}
     except OSError:

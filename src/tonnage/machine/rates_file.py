@@ -20,7 +20,7 @@ _LIMIT_BYTES = 1 << 20
 
 
 def rates_key(machine: Machine) -> str:
-    """Return what tells a machine, and the kernels on it, from others that may run differently."""
+    """Return what identifies a machine and the kernels on it; others may run differently."""
     parts = (
         METHOD_VERSION,
         machine.cpu_model,

@@ -180,7 +180,7 @@ class Fit:
         return max(1e-12, whole) / (heads * rows)
 
     def _attend_rate(self, kv_format: str, queries: int) -> AttendRate:
-        """Return what sizes of heads and numbers of pages tell apart."""
+        """Return what sizes of heads and numbers of pages distinguish."""
         low, high = (2 * dim for dim in HEAD_DIMS)
         near, pair_s = [], []
         for dim in HEAD_DIMS:

@@ -112,7 +112,7 @@ class Settings:
         """Raise UnsupportedModelError listing every setting that is not implemented.
 
         known: keys that are read, or change nothing, beside those with a default. fixed: keys
-        with the values implemented. is_off: tells of any other key and value that it has no effect.
+        with the values implemented. is_off: whether any other key and value has no effect.
         """
         wrong = []
         for full, value in self._values.items():

@@ -124,7 +124,7 @@ def match_tensors(
 ) -> dict[str, TensorEntry]:
     """Return canonical name -> entry; scales of matrix `x` are the vector `x_scale`.
 
-    names: canonical -> name in the file. ignored: tells names that may be left over. Raises
+    names: canonical -> name in the file. ignored: says which names may be left over. Raises
     TensorMismatchError that lists all missing, left-over and wrongly shaped tensors.
     """
     missing, misshapen, found = [], [], {}

@@ -29,7 +29,7 @@ from tonnage.core.units import format_bytes
 from tonnage.core.version import VERSION
 from tonnage.core.workload import Workload
 from tonnage.planner.search.candidate import Evaluator, Speed
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 from tonnage.planner.search.constraints import Constraints, choose_workload
 
 FORMAT = 2
@@ -108,7 +108,7 @@ def planned_speed(forecast: Speed | None) -> PlannedSpeed | None:
 def portable(plan: Plan) -> Plan:
     """Return `plan` with sources by the names of their files, wherever the checkpoint lies.
 
-    A checkpoint of one file may be renamed; shards are told apart by their names.
+    A checkpoint of one file may be renamed; shards are distinguished by their names.
     """
     sources = [matrix.source for matrix in plan.matrices]
     sources += [vector.source for vector in plan.vectors]
@@ -162,7 +162,7 @@ def _require_format(raw: object, name: str) -> None:
         raise WrongJsonError("it states no format")
 
 
-def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine, layout: Layout) -> Choice:
+def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine, layout: Layout) -> PlanChoice:
     """Return the choice in `file` for the checkpoint of `spec`, laid out anew by `layout`.
 
     Raises PlanFileError where its plan is not the one that this version makes of the choice.
@@ -181,7 +181,7 @@ def checked_choice(file: PlanFile, spec: ModelSpec, machine: Machine, layout: La
             f"by another version ({file.program[:40]}; this is {VERSION}); plan it again with "
             "`tonnage plan MODEL -o FILE`."
         )
-    return Choice(
+    return PlanChoice(
         constraints,
         workload,
         plan,

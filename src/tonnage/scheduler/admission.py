@@ -3,14 +3,14 @@
 from collections.abc import Collection
 
 from tonnage.kvcache.page_cache import PageCache, first_seen
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request, Sequence
 
 
 class Admission:
     """Counts the pages that sequences hold and may come to need."""
 
-    def __init__(self, cache: PageCache, limits: Limits) -> None:
+    def __init__(self, cache: PageCache, limits: SchedulerLimits) -> None:
         """Look at the pools of `cache`, which change meanwhile."""
         self._cache = cache
         self._limits = limits

@@ -12,7 +12,7 @@ from dataclasses import replace
 from tonnage.core.kv_format import PAGE_TOKENS
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.admission import Admission
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.scheduled import ScheduledChunk
 from tonnage.scheduler.sequence import Sequence
 
@@ -20,11 +20,11 @@ from tonnage.scheduler.sequence import Sequence
 class Drafts:
     """Drafts of one step. They take free pages alone, so they evict and preempt nothing."""
 
-    def __init__(self, cache: PageCache, limits: Limits, room: Admission) -> None:
-        """Begin with none; room: tells what a request may come to."""
+    def __init__(self, cache: PageCache, limits: SchedulerLimits, admission: Admission) -> None:
+        """Begin with none; admission: knows what a request may come to."""
         self._cache = cache
         self._limits = limits
-        self._admission = room
+        self._admission = admission
         self._proposed: dict[int, array[int]] = {}
         self._grown: list[Sequence] = []
         self._held: dict[int, int] = {}  # request id -> place of the state of before the step

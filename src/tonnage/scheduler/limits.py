@@ -8,7 +8,7 @@ DEFAULT_LOAD_BYTES = 8 << 20
 
 
 @record
-class Limits:
+class SchedulerLimits:
     """What a step and the queue may hold.
 
     max_batch_tokens: rows of a step, of all requests together. max_stall_ns: the longest that a

@@ -22,7 +22,7 @@ LEVELS = ("evict", "store", "shrink", "preempt", "refuse")
 
 
 class PressureLevels:
-    """Finds pages for a sequence, one level after another; `counts` tells how often each was used.
+    """Finds pages for a sequence, one level after another; `counts` says how often each was used.
 
     preempt: takes a running sequence's pages away. log: gets a sentence from the third level on.
     """

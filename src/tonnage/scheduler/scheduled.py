@@ -33,7 +33,7 @@ class ScheduledChunk:
 
     @property
     def num_scored(self) -> int:
-        """Of the rows with logits the first ones, which tell of the prompt's next tokens."""
+        """Of the rows with logits the first ones, which are of the prompt's next tokens."""
         return self.num_logit_rows - self.num_samples
 
     def draft(self, number: int) -> int:

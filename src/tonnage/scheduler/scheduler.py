@@ -14,7 +14,7 @@ from tonnage.kvcache.page_cache import PageCache
 from tonnage.scheduler.admission import Admission
 from tonnage.scheduler.drafts import Drafts
 from tonnage.scheduler.events import Events
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.prefix_loader import PrefixLoader
 from tonnage.scheduler.pressure import PressureLevels
@@ -40,7 +40,7 @@ class Scheduler:
     def __init__(
         self,
         cache: PageCache,
-        limits: Limits,
+        limits: SchedulerLimits,
         *,
         step_ns: StepTime | None = None,
         log: Callable[[str], None] | None = None,

@@ -29,7 +29,7 @@ from tonnage.store.source import ModelSource, resolve
 if TYPE_CHECKING:
     from socket import socket
 
-    from tonnage.planner.search.choose import Choice
+    from tonnage.planner.search.choose import PlanChoice
     from tonnage.server.http.run import Settings
     from tonnage.server.models.pool import ModelPool
     from tonnage.server.models.response_memory import ResponseMemory
@@ -49,7 +49,7 @@ class Observers:
     """
 
     progress: "Progress | None" = None
-    on_choice: "Callable[[str, Choice], None] | None" = None
+    on_choice: "Callable[[str, PlanChoice], None] | None" = None
 
 
 @record

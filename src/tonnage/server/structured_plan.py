@@ -1,4 +1,4 @@
-"""Whether a server plans for structured output: unless told otherwise, where it costs little."""
+"""Whether a server plans for structured output: by default, where it costs little."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -56,9 +56,9 @@ def audits_folder(environ: Mapping[str, str]) -> Path:
 
 
 def identity(model: Path) -> str:
-    """Return what tells a model's weights from others without reading them.
+    """Return what identifies a model's weights without reading them.
 
-    A pulled file has the SHA-256 it was accepted under beside it; any other is told by name, size
+    A pulled file has the SHA-256 it was accepted under beside it; any other is known by name, size
     and time of change, as all parts of a model are; a folder by those of its JSON files and
     safetensors. Links are followed.
     Raises OSError.
@@ -113,7 +113,7 @@ def known_audits(model: Path) -> list[AuditResult]:
 
 @cache
 def kernels_version() -> str:
-    """Return what tells the native code from other builds, and what Python does with its figures.
+    """Return what identifies the native code, and what Python does with its figures.
 
     A checksum of 32 bits: nobody forges one, and a digest would take 24 ms of every run.
     """

@@ -1,4 +1,4 @@
-"""What tells the weights of a model on this machine from others, without reading all of them."""
+"""What identifies the weights of a model on this machine, without reading all of them."""
 
 import os
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def model_files(model: Path) -> list[Path]:
 
 
 def checkpoint_identity(model: Path, header_bytes: Mapping[Path, int]) -> str:
-    """Return what tells a checkpoint from others, wherever it lies and whenever it was copied.
+    """Return what identifies a checkpoint, wherever it lies and whenever it was copied.
 
     Of every file its size, its header and bytes at places all over it; of a JSON file all bytes; of
     a folder and of parts the names of the files, too. header_bytes: of the files that hold weights,

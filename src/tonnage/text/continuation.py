@@ -10,7 +10,7 @@ from typing import Any
 from tonnage.core.errors import ChatTemplateError
 from tonnage.text.tokenizer import SENTINEL
 
-# Two in a row stand in no escaped text. The space tells whether the template strips texts.
+# Two in a row stand in no escaped text. The space shows whether the template strips texts.
 _MARK = SENTINEL * 2
 _SPACED_MARK = _MARK + " "
 

@@ -1,4 +1,4 @@
-"""What the native core is told of a tokenizer; see native/text/tokenizer_core.h."""
+"""What the native core takes of a tokenizer; see native/text/tokenizer_core.h."""
 
 import re
 from enum import IntEnum

@@ -19,14 +19,14 @@ _CLEANED = (
     (b" 'm", b"'m"), (b" do not", b" don't"), (b" 's", b"'s"), (b" 've", b"'ve"), (b" 're", b"'re"),
 )  # fmt: skip
 
-# The bytes that a token stands for, of its bytes and its place in a text, of which only 0 is told.
-Part = Callable[[bytes, int], bytes]
+# The bytes that a token stands for, of its bytes and its place in a text; only 0 is special.
+ByteStep = Callable[[bytes, int], bytes]
 
 
 class Decoder:
     """The parts of a decoder one after the other."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[ByteStep]) -> None:
         """Take the parts; strips_space of `read_decoder` stays with the caller."""
         self._parts = tuple(parts)
 
@@ -42,7 +42,7 @@ def read_decoder(parts: Sequence[dict[str, Any]]) -> tuple[Decoder, bool]:
 
     Raises TokenizerError for what is not implemented.
     """
-    made: list[Part] = []
+    made: list[ByteStep] = []
     is_fused = strips = False
     for part in parts:
         if part["type"] == "Fuse":
@@ -66,7 +66,7 @@ def _is_of_one_character(part: dict[str, Any]) -> bool:
     return part["type"] == "Replace" and len(part["pattern"].get("String", "")) == 1
 
 
-def _part(part: dict[str, Any]) -> Part:
+def _part(part: dict[str, Any]) -> ByteStep:
     match part["type"]:
         case "ByteLevel":
             return _byte_level
@@ -102,12 +102,12 @@ def _byte_fallback(token: bytes, place: int) -> bytes:
     return bytes([int(found[1], 16)]) if found else token
 
 
-def _replace(pattern: dict[str, str], content: bytes) -> Part:
+def _replace(pattern: dict[str, str], content: bytes) -> ByteStep:
     if "String" in pattern:
         old = pattern["String"].encode()
         return lambda token, place: token.replace(old, content) if old else token
     source = pattern["Regex"]
-    pattern_pieces(source, b"")  # a wrong one is told when the file is read
+    pattern_pieces(source, b"")  # a wrong one fails when the file is read
 
     def apply(token: bytes, place: int) -> bytes:
         parts, at = [], 0
@@ -119,7 +119,7 @@ def _replace(pattern: dict[str, str], content: bytes) -> Part:
     return apply
 
 
-def _strip(content: bytes, start: int, stop: int) -> Part:
+def _strip(content: bytes, start: int, stop: int) -> ByteStep:
     if not content:
         raise TokenizerError("A decoder of tokenizer.json strips an empty text.")
 
@@ -133,14 +133,14 @@ def _strip(content: bytes, start: int, stop: int) -> Part:
     return apply
 
 
-def _metaspace(mark: bytes, *, prepends: bool) -> Part:
+def _metaspace(mark: bytes, *, prepends: bool) -> ByteStep:
     def apply(token: bytes, place: int) -> bytes:
         return token.replace(mark, b"" if place == 0 and prepends else b" ")
 
     return apply
 
 
-def _word_piece(prefix: bytes, *, cleans: bool) -> Part:
+def _word_piece(prefix: bytes, *, cleans: bool) -> ByteStep:
     def apply(token: bytes, place: int) -> bytes:
         if place > 0:
             goes_on = token.startswith(prefix)

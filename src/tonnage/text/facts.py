@@ -14,7 +14,7 @@ _MEMBER_BYTES = 5
 
 
 def facts_of_gguf(metadata: Mapping[str, object]) -> TextFacts | None:
-    """Return the facts of a GGUF's tokenizer, None when its metadata tell of none."""
+    """Return the facts of a GGUF's tokenizer, None when its metadata have none."""
     from tonnage.text.gguf_source import TEMPLATE_KEYS, MetadataArray
 
     tokens = metadata.get(_PREFIX + "tokens")

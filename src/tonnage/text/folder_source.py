@@ -33,16 +33,16 @@ def load_folder(folder: str) -> tuple[TokenizerCore, Special]:
     """Return a finished core and what surrounds it; raises TokenizerError."""
     config = optional_parts(folder, "tokenizer_config.json")
     source = _source(folder, config)
-    tokens, told = folder_tokens(folder, config, source.names), list(source.added_tokens)
+    tokens, added = folder_tokens(folder, config, source.names), list(source.added_tokens)
     pipeline = read_pipeline(
         source.components,
         dict(source.settings),
-        has_normalized=any(map(_is_normalized, (*told, *tokens.listed, *tokens.special))),
+        has_normalized=any(map(_is_normalized, (*added, *tokens.listed, *tokens.special))),
     )
     normalizer = _normalizer(pipeline)
     core = TokenizerCore(**pipeline.options, steps=pipeline.steps)
     source.load(core, pipeline.options["model"])
-    for token in _added_tokens(core, told, tokens):
+    for token in _added_tokens(core, added, tokens):
         _add_token(core, token, normalizer)
     core.finish()
     is_configured = source.puts_what_is_configured or _is_configured_class(config)
@@ -78,14 +78,14 @@ def _is_normalized(token: Mapping[str, Any]) -> bool:
 
 
 def _added_tokens(
-    core: TokenizerCore, told: list[Mapping[str, Any]], more: FolderTokens
+    core: TokenizerCore, added: list[Mapping[str, Any]], more: FolderTokens
 ) -> list[Mapping[str, Any]]:
     """Return all added tokens with their ids, numbered as transformers numbers them.
 
     A token that is new gets the next id, whichever it was listed by.
     """
-    tokens: dict[str, Mapping[str, Any]] = {content_of(token): token for token in told}
-    ids = require_ids([token.get("id") for token in told], "added_tokens")
+    tokens: dict[str, Mapping[str, Any]] = {content_of(token): token for token in added}
+    ids = require_ids([token.get("id") for token in added], "added_tokens")
     next_id = max([core.size, *(i + 1 for i in ids)])
     special = {one["content"] for one in more.special}
     known = {*tokens, *map(content_of, more.listed)}

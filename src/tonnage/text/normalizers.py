@@ -102,7 +102,7 @@ def replace_text(old: str, new: str) -> Normalizer:
 
 def replace_pattern(pattern: str, new: str) -> Normalizer:
     """Replace what a pattern of the pre-tokenizers matches."""
-    pattern_pieces(pattern, b"")  # a wrong one is told when the file is read
+    pattern_pieces(pattern, b"")  # a wrong one fails when the file is read
     content = new.encode()
 
     def apply(text: str) -> tuple[str, bool]:

@@ -48,7 +48,7 @@ class _Trie:
         (size,) = struct.unpack_from("<I", data)
         if size % 4 or size < 4 or size > len(data) - 4:
             raise TokenizerError(
-                f"'precompiled_charsmap' of tokenizer.json has {len(data)} bytes and tells of a "
+                f"'precompiled_charsmap' of tokenizer.json has {len(data)} bytes and names a "
                 f"trie of {size}."
             )
         self._units = memoryview(data)[4 : 4 + size].cast("I")

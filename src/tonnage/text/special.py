@@ -40,7 +40,7 @@ class Special:
     tool_template: str | None = None
 
     def within(self, num_ids: int, num_rows: int) -> "Special":
-        """Return this without ids that can never be met, each told in a warning.
+        """Return this without ids that can never be met, each named in a warning.
 
         num_ids: of tokens and rows together; what is put round a text must be one of them.
         num_rows: of the embedding; no end can be drawn beyond it.

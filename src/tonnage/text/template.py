@@ -41,7 +41,7 @@ class ChatTemplate:
 
         self._sandbox = Sandbox(time_limit_s=time_limit_s)
         self._template = self._sandbox.compile(source)
-        # DeepSeek's tell a call from an answer by it; others write it as a text.
+        # DeepSeek's distinguish a call from an answer by it; others write it as a text.
         self._knows_none = self._sandbox.tests_for_none(source, "content")
 
     def render(
@@ -105,10 +105,14 @@ def _call(call: Any) -> Any:
     if not isinstance(function, Mapping) or not isinstance(arguments, str):
         return call
     try:
-        told = json.loads(arguments)
+        parsed = json.loads(arguments)
     except (ValueError, RecursionError):
         return call
-    return {**call, "function": {**function, "arguments": told}} if isinstance(told, dict) else call
+    return (
+        {**call, "function": {**function, "arguments": parsed}}
+        if isinstance(parsed, dict)
+        else call
+    )
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ def load_weights(
     plan: Plan, arena: Arena, program: Program, executor: Executor,
     progress: Callable[[int], None] | None = None,
 ) -> None:  # fmt: skip
-    """Stream every weight of `plan` into `arena`; `progress` is told the bytes placed so far.
+    """Stream every weight of `plan` into `arena`; `progress` receives the bytes placed so far.
 
     The files' bytes pass through one small buffer per thread. Raises FileFormatError when a file
     ends early.

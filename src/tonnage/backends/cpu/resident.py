@@ -1,4 +1,4 @@
-"""Which bytes of this process are in memory now, as the kernel tells (proc_pid_pagemap(5))."""
+"""Which bytes of this process are in memory now, as the kernel says (proc_pid_pagemap(5))."""
 
 import os
 
@@ -11,7 +11,7 @@ _CHUNK_PAGES = 1 << 16
 def resident_bytes(address: int, num_bytes: int) -> int | None:
     """Return how many bytes of [address, address + num_bytes) are in memory, in whole pages.
 
-    None where this system does not tell. `address` and the end are rounded to pages around them.
+    None where this system does not say. `address` and the end are rounded to pages around them.
     """
     page, last = address // _PAGE, -(-(address + num_bytes) // _PAGE)
     present = 0

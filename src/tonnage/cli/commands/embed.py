@@ -60,7 +60,7 @@ def _line(numbered: tuple[int, bytes]) -> str:
 
 
 def _numbers(one: "Embedding") -> str:
-    """Return the elements, each with the digits that tell a float32 from all others."""
+    """Return the elements, each with the digits that identify a float32."""
     return " ".join(f"{value:.9g}" for value in one.vector)
 
 

@@ -27,7 +27,7 @@ from tonnage.planner.quality.measured import audit_of
 from tonnage.planner.search.alternatives import Alternative
 from tonnage.planner.search.budget import Budget, device_budget
 from tonnage.planner.search.candidate import Speed
-from tonnage.planner.search.choose import Choice, choose, require_fit
+from tonnage.planner.search.choose import PlanChoice, choose, require_fit
 from tonnage.planner.search.relaxations import binding_item
 from tonnage.store.source import ModelSource
 
@@ -40,7 +40,7 @@ class PlanResult:
     """
 
     model: str
-    choice: Choice
+    choice: PlanChoice
     budget: Budget
     audits: Sequence[AuditResult] = ()
     measured: AuditResult | None = None

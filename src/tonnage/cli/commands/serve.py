@@ -14,7 +14,7 @@ from tonnage.machine.memory_use import anonymous_bytes
 
 if TYPE_CHECKING:
     from tonnage.core.plan import Plan
-    from tonnage.planner.search.choose import Choice
+    from tonnage.planner.search.choose import PlanChoice
     from tonnage.server.start import PlannedServer
 
 
@@ -80,11 +80,11 @@ def _warn(line: str) -> None:
     logging.getLogger("tonnage.serve").warning("%s", line)
 
 
-def _log_choice(*, several: bool) -> "Callable[[str, Choice], None]":
+def _log_choice(*, several: bool) -> "Callable[[str, PlanChoice], None]":
     """Return what logs when something usual that was not stated had to give way."""
     from tonnage.cli.render.choice_words import given_up
 
-    def log(name: str, choice: "Choice") -> None:
+    def log(name: str, choice: "PlanChoice") -> None:
         words = given_up(choice)
         if words:
             _warn(f"{f'{name}: ' if several else ''}{words}")

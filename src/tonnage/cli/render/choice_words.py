@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from tonnage.core.quality import AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.alternatives import Alternative, held_bits, weight_bits, weights_words
-from tonnage.planner.search.choose import Choice
+from tonnage.planner.search.choose import PlanChoice
 
 _CHANGE = 26
 # Memory over file from which it is said: padding alone takes less of a real model.
 _NOTEWORTHY = 1.1
 
 
-def given_up(choice: Choice) -> str:
+def given_up(choice: PlanChoice) -> str:
     """Return what was not stated and is less than usual, as a sentence; empty when nothing is."""
     constraints, workload, parts = choice.constraints, choice.workload, []
     if constraints.weights_open and workload.formats:
@@ -38,7 +38,7 @@ def quality_words(quality: PlanQuality) -> str:
 
 
 def quality_lines(
-    choice: Choice, audits: Sequence[AuditResult], measured: AuditResult | None
+    choice: PlanChoice, audits: Sequence[AuditResult], measured: AuditResult | None
 ) -> Iterator[str]:
     """Yield the lines below the items: weights, and how good the model still is.
 
@@ -61,7 +61,7 @@ def quality_lines(
             )
 
 
-def rejected_lines(choice: Choice) -> Iterator[str]:
+def rejected_lines(choice: PlanChoice) -> Iterator[str]:
     """Yield a table of the plans that were rejected, at most 100 columns wide."""
     if choice.rejected:
         yield ""

@@ -25,7 +25,7 @@ from tonnage.planner.models.fair_share import ModelBytes, Share, SharingModel, d
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import Predict
 from tonnage.planner.search.choose import (
-    Choice,
+    PlanChoice,
     Question,
     choose,
     require_fit,
@@ -55,7 +55,7 @@ class Placement:
     in_place_of of them.
     """
 
-    choice: Choice
+    choice: PlanChoice
     co_resident: bool = True
     in_place_of: int = 0
 
@@ -125,7 +125,7 @@ def plan_model_set(
     return ModelSetPlan(placements, process_bytes, process_bytes + all_bytes)
 
 
-def only_model(name: str, choice: Choice) -> ModelSetPlan:
+def only_model(name: str, choice: PlanChoice) -> ModelSetPlan:
     """Return the set of one model, by what was chosen for it."""
     only = Placement(choice)
     return ModelSetPlan({name: only}, _process_bytes(choice.plan), only.memory_bytes)
@@ -274,7 +274,7 @@ class _Planner:
     predict: Predict
     resident_bytes: int
 
-    def choose(self, model: ModelInput, beside_bytes: int) -> Choice:
+    def choose(self, model: ModelInput, beside_bytes: int) -> PlanChoice:
         """Return what is chosen as for a single model beside others."""
         question = replace(self._question(model), beside_bytes=beside_bytes)
         choice = _fitting(question, self.budget)
@@ -327,7 +327,7 @@ class _Planner:
             choice = self._stated(model, wide, share.tokens)
         return Placement(choice, share.co_resident, share.in_place_of)
 
-    def _stated(self, model: ModelInput, wide: _Wide, tokens: int) -> Choice:
+    def _stated(self, model: ModelInput, wide: _Wide, tokens: int) -> PlanChoice:
         """Return the choice of what `wide` has with so many tokens."""
         workload = wide.workload(tokens)
         stated = replace(
@@ -363,7 +363,7 @@ class _Planner:
         )
 
 
-def _fitting(question: Question, budget: Budget) -> Choice:
+def _fitting(question: Question, budget: Budget) -> PlanChoice:
     choice = choose(question, budget, compare=False)
     require_fit(choice, budget)
     return choice

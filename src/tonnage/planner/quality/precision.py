@@ -29,7 +29,7 @@ def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
 
 
 def mix_id(spec: ModelSpec, formats: Formats) -> str:
-    """Return what tells the weights of `spec` in `formats` (name, format) from any other mix.
+    """Return what identifies the weights of `spec` in `formats` (name, format).
 
     Names that keep their own format make no difference; empty for the file as it stands.
     """

@@ -65,7 +65,7 @@ class Question:
 
 
 @record
-class Choice:
+class PlanChoice:
     """What was chosen within `constraints`; when nothing fits, what takes the fewest bytes of all.
 
     usual_context_tokens, usual_kv_format: what is reserved where it fits. quality: what was
@@ -86,7 +86,7 @@ class Choice:
     relaxations: "tuple[Relaxation, ...]" = ()
 
 
-def require_fit(choice: Choice, budget: Budget) -> None:
+def require_fit(choice: PlanChoice, budget: Budget) -> None:
     """Raise BudgetError when nothing fits.
 
     Its sentence names every item, the largest of them, the shortfall and the relaxations.
@@ -105,7 +105,7 @@ def require_fit(choice: Choice, budget: Budget) -> None:
     )
 
 
-def choose(question: Question, budget: Budget, *, compare: bool = True) -> Choice:
+def choose(question: Question, budget: Budget, *, compare: bool = True) -> PlanChoice:
     """Return the plan on the Pareto front of bytes, predicted speed and quality that is preferred.
 
     compare: whether to look at alternatives. Raises RequestError for a constraint that model and
@@ -134,10 +134,10 @@ def choose(question: Question, budget: Budget, *, compare: bool = True) -> Choic
     return replace(choice, rejected=beside)
 
 
-def _choice(search: "_Search", chosen: Candidate, *, accepted: bool) -> Choice:
+def _choice(search: "_Search", chosen: Candidate, *, accepted: bool) -> PlanChoice:
     question = search.question
     measured = audit_of(question.spec, chosen.workload, question.audits)
-    return Choice(
+    return PlanChoice(
         question.constraints,
         chosen.workload,
         search.evaluator.plan(chosen.workload),

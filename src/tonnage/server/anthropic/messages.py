@@ -17,7 +17,7 @@ from tonnage.server.anthropic.schema import (
     Turn,
 )
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choice, Choices, Part
+from tonnage.server.generation.choices import Choice, Choices, OutputPart
 from tonnage.server.generation.conversation import Turns, merged, prompt_end
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.reasoning import Thought, template_variables
@@ -236,7 +236,7 @@ class _Writer:
             await self._events(exchange, parts)
         await self._end(exchange, choice)
 
-    async def _events(self, exchange: HttpExchange, parts: Sequence[Part]) -> None:
+    async def _events(self, exchange: HttpExchange, parts: Sequence[OutputPart]) -> None:
         """Send what has come."""
         for part in parts:
             if isinstance(part, Call):

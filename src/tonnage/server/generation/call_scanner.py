@@ -16,7 +16,7 @@ class Verdict(Enum):
 
 
 class CallScanner:
-    """Takes the characters of one value; most of what is no call is told by its first member.
+    """Takes the characters of one value; most of what is no call shows in its first member.
 
     The value's grammar is not checked: that is left to the decoder, once its last bracket is there.
     """

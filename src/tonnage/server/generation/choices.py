@@ -15,7 +15,7 @@ from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, Res
 from tonnage.text.tokenizer import Tokenizer
 
 # What a completion is made of.
-Part = str | Call | Thought
+OutputPart = str | Call | Thought
 # What ended a completion, in OpenAI's words; a deadline cuts it as a length does.
 _FINISH = {"stop": "stop", "length": "length", "deadline": "length"}
 
@@ -58,13 +58,13 @@ class Choice:
                 generation.finish_reason = generation.finish_reason or "stop"
                 return
 
-    def take(self, delta: Delta) -> list[Part]:
+    def take(self, delta: Delta) -> list[OutputPart]:
         """Take a delta; return the texts, thoughts and calls that are complete with it.
 
         Raises HttpError when there is no memory for its log probabilities.
         """
         if delta.logprobs or delta.prompt_logprobs:
-            new = [*delta.prompt_logprobs, *filter(self._is_told, delta.logprobs)]
+            new = [*delta.prompt_logprobs, *filter(self._is_wanted, delta.logprobs)]
             count = sum(map(self._weight, new))
             self._memory.logprobs.hold(count, self._num_held)
             self._num_held += count
@@ -76,14 +76,14 @@ class Choice:
             self.num_reasoning_tokens += len(delta.tokens)
         return self._keep(parts)
 
-    def _parted(self, parts: Sequence[str | Thought]) -> list[Part]:
+    def _parted(self, parts: Sequence[str | Thought]) -> list[OutputPart]:
         """Return the parts with the calls in what is said."""
-        found: list[Part] = []
+        found: list[OutputPart] = []
         for part in parts:
             found += [part] if isinstance(part, Thought) else self._parser.push(part)
         return found
 
-    def _is_told(self, entry: TokenLogprob) -> bool:
+    def _is_wanted(self, entry: TokenLogprob) -> bool:
         """Whether an entry is listed: the end's is where every token of the prompt is, too."""
         with_prompt = self.completion.generation.options.prompt_logprobs is not None
         return with_prompt or entry.token_id not in self._tokenizer.eos_ids
@@ -120,11 +120,11 @@ class Choice:
         self._num_held = 0
         return taken
 
-    def finish(self) -> list[Part]:
+    def finish(self) -> list[OutputPart]:
         """Return what was held back; the completion has ended."""
         return self._keep([*self._parted(self._reasoning.flush()), *self._parser.flush()])
 
-    def _keep(self, parts: list[Part]) -> list[Part]:
+    def _keep(self, parts: list[OutputPart]) -> list[OutputPart]:
         for part in parts:
             if isinstance(part, Call):
                 self.calls.append(part)

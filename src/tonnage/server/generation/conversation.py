@@ -9,7 +9,7 @@ import msgspec
 from tonnage.engine.prompts import PromptEnd
 from tonnage.server.generation.call_formats import HERMES
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import ChatMessage, Part, ToolCall
+from tonnage.server.openai.schema import ChatMessage, ContentPart, ToolCall
 
 Turns = list[dict[str, Any]]
 _TEXT_PARTS = ("text", "input_text", "output_text", "reasoning_text", "summary_text")
@@ -17,7 +17,7 @@ _MOST_ARGUMENTS = 8192
 _ROLES = {"developer": "system", "function": "tool"}
 
 
-def text_of(content: str | Sequence[Part] | None, where: str) -> str:
+def text_of(content: str | Sequence[ContentPart] | None, where: str) -> str:
     """Return the text of a content. Raises HttpError 400 for parts that are no text."""
     if content is None or isinstance(content, str):
         return content or ""
@@ -51,7 +51,7 @@ def turns_of(messages: Sequence[ChatMessage]) -> Turns:
 
 
 def prompt_end(*, adds: bool | None, continues: bool | None) -> PromptEnd:
-    """Return what stands at the end of a prompt: the beginning of a turn, unless told otherwise.
+    """Return the end of a prompt: the beginning of a turn, unless the request says otherwise.
 
     Raises HttpError 400 where a new turn and more of the last one are both asked for.
     """
@@ -140,13 +140,13 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 def without_tools(
     turns: Turns, tools: Sequence[Mapping[str, Any]], *, knows_system: bool = True
 ) -> Turns:
-    """Return the conversation for a template that knows no tools: they are told in words.
+    """Return the conversation for a template that knows no tools: they are described in words.
 
     The words are those that Hermes models were trained with, so the completion is parsed alike.
     Results of tools become a turn of the user, together with each other and with what the user
     says before or behind them: templates may want user and assistant to take turns. knows_system:
-    the template has a place for a system message; else the tools are told in the first turn of the
-    user.
+    the template has a place for a system message; else the tools are described in the first turn
+    of the user.
     """
     plain = _with_results(turns)
     if not tools:

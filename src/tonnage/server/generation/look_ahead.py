@@ -62,7 +62,7 @@ def plain_pattern(pattern: str) -> str | None:
 
 
 class _Atoms:
-    """The characters in classes that no set of the pattern tells apart."""
+    """The characters in classes that no set of the pattern distinguishes."""
 
     def __init__(self, tree: Node) -> None:
         sets = [WORD, _BEYOND_ASCII, *_sets(tree)]

@@ -1,4 +1,4 @@
-"""What a model thinks, told from the text behind it.
+"""What a model thinks, split off from the text behind it.
 
 Reasoning models write it between tags at the beginning of a completion: DeepSeek R1, Qwen 3, QwQ,
 SmolLM 3. Some templates end a prompt with the first tag, so the completion begins inside.
@@ -31,7 +31,7 @@ def reasoning_start(template: str | None, prompt_end: str) -> ReasoningStart:
 
 
 def template_variables(effort: str | None, verbosity: str | None = None) -> dict[str, Any]:
-    """Return what templates read of a wish for more or less thought, or for longer completions.
+    """Return what templates read of a reasoning effort, or for longer completions.
 
     effort: `none` for no thought.
     """

@@ -63,7 +63,7 @@ class ToolUse:
     strict: frozenset[str] = frozenset()
 
     def rules(self, *, is_bound: bool) -> CallRules:
-        """Return how calls are told from text. is_bound: a form binds the text, which JSON fits."""
+        """Return how calls are parsed from text. is_bound: a schema binds the text."""
         names = [tool["function"]["name"] for tool in self.callable]
         return CallRules(names, not is_bound, self.is_single)
 

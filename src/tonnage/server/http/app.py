@@ -37,7 +37,7 @@ ModelHandler = Callable[[Service, HttpExchange, Tenant, bytes], Awaitable[None]]
 
 @record
 class Route:
-    """What answers a method and path; is_open: without a key. in_api: is told of as interface."""
+    """What answers a method and path; is_open: without a key. in_api: is listed as interface."""
 
     handler: Handler
     is_open: bool = False
@@ -125,7 +125,7 @@ class App:
     def __init__(
         self, pool: ModelPool, tenants: Tenants, limits: ServerLimits, tracer: Tracer | None = None
     ) -> None:
-        """tenants: who may ask. limits: what one of them can take. tracer: told of all POSTs."""
+        """tenants: who may ask. limits: what one of them can take. tracer: receives all POSTs."""
         self.pool = pool
         self._tenants = tenants
         self._limits = limits
@@ -142,7 +142,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of ASGI."""
         exchange = HttpExchange(scope, receive, send, self._limits, self._budget)
-        exchange.trace.is_told = self._tracer is not None
+        exchange.trace.is_exported = self._tracer is not None
         path = route_of(exchange.path)
         begin_s = perf_counter()
         # Each request has a task of its own, and so a context of its own.

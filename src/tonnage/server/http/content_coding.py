@@ -65,7 +65,7 @@ def _decoded(data: Buffer, left_bytes: int, container: int, most_bytes: int) -> 
     """Return what `data` decodes to, and what stands behind its end."""
     stream = zlib.decompressobj(container)
     try:
-        # One byte more than is allowed tells that there is more.
+        # One byte more than is allowed shows that there is more.
         whole = stream.decompress(data, left_bytes + 1)
     except zlib.error:
         raise _damaged() from None

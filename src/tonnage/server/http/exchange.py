@@ -37,7 +37,7 @@ Send = Callable[[Event], Awaitable[None]]
 Prepared = TypeVar("Prepared")
 
 JSON = "application/json"
-# An answer goes out in parts of so many bytes, each when there is room for it.
+# An answer goes out in parts of so many bytes, each when the buffer has space for it.
 PART_BYTES = 16 << 10
 # A list or object of a body takes 80 bytes to 400, and is copied once or twice for a template.
 _BYTES_PER_VALUE = 64
@@ -52,7 +52,7 @@ class ServerLimits:
 
     body_bytes: of one request; all that are being answered share four times as much, and it holds a
     list or object for every 64 bytes at most. body_s, header_s: seconds to send them. stall_s:
-    seconds a reader may take to make room in a full buffer. connections: at once. silence_s:
+    seconds a reader may take to drain a full buffer. connections: at once. silence_s:
     seconds without news after which a stream gives a sign of life; it begins after a tenth of that.
     drain_s: seconds that answers get to end after SIGTERM.
     """
@@ -252,7 +252,7 @@ class HttpExchange:
             budget.unsent_bytes -= num_bytes
 
     async def parts(self, pieces: Iterable[bytes], held_bytes: int) -> None:
-        """Answer with JSON that is made piece by piece as there is room; a short one goes whole.
+        """Answer with JSON, made piece by piece as the buffer drains; a short one goes whole.
 
         held_bytes: of what it is made from. Raises HttpError 503 as `whole` does.
         """
@@ -365,7 +365,7 @@ class HttpExchange:
                     await self._send_more(body)
 
     async def _send_more(self, body: Buffer) -> None:
-        """Send more of the body; a large part of it in small ones, each when there is room."""
+        """Send more of the body; a large part in small ones, each when the buffer has space."""
         for begin in range(0, len(body), PART_BYTES):
             part = {"body": bytes(body[begin : begin + PART_BYTES]), "more_body": True}
             await self._send({"type": "http.response.body", **part})

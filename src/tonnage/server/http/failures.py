@@ -69,9 +69,9 @@ class HttpError(Exception):
 
 
 def failure_of(error: BaseException, request_id: str) -> HttpError:
-    """Return the answer for `error`; what is not the client's fault tells nothing of the inside.
+    """Return the answer for `error`; what is not the client's fault shows nothing of the inside.
 
-    request_id: with which the operator finds in the log what the client is not told.
+    request_id: with which the operator finds in the log what the client does not see.
     """
     match error:
         case HttpError():
@@ -101,7 +101,7 @@ def failure_of(error: BaseException, request_id: str) -> HttpError:
 
 
 def too_many(sentence: str, retry_after_s: float) -> HttpError:
-    """Return a 429 that tells when to come back, in whole seconds from 1."""
+    """Return a 429 that says when to come back, in whole seconds from 1."""
     seconds = max(1, min(3600, -int(-retry_after_s // 1)))
     return HttpError(
         429, sentence, code="rate_limit_exceeded", headers={"retry-after": str(seconds)}

@@ -36,7 +36,7 @@ class Settings:
 
     tenants: Tenants
     limits: ServerLimits = field(default_factory=ServerLimits)
-    tracer: Tracer | None = None  # whom requests are told to; closed in the end
+    tracer: Tracer | None = None  # receives finished requests; closed in the end
     origins: Sequence[str] = ()  # of pages elsewhere that may read answers
 
 

@@ -1,6 +1,6 @@
 """Which models of a server are in memory: a policy over bytes, apart from the loading itself.
 
-A state machine without clock, threads or files: it is told what happened and says what to do next.
+A state machine without clock, threads or files: events go in, decisions come out.
 Requests name a model and wait until it is loaded. The least recently used model is unloaded
 first, but nothing goes while it is in use, and what is pinned never goes. Models that are waited
 for are loaded in the order of their oldest request. Once that one has waited for

@@ -69,7 +69,7 @@ class LogprobBudget:
             return
         sentence = (
             f"Log probabilities wait for the ends of their answers, {own:,} of them of this one; "
-            f"there is room for {MOST_LOGPROBS:,} in all. Stream the answer, or ask for fewer."
+            f"{MOST_LOGPROBS:,} in all is the limit. Stream the answer, or ask for fewer."
         )
         if own == self.num_held:
             raise HttpError(400, sentence, code="invalid_value", param="logprobs")

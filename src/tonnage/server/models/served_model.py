@@ -27,7 +27,7 @@ class Place:
 class ServedModel:
     """A model that can be asked for. names: what it is called, the first in answers.
 
-    open: loads it, in a thread, and tells the bytes of weights placed and of all. metrics outlive
+    open: loads it, in a thread, and reports the bytes of weights placed and of all. metrics outlive
     the model. service: None while it is not in memory. placed_bytes: while it is being loaded.
     """
 

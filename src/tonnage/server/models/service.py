@@ -106,7 +106,7 @@ class Service:
         metrics: Metrics | None = None,
         response_memory: ResponseMemory | None = None,
     ) -> None:
-        """engine: renders, encodes and tells its ledger; answers: its asynchronous interface.
+        """engine: renders, encodes and has the ledger; answers: its asynchronous interface.
 
         names: what the model is called, the first in answers. with_structured_output: completions
         may have to fit a schema or a grammar.
@@ -195,9 +195,9 @@ class Service:
     def parameters(self, request: RequestFields, tenant: Tenant) -> RequestParameters:
         """Return how a request is to be served; a tenant's own salt is always part of its salt."""
         salt = f"{tenant.salt}/{request.cache_salt}" if request.cache_salt else tenant.salt
-        wish = request.priority or 0
+        requested = request.priority or 0
         # Tenants may step back, but not push ahead.
-        priority = tenant.priority + (min(wish, 0) if tenant.name else wish)
+        priority = tenant.priority + (min(requested, 0) if tenant.name else requested)
         return RequestParameters(tenant, priority, request.deadline_s, salt)
 
     @asynccontextmanager
@@ -356,7 +356,7 @@ def usage_of(prompts: Sequence[Prompt], choices: Choices) -> dict[str, Any]:
     num_prompt = sum(len(prompt.tokens) for prompt in prompts)
     generations = [choice.completion.generation for choice in choices.all]
     num_generated = sum(len(one.tokens) for one in generations)
-    # Of answers to one prompt the first tells: the others find what it has computed.
+    # Of answers to one prompt the first counts: the others find what it has computed.
     firsts = generations[:: len(generations) // len(prompts)] if generations else []
     cached = sum(one.num_cached_tokens for one in firsts)
     details = {"cached_tokens": cached}

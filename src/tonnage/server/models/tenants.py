@@ -84,7 +84,7 @@ class Tenants:
     def of(self, headers: Mapping[str, str]) -> Tenant:
         """Return whose request this is, by `Authorization: Bearer` or `x-api-key`.
 
-        Raises HttpError 401. The time taken does not tell how near a wrong key came: hashes are
+        Raises HttpError 401. The time taken does not show how near a wrong key came: hashes are
         compared, each in constant time, and all of them.
         """
         if not self._keys:

@@ -1,1 +1,1 @@
-"""What a server tells of itself: log, metrics, traces, the live ledger."""
+"""What a server reports of itself: log, metrics, traces, the live ledger."""

@@ -1,4 +1,4 @@
-"""What the engine is doing, as the page and Prometheus are told."""
+"""What the engine is doing, as the page and Prometheus show it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the operator is told: records of `logging`, on stderr as text or as JSON, a line each."""
+"""The operator's log: records of `logging`, on stderr as text or as JSON, a line each."""
 
 import json
 import logging

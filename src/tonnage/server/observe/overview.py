@@ -1,4 +1,4 @@
-"""What the server tells of itself, models, health, metrics, memory; and loading by call."""
+"""What the server reports of itself, models, health, metrics, memory; and loading by call."""
 
 from dataclasses import asdict
 from typing import Any
@@ -92,7 +92,7 @@ def _emit_model(samples: Samples, pool: ModelPool, model: ServedModel) -> None:
 async def memory(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body: bytes) -> None:
     """Tell every item of the plan beside what it takes, now and at its peak, and what is going on.
 
-    Of requests and prefixes only shapes are told: they may be another tenant's. They are those of
+    Of requests and prefixes only shapes are shown: they may be another tenant's. They are those of
     the model that the query names, else of the one that was used last.
     """
     prepared = exchange.query("model")

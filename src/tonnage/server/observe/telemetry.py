@@ -2,8 +2,8 @@
 
 Specifications: W3C Trace Context (the parent of a request), OpenTelemetry's semantic conventions
 for HTTP servers and for generative AI (names of attributes). Of prompts and answers, stop strings
-included, no text is told. A request becomes spans when it is over, so that no step waits for it,
-and a thread of the SDK sends them.
+included, no text is exported. A request becomes spans when it is over, so that no step waits for
+it, and a thread of the SDK sends them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What one request did and when, for traces; server/telemetry.py tells it to OpenTelemetry."""
+"""What one request did and when, for traces; telemetry.py exports it to OpenTelemetry."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ class Trace:
     headers: of the request, names in lower case. begin_ns, queued_ns: Unix time when it came and
     when its answers were queued. model: as the client wrote it. served_by: what the model is called
     here; empty for a request that was refused before. embedded_tokens: of texts that were to become
-    vectors. is_told: to anybody; else answers are not kept until the last byte of them is sent.
+    vectors. is_exported: to a tracer; else answers are not kept until their last byte is sent.
     figures: what its answers came to, for the log; empty while they run.
     """
 
@@ -29,7 +29,7 @@ class Trace:
     options: SamplingOptions | None = None
     generations: Sequence[Generation] = ()
     embedded_tokens: int = 0
-    is_told: bool = True
+    is_exported: bool = True
     figures: dict[str, float] = field(default_factory=dict)
 
     def embedding(self, served_by: str, num_tokens: int) -> None:
@@ -57,11 +57,11 @@ class Trace:
         self.queued_ns = time.time_ns()
         self.served_by = served_by
         self.options = options
-        self.generations = generations if self.is_told else ()
+        self.generations = generations if self.is_exported else ()
 
 
 class Tracer(Protocol):
-    """Whom requests are told to."""
+    """What receives finished requests."""
 
     def report(self, trace: Trace, route: str, status: int) -> None:
         """Take a request that is over. route: as in ROUTES. status: 0: the client was gone."""

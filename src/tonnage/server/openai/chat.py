@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choice, Choices, Part
+from tonnage.server.generation.choices import Choice, Choices, OutputPart
 from tonnage.server.generation.conversation import prompt_end, turns_of
 from tonnage.server.generation.delivery import deliver, dropped_header
 from tonnage.server.generation.logprobs import chat_logprobs
@@ -31,7 +31,7 @@ async def chat(service: Service, exchange: HttpExchange, tenant: Tenant, body: b
 async def _prepared(
     service: Service, tenant: Tenant, body: bytes
 ) -> tuple[PreparedRequest, int | None]:
-    """Return what is asked for, and how many alternatives are told with log probabilities."""
+    """Return what is asked for, and how many alternatives are shown with log probabilities."""
     request = decode(ChatRequest, body)
     require_nothing_kept(request)
     use = tools_of(request)
@@ -59,7 +59,7 @@ async def _prepared(
 
 
 def _num_top(request: ChatRequest) -> int | None:
-    """Return how many alternatives are told, None without log probabilities."""
+    """Return how many alternatives are shown, None without log probabilities."""
     num_top = request.top_logprobs or 0
     if num_top and not request.logprobs:
         raise HttpError(400, "top_logprobs needs logprobs.", param="top_logprobs")
@@ -88,7 +88,7 @@ class _Writer:
         }
 
     def whole(self, choices: Choices) -> dict[str, Any]:
-        told = [
+        items = [
             {
                 "index": index,
                 "message": _message(choice),
@@ -98,7 +98,7 @@ class _Writer:
             for index, choice in enumerate(choices.all)
         ]
         usage = usage_of(self._request.prompts, choices)
-        return {**self._common, "object": "chat.completion", "choices": told, "usage": usage}
+        return {**self._common, "object": "chat.completion", "choices": items, "usage": usage}
 
     def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
         """Return the log probabilities that were not sent yet."""
@@ -136,13 +136,13 @@ class _Writer:
         logprobs: Mapping[str, Any] | None = None,
         finish_reason: str | None = None,
     ) -> None:
-        told = {
+        choice = {
             "index": index,
             "delta": delta,
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        await exchange.event({**self._common, **_CHUNK, "choices": [told]})
+        await exchange.event({**self._common, **_CHUNK, "choices": [choice]})
 
 
 _CHUNK = {"object": "chat.completion.chunk"}
@@ -163,7 +163,7 @@ def _call(call: Call) -> dict[str, Any]:
     return {"id": call.call_id, "type": "function", "function": function}
 
 
-def _openai_deltas(choice: Choice, parts: Sequence[Part]) -> list[dict[str, Any]]:
+def _openai_deltas(choice: Choice, parts: Sequence[OutputPart]) -> list[dict[str, Any]]:
     deltas: list[dict[str, Any]] = []
     number = len(choice.calls) - sum(isinstance(part, Call) for part in parts)
     for part in parts:

@@ -40,7 +40,7 @@ async def complete(service: Service, exchange: HttpExchange, tenant: Tenant, bod
 async def _prepared(
     service: Service, tenant: Tenant, body: bytes
 ) -> tuple[PreparedRequest, int | None, list[str]]:
-    """Return what is asked for, how many alternatives are told, and what each text begins with."""
+    """Return what is asked for, how many alternatives are shown, and what each text begins with."""
     request = decode(CompletionRequest, body)
     _refuse_unknown(request)
     given = _prompts(request.prompt)
@@ -173,7 +173,7 @@ class _Writer:
         return writer.write(choice.take_logprobs())
 
     def whole(self, choices: Choices) -> dict[str, Any]:
-        told = [
+        shown = [
             self._choice(
                 index,
                 self._echo(index) + choice.text,
@@ -182,7 +182,7 @@ class _Writer:
             )
             for index, choice in enumerate(choices.all)
         ]
-        return {**self._common, "choices": told, "usage": usage_of(self._request.prompts, choices)}
+        return {**self._common, "choices": shown, "usage": usage_of(self._request.prompts, choices)}
 
     async def stream(self, exchange: HttpExchange, choices: Choices) -> None:
         begun = [False] * len(choices.all)
@@ -202,8 +202,8 @@ class _Writer:
                 continue
             logprobs = self._logprobs(index, choice)
             reason = choice.finish_reason if delta is None else None
-            told = self._choice(index, text, logprobs, reason)
-            await exchange.event({**self._common, "choices": [told]})
+            item = self._choice(index, text, logprobs, reason)
+            await exchange.event({**self._common, "choices": [item]})
         if self._request.with_usage:
             usage = usage_of(self._request.prompts, choices)
             await exchange.event({**self._common, "choices": [], "usage": usage})
@@ -226,7 +226,7 @@ async def tokenize(service: Service, exchange: HttpExchange, tenant: Tenant, bod
 
 
 async def _tokens(service: Service, body: bytes) -> "tuple[array[int], bool]":
-    """Return the token ids of what is to be told, and whether their texts are wanted too."""
+    """Return the token ids of what is to be counted, and whether their texts are wanted too."""
     request = decode(TokenizeRequest, body)
     if (request.content is None) == (request.messages is None):
         raise HttpError(400, "Give either content or messages.", param="content")
@@ -245,12 +245,12 @@ async def _tokens(service: Service, body: bytes) -> "tuple[array[int], bool]":
 
 
 def _list(
-    head: bytes, tokens: "array[int]", told: "Callable[[array[int]], list[Any]]"
+    head: bytes, tokens: "array[int]", written: "Callable[[array[int]], list[Any]]"
 ) -> Iterator[bytes]:
     """Yield a list of JSON without its last bracket, some tokens of it at a time."""
     yield head
     for begin in range(0, len(tokens), _TOKENS_AT_ONCE):
-        part = msgspec.json.encode(told(tokens[begin : begin + _TOKENS_AT_ONCE]))
+        part = msgspec.json.encode(written(tokens[begin : begin + _TOKENS_AT_ONCE]))
         yield b"," * (begin > 0) + part[1:-1]
 
 

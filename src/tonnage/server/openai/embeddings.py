@@ -21,7 +21,7 @@ from tonnage.server.models.tenants import Tenant
 from tonnage.server.openai.schema import EmbeddingRequest
 
 MAX_INPUTS = 2048  # OpenAI's
-# What is written before an answer begins to be sent; until then an error can still be told.
+# What is written before an answer begins to be sent; until then an error can still have its status.
 _HELD_BYTES = 64 << 10
 _ELEMENT_BYTES = 18  # of a vector as text, at most
 
@@ -109,11 +109,11 @@ class _Writer:
         if self._in_base64:
             values = f'"{b64encode(embedding.vector.tobytes()).decode()}"'
         else:
-            # Nine digits tell every float32 from its neighbours.
+            # Nine digits distinguish every float32 from its neighbours.
             values = f"[{','.join([f'{value:.9g}' for value in embedding.vector])}]"
-        told = f'{comma}{{"object":"embedding","index":{self._index},"embedding":{values}}}'
+        item = f'{comma}{{"object":"embedding","index":{self._index},"embedding":{values}}}'
         self._index += 1
-        return told.encode()
+        return item.encode()
 
     def tail(self) -> bytes:
         usage = {"prompt_tokens": self._num_tokens, "total_tokens": self._num_tokens}

@@ -18,10 +18,10 @@ from tonnage.server.openai.response_schema import (
     ResponseRequest,
     ResponseTool,
 )
-from tonnage.server.openai.schema import Function, Part
+from tonnage.server.openai.schema import ContentPart, Function
 from tonnage.server.openai.unsupported import unsupported
 
-# Items that tell of a call which the client carried out -> the field that its arguments are in.
+# Items about a call which the client carried out -> the field that its arguments are in.
 _CALLS = {
     "function_call": "arguments",
     "custom_tool_call": "input",
@@ -77,10 +77,10 @@ def turns_of_input(request: ResponseRequest) -> Turns:
         return [*turns, {"role": "user", "content": request.input}]
     require_few_arguments(item.arguments for item in request.input)
     names: dict[str, str] = {}
-    told = [turn for item in request.input if (turn := _turn(item, names)) is not None]
+    items = [turn for item in request.input if (turn := _turn(item, names)) is not None]
     # Reasoning that no answer followed belongs to a turn that was given up.
     thought = {"role", "reasoning_content"}
-    said = (turn for turn in merged(told, ("assistant",)) if set(turn) != thought)
+    said = (turn for turn in merged(items, ("assistant",)) if set(turn) != thought)
     return [*turns, *({"content": "", **turn} for turn in said)]
 
 
@@ -93,8 +93,8 @@ def _turn(item: ResponseItem, names: dict[str, str]) -> dict[str, Any] | None:
         call = {"type": "function", "id": call_id, "function": function}
         return {"role": "assistant", "tool_calls": [call]}
     if kind in _RESULTS:
-        told = {"name": names.get(call_id, ""), "tool_call_id": call_id}
-        return {"role": "tool", "content": _output(item), **told}
+        call_fields = {"name": names.get(call_id, ""), "tool_call_id": call_id}
+        return {"role": "tool", "content": _output(item), **call_fields}
     if kind == "reasoning":
         text = text_of(item.content or item.summary, "input")
         return {"role": "assistant", "reasoning_content": text} if text else None
@@ -117,12 +117,12 @@ def _arguments(item: ResponseItem, kind: str) -> Any:
 
 
 def _output(item: ResponseItem) -> str:
-    """Return the text of a result; what is neither text nor parts of text is told as JSON."""
+    """Return the text of a result; what is neither text nor parts of text becomes JSON."""
     output = item.output
     if output is None or isinstance(output, str):
         return output or ""
     try:
-        parts = msgspec.convert(output, list[Part])
+        parts = msgspec.convert(output, list[ContentPart])
     except msgspec.ValidationError:
         return msgspec.json.encode(output).decode()
     return text_of(parts, "input")

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from tonnage.server.openai.schema import (
+    ContentPart,
     Count,
     Name,
     NoOp,
     NoService,
-    Part,
     ServiceFields,
     StreamOptions,
     TextOnly,
@@ -31,8 +31,8 @@ class ResponseItem(Struct, kw_only=True):
 
     type: str | None = None
     role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[Part] | None = None
-    summary: list[Part] | None = None
+    content: str | list[ContentPart] | None = None
+    summary: list[ContentPart] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: Any = None

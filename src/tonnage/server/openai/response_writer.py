@@ -1,4 +1,4 @@
-"""A completion as /v1/responses tells it, whole and as events.
+"""A completion as /v1/responses gives it, whole and as events.
 
 Specification: platform.openai.com/docs/api-reference/responses-streaming.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 from tonnage.core.record import record
 from tonnage.server.generation.call_formats import Call, fresh_id
-from tonnage.server.generation.choices import Choices, Part
+from tonnage.server.generation.choices import Choices, OutputPart
 from tonnage.server.generation.delivery import dropped_header
 from tonnage.server.generation.reasoning import Thought
 from tonnage.server.http.exchange import HttpExchange
@@ -62,11 +62,11 @@ class ResponseWriter:
             },
         }
 
-    async def _event(self, exchange: HttpExchange, event: str, /, **told: Any) -> None:
-        await exchange.event({"type": event, "sequence_number": self._number, **told}, event)
+    async def _event(self, exchange: HttpExchange, event: str, /, **fields: Any) -> None:
+        await exchange.event({"type": event, "sequence_number": self._number, **fields}, event)
         self._number += 1
 
-    async def _events(self, exchange: HttpExchange, parts: Sequence[Part]) -> None:
+    async def _events(self, exchange: HttpExchange, parts: Sequence[OutputPart]) -> None:
         """Send what has come."""
         if not self._number:
             await exchange.begin_events(dropped_header(self._request.prompts))

@@ -66,7 +66,7 @@ async def _prepared(
 
 def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
     """Return what does not depend on the completion; what came with the request stays JSON."""
-    told = {
+    body = {
         "id": fresh_id("resp"),
         "object": "response",
         "created_at": int(time.time()),
@@ -83,7 +83,7 @@ def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
         "reasoning": request.reasoning or Reasoning(),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "tool_choice": _told_choice(request.tool_choice),
+        "tool_choice": _choice_given(request.tool_choice),
         "tools": _json(function_tools(request)),
         "store": False,
         "text": _text_settings(request.text),
@@ -93,15 +93,15 @@ def _base(model: str, request: ResponseRequest) -> dict[str, Any]:
     if skipped:
         names = ", ".join(skipped)
         log(logging.INFO, f"Tools and items of types that are not known were left out: {names}.")
-        told["skipped_types"] = skipped
-    return told
+        body["skipped_types"] = skipped
+    return body
 
 
 def _json(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def _told_choice(choice: ToolChoices | None) -> Any:
+def _choice_given(choice: ToolChoices | None) -> Any:
     """Return the choice of a request as it was written."""
     if choice is None or isinstance(choice, str):
         return choice or "auto"
@@ -111,11 +111,11 @@ def _told_choice(choice: ToolChoices | None) -> Any:
 def _text_settings(text: TextSettings | None) -> dict[str, Any]:
     """Return how the text was to be, as the request wrote it."""
     form = text.format if text is not None else None
-    told: dict[str, Any] = {"type": "text" if form is None else form.type}
+    text_format: dict[str, Any] = {"type": "text" if form is None else form.type}
     if form is not None and form.type == "json_schema":
-        told |= {"name": form.name, "description": form.description, "strict": form.strict}
-        told["schema"] = _json(form.json_schema if form.schema is None else form.schema)
-    settings: dict[str, Any] = {"format": told}
+        text_format |= {"name": form.name, "description": form.description, "strict": form.strict}
+        text_format["schema"] = _json(form.json_schema if form.schema is None else form.schema)
+    settings: dict[str, Any] = {"format": text_format}
     if text is not None and text.verbosity is not None:
         settings["verbosity"] = text.verbosity
     return settings

@@ -91,7 +91,7 @@ class Sampling(BoundFields, kw_only=True):
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
-    """include_usage: the last event of a stream tells the usage."""
+    """include_usage: the last event of a stream has the usage."""
 
     include_usage: bool | None = None
     include_obfuscation: NoOp = None
@@ -111,7 +111,7 @@ class ServiceFields(Sampling, kw_only=True):
     moderation: NoService = None
 
 
-class Part(Struct):
+class ContentPart(Struct):
     """A part of a message's content; only parts of text are understood."""
 
     type: str
@@ -138,7 +138,7 @@ class ChatMessage(Struct):
     """One message of a conversation, with what clients send back of earlier answers."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
