@@ -15,7 +15,7 @@ from support.rates import made_up_rates
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.rates import Rates, TeamRates
 from tonnage.core.workload import Workload
-from tonnage.planner.cost.forecast import forecast, prefill_s, step_s
+from tonnage.planner.cost.forecast import forecast, forecast_work, prefill_s, step_s
 from tonnage.planner.cost.work import Work, work_of
 
 RATES = made_up_rates()
@@ -166,6 +166,26 @@ def test_between_two_measured_teams_the_speed_is_between() -> None:
         assert 1 / step_s(work(threads), both, 1, 0) == pytest.approx(expected, rel=1e-9)
 
 
+def test_fewer_threads_than_were_measured_are_as_the_smallest_team() -> None:
+    two, four = RATES.teams[1], replace(RATES.teams[1], threads=4, call_s=1.0)
+    found = step_s(work(1), replace(RATES, teams=(two, four)), 1, 0)
+    assert found == step_s(work(1), replace(RATES, teams=(two,)), 1, 0) < 0.1
+
+
+def test_weights_and_pages_share_a_cache() -> None:
+    """A cache for half of what a step reads saves half of what one for all of it would."""
+    pages = 3 * 2 * 101 * 512  # of three sequences, in both layers, at position 100
+    read_bytes = 2 * (EARLY + LATE) + pages
+    whole, half, none = (
+        step_s(work(), made_up_rates(cached_bytes=size), 3, 100)
+        for size in (read_bytes, read_bytes // 2, 0)
+    )
+    assert whole < half < none
+    assert half == pytest.approx((whole + none) / 2, rel=1e-6)
+    assert step_s(work(), made_up_rates(cached_bytes=2 * read_bytes), 3, 100) == whole
+    assert step_s(work(), made_up_rates(cached_bytes=read_bytes - 4096), 3, 100) > whole
+
+
 def test_a_completion_samples_from_every_entry_of_the_vocabulary() -> None:
     plan = make_plan(tiny_spec("llama"), Workload(256, 1))
     for rows in (1, 3):
@@ -177,6 +197,20 @@ def test_a_completion_samples_from_every_entry_of_the_vocabulary() -> None:
         sampled = first + VOCABULARY * 1e-9
         assert found.time_to_first_token_ns == pytest.approx(1e9 * sampled, abs=1)
         assert (found.rows, found.position, found.prompt_tokens) == (rows, 20, 40)
+
+
+def test_a_forecast_is_of_one_completion_unless_told() -> None:
+    plan = make_plan(tiny_spec("llama"), Workload(256, 1))
+    assert forecast(plan, RATES) == forecast(plan, RATES, rows=1)
+    assert forecast_work(work(), RATES) == forecast(plan, RATES)
+
+
+def test_pages_are_read_as_weights_are() -> None:
+    """100 sequences at position 255 read 26 MB of pages, which takes longer than multiplying."""
+    light = replace(RATES, teams=tuple(replace(team, attend=free(team)) for team in RATES.teams))
+    plan = make_plan(tiny_spec("llama"), Workload(256, 1))
+    assert forecast(plan, light, rows=100, position=255).bottleneck == "memory"
+    assert forecast(plan, light, rows=100, position=0).bottleneck == "compute"
 
 
 def test_without_a_position_a_completion_begins_behind_the_prompt() -> None:

@@ -1,6 +1,7 @@
 """What is said to make a refused plan fit: the least change of its kind, with its costs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,10 +13,10 @@ from tonnage.core.errors import BudgetError
 from tonnage.core.plan import Plan
 from tonnage.core.quality import QUALITY_BOUNDS
 from tonnage.planner.search.budget import Budget
-from tonnage.planner.search.candidate import Predict
+from tonnage.planner.search.candidate import Evaluator, Predict
 from tonnage.planner.search.choose import Choice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints
-from tonnage.planner.search.relaxations import Relaxation, way_out
+from tonnage.planner.search.relaxations import Relaxation, relaxations, rounded_up, way_out
 
 MIB = 1 << 20
 SPEC = load("qwen2.5-coder-0.5b")
@@ -58,6 +59,7 @@ def test_each_is_the_least_change_of_its_kind(short: int) -> None:
             continue
         field, step = FIELDS[way.option]
         assert isinstance(way.value, int)
+        assert way.option != "--context" or way.value % 64 == 0
         more = dataclasses.replace(stated, **{field: way.value + step})
         assert not chosen(more, budget_bytes).accepted, way
 
@@ -77,6 +79,50 @@ def test_its_figures_are_those_of_the_plan_that_it_gives() -> None:
         expected = fitting.quality.mean_kld if way.option == "--kv" else 0.0
         assert way.added_kld == expected
     assert {"--kv", "--context"} <= {way.option for way in refused.relaxations}
+
+
+# The least of each kind: a page, one sequence, and as many rows as prefill bears or are sampled.
+LEAST = {
+    "--context": ({}, 64),
+    "--concurrency": ({}, 1),
+    "--max-batch-tokens": ({"concurrency": 1, "max_logit_rows": 1}, 16),
+    "--max-batch-tokens of 20 logits": ({"max_logit_rows": 20}, 20),
+    "--max-batch-tokens of 24 sequences": ({"concurrency": 24, "context": 64}, 24),
+    "--kv": ({}, "int8"),
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_of_a_kind_is_offered_to_the_last_byte(name: str) -> None:
+    changes, least = LEAST[name]
+    option = name.split()[0]
+    field = "kv_format" if option == "--kv" else FIELDS[option][0]
+    stated = dataclasses.replace(STATED, precision="8bit", **changes)
+    total_bytes = chosen(dataclasses.replace(stated, **{field: least}), 1 << 40).plan.total_bytes
+    for num_bytes, expected in ((total_bytes, [least]), (total_bytes - 1, [])):
+        refused = chosen(stated, num_bytes)
+        assert not refused.accepted
+        ways = {way.option: way.value for way in every_way(refused, stated, num_bytes)}
+        assert [value for key, value in ways.items() if key == option] == expected
+
+
+def every_way(refused: Choice, constraints: Constraints, num_bytes: int) -> Sequence[Relaxation]:
+    """Return the relaxations of `refused`, more than the three that are shown."""
+    evaluator = Evaluator(SPEC, CpuLayout(), SPEED)
+    candidate = evaluator.candidate(refused.workload)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tonnage.planner.search.relaxations.NUM_SHOWN", 9)
+        return relaxations(evaluator, candidate, constraints, num_bytes)
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [(0.0, 0.0), (0.0123, 0.013), (0.013, 0.014), (1.0, 1.1), (0.0999, 0.1), (99.5, 100.0)],
+)
+def test_a_bound_is_written_with_two_digits_and_allows_what_it_is_for(
+    value: float, rounded: float
+) -> None:
+    assert rounded_up(value) == rounded
 
 
 def test_three_are_shown_those_that_free_the_fewest_bytes() -> None:

@@ -101,6 +101,60 @@ def test_a_scored_vocabulary_has_no_merges_but_scores():
     assert close(facts, Tokenizer.from_gguf(metadata), MIB // 8)
 
 
+def test_texts_of_a_gguf_are_counted_to_the_byte():
+    tokens = ["a", "bcd", "é", ""]
+    plain = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": strings(tokens),
+        "tokenizer.ggml.merges": strings(["a b", "b c", "c d"]),
+    }
+    assert facts_of_gguf(plain) == TextFacts(4, 3, 1 + 3 + 2)
+    assert facts_of_gguf({**plain, "tokenizer.ggml.model": "llama"}) == TextFacts(
+        4, 0, 6, scored=True
+    )
+    assert facts_of_gguf({**plain, "tokenizer.ggml.merges": "none"}) == TextFacts(4, 0, 6)
+    for key in ("tokenizer.chat_template", "tokenizer.chat_template.tool_use"):
+        assert facts_of_gguf({**plain, key: "{{ x }}"}) == TextFacts(4, 3, 6, has_template=True)
+        assert facts_of_gguf({**plain, key: 3}) == TextFacts(4, 3, 6)
+
+
+@pytest.mark.parametrize("how", [{"separators": (",", ":")}, {"indent": 1}, {}], ids=str)
+def test_texts_of_a_folder_are_counted_as_they_are_written_less_what_a_member_is(tmp_path, how):
+    """A member of the vocabulary has two quotes, a colon, a digit and a comma beside its text."""
+    vocab = {"a": 0, "bcd": 1, "é": 2}
+    folder = write_tokenizer(tmp_path, [["a", "bcd"], ["a", "a"]], vocab, **how)
+    text = (folder / "tokenizer.json").read_bytes()
+    begin = text.index(b"{", text.index(b'"vocab"'))
+    span = text.index(b"}", begin) + 1 - begin
+    facts = facts_of_folder(folder)
+    assert facts == TextFacts(3, 2, span - 3 * 5, growing=True)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert facts_of_folder(folder) == TextFacts(3, 2, span - 3 * 5, growing=True, has_template=True)
+
+
+@pytest.mark.parametrize("merges", [["a b", "b c", "[ x"], [["a", "b"], ["b", "c"], ["[", "x"]]])
+def test_merges_are_texts_or_pairs(tmp_path, merges):
+    vocab = {letter: index for index, letter in enumerate("abcx[")}
+    for how in ({}, {"indent": 4}, {"separators": (",", ":")}):
+        assert facts_of_folder(write_tokenizer(tmp_path, merges, vocab, **how)).num_merges == 3
+    assert facts_of_folder(write_tokenizer(tmp_path, [], vocab)).num_merges == 0
+
+
+@pytest.mark.parametrize(("kind", "merges"), [("BPE", 1), (None, 1), ("WordPiece", 0)])
+def test_only_bpe_has_merges(tmp_path, kind, merges):
+    write_tokenizer(tmp_path, [["a", "b"]], {"a": 0, "b": 1})
+    path = tmp_path / "tokenizer.json"
+    parts = json.loads(path.read_text())
+    parts["model"] = {**parts["model"], "type": kind}
+    if kind is None:
+        del parts["model"]["type"]
+    path.write_text(json.dumps(parts))
+    assert facts_of_folder(tmp_path).num_merges == merges
+    del parts["model"]["merges"]
+    path.write_text(json.dumps(parts))
+    assert (facts_of_folder(tmp_path) is None) == bool(merges)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.gguf")) or [None], ids=str)
 def test_real_models(path):
