@@ -14,7 +14,7 @@ from tonnage.core.plan import Plan
 from tonnage.core.quality import QUALITY_BOUNDS
 from tonnage.planner.search.budget import Budget
 from tonnage.planner.search.candidate import Evaluator, Predict
-from tonnage.planner.search.choose import Choice, Question, choose, require_fit
+from tonnage.planner.search.choose import PlanChoice, Question, choose, require_fit
 from tonnage.planner.search.constraints import Constraints
 from tonnage.planner.search.relaxations import Relaxation, relaxations, rounded_up, way_out
 
@@ -32,7 +32,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-def chosen(constraints: Constraints, num_bytes: int, predict: Predict = SPEED) -> Choice:
+def chosen(constraints: Constraints, num_bytes: int, predict: Predict = SPEED) -> PlanChoice:
     question = Question(SPEC, MACHINE, CpuLayout(), constraints, predict)
     return choose(question, Budget(num_bytes, "were allowed"), compare=False)
 
@@ -106,7 +106,9 @@ def test_the_least_of_a_kind_is_offered_to_the_last_byte(name: str) -> None:
         assert [value for key, value in ways.items() if key == option] == expected
 
 
-def every_way(refused: Choice, constraints: Constraints, num_bytes: int) -> Sequence[Relaxation]:
+def every_way(
+    refused: PlanChoice, constraints: Constraints, num_bytes: int
+) -> Sequence[Relaxation]:
     """Return the relaxations of `refused`, more than the three that are shown."""
     evaluator = Evaluator(SPEC, CpuLayout(), SPEED)
     candidate = evaluator.candidate(refused.workload)

@@ -7,10 +7,10 @@ import pytest
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import PageGroup
 from tonnage.scheduler.admission import Admission
-from tonnage.scheduler.limits import Limits
+from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.sequence import Request, Sequence
 
-LIMITS = Limits(
+LIMITS = SchedulerLimits(
     max_running=8, max_batch_tokens=64, max_logit_rows=8, context_tokens=1000,
     max_stall_ns=40_000,
 )  # fmt: skip
