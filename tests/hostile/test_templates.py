@@ -89,7 +89,7 @@ def test_prompts_are_those_of_plain_jinja(name):
 
 
 def test_no_template_is_a_sentence():
-    with pytest.raises(ChatTemplateError, match=r"no chat template.*--raw"):
+    with pytest.raises(ChatTemplateError, match=r"base model.*no chat template.*plain text"):
         ChatTemplate(None)
 
 

@@ -49,7 +49,7 @@ def whole(model, requests, tmp_path_factory) -> bytes:
     """What a run without interruption writes."""
     folder = tmp_path_factory.mktemp("whole")
     done = tonnage(folder, *arguments(model, requests, folder / "out"))
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
     assert "58 answered, 2 refused" in done.stderr
     return (folder / "out").read_bytes()
 
@@ -111,7 +111,7 @@ def test_after_a_kill_the_same_command_goes_on(model, requests, whole, tmp_path,
     # As if the last write had been cut.
     os.truncate(out, len(had) - 3)
     done = tonnage(tmp_path, *args)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert f"{num_lines(had) - 1} were there already" in done.stderr
     assert out.read_bytes() == whole
 
@@ -123,14 +123,14 @@ def test_ctrl_c_leaves_a_file_to_go_on_from(model, requests, whole, tmp_path):
         wait_for_lines(out, 5)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-    if process.returncode == 0:
+    if process.returncode == 3:
         pytest.skip("the batch was done before the signal came")
     assert process.returncode == 130
     assert "Traceback" not in said
     kept = out.read_bytes()
     assert f"stopped at {num_lines(kept)} of {NUM_LINES}" in said
     assert whole.startswith(kept)
-    assert tonnage(tmp_path, *args).returncode == 0
+    assert tonnage(tmp_path, *args).returncode == 3
     assert out.read_bytes() == whole
 
 
@@ -138,9 +138,16 @@ def test_a_finished_batch_is_left_as_it_is(model, requests, whole, tmp_path):
     out = tmp_path / "out"
     out.write_bytes(whole)
     done = tonnage(tmp_path, *arguments(model, requests, out))
-    assert done.returncode == 0
-    assert "0 answered, 0 refused, 60 were there already" in done.stderr
+    assert done.returncode == 3
+    assert "0 answered, 0 refused, 60 were there already, 2 refused" in done.stderr
     assert out.read_bytes() == whole
+
+
+def test_a_batch_without_a_refused_line_ends_with_0(model, tmp_path):
+    (tmp_path / "in").write_text('{"prompt": "Hi", "max_tokens": 2}\n')
+    for _ in range(2):
+        done = tonnage(tmp_path, *arguments(model, tmp_path / "in", tmp_path / "out"))
+        assert done.returncode == 0, done.stderr
 
 
 def test_what_cannot_be_done_is_said(model, requests, whole, tmp_path):

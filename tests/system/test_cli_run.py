@@ -134,7 +134,7 @@ def test_a_folder_is_quantized_on_request(chat_folder, tmp_path):
         (("--memory", "10KiB"), ("10.0 KiB", "short", "--context")),
         (("--memory", "7 apples"), ("apples",)),
         (("--stop", ""), ("stop string", "empty")),
-        (("--system", "x"), ("chat template", "--raw")),
+        (("--system", "x"), ("base model", "chat template", "--system")),
     ],
 )
 def test_a_wrong_option_is_one_sentence(model, tmp_path, args, words):
@@ -202,10 +202,10 @@ def test_ctrl_c_ends_one_answer_with_130(model, tmp_path):
 class Terminal:
     """A command on a terminal of its own."""
 
-    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], term: str = "dumb") -> None:
         self._main, inner = pty.openpty()
-        # A dumb terminal: readline then sends no escape sequences of its own.
-        env = {**env, "TERM": "dumb"}
+        # On a dumb terminal readline sends no escape sequences of its own.
+        env = {**env, "TERM": term}
         self._process = subprocess.Popen(
             command, stdin=inner, stdout=inner, stderr=inner, env=env, start_new_session=True
         )
@@ -269,7 +269,7 @@ def test_a_chat_outlives_ctrl_c_and_ends_with_ctrl_d(start_chat):
     chat.interrupt()
     chat.wait_for(r"\(Ctrl-D or /exit ends\)\r\n> ")
     chat.send("/nonsense\n")
-    chat.wait_for(r"There is no /nonsense(.|\n|\r)*/clear (.|\n|\r)*> ")
+    chat.wait_for(r"There is no /nonsense; (.|\n|\r)*/help shows them(.|\n|\r)*> ")
     chat.send("/clear\n")
     chat.wait_for(r"forgotten(.|\n|\r)*> ")
     chat.send("Again\n")
@@ -291,3 +291,34 @@ def test_a_chat_survives_a_prompt_that_is_too_long_or_no_text(start_chat):
     chat.wait_for(r"Hi\r\n(.|\n|\r)*> ")
     chat.send("/exit\n")
     assert chat.exit_code() == 0
+
+
+def test_a_base_model_says_once_that_it_goes_on_with_the_text(model, tmp_path):
+    command = [*COMMAND, "chat", str(model), "--max-tokens", "3", "--no-history"]
+    chat = Terminal(command, environment(tmp_path, COLUMNS="1000"))
+    try:
+        chat.wait_for(r"This is a base model: it goes on with the text(.|\n|\r)*> ")
+        chat.send("Once upon\n")
+        told = chat.wait_for(r"upon\r\n(.|\n|\r)*> ")
+        assert "base model" not in told
+        chat.send("/exit\n")
+        assert chat.exit_code() == 0
+    finally:
+        chat.close()
+
+
+def test_what_is_pasted_is_one_message(chat_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # A terminal that knows brackets round what is pasted: readline asks for them.
+    command = [*COMMAND, "run", str(chat_folder), "--max-tokens", "2"]
+    chat = Terminal(command, environment(tmp_path, COLUMNS="1000"), term="xterm")
+    try:
+        chat.wait_for(r"/help for help(.|\n|\r)*\x1b\[\?2004h(.|\n|\r)*> ")
+        chat.send("\x1b[200~one\ntwo\n\nthree\x1b[201~\n")
+        chat.wait_for(r"three(.|\n|\r)*> ")
+        chat.send("/save talk.json\n")
+        chat.wait_for(r"\(1 turns in talk.json\)")
+    finally:
+        chat.close()
+    kept = json.loads(Path("talk.json").read_text())["messages"]
+    assert kept[0] == {"role": "user", "content": "one\ntwo\n\nthree"}

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
 
@@ -139,3 +142,36 @@ def test_a_taken_port_and_other_mistakes_are_sentences(model, tmp_path):
     ):
         assert words in refused(tonnage(tmp_path, "serve", model, "--port", 0, *args))
     assert os.listdir(tmp_path) in ([], ["cache"])
+
+
+def test_sighup_reads_keys_and_models_anew_and_cuts_nothing(model, tmp_path):
+    keys = tmp_path / "keys.toml"
+    old, new = "old-key-of-many-letters", "new-key-of-many-letters"
+    keys.write_text(f'[tenant.a]\nkey = "{old}"\n')
+    body = {"model": "hf", "prompt": "x", "max_tokens": 300, "seed": 2, "ignore_eos": True}
+    copy = shutil.copytree(model, tmp_path / "hf")
+    with serving(tmp_path, copy, "--keys", keys) as (process, url), ThreadPoolExecutor(1) as pool:
+
+        def ask(key: str, **more: object) -> dict:
+            headers = {"Authorization": f"Bearer {key}"}
+            return fetched(f"{url}/v1/completions", {**body, **more}, **headers)
+
+        running = pool.submit(ask, old)
+        sleep(0.1)
+        keys.write_text(f'[tenant.a]\nkey = "{new}"\n')
+        (copy / "tokenizer_config.json").touch()
+        process.send_signal(signal.SIGHUP)
+        said = [next(process.stderr) for _ in range(2)]
+        assert "Keys were read anew; 1 are known." in said[0]
+        assert "hf has changed on disk" in said[1]
+        assert running.result()["usage"]["completion_tokens"] == 300
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(old, max_tokens=1)
+        assert ask(new, max_tokens=1)["usage"]["completion_tokens"] == 1
+        loads = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {new}"})
+        with urllib.request.urlopen(loads, timeout=20) as answer:
+            assert 'tonnage_model_loads_total{model="hf"} 2' in answer.read().decode()
+        keys.write_text("no toml at all")
+        process.send_signal(signal.SIGHUP)
+        assert "the old ones stay" in next(process.stderr)
+        assert ask(new, max_tokens=1)["usage"]["completion_tokens"] == 1

@@ -153,6 +153,8 @@ def test_a_report_as_json_has_every_figure():
 class ScriptedEngine:
     """Answers with given texts and remembers the prompts."""
 
+    tokenizer = SimpleNamespace(chat_template="{{ messages }}")
+
     def __init__(self, *answers):
         self.answers = list(answers)
         self.prompts = []
@@ -232,14 +234,19 @@ def test_a_raw_chat_continues_one_text(capsys):
     capsys.readouterr()
 
 
-def test_words_that_begin_with_a_slash_are_commands_alone(capsys):
-    engine = ScriptedEngine(["A"])
+def test_words_that_begin_with_a_slash_are_commands(capsys):
+    engine = ScriptedEngine(["A"], ["B"])
     chat = Chat(engine, SamplingOptions(), system=None, raw=False)
     assert chat._line("/help")
     assert chat._line("/etc/passwd is what?")
     assert not chat._line(" /exit ")
     assert engine.prompts == [said("/etc/passwd is what?")]
     assert "/clear" in capsys.readouterr().out
+    assert chat._line("/sistem You are a cook")
+    assert "There is no /sistem; did you mean /system" in capsys.readouterr().out
+    assert chat._line("//sistem")
+    assert engine.prompts[1:] == [said("/etc/passwd is what?", "A", "/sistem")]
+    capsys.readouterr()
 
 
 def test_a_chat_ends_where_the_input_ends(monkeypatch, capsys):

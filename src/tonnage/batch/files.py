@@ -39,6 +39,7 @@ class ResultFile:
         Raises BatchError for what is no plain file or is written by another process, OSError.
         """
         self._path = path
+        self.num_refused = 0  # of the results that were kept: errors in place of an answer
         if path.exists() and not path.is_file():
             raise BatchError(
                 f"{path} is no plain file; results are appended, and gone on with after a kill, so "
@@ -61,7 +62,7 @@ class ResultFile:
             stream.seek(0)
             size = os.fstat(self._fd).st_size
             for line in stream:
-                name = _name_of(line)
+                name, is_refused = _head_of(line)
                 if name is None and end_bytes + len(line) == size:
                     break
                 if name is None or name != next(expected, None):
@@ -70,6 +71,7 @@ class ResultFile:
                         "model and these options; give another OUTPUT, or delete the file."
                     )
                 num_kept += 1
+                self.num_refused += is_refused
                 end_bytes += len(line)
         os.ftruncate(self._fd, end_bytes)
         os.lseek(self._fd, end_bytes, os.SEEK_SET)
@@ -98,12 +100,13 @@ class ResultFile:
             os.close(self._fd)
 
 
-def _name_of(line: bytes) -> str | None:
-    """Return the id of a result, None when the line is torn or no result."""
+def _head_of(line: bytes) -> tuple[str | None, bool]:
+    """Return the id of a result and whether it is an error; None when it is torn or no result."""
     if not line.endswith(b"\n"):
-        return None
+        return None, False
     try:
-        name = json.loads(line)["id"]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return None
-    return name if isinstance(name, str) else None
+        result = json.loads(line)
+        name, is_refused = result["id"], result.get("error") is not None
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None, False
+    return (name, is_refused) if isinstance(name, str) else (None, False)

@@ -82,6 +82,11 @@ class Batch:
         """Return the id of a line's result."""
         return line_id(self._settings, line)
 
+    @property
+    def num_refused(self) -> int:
+        """How many of all results are errors, those that were there already among them."""
+        return self.files.results.num_refused + self.num_failed
+
     def run(self, on_result: Callable[[], None]) -> None:
         """Complete what is left. on_result is called after each result that was written.
 

@@ -1,4 +1,4 @@
-"""The command line: run, serve, plan, batch, embed, pull, list, rm, doctor, bench, audit.
+"""The command line: run, chat, serve, plan, batch, embed, pull, list, rm, doctor, bench, audit.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # The function of each command, in a module of tonnage.cli.commands.
 _COMMANDS = {
     "run": ("run", "run"),
+    "chat": ("run", "run"),
     "serve": ("serve", "serve"),
     "plan": ("plan", "plan"),
     "batch": ("batch", "batch"),
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (sys.argv without it) and return the exit code.
 
     0: done. 2: what was asked for cannot be done, one sentence on stderr says why. 130: Ctrl-C.
-    141: the reader of stdout went away. 1: a bug.
+    3: done, but for lines of a batch that were refused. 141: the reader of stdout went away.
+    1: a bug.
     """
     from tonnage.cli.failure import report_failure
 

@@ -179,10 +179,14 @@ def _add_run(parser: ArgumentParser) -> None:
     add = parser.add_argument
     _add_model(parser)
     add("prompt", metavar="PROMPT", nargs="?", help="what to answer; - reads it from stdin")
-    add("--system", metavar="TEXT", help="system message")
     add(
-        "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
+        "-f",
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="read the prompt from a file; it stands behind PROMPT where both are given",
     )
+    _add_conversation(parser)
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add("--ledger", action="store_true", help="show what each item took, after the answer")
     add(
@@ -194,6 +198,25 @@ def _add_run(parser: ArgumentParser) -> None:
     )
     _add_engine(parser, ["concurrency"])
     _add_sampling(parser)
+
+
+def _add_chat(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    _add_model(parser)
+    _add_conversation(parser)
+    add("--plan", type=Path, metavar="FILE", help="load by what `tonnage plan -o FILE` wrote")
+    _add_engine(parser, ["concurrency"])
+    _add_sampling(parser)
+    parser.set_defaults(prompt="", file=None, json=False, ledger=False)
+
+
+def _add_conversation(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--system", metavar="TEXT", help="system message")
+    add(
+        "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
+    )
+    add("--no-history", action="store_true", help="in a chat: keep nothing of what is typed")
 
 
 def _add_serve(parser: ArgumentParser) -> None:
@@ -316,6 +339,7 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "run": _Command("answer a prompt, or chat when there is none", _add_run),
+    "chat": _Command("talk with a model, as `tonnage run` without a prompt does", _add_chat),
     "serve": _Command("answer over HTTP, as OpenAI's and Anthropic's servers do", _add_serve),
     "plan": _Command(
         "say what a model takes, before anything is loaded", _add_plan, has_notes=True

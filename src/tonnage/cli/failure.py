@@ -6,6 +6,8 @@ import sys
 from tonnage.cli.render.terminal import printable
 from tonnage.core.errors import TonnageError
 
+SOME_REFUSED = 3  # of several things that were asked for at once; the others were done
+
 
 def report_failure(error: BaseException, *, debug: bool) -> int:
     """Print what went wrong on stderr and return the exit code that `main` states.

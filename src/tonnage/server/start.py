@@ -6,6 +6,7 @@ a plan alone does without them.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -24,6 +25,7 @@ from tonnage.server.observe.pressure import PressureLog
 from tonnage.server.options import DEFAULT_CONCURRENCY, ServeOptions
 from tonnage.server.structured_plan import with_tables
 from tonnage.store.catalog import open_catalogs
+from tonnage.store.identity import files_stamp
 from tonnage.store.source import ModelSource, resolve
 
 if TYPE_CHECKING:
@@ -211,7 +213,8 @@ def _settings(options: ServeOptions, tracer: "Tracer | None") -> "Settings":
     from tonnage.server.http.run import Settings, allow_connections
     from tonnage.server.models.tenants import read_tenants
 
-    tenants = read_tenants(options.get("keys"), os.environ.get(_KEY_VARIABLE))
+    read = partial(read_tenants, options.get("keys"), os.environ.get(_KEY_VARIABLE))
+    tenants = read()
     origins = options.get("cors", [])
     require_origins(origins, need_keys=tenants.need_keys)
     allow_connections(options["connections"])
@@ -220,7 +223,7 @@ def _settings(options: ServeOptions, tracer: "Tracer | None") -> "Settings":
         connections=options["connections"],
         drain_s=options["drain"],
     )
-    return Settings(tenants, limits, tracer, origins)
+    return Settings(tenants, limits, tracer, origins, read if options.get("keys") else None)
 
 
 def _pool(
@@ -266,7 +269,10 @@ def _served(
 
     size = Size(model.resident_bytes, model.loading_bytes)
     place = Place(model.co_resident, model.in_place_of)
-    return ServedModel(names, size, model.context_tokens, open_, model.pinned, place)
+    return ServedModel(
+        names, size, model.context_tokens, open_, model.pinned, place,
+        stamp=partial(files_stamp, model.source.path),
+    )  # fmt: skip
 
 
 def aliases_of(given: Sequence[str], names: Sequence[str]) -> Mapping[str, list[str]]:

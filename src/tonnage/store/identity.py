@@ -80,6 +80,18 @@ def strict_identity(model: Path) -> str:
     return " ".join(_strict_stamp(file) for file in files)
 
 
+def files_stamp(model: Path) -> str:
+    """Return what changes when a file of the model is replaced or written to; empty if one is gone.
+
+    Reads no file, so a change that keeps inode, size and time goes unnoticed.
+    """
+    try:
+        states = [file.stat() for file in resolved_files(model)]
+    except OSError:
+        return ""
+    return " ".join(f"{one.st_dev}:{one.st_ino}:{one.st_size}:{one.st_mtime_ns}" for one in states)
+
+
 def resolved_files(model: Path) -> list[Path]:
     """Return `model_files` with links to the model followed.
 

@@ -28,8 +28,8 @@ class ChatTemplate:
         """Compile; raises ChatTemplateError for no template, or a broken or hostile one."""
         if source is None:
             raise NoChatTemplateError(
-                "The model has no chat template, so messages cannot be turned into a prompt; "
-                "give plain text instead (--raw)."
+                "This is a base model: it has no chat template, so it takes no messages and goes "
+                "on with a text instead. Give it plain text as a prompt."
             )
         if len(source) > MAX_TEMPLATE_CHARS:
             raise ChatTemplateError(

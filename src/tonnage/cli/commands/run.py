@@ -1,12 +1,13 @@
 """`tonnage run`: one completion, or a chat."""
 
+import os
 import sys
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tonnage.cli.opening import open_engine, stated
-from tonnage.cli.render.terminal import printable
+from tonnage.cli.opening import OpenEngine, is_base, stated
 from tonnage.core.errors import RequestError
 from tonnage.core.sampling import SamplingOptions
 
@@ -22,12 +23,13 @@ def run(args: Namespace) -> int:
     prompt = _prompt(args)
     _check(args, prompt)
     begin = time.perf_counter_ns()
-    with open_engine(args) as engine:
+    with OpenEngine(args) as opened:
         load_ns = time.perf_counter_ns() - begin
+        engine = opened.engine
+        _check_system(engine, args.system)
         if prompt is None:
-            from tonnage.cli.commands.chat import Chat
-
-            return Chat(engine, options, system=args.system, raw=args.raw).loop()
+            return _chat(args, opened, options)
+        _tell_base(args, engine)
         made = engine.generate(
             _messages(args.system, prompt), options, raw=args.raw, on_slowdown=report_slowdown
         )
@@ -39,6 +41,39 @@ def run(args: Namespace) -> int:
             if args.ledger:
                 print("\n" + _after(engine, made))
     return 0
+
+
+def _chat(args: Namespace, opened: OpenEngine, options: SamplingOptions) -> int:
+    from tonnage.cli.chat.lines import history_file
+    from tonnage.cli.commands.chat import Chat
+
+    return Chat(
+        opened.engine,
+        options,
+        system=args.system,
+        raw=args.raw,
+        is_base=is_base(opened.engine),
+        history=None if args.no_history else history_file(os.environ),
+        reopen=opened.switch if args.plan is None else None,
+    ).loop()
+
+
+def _check_system(engine: "Engine", system: str | None) -> None:
+    if system is not None and is_base(engine):
+        raise RequestError(
+            f"{engine.source.name} is a base model: it has no chat template, so it takes no "
+            "--system; leave it out, and the model goes on with the text that it is given."
+        )
+
+
+def _tell_base(args: Namespace, engine: "Engine") -> None:
+    """Say once to a person what a base model does with a prompt."""
+    if is_base(engine) and not (args.raw or args.json) and sys.stderr.isatty():
+        print(
+            f"tonnage: {engine.source.name} is a base model: it goes on with the text, and answers "
+            "no questions.",
+            file=sys.stderr,
+        )
 
 
 def report_slowdown(slowdown: "Slowdown") -> None:
@@ -82,27 +117,50 @@ def sampling_options(args: Namespace) -> SamplingOptions:
 
 def stream_out(made: "Generation") -> None:
     """Print the completion as it comes, and end its line."""
+    from tonnage.cli.render.wrapped import WrappedOutput
+
+    out = WrappedOutput(sys.stdout)
     for delta in made:
-        sys.stdout.write(printable(delta, sys.stdout))
-        sys.stdout.flush()
+        out.write(delta)
+    out.end()
     print(flush=True)
 
 
 def _prompt(args: Namespace) -> str | None:
     """Return the prompt, from stdin for `-` or when that is no terminal; None asks for a chat.
 
-    With --raw it is what came, line ends at the end with it.
+    With --raw it is what came, line ends at the end with it. The text of a file stands behind a
+    prompt beside it.
     """
+    if args.command == "chat":
+        return None
+    if args.file is not None:
+        text = _bare(_file_text(args.file), raw=args.raw)
+        return text if args.prompt is None else f"{args.prompt}\n\n{text}"
     if args.prompt not in (None, "-"):
         return str(args.prompt)
     if args.prompt is None and sys.stdin is not None and sys.stdin.isatty():
         return None
     if sys.stdin is None:
         raise RequestError("There is no prompt and no stdin to read one from; give a PROMPT.")
-    text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    text = text if args.raw else text.rstrip("\r\n")
+    text = _bare(sys.stdin.buffer.read().decode("utf-8", "replace"), raw=args.raw)
     if not text:
         raise RequestError("The prompt from stdin is empty; pipe some text in or give a PROMPT.")
+    return text
+
+
+def _bare(text: str, *, raw: bool) -> str:
+    return text if raw else text.rstrip("\r\n")
+
+
+def _file_text(path: Path) -> str:
+    """Return the text of a file. Raises RequestError for an empty one and other bytes, OSError."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 (byte {error.start:,}); convert it.") from None
+    if not text.strip():
+        raise RequestError(f"{path} is empty; write the prompt into it, or give a PROMPT.")
     return text
 
 

@@ -87,9 +87,9 @@ or plain, with the sampling options of `tonnage run` by their names in Python:
   {"messages": [{"role": "user", "content": "Hi"}]}
 
 OUTPUT gets one line for each, in the same order and form; the options below hold where a line says
-nothing. A line that cannot be answered gets an error in its place, and the exit code stays 0. What
-is in OUTPUT already is kept when it belongs to the same lines, model and options: after Ctrl-C, a
-kill or a power cut the same command goes on.
+nothing. A line that cannot be answered gets an error in its place; the others are answered, and the
+exit code is 3. It is 0 when OUTPUT has no error. What is in OUTPUT already is kept when it belongs
+to the same lines, model and options: after Ctrl-C, a kill or a power cut the same command goes on.
 """
 
 # By command.

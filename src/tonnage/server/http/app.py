@@ -134,6 +134,14 @@ class App:
         self.draining = False
         self._told_of_proxy = False
 
+    def use_tenants(self, tenants: Tenants) -> int:
+        """Let these ask from now on; return how many keys they have.
+
+        Who is known already keeps what is left of its quotas.
+        """
+        self._tenants = tenants.renewed(self._tenants)
+        return self._tenants.num_keys
+
     def drain(self) -> None:
         """Take no more requests; running answers go on."""
         self.draining = True

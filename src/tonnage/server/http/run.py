@@ -7,12 +7,12 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 
 import uvicorn
 
-from tonnage.core.errors import RequestError
+from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.record import record
 from tonnage.machine.allocator import return_large_blocks
 from tonnage.server.http.app import App
@@ -32,12 +32,13 @@ _WAITING_CONNECTIONS = 1024
 
 @record
 class Settings:
-    """How models are served."""
+    """How models are served. read_tenants: reads the keys anew, when SIGHUP asks for that."""
 
     tenants: Tenants
     limits: ServerLimits = field(default_factory=ServerLimits)
     tracer: Tracer | None = None  # receives finished requests; closed in the end
     origins: Sequence[str] = ()  # of pages elsewhere that may read answers
+    read_tenants: Callable[[], Tenants] | None = None
 
 
 def bind(host: str, port: int, *, need_keys: bool) -> socket.socket:
@@ -87,11 +88,15 @@ def _is_loopback(address: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """Ends after SIGTERM or Ctrl-C with the answers that run; a second Ctrl-C cuts them off."""
+    """Ends after SIGTERM or Ctrl-C with the answers that run; a second Ctrl-C cuts them off.
+
+    SIGHUP calls `reread` between two events; nothing that runs is touched by the signal itself.
+    """
 
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+        self.reread: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -110,11 +115,17 @@ class _Server(uvicorn.Server):
         in_main = threading.current_thread() is threading.main_thread()
         kinds = (signal.SIGINT, signal.SIGTERM) if in_main else ()
         before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
+        if in_main:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_reread)
         try:
             yield
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+    def handle_reread(self, sig: int, frame: object) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.reread)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         # The event loop's own thread, but in the middle of anything.
@@ -124,7 +135,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, None)
 
 
-def server_of(app: App, limits: ServerLimits, origins: Sequence[str] = ()) -> uvicorn.Server:
+def server_of(app: App, limits: ServerLimits, origins: Sequence[str] = ()) -> _Server:
     """Return the server of `app`; its `serve` takes sockets and ends when `should_exit` is set."""
     connection = bounded(limits)
     app.pool.num_connections = lambda: len(connection.open)
@@ -147,11 +158,29 @@ def server_of(app: App, limits: ServerLimits, origins: Sequence[str] = ()) -> uv
     return _Server(config, app)
 
 
+def reread(app: App, read_tenants: Callable[[], Tenants] | None) -> None:
+    """Take the keys as they are now, and load models anew whose files have changed.
+
+    What runs goes on, by the key and the weights that it began with. Where the keys cannot be read
+    those of before stay, and the log says why.
+    """
+    if read_tenants is not None:
+        try:
+            count = app.use_tenants(read_tenants())
+        except (TonnageError, OSError) as error:
+            log(logging.ERROR, f"Keys were not read anew, the old ones stay: {error}")
+        else:
+            log(logging.INFO, f"Keys were read anew; {count} are known.")
+    for name in app.pool.replace_changed():
+        log(logging.INFO, f"{name} has changed on disk; the next request loads it anew.")
+
+
 def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
     """Serve a pool on a bound socket until a signal ends it; return the exit code."""
     return_large_blocks()
     app = App(pool, settings.tenants, settings.limits, settings.tracer)
     server = server_of(app, settings.limits, settings.origins)
+    server.reread = lambda: reread(app, settings.read_tenants)
     try:
         asyncio.run(server.serve(sockets=[bound]))
     finally:

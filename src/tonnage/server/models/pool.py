@@ -115,6 +115,7 @@ class ModelPool:
         self.policy.ask(model.name, 0)
         assert self.policy.decide(0) == [Load(model.name)]
         begin = perf_counter_ns()
+        model.loaded_stamp = model.stamp()
         model.service = model.open(model.metrics, on_load)
         self._loaded(model, begin)
         self.policy.decide(0)
@@ -162,6 +163,19 @@ class ModelPool:
             raise self._not_now(
                 503, f"{model.name} is still in use by {used} requests, so it was not unloaded."
             ) from None
+
+    def replace_changed(self) -> list[str]:
+        """Unload models whose files have changed, once no request uses them; return their names.
+
+        Requests that come meanwhile wait, and the first of them loads the model anew. What is
+        pinned stays as it is.
+        """
+        loaded = (one for one in self.models if self.state(one) == "loaded" and not one.pinned)
+        changed = [model.name for model in loaded if model.stamp() not in ("", model.loaded_stamp)]
+        for name in changed:
+            self.policy.dismiss(name)
+        self._advance()
+        return changed
 
     @contextmanager
     def observed(self) -> Iterator[dict[str, Service]]:
@@ -317,6 +331,7 @@ class ModelPool:
 
         frames = ""
         try:
+            model.loaded_stamp = model.stamp()
             model.service = model.open(model.metrics, on_load)
             return None
         except _ClosingError:

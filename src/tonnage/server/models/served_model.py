@@ -29,6 +29,7 @@ class ServedModel:
 
     open: loads it, in a thread, and reports the bytes of weights placed and of all. metrics outlive
     the model. service: None while it is not in memory. placed_bytes: while it is being loaded.
+    stamp: what changes when its files are replaced; loaded_stamp: that of what is in memory.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,8 @@ class ServedModel:
     pinned: bool = False
     place: Place = field(default_factory=Place)
     metrics: Metrics = field(default_factory=Metrics)
+    stamp: Callable[[], str] = lambda: ""
+    loaded_stamp: str = ""
     service: Service | None = None
     placed_bytes: int = 0
     failed: bool = False

@@ -51,6 +51,16 @@ class Tenant:
     requests: Bucket = field(default_factory=lambda: Bucket(math.inf))
     tokens: Bucket = field(default_factory=lambda: Bucket(math.inf))
 
+    def is_like(self, other: "Tenant") -> bool:
+        """Return whether both have the same name, priority and quotas."""
+        return (self.name, self.salt, self.priority, *self._quotas) == (
+            other.name, other.salt, other.priority, *other._quotas,
+        )  # fmt: skip
+
+    @property
+    def _quotas(self) -> tuple[float, float]:
+        return self.requests.per_minute, self.tokens.per_minute
+
     def admit(self, now_s: float) -> None:
         """Count a request. Raises HttpError 429 when a quota is used up."""
         for bucket, unit in ((self.requests, "requests"), (self.tokens, "tokens")):
@@ -80,6 +90,22 @@ class Tenants:
     def need_keys(self) -> bool:
         """Whether a request needs a key."""
         return bool(self._keys)
+
+    @property
+    def num_keys(self) -> int:
+        """How many keys are known."""
+        return len(self._keys)
+
+    def renewed(self, former: "Tenants") -> "Tenants":
+        """Return these tenants; those that `former` has with the same settings go on as they are.
+
+        So a quota that is used up does not fill because keys were read anew.
+        """
+        kept = {
+            digest: old if (old := former._keys.get(digest)) and old.is_like(tenant) else tenant
+            for digest, tenant in self._keys.items()
+        }
+        return Tenants(kept)
 
     def of(self, headers: Mapping[str, str]) -> Tenant:
         """Return whose request this is, by `Authorization: Bearer` or `x-api-key`.

@@ -1,0 +1,1 @@
+"""A conversation on a terminal: what is typed, what was said, and the words that begin with a /."""
