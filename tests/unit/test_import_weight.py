@@ -7,7 +7,8 @@ import pytest
 
 PLANNING = ("tonnage.formats.gguf", "tonnage.models.registry", "tonnage.backends.cpu.layout.plan")
 COMMAND = (
-    "tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.opening", "tonnage.cli.commands.run",
+    "tonnage.cli", "tonnage.cli.arguments", "tonnage.cli.parsers.run", "tonnage.cli.opening",
+    "tonnage.cli.commands.run",
 )  # fmt: skip
 RUNNING = (
     *COMMAND,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tonnage.cli.render.terminal import PullProgress, StatusLine
-from tonnage.core.errors import TonnageError
 from tonnage.core.options import described
 from tonnage.engine.options import EngineOptions, MemoryOptions
 
@@ -38,37 +37,6 @@ def open_engine(args: Namespace, serving: "ServingOptions | None" = None) -> "En
         status.close()
     tell_choice(engine)
     return engine
-
-
-class OpenEngine:
-    """The engine of a command that may go on with another model."""
-
-    def __init__(self, args: Namespace) -> None:
-        """Open the model of `args`; raises as `open_engine`."""
-        self._args = args
-        self.engine = open_engine(args)
-
-    def switch(self, model: str) -> "tuple[Engine, TonnageError | None]":
-        """Close the engine and open `model` by the same options.
-
-        Returns it, or the old one opened again and why the other is not.
-        """
-        self.engine.close()
-        before, self._args.model = self._args.model, model
-        try:
-            self.engine, problem = open_engine(self._args), None
-        except TonnageError as error:
-            self._args.model, problem = before, error
-            self.engine = open_engine(self._args)
-        return self.engine, problem
-
-    def __enter__(self) -> "OpenEngine":
-        """Return itself."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Close what is open."""
-        self.engine.close()
 
 
 def is_base(engine: "Engine") -> bool:

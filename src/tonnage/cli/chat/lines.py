@@ -66,7 +66,7 @@ def _take_pastes_whole(readline: ModuleType) -> bool:
 
     Python switches it off in GNU readline, for its own prompt knows no such lines.
     """
-    if "libedit" in (readline.__doc__ or ""):
+    if "libedit" in (readline.__doc__ or "") or os.environ.get("TERM", "dumb") == "dumb":
         return False
     readline.parse_and_bind("set enable-bracketed-paste on")
     return True

@@ -1,13 +1,15 @@
 """A conversation on a terminal: lines in, answers out, and commands that begin with a slash."""
 
+import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tonnage.cli.chat.conversation import Conversation
-from tonnage.cli.chat.lines import FENCE, Lines
-from tonnage.cli.opening import is_base
+from tonnage.cli.chat.lines import FENCE, Lines, history_file
+from tonnage.cli.opening import is_base, open_engine
 from tonnage.cli.render.wrapped import WrappedOutput
 from tonnage.core.errors import ContextLengthError, RequestError, TonnageError
 from tonnage.core.nearest import did_you_mean
@@ -32,6 +34,55 @@ _HELP = f"""\
 {FENCE}              begins and ends a message of several lines; what is pasted is one message
 //               begins a message that begins with a slash
 Ctrl-C           stop the answer"""
+
+
+def chat(args: Namespace, options: SamplingOptions) -> int:
+    """Open the model of `args` and talk until the user ends it; return the exit code."""
+    with _OpenEngine(args) as opened:
+        if args.system is not None and is_base(opened.engine):
+            raise RequestError(
+                f"{opened.engine.source.name} is a base model: it has no chat template and takes "
+                "no --system; it goes on with a text."
+            )
+        return Chat(
+            opened.engine,
+            options,
+            system=args.system,
+            raw=args.raw,
+            is_base=is_base(opened.engine),
+            history=None if args.no_history else history_file(os.environ),
+            reopen=opened.switch if args.plan is None else None,
+        ).loop()
+
+
+class _OpenEngine:
+    """The engine of a chat, which may go on with another model."""
+
+    def __init__(self, args: Namespace) -> None:
+        """Open the model of `args`; raises as `open_engine`."""
+        self._args = args
+        self.engine = open_engine(args)
+
+    def switch(self, model: str) -> "tuple[Engine, TonnageError | None]":
+        """Close the engine and open `model` by the same options.
+
+        Returns it, or the old one opened again and why the other is not.
+        """
+        self.engine.close()
+        before, self._args.model = self._args.model, model
+        problem: TonnageError | None = None
+        try:
+            self.engine = open_engine(self._args)
+        except TonnageError as error:
+            self._args.model, problem = before, error
+            self.engine = open_engine(self._args)
+        return self.engine, problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.engine.close()
 
 
 class Chat:

@@ -1,0 +1,1 @@
+"""What each command takes, in modules that are imported with the command."""

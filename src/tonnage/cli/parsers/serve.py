@@ -1,0 +1,36 @@
+"""What `tonnage serve` takes."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from tonnage.cli.parsers.common import add_model, add_options
+from tonnage.engine.options import MemoryOptions
+
+
+def add_serve(parser: ArgumentParser) -> None:
+    """Add the options of `tonnage serve`."""
+    from tonnage.server.options import DEFAULT_CONCURRENCY, LogOptions, ServeOptions
+
+    add = parser.add_argument
+    add_model(parser)
+    add(
+        "--model",
+        dest="models",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="one more model; may be repeated",
+    )
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML of these options, `_` for `-`; what is stated here goes before it",
+    )
+    add("--plan", action="store_true", help="print what these options would take, and end")
+    add("--json", action="store_true", help="with --plan: print one JSON object, nothing else")
+    add_options(add, MemoryOptions)
+    add_options(add, LogOptions)
+    add_options(add, ServeOptions, ["catalog"], concurrency=DEFAULT_CONCURRENCY)
+    # What is stated is distinguished from what is usual: a file of options may state it too.
+    parser.set_defaults(concurrency=None)
