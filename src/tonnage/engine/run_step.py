@@ -16,7 +16,8 @@ def run_step(runtime: Runtime, chunks: list[ScheduledChunk]) -> None:
             logit_rows.append(len(tokens) - 1)
         elif num_samples:
             logit_rows += range(len(tokens) - num_samples, len(tokens))
-        pooled += _pooled_rows(chunk, first_row)
+        if chunk.sequence.is_pooled:
+            pooled += _pooled_rows(chunk, first_row)
     runtime.step(tokens, spans, logit_rows, pooled)
 
 

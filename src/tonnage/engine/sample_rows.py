@@ -35,16 +35,17 @@ def sampled_round(
     found = Round([], [])
     first_row = 0
     for chunk in chunks:
-        first_row += chunk.num_scored
-        job = jobs.get(chunk.request_id) if chunk.num_samples > number else None
+        num_samples = chunk.num_samples
+        first_row += chunk.num_logit_rows - num_samples
+        job = jobs.get(chunk.request_id) if num_samples > number else None
         if isinstance(job, Job) and (number == 0 or continues(job, chunk, number, sampled)):
-            found.more = found.more or chunk.num_samples > number + 1
+            found.more = found.more or num_samples > number + 1
             try:
                 found.rows.append(job.completion.row(first_row + number))
                 found.jobs.append(job)
             except Exception as error:
                 failed.append((job, error))
-        first_row += chunk.num_samples
+        first_row += num_samples
     return found
 
 
@@ -67,12 +68,13 @@ def scored_rows(chunks: Sequence[ScheduledChunk], jobs: Jobs, vocab_size: int) -
     found: list[ScoredRow] = []
     first_row = 0
     for chunk in chunks:
-        job = jobs.get(chunk.request_id)
-        # The first row with logits is of the token behind it.
-        begin = chunk.position + len(chunk.tokens) - chunk.num_logit_rows + 1
+        num_scored = chunk.num_scored
+        job = jobs.get(chunk.request_id) if num_scored else None
         if isinstance(job, Job):
+            # The first row with logits is of the token behind it.
+            begin = chunk.position + len(chunk.tokens) - chunk.num_logit_rows + 1
             num_top = job.completion.generation.options.prompt_logprobs or 0
-            for number in range(chunk.num_scored):
+            for number in range(num_scored):
                 token = chunk.sequence.tokens[begin + number]
                 row = (_sampler_of(token, vocab_size), first_row + number, num_top)
                 found.append(ScoredRow(job, begin + number, token, row))

@@ -58,6 +58,22 @@ class ScheduledChunk:
         return self.sequence.tables
 
 
+class Chunks(dict[int, ScheduledChunk]):
+    """The chunks of a step in the making, by request id; num_logit_rows: of all of them."""
+
+    num_logit_rows = 0
+
+    def put(self, chunk: ScheduledChunk) -> None:
+        """Add the chunk of a request that has none."""
+        self[chunk.request_id] = chunk
+        self.num_logit_rows += chunk.num_logit_rows
+
+    def drop_preempted(self) -> None:
+        """Leave those whose sequences lost their pages meanwhile."""
+        for request_id in [key for key, chunk in self.items() if not chunk.sequence.running]:
+            self.num_logit_rows -= self.pop(request_id).num_logit_rows
+
+
 @record
 class Ended:
     """A request that the scheduler ended: refused with `error`, or past its deadline without."""

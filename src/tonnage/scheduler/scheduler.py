@@ -18,7 +18,7 @@ from tonnage.scheduler.limits import SchedulerLimits
 from tonnage.scheduler.order import FairOrder, seniority
 from tonnage.scheduler.prefix_loader import PrefixLoader
 from tonnage.scheduler.pressure import PressureLevels
-from tonnage.scheduler.scheduled import Ended, ScheduledChunk
+from tonnage.scheduler.scheduled import Chunks, Ended, ScheduledChunk
 from tonnage.scheduler.sequence import Request, Sequence
 from tonnage.scheduler.step_time import StepTime, StepTimeEstimator, most_rows
 
@@ -160,7 +160,7 @@ class Scheduler:
             return []
         decode = [s for s in active if s.is_decoding]
         prefill = [s for s in active if not s.is_decoding] if len(decode) < len(active) else []
-        chunks: dict[int, ScheduledChunk] = {}
+        chunks = Chunks()
         prefill_first = self._prefill_first(decode, prefill)
         if not prefill_first:
             self._add_decode(chunks, decode)
@@ -279,7 +279,7 @@ class Scheduler:
         backlog = sum(sequence.num_pending for sequence in prefill)
         return backlog >= self.limits.max_batch_tokens and not any(one.awaited for one in decode)
 
-    def _add_decode(self, chunks: dict[int, ScheduledChunk], decode: list[Sequence]) -> None:
+    def _add_decode(self, chunks: Chunks, decode: list[Sequence]) -> None:
         limits = self.limits
         most = min(len(decode), limits.max_batch_tokens, limits.max_logit_rows)
         if most > 1 and any(sequence.awaited for sequence in decode):
@@ -289,7 +289,7 @@ class Scheduler:
         for sequence in decode:
             self._add(chunks, sequence, 1)
 
-    def _add_prefill(self, chunks: dict[int, ScheduledChunk], prefill: list[Sequence]) -> None:
+    def _add_prefill(self, chunks: Chunks, prefill: list[Sequence]) -> None:
         left = self._most_rows(chunks, len(chunks) + MIN_CHUNK_ROWS) - len(chunks)
         claimed = set()
         for sequence in sorted(prefill, key=self._order.key):
@@ -306,7 +306,7 @@ class Scheduler:
             if added and page is not None:  # else the next one waits in vain
                 claimed.add(page)
 
-    def _most_rows(self, chunks: dict[int, ScheduledChunk], low: int) -> int:
+    def _most_rows(self, chunks: Chunks, low: int) -> int:
         """Return the most rows of a step that has `chunks` already; as many as `low` may be."""
         limits = self.limits
         if not any(chunk.sequence.awaited for chunk in chunks.values()):
@@ -316,39 +316,39 @@ class Scheduler:
         low = min(limits.max_batch_tokens, low)
         return most_rows(self._step_ns, bound, low, limits.max_batch_tokens)
 
-    def _add_drafts(self, chunks: dict[int, ScheduledChunk]) -> None:
+    def _add_drafts(self, chunks: Chunks) -> None:
         """Add drafts to a step that is complete without them."""
         num_rows = sum(len(chunk.tokens) for chunk in chunks.values())
-        num_logits = sum(chunk.num_logit_rows for chunk in chunks.values())
         left = self._most_rows(chunks, num_rows) - num_rows
-        self.drafts.add(chunks, min(left, self.limits.max_logit_rows - num_logits))
+        self.drafts.add(chunks, min(left, self.limits.max_logit_rows - chunks.num_logit_rows))
 
-    def _add(self, chunks: dict[int, ScheduledChunk], sequence: Sequence, num_rows: int) -> int:
+    def _add(self, chunks: Chunks, sequence: Sequence, num_rows: int) -> int:
         """Add a sequence's next rows as far as pages allow; return how many."""
         if not sequence.running:
             return 0
         begin = sequence.num_computed
-        num_logits = sum(chunk.num_logit_rows for chunk in chunks.values())
-        excess = num_logits + sequence.num_logit_rows(num_rows) - self.limits.max_logit_rows
-        num_rows -= max(0, excess)
-        if num_rows == 0:
+        num_logit_rows = sequence.num_logit_rows(num_rows)
+        excess = chunks.num_logit_rows + num_logit_rows - self.limits.max_logit_rows
+        wanted = num_rows - max(0, excess)
+        if wanted == 0:
             return 0
         before = len(self._running)
-        num_rows = self.pressure.find_pages(sequence, num_rows, self._running)
+        added = self.pressure.find_pages(sequence, wanted, self._running)
         if len(self._running) < before:
-            for request_id in [key for key, chunk in chunks.items() if not chunk.sequence.running]:
-                del chunks[request_id]
-        if num_rows == 0:
+            chunks.drop_preempted()
+        if added == 0:
             return 0
         if self.cache.states is not None:
-            num_rows = sequence.num_to_border(num_rows)
-        sequence.grow(self.cache, num_rows)
-        end = begin + num_rows
-        ends, num_logit_rows = end == len(sequence.tokens), sequence.num_logit_rows(num_rows)
-        chunks[sequence.request.id] = ScheduledChunk(
-            sequence, sequence.tokens[begin:end], begin, ends, num_logit_rows
+            added = sequence.num_to_border(added)
+        sequence.grow(self.cache, added)
+        end = begin + added
+        if added < num_rows:
+            num_logit_rows = sequence.num_logit_rows(added)
+        ends = end == len(sequence.tokens)
+        chunks.put(
+            ScheduledChunk(sequence, sequence.tokens[begin:end], begin, ends, num_logit_rows)
         )
-        return num_rows
+        return added
 
     def _nothing_fits(self, now_ns: int) -> list[ScheduledChunk]:
         """Return rows of the oldest, for which all others may be preempted; refuse it if none fits.
@@ -359,7 +359,7 @@ class Scheduler:
         if not active:
             return []
         oldest = min(active, key=seniority)
-        chunks: dict[int, ScheduledChunk] = {}
+        chunks = Chunks()
         num_rows = min(oldest.num_pending, MIN_CHUNK_ROWS, self.limits.max_batch_tokens)
         if not self._add(chunks, oldest, num_rows):
             self._refuse(oldest)
