@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 TEST_VENV ?= .venv-test
 PARITY_VENV ?= .venv-parity
+CLIENTS_VENV ?= .venv-clients
+JS_CLIENTS := tests/clients/node_modules
 WHEEL := build/wheel/built
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL ?= smollm2-135m
@@ -16,7 +18,8 @@ PARITY_TESTS := tests/unit/test_parity_cases.py tests/unit/test_text_bpe_files.p
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 
-.PHONY: help install run test test-install parity parity-install mutate lint clean
+.PHONY: help install run test test-install parity parity-install clients clients-install harness \
+    mutate lint clean
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
@@ -24,6 +27,8 @@ help:
 	@echo 'make install         put tonnage into $(VENV)'
 	@echo 'make test-install    put tonnage and what its tests need into $(TEST_VENV)'
 	@echo 'make parity          compare every family with transformers (torch, about 1 GB, in $(PARITY_VENV))'
+	@echo 'make clients         put other projects'"'"' clients before the server (0.8 GB, in $(CLIENTS_VENV); npm)'
+	@echo 'make harness         score choices by lm-evaluation-harness, and through transformers (in $(PARITY_VENV))'
 	@echo 'make mutate          score tests by mutations (TARGET=scheduler or scheduler.order, MINUTES=30)'
 	@echo 'make lint            formatting, types, import rules, sizes, documents'
 	@echo 'make clean           remove all environments and the build'
@@ -43,6 +48,15 @@ parity: parity-install
 	@$(PARITY_VENV)/bin/python -m pytest $(PARITY_TESTS)
 
 parity-install: $(PARITY_VENV)/installed
+
+clients: clients-install
+	@$(CLIENTS_VENV)/bin/python -m pytest tests/clients --ignore tests/clients/test_evaluation_harness.py
+
+clients-install: $(CLIENTS_VENV)/installed $(JS_CLIENTS)/installed
+
+harness: parity-install
+	@$(PARITY_VENV)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[harness]"
+	@$(PARITY_VENV)/bin/python -m pytest -s tests/clients/test_evaluation_harness.py
 
 mutate: test-install
 	@test -n '$(TARGET)' || { echo 'Name what to mutate: make mutate TARGET=scheduler'; exit 2; }
@@ -68,7 +82,8 @@ $(WHEEL): $(SOURCES)
 
 $(VENV)/installed: EXTRA := [serve,audit]
 $(TEST_VENV)/installed: EXTRA := [test]
-$(VENV)/installed $(TEST_VENV)/installed: $(WHEEL)
+$(CLIENTS_VENV)/installed: EXTRA := [clients]
+$(VENV)/installed $(TEST_VENV)/installed $(CLIENTS_VENV)/installed: $(WHEEL)
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip uninstall --quiet --yes tonnage
 	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)$(EXTRA)"
@@ -82,5 +97,11 @@ $(PARITY_VENV)/installed: $(WHEEL)
 	@$(@D)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[parity]"
 	@touch $@
 
+# The JavaScript clients, as the lock file has them; without npm their test says so.
+$(JS_CLIENTS)/installed: tests/clients/package.json tests/clients/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  cd tests/clients && npm ci --silent --ignore-scripts --no-audit --no-fund && touch node_modules/installed; \
+	else echo 'npm is not installed: JavaScript clients are left out'; fi
+
 clean:
-	rm -rf $(VENV) $(TEST_VENV) $(PARITY_VENV) build
+	rm -rf $(VENV) $(TEST_VENV) $(PARITY_VENV) $(CLIENTS_VENV) $(JS_CLIENTS) build

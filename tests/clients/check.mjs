@@ -1,13 +1,8 @@
 // The JavaScript clients of OpenAI, Anthropic and Vercel against a server whose completions are known.
-// node check.mjs BASE MODEL TEXT; packages are found in the folder that TONNAGE_JS_CLIENTS names.
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
+// node check.mjs BASE MODEL TEXT; packages are those of package-lock.json beside this file.
 import assert from "node:assert/strict";
-import path from "node:path";
 
 const [base, model, text] = process.argv.slice(2);
-const { resolve } = createRequire(path.join(process.env.TONNAGE_JS_CLIENTS, "index.js"));
-const load = async (name) => import(pathToFileURL(resolve(name)).href);
 const messages = [{ role: "user", content: "Hi" }];
 // Its warnings would stand among what this prints.
 globalThis.AI_SDK_LOG_WARNINGS = false;
@@ -26,7 +21,7 @@ async function preflight(url, init) {
 }
 
 async function openai() {
-  const { default: OpenAI } = await load("openai");
+  const { default: OpenAI } = await import("openai");
   const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: "none", maxRetries: 0, dangerouslyAllowBrowser: true, fetch: preflight });
   const whole = await client.chat.completions.create({ model, messages });
   assert.equal(whole.choices[0].message.content, text);
@@ -38,7 +33,7 @@ async function openai() {
 }
 
 async function anthropic() {
-  const { default: Anthropic } = await load("@anthropic-ai/sdk");
+  const { default: Anthropic } = await import("@anthropic-ai/sdk");
   const client = new Anthropic({ baseURL: base, apiKey: "none", maxRetries: 0, dangerouslyAllowBrowser: true, fetch: preflight });
   const whole = await client.messages.create({ model, messages, max_tokens: 99 });
   assert.equal(whole.content[0].text, text);
@@ -46,10 +41,10 @@ async function anthropic() {
 }
 
 async function vercel() {
-  const { generateText, streamText } = await load("ai");
-  const { createOpenAICompatible } = await load("@ai-sdk/openai-compatible");
-  const { createOpenAI } = await load("@ai-sdk/openai");
-  const { createAnthropic } = await load("@ai-sdk/anthropic");
+  const { generateText, streamText } = await import("ai");
+  const { createOpenAICompatible } = await import("@ai-sdk/openai-compatible");
+  const { createOpenAI } = await import("@ai-sdk/openai");
+  const { createAnthropic } = await import("@ai-sdk/anthropic");
   const models = [
     createOpenAICompatible({ name: "tonnage", baseURL: `${base}/v1`, apiKey: "none" })(model),
     createOpenAI({ baseURL: `${base}/v1`, apiKey: "none" })(model), // /v1/responses

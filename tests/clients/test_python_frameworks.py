@@ -1,8 +1,7 @@
 """Frameworks that people put before a server, against scripted completions: nothing is refused.
 
-They are heavy, so they are no need of the other tests: `pip install langchain-openai
-langchain-anthropic llama-index-llms-openai-like litellm instructor 'pydantic-ai-slim[openai]'` runs
-these tests too. Each is left out, and named, where it is not installed.
+They are heavy, so they are no need of the other tests: `make clients` installs them in an
+environment of its own. Each is left out, and named, where it is not installed.
 """
 
 import gc
@@ -87,7 +86,7 @@ def calling(engine: Engine, name: str) -> Any:
 
 
 def needs(module: str) -> Any:
-    return pytest.importorskip(module, reason=f"{module} is not installed")
+    return pytest.importorskip(module, reason="frameworks are not installed: " + module)
 
 
 def test_langchain(engine: Engine, talker: Live) -> None:

@@ -111,6 +111,7 @@ class ResponseRequest(ServiceFields, kw_only=True):
     include: list[Included] | None = None
     stream_options: StreamOptions | None = None
     max_tool_calls: NoOp = None
+    client_metadata: NoOp = None  # of coding agents
     # Refused.
     previous_response_id: _NothingStored = None
     conversation: _NothingStored = None
