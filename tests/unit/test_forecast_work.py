@@ -5,7 +5,7 @@ import pytest
 from golden.regenerate import tiny_spec
 from tonnage.backends.cpu.layout.plan import make_plan
 from tonnage.core.workload import Workload
-from tonnage.planner.cost.work import Work, work_of
+from tonnage.planner.cost.work import Attention, Work, work_of
 
 
 def work(family: str, *, threads: int = 1, kv_format: str = "f16") -> Work:
@@ -83,3 +83,28 @@ def test_attention_is_counted_by_its_shape() -> None:
     assert {one.position_bytes for one in found.attention} == {2 * 2 * 64 * 2}
     assert found.kv_bytes(9) == 2 * 10 * 512
     assert found.attention_macs(9) == 2 * 10 * 4 * 128
+    assert found.vector_bytes == 5 * 128 * 4  # norms, in float32
+
+
+@pytest.mark.parametrize(
+    ("window", "seen"), [(0, [1, 2, 3, 4, 5]), (3, [1, 2, 3, 3, 3]), (1, [1, 1, 1, 1, 1])]
+)
+def test_a_token_sees_itself_and_what_its_window_has(window: int, seen: list[int]) -> None:
+    shape = Attention(1, 48, 1, 128, 1.0, window, 48, late=False)
+    assert [shape.seen(position) for position in range(5)] == seen
+
+
+@pytest.mark.parametrize(
+    ("position", "scored", "paged"),
+    [
+        (69, 80, 128),  # all of 70 positions, on two pages
+        (132, 144, 192),  # from 63 on, the last of the first page
+        (133, 80, 128),  # from 64 on
+        (169, 128, 128),  # from 100 on, in the page of 64: 106 positions
+    ],
+)
+def test_a_window_is_passed_over_by_whole_pages_and_16_32_or_64_of_the_last(
+    position: int, scored: int, paged: int
+) -> None:
+    shape = Attention(1, 48, 1, 128, 1.0, 70, 48, late=False)
+    assert shape.passes(position, 1) == (scored, paged)

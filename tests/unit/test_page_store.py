@@ -2,6 +2,7 @@
 
 import os
 import stat
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,108 @@ def test_files_are_the_users_alone(tmp_path):
     assert get(store, page) is None
 
 
+def test_folders_are_the_users_alone_too(tmp_path):
+    store = small_store(tmp_path / "pages")
+    (page,) = pages_of(store, chain(1))
+    before = os.umask(0)
+    try:
+        assert put(store, page)
+    finally:
+        os.umask(before)
+    (path,) = page_paths(tmp_path)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("place", [0, 8, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 639])
+def test_a_byte_that_changed_is_damage(tmp_path, place):
+    store = small_store(tmp_path)
+    first, second = pages_of(store, chain(2))
+    for number, page in enumerate((first, second), start=1):
+        assert put(store, page)
+        (path,) = page_paths(tmp_path)
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        path.write_bytes(data)
+        assert get(store, page) is None
+        assert not path.exists()
+        assert (store.counts.damaged, store.counts.misses, store.counts.hits) == (number, number, 0)
+        assert get(store, page) is None
+        store.counts.misses -= 1
+        assert store.counts.damaged == number, "what is not there is not damaged"
+
+
+@pytest.mark.parametrize("change", [lambda data: data + b"x", lambda data: data[:-1]])
+def test_a_file_of_another_size_is_damage(tmp_path, change):
+    store = small_store(tmp_path)
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page)
+    (path,) = page_paths(tmp_path)
+    path.write_bytes(change(path.read_bytes()))
+    assert not store.has(page.key)
+    assert get(store, page) is None
+    assert store.counts.damaged == 1
+
+
+def test_links_are_not_followed(tmp_path):
+    store = small_store(tmp_path / "pages")
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page)
+    (path,) = page_paths(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert not store.has(page.key)
+    assert get(store, page) is None
+    assert elsewhere.exists()
+
+
+def test_what_is_not_ours_is_neither_counted_nor_deleted(tmp_path):
+    size = HEADER_BYTES + 640
+    folder, outside = tmp_path / "pages", tmp_path / "outside"
+    outside.mkdir()
+    large = outside / "old.page"
+    with large.open("wb") as file:
+        file.truncate(1 << 20)
+    os.utime(large, ns=(10**9, 10**9))
+    folder.mkdir()
+    (folder / "ab").symlink_to(outside)  # a folder of pages that somebody else may have made
+    (folder / "cd").mkdir()
+    (folder / "cd" / "one.page").symlink_to(large)
+    for number in range(20):
+        (folder / f"notes-{number}").write_bytes(bytes(size))
+        (folder / f"x{number:03}").mkdir()
+    link_bytes = (folder / "cd" / "one.page").lstat().st_size
+    store = small_store(folder, max_bytes=8 * size + link_bytes)
+    pages = [pages_of(store, chain(1, seed=seed))[0] for seed in range(9)]
+    for page in pages[:8]:
+        assert put(small_store(folder, max_bytes=8 * size + link_bytes), page)
+    assert len(page_paths(folder)) == 8 + 1, "all fit beside the link itself"
+    fresh = small_store(folder, max_bytes=8 * size + link_bytes)
+    assert put(fresh, pages[8])
+    assert fresh.counts.evicted > 0
+    assert large.stat().st_size == 1 << 20
+    assert len([one for one in folder.iterdir() if one.name.startswith("notes")]) == 20
+
+
+def test_a_sixteenth_of_the_cap_is_freed_at_once(tmp_path):
+    """Of 32 pages two, beside the one that is needed; or each page would scan the folder."""
+    size = HEADER_BYTES + 640
+    store = small_store(tmp_path, max_bytes=32 * size)
+    pages = [pages_of(store, chain(1, seed=seed))[0] for seed in range(36)]
+    for page in pages[:31]:
+        assert put(store, page)
+    # Another process, which has to look first, finds that one more fits.
+    store = small_store(tmp_path, max_bytes=32 * size)
+    for page in pages[31:32]:
+        assert put(store, page)
+    assert len(page_paths(tmp_path)) == 32
+    assert store.counts.evicted == 0
+    for number, page in enumerate(pages[32:35]):
+        assert put(store, page)
+        assert len(page_paths(tmp_path)) == 30 + number
+        assert store.counts.evicted == 3
+
+
 def test_the_cap_holds_and_the_oldest_go(tmp_path):
     size = HEADER_BYTES + 640
     store = small_store(tmp_path, max_bytes=10 * size)
@@ -140,6 +243,21 @@ def test_the_disk_keeps_what_it_must_keep_free(tmp_path):
     (page,) = pages_of(store, chain(1))
     assert not put(store, page)
     assert store.counts.not_written == 1
+
+
+@pytest.mark.parametrize(("keep_free", "is_kept"), [(48, True), (49, False)])
+def test_a_page_is_kept_where_the_disk_has_its_bytes_and_what_stays_free(
+    tmp_path, monkeypatch, keep_free, is_kept
+):
+    """Of 12 blocks of 100 bytes a page with its header takes 1,152."""
+    disk = SimpleNamespace(f_bavail=12, f_frsize=100)
+    monkeypatch.setattr("tonnage.kvcache.page_store.os.statvfs", lambda place: disk)
+    store = PageStore(
+        tmp_path / "not" / "made", IDENTITY, (640, 64), 1 << 20, keep_free_bytes=keep_free
+    )
+    (page,) = pages_of(store, chain(1))
+    assert put(store, page) == is_kept
+    assert (store.counts.written, store.counts.not_written) == (is_kept, not is_kept)
 
 
 def test_pages_of_other_processes_count(tmp_path):

@@ -469,6 +469,52 @@ def test_drafts_take_the_logit_rows_and_rows_that_are_left() -> None:
     one.drain()
 
 
+@pytest.mark.parametrize(
+    ("size", "max_tokens", "changes", "most"),
+    [
+        (10, 5, {}, 3),  # one token is known, four are left, and the last one has no draft
+        (10, 3, {}, 1),
+        (10, 2, {}, 0),
+        (10, 50, {}, 7),  # eight rows have logits
+        (10, 50, {"max_logit_rows": 64, "max_batch_tokens": 16}, 15),
+        (10, 50, {"max_logit_rows": 64, "context_tokens": 20}, 8),
+        (10, 9, {"max_logit_rows": 64, "context_tokens": 20}, 7),
+    ],
+)
+def test_drafts_of_use_are_one_less_than_tokens_to_be_sampled(
+    size: int, max_tokens: int, changes: dict[str, int], most: int
+) -> None:
+    one = world(**changes)
+    ask(one, 0, endless(1, size)[0], max_tokens)
+    one.step()
+    (sequence,) = one.scheduler.decoding()
+    assert one.scheduler.drafts.most(sequence) == most
+    propose(one, 99)
+    assert num_drafts(one) == [most]
+
+
+def test_who_can_have_no_drafts_takes_none_from_others() -> None:
+    one = world((PageGroup(8, 1000),))
+    for number, size in enumerate((60, 20)):
+        ask(one, number, endless(1, size)[0], 60)
+    one.step()
+    pool = one.scheduler.cache.pools[0]
+    (full, _) = one.scheduler.decoding()
+    while full.num_computed < 63:
+        assert one.step()
+    taken = [pool.take() for _ in range(pool.num_free)]
+    # The next token of the first is the last of its page, and no other page is free.
+    propose(one, 3)
+    assert num_drafts(one) == [0, 3]
+    for page in taken:
+        pool.drop(page)
+    one = world()
+    decoding(one, 2)
+    propose(one, 3)
+    one.scheduler.set_stalled(0, stalled=True)
+    assert num_drafts(one) == [3], "the first has no row in this step"
+
+
 def test_drafts_hold_for_one_step() -> None:
     one = world()
     decoding(one, 1)
