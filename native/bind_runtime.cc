@@ -28,7 +28,7 @@ using KvArgs = std::tuple<int64_t, int64_t, int32_t, int32_t, int32_t, std::stri
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 int64_t acts_bytes(int64_t rows, int64_t cols) {
-  return rows * (cols / kBlockCols + 1) * static_cast<int64_t>(sizeof(ActBlock));
+  return rows * (ceil_div(cols, kBlockCols) + 1) * static_cast<int64_t>(sizeof(ActBlock));
 }
 
 // Sizes above it would overflow the products that follow; no model comes near.
@@ -60,7 +60,8 @@ class Builder {
     const LayoutShape shape = layout_shape(static_cast<Layout>(layout));
     if (shape.source_cols == 0) throw InputError("layout " + std::to_string(layout) + " is unknown");
     size_of("the number of rows of a matrix", rows);
-    if (size_of("the number of columns of a matrix", cols) % shape.source_cols != 0)
+    // Blocks of 32 are filled up while loading.
+    if (size_of("the number of columns of a matrix", cols) % shape.source_cols != 0 && shape.source_cols != kBlockCols)
       throw InputError(std::to_string(cols) + " columns are no whole blocks of " + std::to_string(shape.source_cols));
     w.layout = panel_layout(static_cast<Layout>(layout));
     const int64_t panel = panel_bytes(static_cast<Layout>(layout), cols);
@@ -80,8 +81,6 @@ class Builder {
     const auto& [codes, values, cols] = args;
     Acts a;
     a.cols = size_of("the number of columns of activations", cols);
-    if (cols % kBlockCols != 0)
-      throw InputError("activations of " + std::to_string(cols) + " columns are not whole blocks of 32");
     a.values = optional("activations", values, program_.max_rows * cols);
     if (codes >= 0)
       a.blocks = reinterpret_cast<ActBlock*>(bytes("activation codes", codes, acts_bytes(program_.max_rows, cols)));
@@ -92,15 +91,14 @@ class Builder {
   KvLayer kv(const KvArgs& args) const {
     const auto& [base, page_bytes, heads, k_dim, v_dim, format, group] = args;
     size_of("the number of key/value heads", heads);
-    for (int64_t dim : {k_dim, v_dim})
-      if (size_of("a head dimension", dim, kMaxHeadDim) % 16)
-        throw InputError("a head dimension is " + std::to_string(dim) + ", no multiple of 16");
+    for (int64_t dim : {k_dim, v_dim}) size_of("a head dimension", dim, kMaxHeadDim);
     if (format != "f16" && format != "int8") throw InputError("pages of '" + format + "' are unknown, they are f16 or int8");
     const auto num_groups = static_cast<int64_t>(program_.groups.size());
     if (group < 0 || group >= num_groups)
       throw InputError("the group of pages is " + std::to_string(group) + ", there are " + std::to_string(num_groups));
-    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(round_up(v_dim, 16)),
-                     format == "int8" ? KvFormat::Int8 : KvFormat::F16, group};
+    const bool is_int8 = format == "int8";
+    KvLayer layer = {nullptr, page_bytes, heads, k_dim, v_dim, static_cast<int32_t>(is_int8 ? round_up(k_dim, 16) : k_dim),
+                     static_cast<int32_t>(round_up(v_dim, 16)), is_int8 ? KvFormat::Int8 : KvFormat::F16, group};
     int64_t size;
     if (page_bytes % 4) throw InputError("a page of " + std::to_string(page_bytes) + " bytes is no multiple of 4");
     if (layer.head_bytes() * heads > page_bytes)
@@ -222,9 +220,7 @@ void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const A
 void add_qk_norm(Program& p, int64_t qkv, int64_t cols, int64_t q_cols, int64_t k_cols, int64_t q_norm, int64_t k_norm, float eps) {
   const Builder b(p);
   size_of("qk_norm: the columns of queries, keys and values", cols);
-  for (int64_t own : {q_cols, k_cols})
-    if (size_of("qk_norm: the columns of queries or keys", own) % 16)
-      throw InputError("qk_norm: " + std::to_string(own) + " columns of queries or keys are no multiple of 16");
+  for (int64_t own : {q_cols, k_cols}) size_of("qk_norm: the columns of queries or keys", own);
   if (q_cols + k_cols > cols)
     throw InputError("qk_norm: queries of " + std::to_string(q_cols) + " columns and keys of " + std::to_string(k_cols) + " leave a row of " +
                      std::to_string(cols));
@@ -282,8 +278,7 @@ void add_pool_hidden(Program& p, int64_t x, int64_t weight, int64_t added, int64
                      int64_t sums, int64_t slots) {
   const Builder b(p);
   // A worker norms a whole row in its scratch.
-  if (size_of("pool_hidden: the number of columns", cols, kWorkerScratchBytes / 4) % kBlockCols != 0)
-    throw InputError("pool_hidden: " + std::to_string(cols) + " columns are no whole blocks of 32");
+  size_of("pool_hidden: the number of columns", cols, kWorkerScratchBytes / 4);
   if ((added < 0) != (added_weight < 0)) throw InputError("pool_hidden: added and its weight come together");
   if (sums % 8) throw InputError("pool_hidden: sums at byte " + std::to_string(sums) + " are not on a multiple of 8");
   size_of("pool_hidden: the number of slots", slots);

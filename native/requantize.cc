@@ -44,8 +44,9 @@ int64_t Requantizer::nbytes() const {
 bool Requantizer::can(Layout source, Layout target, int64_t cols) {
   const LayoutShape from = layout_shape(source), to = layout_shape(target);
   if (panel_layout(source) == target) return from.source_cols && cols % from.source_cols == 0;
-  // Tiles end on multiples of 32 columns.
-  return from.source_cols && target_name(target) && cols % from.source_cols == 0 && cols % to.source_cols == 0;
+  // Blocks of 32 are filled up with zeros.
+  return from.source_cols && target_name(target) && cols % from.source_cols == 0 &&
+         (to.source_cols == kBlockCols || cols % to.source_cols == 0);
 }
 
 const uint8_t* Requantizer::convert(const uint8_t* rows, int64_t count) {

@@ -57,13 +57,13 @@ void attend_tile(const AttendOp& op, const Span& span, int row, int num_rows, He
   for (int i = 0; i < tile.count; ++i) {
     const int width = heads.end - heads.begin;
     float* out = op.out + (int64_t{span.first_row + row + i / width} * op.num_heads + heads.begin + i % width) * kv.v_dim;
+    float* attended = tile.out + i * kv.v_pad;
     const F32 scale = set(1.0f / tile.total[i]);
-    for (int d = 0; d < kv.v_dim; d += 16) store(out + d, mul(load(tile.out + i * kv.v_pad + d), scale));
-    Pages::finish(out, kv);
+    for (int d = 0; d < kv.v_pad; d += 16) store(attended + d, mul(load(attended + d), scale));
+    Pages::finish(attended, kv);
+    std::memcpy(out, attended, kv.v_dim * sizeof(float));
   }
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return a <= 0 ? 0 : (a + b - 1) / b; }
 
 // Units of work are (head, tile of rows), tiles fastest; a worker takes a contiguous range and does the
 // heads of one group and tile that fall into it together.
@@ -81,8 +81,8 @@ void attend_share(const AttendOp& op, const Step& step, Worker worker) {
     for (int s = 0; s < step.num_spans; ++s) {
       const Span& span = step.spans[s];
       for (int row = 0; row < span.num_rows; row += tile_rows, ++t) {
-        const int64_t low = ceil_div(begin - t, num_tiles);
-        const int64_t high = ceil_div(end - t, num_tiles);
+        const int64_t low = begin > t ? ceil_div(begin - t, num_tiles) : 0;
+        const int64_t high = end > t ? ceil_div(end - t, num_tiles) : 0;
         const int first = kv_head * group;
         const Heads heads = {static_cast<int>(low > first ? low : first),
                              static_cast<int>(high < first + group ? high : first + group)};

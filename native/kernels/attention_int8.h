@@ -97,11 +97,17 @@ struct Int8Pages {
     auto* zeros = reinterpret_cast<int32_t*>(scratch) + 2 * kQueryTile;
     auto* codes = reinterpret_cast<int8_t*>(scratch + 16 * kQueryTile);
     weights = {codes, numbers, zeros, kPageTokens};
-    queries = {codes + 2 * kPageTokens * kQueryTile, numbers + kQueryTile, zeros + kQueryTile, layer.k_dim};
+    queries = {codes + 2 * kPageTokens * kQueryTile, numbers + kQueryTile, zeros + kQueryTile, layer.k_pad};
   }
 
   void begin(const Tile& tile) {
-    for (int i = 0; i < tile.count; ++i) queries.put(i, tile.queries[i]);
+    alignas(64) float rotated[kMaxHeadDim];
+    for (int i = 0; i < tile.count; ++i) {
+      std::memcpy(rotated, tile.queries[i], kv.k_dim * sizeof(float));
+      for (int d = kv.k_dim; d < kv.k_pad; ++d) rotated[d] = 0;
+      hadamard(rotated, kv.k_pad, other_factor(kv.k_pad));
+      queries.put(i, rotated);
+    }
   }
 
   int64_t value_bytes(int num_tokens) const { return kKvScaleBytes + int64_t{(num_tokens + 3) / 4 * 4} * kv.v_pad; }
@@ -130,7 +136,7 @@ struct Int8Pages {
   }
 
   // Rotates one head's output back: values are stored rotated.
-  static void finish(float* out, const KvLayer& layer) { hadamard(out, layer.v_dim, other_factor(layer.v_dim)); }
+  static void finish(float* out, const KvLayer& layer) { hadamard(out, layer.v_pad, other_factor(layer.v_pad)); }
 
   template <int n>
   void pv(Tile& tile, int i, const uint8_t* values, int num_tokens) const {
@@ -146,8 +152,8 @@ struct Int8Pages {
   void score_lines(int i, const uint8_t* keys, float* out) const {
     const uint8_t* codes = keys + kKvScaleBytes;
     I32 acc[n][lines];
-    dot_split<n, lines>(queries, i, kv.k_dim / 4, [&](int quad, int l) __attribute__((always_inline)) {
-      return load_u8(codes + l * 16 * kv.k_dim + 64 * quad);
+    dot_split<n, lines>(queries, i, kv.k_pad / 4, [&](int quad, int l) __attribute__((always_inline)) {
+      return load_u8(codes + l * 16 * kv.k_pad + 64 * quad);
     }, acc);
     unroll<lines>([&](auto l) __attribute__((always_inline)) {
       const F32 scale = load_f16(reinterpret_cast<const uint16_t*>(keys) + 16 * l);

@@ -2,6 +2,7 @@
 #include "kernels/formats.h"
 #include "kernels/hadamard.h"
 #include "kernels/quantize.h"
+#include "kernels/row_ends.h"
 #include "kernels/table.h"
 
 namespace tonnage::TONNAGE_ISA {
@@ -16,9 +17,9 @@ void embed_quantized(const Weight& table, int64_t token, float factor, float* x,
   const int group = static_cast<int>(token % kPanelRows) / 16;
   const int lane = static_cast<int>(token % 16);
   const auto* floats = reinterpret_cast<const float*>(scratch + 1024);
-  for (int64_t b = 0; b < table.cols / kBlockCols; ++b) {
+  for (int64_t b = 0; b < ceil_div(table.cols, kBlockCols); ++b) {
     unpack_block(F(panel + b / F::kSuper * F::kBytes), static_cast<int>(b % F::kSuper), scratch);
-    for (int c = 0; c < kBlockCols; ++c) {
+    for (int c = 0; c < kBlockCols && b * kBlockCols + c < table.cols; ++c) {
       const int slot = 16 * (parts * group + (parts == 2 ? c / 16 : 0)) + lane;
       const auto code = static_cast<float>(scratch[512 * group + 64 * (c / 4) + 4 * lane + c % 4]);
       const float value = F::kAffine ? floats[slot] * code + floats[32 * parts + slot] : floats[slot] * (code - 128);
@@ -41,10 +42,10 @@ void embed_float(const Weight& table, int64_t token, float factor, float* x) {
 
 F32 sum_of_squares(const float* x, int64_t n) {
   F32 acc[4] = {zero_f(), zero_f(), zero_f(), zero_f()};
-  for (int64_t i = 0; i < n; i += 16) {
-    const F32 v = load(x + i);
+  by_sixteen(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    const F32 v = load_first(x + i, count);
     acc[i / 16 % 4] = fma(v, v, acc[i / 16 % 4]);
-  }
+  });
   return add(add(acc[0], acc[1]), add(acc[2], acc[3]));
 }
 
@@ -55,13 +56,18 @@ float inverse_rms(const float* x, int64_t n, float eps) {
 // out = rmsnorm(x) * weight; out may be x.
 void norm_row(const float* x, const float* weight, float eps, int64_t n, float* out) {
   const F32 factor = set(inverse_rms(x, n, eps));
-  for (int64_t i = 0; i < n; i += 16) store(out + i, mul(mul(load(x + i), factor), load(weight + i)));
+  by_sixteen(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    store_first(out + i, mul(mul(load_first(x + i, count), factor), load_first(weight + i, count)), count);
+  });
 }
 
 // out = x + rmsnorm(added) * weight; out may be x.
 void add_norm(const float* x, const float* added, const float* weight, float eps, int64_t n, float* out) {
   const F32 factor = set(inverse_rms(added, n, eps));
-  for (int64_t i = 0; i < n; i += 16) store(out + i, fma(mul(load(added + i), factor), load(weight + i), load(x + i)));
+  by_sixteen(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    const F32 normed = mul(load_first(added + i, count), factor);
+    store_first(out + i, fma(normed, load_first(weight + i, count), load_first(x + i, count)), count);
+  });
 }
 
 }  // namespace
@@ -97,13 +103,11 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
     ActWriter writer = ActWriter::along(op.out, r, 0);
     if (op.weight) {
       const F32 factor = set(inverse_rms(x, n, op.eps));
-      for (int64_t i = 0; i < n; i += 32) {
-        const F32 lo = mul(mul(load(x + i), factor), load(op.weight + i));
-        const F32 hi = mul(mul(load(x + i + 16), factor), load(op.weight + i + 16));
-        writer.add(lo, hi);
-      }
+      writer.add_row(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        return mul(mul(load_first(x + i, count), factor), load_first(op.weight + i, count));
+      });
     } else {
-      for (int64_t i = 0; i < n; i += 32) writer.add(load(x + i), load(x + i + 16));
+      writer.add_row(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) { return load_first(x + i, count); });
     }
     writer.finish();
   }
@@ -111,8 +115,9 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
 
 // Workers share the columns, so every one of them norms all rows: little beside what computed them.
 void pool_hidden(const PoolHiddenOp& op, const Step& step, Worker worker) {
-  const Range mine = share(op.cols / kBlockCols, worker);
-  const int64_t begin = mine.begin * kBlockCols, end = mine.end * kBlockCols;
+  const Range mine = share(ceil_div(op.cols, kBlockCols), worker);
+  const int64_t begin = mine.begin * kBlockCols;
+  const int64_t end = mine.end * kBlockCols < op.cols ? mine.end * kBlockCols : op.cols;
   auto* whole = reinterpret_cast<float*>(worker.scratch);
   for (int32_t p = 0; p < step.num_pooled && begin < end; ++p) {
     const PooledRows& rows = step.pooled[p];
@@ -125,26 +130,26 @@ void pool_hidden(const PoolHiddenOp& op, const Step& step, Worker worker) {
         x = whole;
       }
       const F32 factor = set(inverse_rms(x, op.cols, op.eps));
-      for (int64_t i = begin; i < end; i += 16) {
+      by_sixteen(end - begin, [&](int64_t at, int64_t count) {
+        const int64_t i = begin + at;
         float hidden[16];
-        store(hidden, mul(mul(load(x + i), factor), load(op.weight + i)));
-        for (int k = 0; k < 16; ++k) sum[i + k] += hidden[k];
-      }
+        store(hidden, mul(mul(load_first(x + i, count), factor), load_first(op.weight + i, count)));
+        for (int64_t k = 0; k < count; ++k) sum[i + k] += hidden[k];
+      });
     }
   }
 }
 
 void quantize(const QuantizeOp& op, const Step& step, Worker worker) {
-  const int64_t blocks = op.out.cols / kBlockCols;
+  const int64_t blocks = op.out.num_blocks();
   const Range mine = share(step.num_rows * blocks, worker);
   for (int64_t next = mine.begin; next < mine.end;) {
     const int64_t r = next / blocks, first = next % blocks;
     const int64_t count = mine.end - next < blocks - first ? mine.end - next : blocks - first;
     ActWriter writer = ActWriter::along(op.out, r, first);
-    for (int64_t b = first; b < first + count; ++b) {
-      const float* x = op.x + r * op.out.cols + b * kBlockCols;
-      writer.add(load(x), load(x + 16));
-    }
+    const float* x = op.x + r * op.out.cols;
+    const int64_t end = (first + count) * kBlockCols < op.out.cols ? (first + count) * kBlockCols : op.out.cols;
+    writer.add_row(first * kBlockCols, end, [&](int64_t i, int64_t n) __attribute__((always_inline)) { return load_first(x + i, n); });
     writer.finish();
     next += count;
   }
@@ -187,7 +192,9 @@ void subtract_low_frequency_bias(const RopeKvWriteOp& op, float* x, const float*
 }
 
 void scale_head(float* x, int64_t n, float factor) {
-  for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set(factor)));
+  by_sixteen(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    store_first(x + i, mul(load_first(x + i, count), set(factor)), count);
+  });
 }
 
 // Keeps what f16 cannot hold finite: an infinity would reach rows that do not even see it, as 0 * inf.
@@ -211,40 +218,55 @@ void store_codes(uint8_t* codes, const float* x, float inverse) {
   for (int i = 0; i < 16; ++i) codes[i] ^= 0x80;
 }
 
-void store_key_codes(uint8_t* keys, int slot, const float* x, int k_dim) {
-  const float inverse = store_scale(reinterpret_cast<uint16_t*>(keys) + slot, x, k_dim);
-  uint8_t* line = keys + kKvScaleBytes + slot / 16 * 16 * k_dim + slot % 16 * 4;
+void store_key_codes(uint8_t* keys, int slot, const float* x, int k_pad) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(keys) + slot, x, k_pad);
+  uint8_t* line = keys + kKvScaleBytes + slot / 16 * 16 * k_pad + slot % 16 * 4;
   uint8_t codes[16];
-  for (int d = 0; d < k_dim; d += 16) {
+  for (int d = 0; d < k_pad; d += 16) {
     store_codes(codes, x + d, inverse);
     for (int i = 0; i < 16; i += 4) std::memcpy(line + (d + i) * 16, codes + i, 4);
   }
 }
 
-void store_value_codes(uint8_t* values, int slot, const float* x, int v_dim, int v_pad) {
-  const float inverse = store_scale(reinterpret_cast<uint16_t*>(values) + slot, x, v_dim);
+void store_value_codes(uint8_t* values, int slot, const float* x, int v_pad) {
+  const float inverse = store_scale(reinterpret_cast<uint16_t*>(values) + slot, x, v_pad);
   uint8_t* line = values + kKvScaleBytes + slot / 4 * 4 * v_pad + slot % 4;
   uint8_t codes[16];
-  for (int d = 0; d < v_dim; d += 16) {
+  for (int d = 0; d < v_pad; d += 16) {
     store_codes(codes, x + d, inverse);
     for (int i = 0; i < 16; ++i) line[4 * (d + i)] = codes[i];
   }
 }
 
 void store_key(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
-  if (kv.format == KvFormat::Int8) return store_key_codes(kv.keys(page, head), slot, x, kv.k_dim);
+  if (kv.format == KvFormat::Int8) return store_key_codes(kv.keys(page, head), slot, x, kv.k_pad);
   auto* keys = reinterpret_cast<uint16_t*>(kv.keys(page, head)) + slot / 16 * 16 * kv.k_dim + slot % 16;
   uint16_t halves[16];
-  for (int d = 0; d < kv.k_dim; d += 16) {
-    store_f16(halves, within_half(load(x + d)));
-    for (int i = 0; i < 16; ++i) keys[(d + i) * 16] = halves[i];
-  }
+  by_sixteen(kv.k_dim, [&](int64_t d, int64_t count) __attribute__((always_inline)) {
+    store_f16(halves, within_half(load_first(x + d, count)));
+    for (int64_t i = 0; i < count; ++i) keys[(d + i) * 16] = halves[i];
+  });
 }
 
 void store_value(const KvLayer& kv, int32_t page, int head, int slot, const float* x) {
-  if (kv.format == KvFormat::Int8) return store_value_codes(kv.values(page, head), slot, x, kv.v_dim, kv.v_pad);
+  if (kv.format == KvFormat::Int8) return store_value_codes(kv.values(page, head), slot, x, kv.v_pad);
   auto* values = reinterpret_cast<uint16_t*>(kv.values(page, head)) + slot * kv.v_pad;
-  for (int d = 0; d < kv.v_dim; d += 16) store_f16(values + d, within_half(load(x + d)));
+  by_sixteen(kv.v_dim, [&](int64_t d, int64_t count) __attribute__((always_inline)) {
+    store_f16(values + d, within_half(load_first(x + d, count)));
+  });
+}
+
+// Rotates a head by the Hadamard matrix, in place; one that is no multiple of 16 in `copy`, with zeros behind it.
+// Returns where it lies then.
+float* rotated_head(float* x, int size, float* copy) {
+  const int whole = (size + 15) / 16 * 16;
+  if (whole > size) {
+    std::memcpy(copy, x, size * sizeof(float));
+    std::memset(copy + size, 0, (whole - size) * sizeof(float));
+    x = copy;
+  }
+  hadamard(x, whole, stored_factor(whole));
+  return x;
 }
 
 void rope_kv_write_row(const RopeKvWriteOp& op, int64_t row, int head, int position, const int32_t* pages) {
@@ -259,13 +281,15 @@ void rope_kv_write_row(const RopeKvWriteOp& op, int64_t row, int head, int posit
   const float* table = op.table + 2 * row * op.pairs;
   if (op.interleaved) rope_head<true>(x, table, table + op.pairs, op.pairs);
   else rope_head<false>(x, table, table + op.pairs, op.pairs);
-  if (is_query) scale_head(x, kv.k_dim, op.scale);
-  if (!is_query && op.k_bias) subtract_low_frequency_bias(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
-  if (kv.format == KvFormat::Int8) hadamard(x, kv.k_dim, is_query ? other_factor(kv.k_dim) : stored_factor(kv.k_dim));
-  if (is_query) return;
+  if (is_query) return scale_head(x, kv.k_dim, op.scale);
+  if (op.k_bias) subtract_low_frequency_bias(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
   const int kv_head = head - op.num_heads;
   float* value = base + q_size + k_size + int64_t{kv_head} * kv.v_dim;
-  if (kv.format == KvFormat::Int8) hadamard(value, kv.v_dim, stored_factor(kv.v_dim));
+  alignas(64) float copies[2][kMaxHeadDim];
+  if (kv.format == KvFormat::Int8) {
+    x = rotated_head(x, kv.k_dim, copies[0]);
+    value = rotated_head(value, kv.v_dim, copies[1]);
+  }
   const int32_t page = pages[position / kPageTokens];
   store_key(kv, page, kv_head, position % kPageTokens, x);
   store_value(kv, page, kv_head, position % kPageTokens, value);

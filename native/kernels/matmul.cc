@@ -91,6 +91,7 @@ F32 activated(F32 x) {
 template <Activation activation, bool biased>
 void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
   ActWriter writer = ActWriter::down(op.out, panel);
+  const int64_t valid = op.out.cols - panel * kBlockCols;
   for (int r = 0; r < rows; ++r) {
     F32 y[2];
     for (int g = 0; g < 2; ++g) {
@@ -101,7 +102,8 @@ void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const flo
       }
       y[g] = mul(activated<activation>(x), other);
     }
-    writer.add(y[0], y[1]);
+    if (valid < kBlockCols) writer.add_first(y[0], y[1], valid);
+    else writer.add(y[0], y[1]);
   }
   writer.finish();
 }

@@ -230,7 +230,7 @@ void pack(Layout layout, const uint8_t* source, int64_t rows, int64_t cols, uint
   if (layout == Layout::F32) return pack_float<uint32_t>(in, cols, panel);
   if (is_float(layout)) return pack_float<uint16_t>(in, cols, panel);
   const LayoutShape shape = layout_shape(layout);
-  for (int64_t b = 0; b < cols / shape.source_cols; ++b) pack_block(layout, in, b, panel + b * shape.panel_bytes);
+  for (int64_t b = 0; b < ceil_div(cols, shape.source_cols); ++b) pack_block(layout, in, b, panel + b * shape.panel_bytes);
 }
 
 }  // namespace tonnage::TONNAGE_ISA

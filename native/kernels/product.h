@@ -233,7 +233,7 @@ constexpr int kWideTile =
 template <Layout layout, int widest>
 void streamed_product(const uint8_t* panel, const Acts& in, int rows, float* out) {
   by_tiles<widest>(rows, [&](auto w, int begin, int) __attribute__((always_inline)) {
-    streamed_tile<Format<layout>, w>(panel, in.cols / kBlockCols, ActCursor::at(in, begin, 0), out + 32 * begin);
+    streamed_tile<Format<layout>, w>(panel, in.num_blocks(), ActCursor::at(in, begin, 0), out + 32 * begin);
   });
 }
 
@@ -241,7 +241,7 @@ void streamed_product(const uint8_t* panel, const Acts& in, int rows, float* out
 template <Layout layout>
 void quantized_product(const uint8_t* panel, const Acts& in, int rows, float* out, uint8_t* scratch) {
   using F = Format<layout>;
-  const int64_t blocks = in.cols / kBlockCols;
+  const int64_t blocks = in.num_blocks();
   if constexpr (kWideTile<layout> > 0) {
     if (rows <= kWideTile<layout>) return streamed_product<layout, kWideTile<layout>>(panel, in, rows, out);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/fold.h"
+#include "kernels/row_ends.h"
 #include "tonnage/ops.h"
 #include "tonnage/vec.h"
 
@@ -75,10 +76,13 @@ class ActWriter {
   // One block of rows 0, 1, ...
   static ActWriter down(const Acts& out, int64_t block) { return {out, 0, block, out.stride(), out.cols}; }
 
-  void add(F32 lo, F32 hi) {
+  void add(F32 lo, F32 hi) { add_first(lo, hi, kBlockCols); }
+
+  // A block that its row ends within: `count` activations, zeros behind them.
+  [[gnu::always_inline]] void add_first(F32 lo, F32 hi, int64_t count) {
     if (values_) {
-      store(values_, lo);
-      store(values_ + 16, hi);
+      store_first(values_, lo, count);
+      store_first(values_ + 16, hi, count - 16);
       values_ += values_step_;
     }
     if (!next_) return;
@@ -88,6 +92,14 @@ class ActWriter {
     quantize16(waiting_, next_, step_);
     next_ += 16 * step_;
     count_ = 0;
+  }
+
+  // Elements [begin, end) of a row: at(i, count) gives sixteen of them, zero from i + count on.
+  template <class At>
+  [[gnu::always_inline]] void add_row(int64_t begin, int64_t end, At&& at) {
+    int64_t i = begin;
+    for (; i + kBlockCols <= end; i += kBlockCols) add(at(i, int64_t{16}), at(i + 16, int64_t{16}));
+    if (i < end) add_first(at(i, end - i), at(i + 16, end - i - 16), end - i);
   }
 
   // After the last block.

@@ -68,6 +68,13 @@ int first_unheld(const float* x, int count, int rows) {
   return -1;
 }
 
+// Fills the last block up with zeros and returns the tile's columns then.
+int fill_block(Layout target, float* x, int count) {
+  const auto whole = static_cast<int>(ceil_div(count, layout_shape(target).source_cols)) * layout_shape(target).source_cols;
+  for (int c = count; c < whole; ++c) store(x + 16 * c, zero_f());
+  return whole;
+}
+
 int encode_tile(Layout target, const Tile& tile, int count) {
   const LayoutShape shape = layout_shape(target);
   for (int c = 0; c < count; c += shape.source_cols) {
@@ -90,7 +97,7 @@ int64_t requantize(const Requantization& work, float* tile, uint8_t* out) {
       decode_tile(work.source, work.panel, g, begin, count, tile);
       uint8_t* to = out + 16 * g * stride + begin / shape.source_cols * shape.source_bytes;
       int bad = first_unheld(tile, count, rows);
-      if (bad < 0) bad = encode_tile(work.target, {tile, rows, to, stride}, count);
+      if (bad < 0) bad = encode_tile(work.target, {tile, rows, to, stride}, fill_block(work.target, tile, count));
       if (bad >= 0) return 16 * g + bad;
     }
   }

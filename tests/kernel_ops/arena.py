@@ -134,23 +134,30 @@ class KernelArena:
             cols,
         )
 
-    def acts(self, x: Activations | Floats) -> ActsArgs:
-        """Return activations placed in the one form that `x` has."""
+    def acts(self, x: Activations | Floats, cols: int | None = None) -> ActsArgs:
+        """Return activations placed in the one form that `x` has.
+
+        cols: of a row, where its codes end within their last block.
+        """
         if isinstance(x, np.ndarray):
             return (-1, self.place(x), x.shape[1])
-        rows, cols = x.codes.shape
-        args = self.acts_space(cols, codes=True, values=False)
-        padded = np.zeros((rows, cols // 32 + 1), ACT_BLOCK)
+        rows, whole = x.codes.shape
+        args = self.acts_space(cols or whole, codes=True, values=False)
+        padded = np.zeros((rows, whole // 32 + 1), ACT_BLOCK)
         padded[:, :-1] = _act_blocks(x)
         self.memory.write(args[0], padded.tobytes())
         return args
 
     def read_acts(self, args: ActsArgs, rows: int) -> Activations:
-        """Return the quantized form of `rows` rows, after checking what follows from it."""
+        """Return the quantized form of `rows` rows, after checking what follows from it.
+
+        Codes are those of whole blocks; behind a row's end they must be zero.
+        """
         offset, _, cols = args
         raw = self.memory.read(offset, acts_bytes(rows, cols))
         blocks = np.frombuffer(raw, ACT_BLOCK).reshape(rows, -1)[:, :-1]
-        codes = blocks["codes"].reshape(rows, cols).copy()
+        codes = blocks["codes"].reshape(rows, -1).copy()
+        assert not codes[:, cols:].any()
         acts = Activations(codes, blocks["scale"].copy())
         used = [name for name in ACT_BLOCK.names or () if name != "unused"]
         np.testing.assert_array_equal(blocks[used], _act_blocks(acts)[used])

@@ -29,14 +29,21 @@ class Heads:
     v_dim: int
 
     @property
+    def lie_whole(self) -> bool:
+        """Whether heads are whole vectors of sixteen; int8 codes of others are of zeros too."""
+        return self.k_dim % 16 == 0 and self.v_dim % 16 == 0
+
+    @property
     def qkv_cols(self) -> int:
         """Columns of queries, keys and values side by side."""
         return (self.num_heads + self.num_kv_heads) * self.k_dim + self.num_kv_heads * self.v_dim
 
     def page_bytes(self, kv_format: KvFormat) -> int:
         """Return the bytes of a page of all heads."""
-        elements = PAGE_TOKENS * (self.k_dim + round_up(self.v_dim, 16))
-        per_head = elements + 4 * PAGE_TOKENS if kv_format == "int8" else 2 * elements
+        is_int8 = kv_format == "int8"
+        k_pad = round_up(self.k_dim, 16) if is_int8 else self.k_dim
+        elements = PAGE_TOKENS * (k_pad + round_up(self.v_dim, 16))
+        per_head = elements + 4 * PAGE_TOKENS if is_int8 else 2 * elements
         return self.num_kv_heads * per_head
 
     def split(self, qkv: Floats) -> tuple[Floats, Floats, Floats]:
@@ -101,7 +108,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class Int8Pages:
-    """Keys and values in int8 with one scale per token and head."""
+    """Keys and values in int8 with one scale per token and head; sizes are multiples of 16."""
 
     keys: Coded
     values: Coded
@@ -127,7 +134,8 @@ class Int8Pages:
         """Return the pages that `packed` wrote."""
         flat = np.frombuffer(raw, np.uint8).reshape(num_pages, heads.num_kv_heads, -1)
         scale_bytes = 2 * PAGE_TOKENS
-        middle = scale_bytes + PAGE_TOKENS * heads.k_dim
+        k_pad = round_up(heads.k_dim, 16)
+        middle = scale_bytes + PAGE_TOKENS * k_pad
         parts = []
         for part in (flat[..., :middle], flat[..., middle:]):
             scales = np.ascontiguousarray(part[..., :scale_bytes]).view(np.float16)
@@ -135,10 +143,10 @@ class Int8Pages:
             parts.append((codes, scales))
         (keys, key_scales), (values, value_scales) = parts
         shape = (num_pages, heads.num_kv_heads)
-        keys = keys.reshape(*shape, 4, heads.k_dim // 4, 16, 4).swapaxes(3, 4)
+        keys = keys.reshape(*shape, 4, k_pad // 4, 16, 4).swapaxes(3, 4)
         values = values.reshape(*shape, 16, -1, 4).swapaxes(3, 4)
         return cls(
-            Coded(keys.reshape(*shape, PAGE_TOKENS, heads.k_dim), key_scales),
+            Coded(keys.reshape(*shape, PAGE_TOKENS, k_pad), key_scales),
             Coded(values.reshape(*shape, PAGE_TOKENS, -1), value_scales),
         )
 

@@ -115,17 +115,37 @@ def rope(
 def rope_int8(
     qkv: Floats, heads: Heads, rotation: Rotation
 ) -> tuple[Array, Array, npt.NDArray[np.float64]]:
-    """Return q, k and v as `rope` does, then Hadamard-rotated as int8 pages hold them.
+    """Return q as `rope` does, and k and v Hadamard-rotated as int8 pages hold them.
 
-    k loses its low-frequency bias first. The matrix is Hadamard's of the largest power of two that
-    divides a head; the factors of q and k, and of v and what is attended, are powers of two.
+    k loses its low-frequency bias first. Zeros fill heads up to multiples of 16. The matrix is
+    Hadamard's of the largest power of two that divides that; the factors of k and q, and of v and
+    what is attended, are powers of two.
     """
     q, k, v = rope(qkv, heads, rotation)
     if rotation.k_bias is not None:
         k = k - np.where(_low_frequency(heads.k_dim, rotation), rotation.k_bias, 0)
-    stored, other = hadamard_factors(heads.k_dim)
-    v_stored, _ = hadamard_factors(heads.v_dim)
-    return other * hadamard(q), stored * hadamard(k), v_stored * hadamard(v)
+    return q, rotated(k, 0), rotated(v, 0)
+
+
+def whole(x: npt.NDArray[np.floating]) -> Array:
+    """Return x (..., size) with zeros up to a multiple of 16."""
+    wide = x.astype(np.float64)
+    return np.pad(wide, (*[(0, 0)] * (x.ndim - 1), (0, -x.shape[-1] % 16)))
+
+
+def rotated(x: npt.NDArray[np.floating], side: int) -> Array:
+    """Return heads (..., size), filled up with zeros and Hadamard-rotated.
+
+    side: which of `hadamard_factors`.
+    """
+    filled = whole(x)
+    return hadamard_factors(filled.shape[-1])[side] * hadamard(filled)
+
+
+def queries(qkv: Floats, heads: Heads, kv_format: str) -> Array:
+    """Return q (R, heads, size) as keys of pages in `kv_format` are multiplied with it."""
+    q = heads.split(qkv)[0].astype(np.float64)
+    return rotated(q, 1) if kv_format == "int8" else q
 
 
 def _low_frequency(k_dim: int, rotation: Rotation) -> npt.NDArray[np.bool_]:
@@ -180,8 +200,9 @@ def attend(
     qkv: Floats, heads: Heads, pages: Pages, spans: Sequence[Span], window: int, cap: float
 ) -> Array:
     """Return softmax(cap(q · K)) · V of every row, (R, heads * v_dim); int8 V is rotated back."""
-    q = heads.split(qkv)[0].astype(np.float64)
-    out = np.empty((len(qkv), heads.num_heads, heads.v_dim))
+    q = queries(qkv, heads, pages.format)
+    size = len(whole(np.zeros(heads.v_dim))) if pages.format == "int8" else heads.v_dim
+    out = np.empty((len(qkv), heads.num_heads, size))
     row = 0
     for span in spans:
         keys, vals = (part.astype(np.float64) for part in pages.of(span))
@@ -194,5 +215,5 @@ def attend(
                 out[row, head] = weights @ vals[seen, group] / weights.sum()
             row += 1
     if pages.format == "int8":
-        out = hadamard_factors(heads.v_dim)[1] * hadamard(out)
-    return out.reshape(len(qkv), -1)
+        out = rotated(out, 1)
+    return out[..., : heads.v_dim].reshape(len(qkv), -1)

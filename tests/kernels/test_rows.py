@@ -17,7 +17,7 @@ from kernel_bounds import (
 
 from kernel_ops import attention, oracles, wrappers
 from kernel_ops.arena import Span
-from kernel_ops.attention import Heads, Rotation
+from kernel_ops.attention import Heads, Pages, Rotation
 from tonnage._native import Executor
 from tonnage.core.rope import RopeSpec
 
@@ -35,7 +35,7 @@ def norm_bound(cols: int, result: np.ndarray) -> np.ndarray:
     return GROWTH * U * ((cols / 64 + 1 + 6) / 2 + 6) * np.abs(result) + TINY
 
 
-@pytest.mark.parametrize("cols", [32, 64, 96, 576, 1056])
+@pytest.mark.parametrize("cols", [32, 64, 96, 576, 1056, 1, 15, 17, 48, 560, 2015])
 def test_norm(team: Team, cols: int, rng: np.random.Generator) -> None:
     for num_rows in (1, 2, 9, 33):
         x = (rng.standard_normal((num_rows, cols)) * 10.0 ** rng.integers(-6, 7)).astype(np.float32)
@@ -44,7 +44,9 @@ def test_norm(team: Team, cols: int, rng: np.random.Generator) -> None:
         exact = oracles.rmsnorm(x, weight, EPS)
         assert_within(out.values, exact, norm_bound(cols, exact))
         assert_same_bits(out.x, x, "x")
-        assert_same_bits(out.acts.scales, wrappers.quantize(team(1), out.values).scales, "scales")
+        coded = wrappers.quantize(team(1), out.values)
+        assert_same_bits(out.acts.scales, coded.scales, "scales")
+        assert (out.acts.codes == coded.codes).all()
 
 
 def test_norm_of_zeros_is_zero(team: Team) -> None:
@@ -88,11 +90,12 @@ def test_no_weight_gives_x_as_it_is(
     assert (out.acts.codes == coded.codes).all()
 
 
+@pytest.mark.parametrize("cols", [544, 553])
 def test_norm_bits_depend_on_nothing_but_the_row(
-    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+    isas: list[str], team_of: TeamOf, cols: int, rng: np.random.Generator
 ) -> None:
-    x, branch = (rng.standard_normal((33, 544)).astype(np.float32) for _ in range(2))
-    weight, gain = (rng.standard_normal(544).astype(np.float32) for _ in range(2))
+    x, branch = (rng.standard_normal((33, cols)).astype(np.float32) for _ in range(2))
+    weight, gain = (rng.standard_normal(cols).astype(np.float32) for _ in range(2))
     expected = wrappers.norm(team_of(isas[0], 1), x, weight, EPS, added=(branch, gain))
     for isa in isas:
         for num_rows, threads in ((1, 1), (4, 3), (33, 2)):
@@ -112,7 +115,7 @@ def chained(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
     return total
 
 
-@pytest.mark.parametrize("cols", [32, 96, 544])
+@pytest.mark.parametrize("cols", [32, 96, 544, 7, 560])
 @pytest.mark.parametrize("with_branch", [False, True])
 def test_pool_adds_up_what_the_norm_gives(
     team: Team, cols: int, with_branch: bool, rng: np.random.Generator
@@ -137,12 +140,13 @@ def test_pool_adds_up_what_the_norm_gives(
     assert_within(sums[2], exact, norm_bound(cols, sizes) + 8 * 2.0**-52 * sizes)
 
 
+@pytest.mark.parametrize("cols", [544, 553])
 def test_pooled_bits_depend_on_the_rows_alone(
-    isas: list[str], team_of: TeamOf, rng: np.random.Generator
+    isas: list[str], team_of: TeamOf, cols: int, rng: np.random.Generator
 ) -> None:
-    x = rng.standard_normal((40, 544)).astype(np.float32)
-    weight = rng.standard_normal(544).astype(np.float32)
-    nothing = np.zeros((1, 544))
+    x = rng.standard_normal((40, cols)).astype(np.float32)
+    weight = rng.standard_normal(cols).astype(np.float32)
+    nothing = np.zeros((1, cols))
     args = (x, weight, EPS, [(0, 40, 0, True)], nothing)
     expected = wrappers.pool_hidden(team_of(isas[0], 1), *args)
     for isa in isas:
@@ -186,6 +190,8 @@ def test_rope_table(isas: list[str], team_of: TeamOf, rng: np.random.Generator) 
 HEADS = (
     Heads(4, 2, 64, 64), Heads(3, 1, 80, 80), Heads(2, 2, 96, 96), Heads(5, 1, 128, 64),
     Heads(4, 4, 16, 48), Heads(2, 1, 256, 256), Heads(1, 1, 512, 512), Heads(6, 2, 80, 16),
+    Heads(3, 1, 100, 100), Heads(4, 2, 8, 8), Heads(6, 3, 24, 100), Heads(1, 1, 2, 511),
+    Heads(5, 1, 34, 7),
 )  # fmt: skip
 
 
@@ -240,23 +246,50 @@ def test_rope_kv_write(
 def assert_hadamard_rotated(
     qkv: np.ndarray, out: np.ndarray, heads: Heads, rotation: Rotation
 ) -> None:
-    """Assert that q, k and v are what int8 pages need, k without its bias.
+    """Assert that q is rotated, and k and v are what int8 pages need, k without its bias."""
+    exact = oracles.rope_int8(qkv, heads, rotation)
+    bounds = rotation_bounds(qkv, heads, rotation)
+    for new, right, bound in zip(heads.split(out), exact, bounds, strict=True):
+        assert_within(new, right, bound)
+
+
+def rotation_bounds(
+    qkv: np.ndarray, heads: Heads, rotation: Rotation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far q, k and v may lie from `oracles.rope_int8`.
 
     An element of a rotated pair rounds 8 times, as in `test_rope_kv_write`, and k once with its
     bias.
     """
-    exact = oracles.rope_int8(qkv, heads, rotation)
     q, k, v = (np.abs(part) for part in oracles.rope(qkv, heads, rotation))
-    k_parts = k + np.abs(rotation.k_bias)
-    q_off, k_off = (8 * U * part.max(axis=2, keepdims=True) for part in (q, k))
-    (k_factor, q_factor), (v_factor, _) = map(oracles.hadamard_factors, (heads.k_dim, heads.v_dim))
+    q_off, k_off = (8 * U * part.max(axis=2, keepdims=True) + 0 * part for part in (q, k))
+    k_parts = k if rotation.k_bias is None else k + np.abs(rotation.k_bias)
+    k_off, k_parts, v = (oracles.whole(part) for part in (k_off + U * k_parts, k_parts, v))
+    k_factor, v_factor = (oracles.hadamard_factors(part.shape[2])[0] for part in (k_parts, v))
     bounds = (
-        hadamard_bound(q_off, q, q_factor),
-        hadamard_bound(k_off + U * k_parts, k_parts, k_factor),
-        hadamard_bound(0 * v, v, v_factor),
-    )
-    for new, right, bound in zip(heads.split(out), exact, bounds, strict=True):
-        assert_within(new, right, GROWTH * bound + TINY)
+        q_off, hadamard_bound(k_off, k_parts, k_factor), hadamard_bound(0 * v, v, v_factor)
+    )  # fmt: skip
+    q_bound, k_bound, v_bound = (GROWTH * bound + TINY for bound in bounds)
+    return q_bound, k_bound, v_bound
+
+
+def assert_codes_are_near(
+    qkv: np.ndarray, heads: Heads, rotation: Rotation, pages: Pages, spans: list[Span]
+) -> None:
+    """Assert that int8 pages hold keys and values of heads with zeros behind them."""
+    _, *exact = oracles.rope_int8(qkv, heads, rotation)
+    _, *bounds = rotation_bounds(qkv, heads, rotation)
+    row = 0
+    for span in spans:
+        mine = slice(row, row + span.num_rows)
+        for right, bound, got in zip(exact, bounds, pages.of(span), strict=True):
+            wide = np.clip(right[mine], -65504, 65504)
+            # Half a step of the code, and what the scale itself was rounded by.
+            steps = np.abs(wide).max(axis=2, keepdims=True) / 127
+            off = bound[mine].max(axis=2, keepdims=True)
+            limit = 1.001 * (steps / 2 + off) + 127 * (steps * 2.0**-11 + 2.0**-25)
+            assert_within(got[span.position :], wide, limit)
+        row += span.num_rows
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -275,6 +308,9 @@ def test_rope_kv_write_stores_codes(
     rotation = Rotation(table, None, None, EPS, 0.3, interleaved, bias, low_from)
     num_threads = 1 + heads.k_dim // 16 % 3
     out, pages = attention.rope_kv_write(team(num_threads), qkv, heads, rotation, spans, "int8")
+    if not heads.lie_whole:
+        assert_codes_are_near(qkv, heads, rotation, pages, spans)
+        return
     assert_hadamard_rotated(qkv, out, heads, rotation)
     _, new_k, new_v = heads.split(out)
     row = 0
@@ -339,17 +375,17 @@ def test_rope_kv_write_writes_only_its_positions(
         assert written.tolist() == [[0, 0], [1, 17], [1, 18]]
 
 
+@pytest.mark.parametrize("heads", [Heads(5, 1, 128, 64), Heads(5, 1, 130, 7)], ids=str)
 @pytest.mark.parametrize("kv_format", ["f16", "int8"])
 def test_rope_kv_write_bits_agree_on_all_instruction_sets(
-    isas: list[str], team_of: TeamOf, kv_format: str, rng: np.random.Generator
+    isas: list[str], team_of: TeamOf, kv_format: str, heads: Heads, rng: np.random.Generator
 ) -> None:
-    heads = Heads(5, 1, 128, 64)
     spans = spans_of([(0, 3), (62, 5)], rng)
-    gain = rng.standard_normal(128).astype(np.float32)
+    gain = rng.standard_normal(heads.k_dim).astype(np.float32)
     qkv = rng.standard_normal((8, heads.qkv_cols)).astype(np.float32)
     qkv[0] *= 1e-6  # subnormal halves
     qkv[1] *= 1e6  # infinite ones
-    table = rng.uniform(-1, 1, (8, 2, 64)).astype(np.float32)
+    table = rng.uniform(-1, 1, (8, 2, heads.k_dim // 2)).astype(np.float32)
     for norms in ((None, None), (gain, gain)):
         rotation = Rotation(table, *norms, EPS, 0.3)
         args = (qkv, heads, rotation, spans, kv_format)

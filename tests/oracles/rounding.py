@@ -54,11 +54,15 @@ def rounded_forward(
 
 
 def to_activation_codes(x: np.ndarray) -> np.ndarray:
-    """Return x (T, elements) on the grid of int8 codes, one scale of largest / 127 per 32."""
-    blocks = x.astype(np.float32).astype(np.float64).reshape(len(x), -1, 32)
+    """Return x (T, elements) on the grid of int8 codes, one scale of largest / 127 per 32.
+
+    The last scale may be of fewer elements.
+    """
+    whole = np.pad(x, ((0, 0), (0, -x.shape[1] % 32)))
+    blocks = whole.astype(np.float32).astype(np.float64).reshape(len(x), -1, 32)
     scales = np.abs(blocks).max(axis=2, keepdims=True) / 127
     codes = np.rint(blocks / np.where(scales > 0, scales, 1))
-    return (codes * scales.astype(np.float32)).reshape(x.shape)
+    return (codes * scales.astype(np.float32)).reshape(whole.shape)[:, : x.shape[1]]
 
 
 def to_half(x: np.ndarray) -> np.ndarray:

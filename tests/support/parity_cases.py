@@ -22,6 +22,8 @@ ODD_SIZES: dict[str, Config] = {
     },
     "as many heads of keys, 31 tokens": {"num_key_value_heads": 4, "vocab_size": 31},
     "seven layers": {"num_hidden_layers": 7},
+    "heads of 100, width 560": {"head_dim": 100, "hidden_size": 560, "num_hidden_layers": 1},
+    "heads of 8, 71 inner": {"head_dim": 8, "intermediate_size": 71, "hidden_size": 72},
 }
 LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
 SLIDING = {"use_sliding_window": True, "sliding_window": 4}

@@ -122,8 +122,10 @@ def permanent(plan: Plan) -> Iterator[tuple[str, Range]]:
     for rope in plan.ropes:
         yield "angles", (rope.offset, rope.offset + 4 * len(rope.frequencies))
     for layer in plan.kv.layers:
-        elements = layer.k_dim + -(-layer.v_dim // 16) * 16
-        per_position = elements + 2 * 2 if plan.kv.format == "int8" else 2 * elements
+        is_int8 = plan.kv.format == "int8"
+        k_pad = -(-layer.k_dim // 16) * 16 if is_int8 else layer.k_dim
+        elements = k_pad + -(-layer.v_dim // 16) * 16
+        per_position = elements + 2 * 2 if is_int8 else 2 * elements
         size = PAGE_TOKENS * per_position * layer.num_heads
         for page in range(plan.kv.groups[layer.group].num_pages):
             begin = layer.offset + page * layer.page_stride

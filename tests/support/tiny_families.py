@@ -98,7 +98,7 @@ TINY_FAMILIES = {
     ),
 }
 FAMILIES = tuple(TINY_FAMILIES)
-# Heads of 24, which follow from COMMON where a family does not say their size, have no kernel.
+# Heads of 32 in place of 24, which follow from COMMON where a family does not say their size.
 WIDE: dict[str, dict[str, object]] = {
     name: {"hidden_size": 128}
     for name, family in TINY_FAMILIES.items()

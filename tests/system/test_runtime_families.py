@@ -149,6 +149,60 @@ def test_odd_sizes(family: str, sizes: dict[str, object], kind: str, tmp_path: P
     assert_parity(spec_from_gguf(*read_gguf(path)))
 
 
+# Every family, with what the sizes of its settings allow.
+ODD_SIZES: dict[str, dict[str, object]] = {
+    "heads of 100": {
+        "head_dim": 100, "hidden_size": 300, "num_attention_heads": 3, "num_key_value_heads": 1,
+    },
+    "heads of 8": {"head_dim": 8, "intermediate_size": 70},
+    "heads of 80, width 560": {"head_dim": 80, "hidden_size": 560, "num_hidden_layers": 1},
+    "1,432 inner elements": {"intermediate_size": 1432, "hidden_size": 48, "head_dim": 24},
+    "seven of everything": {
+        "head_dim": 14, "hidden_size": 77, "intermediate_size": 7, "num_attention_heads": 7,
+        "num_key_value_heads": 7,
+    },
+}  # fmt: skip
+
+
+ODD_CASES = [
+    (family, sizes, ("F32", "F16", "BF16")[(i + j) % 3])
+    for i, family in enumerate(FAMILIES)
+    for j, sizes in enumerate(ODD_SIZES)
+]
+
+
+@pytest.mark.parametrize(("family", "sizes", "dtype"), ODD_CASES)
+def test_sizes_that_are_no_multiple_of_32(
+    family: str, sizes: str, dtype: str, tmp_path: Path
+) -> None:
+    model = tiny_model(tiny_config(family, **{"num_hidden_layers": 2, **ODD_SIZES[sizes]}))
+    folder = write_hf(tmp_path, model, dtype=dtype)
+    assert_parity(spec_from_hf(*read_hf(folder)))
+    path = write_gguf(tmp_path / "m.gguf", model, matrices(dtype))
+    assert_parity(spec_from_gguf(*read_gguf(path)), kv_format="int8")
+
+
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("sizes", ODD_SIZES)
+@pytest.mark.parametrize("family", ["gemma2", "olmo2"])
+def test_quantizing_rows_that_end_within_a_block(
+    family: str, sizes: str, precision: str, tmp_path: Path
+) -> None:
+    model = tiny_model(tiny_config(family, **{"num_hidden_layers": 2, **ODD_SIZES[sizes]}))
+    spec = spec_from_hf(*read_hf(write_hf(tmp_path, model, dtype="BF16")))
+    formats = precision_formats(spec, precision)
+    assert_parity(spec, requantized(spec, dict(formats)), formats=formats)
+
+
+def test_heads_of_100_in_blocks_of_the_file(tmp_path: Path) -> None:
+    """As OpenLLaMA 3B: rows are whole blocks of 32, heads are not."""
+    model = tiny_model(tiny_config("llama", head_dim=100, num_attention_heads=8))
+    for kind, kv_format in (("Q8_0", "f16"), ("Q5_1", "int8")):
+        spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / kind, model, matrices(kind))))
+        assert {e.format.name for e in spec.weights.values() if len(e.shape) > 1} == {kind}
+        assert_parity(spec, kv_format=kv_format)
+
+
 def test_llama3_rope_factors(tmp_path: Path) -> None:
     scaling = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -274,14 +328,7 @@ def test_nvfp4_with_a_scale_of_each_tensor(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "its width is 80, no multiple of 32": {"hidden_size": 80},
-    "every layer has heads of 24 elements, no multiple of 16": {"head_dim": 24},
-    "heads of 64 and 40 elements, no multiple of 16": {"head_dim": 64, "v_dim": 40},
     "heads of 528 and 64 elements, more than 512": {"head_dim": 528, "v_dim": 64},
-    "every layer has 100 inner elements, no multiple of 32": {"intermediate_size": 100},
-    "heads of 48 elements together, no multiple of 32": {
-        "num_attention_heads": 3, "num_key_value_heads": 1, "v_dim": 16,
-    },
     "49 query heads over 1 key heads, not 1 to 48 over each": {
         "num_attention_heads": 49, "num_key_value_heads": 1,
     },
@@ -299,19 +346,19 @@ def test_sizes_without_a_kernel_are_refused(
 
 
 def test_what_layers_share_is_said_once(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 80, "head_dim": 24, "intermediate_size": 100}
+    sizes = {"head_dim": 520, "num_attention_heads": 98, "num_hidden_layers": 3}
     spec = spec_from_gguf(*read_gguf(write_gguf(tmp_path / "m.gguf", sized("llama", sizes))))
     with pytest.raises(UnsupportedModelError) as caught:
         make_plan(spec, Workload(context_tokens=64, threads=1))
     assert str(caught.value) == (
-        "No kernel fits this model: its width is 80, no multiple of 32; every layer has heads of "
-        "24 elements, no multiple of 16; every layer has 100 inner elements, no multiple of 32. "
-        "Its files in other formats have the same sizes, so use another model."
+        "No kernel fits this model: every layer has heads of 520 elements, more than 512; every "
+        "layer has 98 query heads over 2 key heads, not 1 to 48 over each. Its files in other "
+        "formats have the same sizes, so use another model."
     )
     first, *others = spec.layers
-    narrow = replace(first.branches[1].block, hidden=96)
-    fits = replace(first, branches=(first.branches[0], replace(first.branches[1], block=narrow)))
-    with pytest.raises(UnsupportedModelError, match="; 2 of 3 layers with 100 inner"):
+    narrow = replace(first.branches[0].block, num_heads=96)
+    fits = replace(first, branches=(replace(first.branches[0], block=narrow), first.branches[1]))
+    with pytest.raises(UnsupportedModelError, match="; 2 of 3 layers with 98 query heads"):
         make_plan(replace(spec, layers=(fits, *others)), Workload(context_tokens=64, threads=1))
 
 

@@ -17,7 +17,6 @@ from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Layer
 from tonnage.core.block_format import ALL_FORMATS, F32, FLOAT_FORMATS, BlockFormat
 from tonnage.core.checkpoint import TensorEntry
-from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.footprint import (
     THREAD_STACK_BYTES,
     sampler_bytes,
@@ -223,6 +222,12 @@ def _one_layer(hidden: int) -> ModelSpec:
     return spec
 
 
-def test_every_size_without_a_kernel_is_named_at_once() -> None:
-    with pytest.raises(UnsupportedModelError, match="every layer has 100 inner elements"):
-        make_plan(_one_layer(hidden=100), Workload(context_tokens=64, threads=1))
+@pytest.mark.parametrize(("fmt", "row_bytes"), [("F32", 100 * 4), ("Q8_0", 4 * 34)])
+def test_floats_end_with_their_row_and_codes_with_their_block(fmt: str, row_bytes: int) -> None:
+    formats = (("layers.0.down", fmt),)
+    plan = make_plan(
+        _one_layer(hidden=100), Workload(context_tokens=64, threads=1, formats=formats)
+    )
+    down = next(matrix for matrix in plan.matrices if matrix.name == "layers.0.down")
+    assert (down.rows, down.cols) == (64, 100)
+    assert down.nbytes == 64 * row_bytes

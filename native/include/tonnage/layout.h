@@ -8,7 +8,8 @@
 //   one-bit plane 1 line:  bit q = quad q
 //   byte plane    8 lines: line q = quad q
 // Formats with super-blocks of 256 columns put a header before their eight blocks. Every weight decodes
-// to exactly the checkpoint's value. Panels grow where the file names rows of a code book, whose codes are spelled
+// to exactly the checkpoint's value. Where loading quantizes a row that ends within a block of 32, zeros fill that block
+// up; floats end with their row. Panels grow where the file names rows of a code book, whose codes are spelled
 // out (IQ1, IQ2, IQ3), where five codes share a byte (TQ1_0), and by wider scales (MXFP4, NVFP4).
 #pragma once
 
@@ -90,14 +91,16 @@ TONNAGE_INLINE constexpr bool is_float(Layout layout) {
   return layout == Layout::F32 || layout == Layout::F16 || layout == Layout::BF16;
 }
 
+TONNAGE_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 TONNAGE_INLINE constexpr int64_t panel_bytes(Layout layout, int64_t cols) {
   const LayoutShape shape = layout_shape(layout);
-  return cols / shape.source_cols * shape.panel_bytes;
+  return ceil_div(cols, shape.source_cols) * shape.panel_bytes;
 }
 
 TONNAGE_INLINE constexpr int64_t source_row_bytes(Layout layout, int64_t cols) {
   const LayoutShape shape = layout_shape(layout);
-  return cols / shape.source_cols * shape.source_bytes;
+  return ceil_div(cols, shape.source_cols) * shape.source_bytes;
 }
 
 }  // namespace tonnage

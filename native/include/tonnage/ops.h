@@ -21,12 +21,14 @@ struct ActBlock {
   int32_t unused[3];
 };
 
-// R rows of `cols` activations: quantized, or plain floats, or both.
+// R rows of `cols` activations: quantized, or plain floats, or both. Codes of a block that a row ends within are zero
+// behind its end.
 struct Acts {
   ActBlock* blocks = nullptr;  // [R][stride]
   float* values = nullptr;     // [R][cols]
   int64_t cols = 0;
-  TONNAGE_INLINE int64_t stride() const { return cols / 32 + 1; }  // off powers of two, so rows do not share cache sets
+  TONNAGE_INLINE int64_t num_blocks() const { return ceil_div(cols, kBlockCols); }
+  TONNAGE_INLINE int64_t stride() const { return num_blocks() + 1; }  // off powers of two, so rows do not share cache sets
 };
 
 struct Weight {
@@ -143,22 +145,24 @@ constexpr int kKvScaleBytes = 2 * kPageTokens;  // of the keys, or the values, o
 
 // Where one layer's keys and values lie, per page and head.
 // F16: K as [4][k_dim][16 tokens], V as [64][v_pad].
-// Int8: a scale of f16 for each of 64 tokens, then K as bytes [4][k_dim / 4][16 tokens][4]; the same scales of
+// Int8: a scale of f16 for each of 64 tokens, then K as bytes [4][k_pad / 4][16 tokens][4]; the same scales of
 // V, then V as [16][v_pad][4 tokens]. A byte is code + 128, |code| <= 127, and its value scale * code.
+// Elements from v_dim to v_pad are zero, and so are those of K before it is Hadamard-rotated.
 struct KvLayer {
   uint8_t* base;
   int64_t page_bytes;  // from one page to the next, all layers in it
   int32_t num_heads;
   int32_t k_dim;
   int32_t v_dim;
-  int32_t v_pad;
+  int32_t k_pad;  // a multiple of 16 for Int8, else k_dim
+  int32_t v_pad;  // a multiple of 16
   KvFormat format;
   int32_t group;  // whose tables of pages count
   TONNAGE_INLINE int64_t part_bytes(int64_t size) const {
     return format == KvFormat::Int8 ? kPageTokens * size + kKvScaleBytes : 2 * kPageTokens * size;
   }
-  TONNAGE_INLINE int64_t key_bytes() const { return part_bytes(k_dim); }
-  TONNAGE_INLINE int64_t head_bytes() const { return part_bytes(k_dim) + part_bytes(v_pad); }
+  TONNAGE_INLINE int64_t key_bytes() const { return part_bytes(k_pad); }
+  TONNAGE_INLINE int64_t head_bytes() const { return key_bytes() + part_bytes(v_pad); }
   TONNAGE_INLINE uint8_t* keys(int32_t page, int32_t head) const { return base + page * page_bytes + head * head_bytes(); }
   TONNAGE_INLINE uint8_t* values(int32_t page, int32_t head) const { return keys(page, head) + key_bytes(); }
 };
@@ -176,7 +180,7 @@ struct QkNormOp {
 };
 
 // Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
-// For Int8 pages all three are then Hadamard-rotated (kernels/hadamard.h), after the keys lost the low-frequency
+// For Int8 pages keys and values are then Hadamard-rotated (kernels/hadamard.h), after the keys lost the low-frequency
 // key bias: what `k_bias` adds to pairs from `low_from` on. Those turn so slowly that it is about the same at
 // every position, where it adds the same to all scores of a query and softmax does not see it. It may be many
 // times the rest of a key.
@@ -205,7 +209,8 @@ struct GatherLastOp {
 };
 
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
-// over blocks of 64 positions in order, so the bits depend on position alone.
+// over blocks of 64 positions in order, so the bits depend on position alone. Over Int8 pages queries are first
+// Hadamard-rotated as keys were.
 struct AttendOp {
   const float* qkv;
   int32_t num_heads;

@@ -34,6 +34,10 @@ class BlockFormat:
             count *= dim
         return count // self.block_elems * self.block_bytes
 
+    def blocks(self, cols: int) -> int:
+        """Return the blocks that hold a row of `cols` elements; zeros fill the last one up."""
+        return -(-cols // self.block_elems)
+
 
 F64 = BlockFormat("F64", 1, 8, 28)
 F32 = BlockFormat("F32", 1, 4, 0)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tonnage.core.block_format import BY_NAME
-from tonnage.core.plan import KV_FORMATS, Plan
+from tonnage.core.plan import KV_FORMATS, MatrixPlan, Plan
 from tonnage.core.quality import PlanQuality
 from tonnage.core.record import record
 from tonnage.core.units import format_bytes
@@ -62,8 +62,13 @@ def alternatives_of(
 
 def weight_bits(plan: Plan) -> float:
     """Return the mean bits of an element of the matrices."""
-    bits = sum(8 * BY_NAME[m.format].nbytes((m.rows, m.cols)) for m in plan.matrices)
+    bits = sum(8 * m.rows * _row_bytes(m) for m in plan.matrices)
     return bits / sum(m.rows * m.cols for m in plan.matrices)
+
+
+def _row_bytes(matrix: MatrixPlan) -> int:
+    fmt = BY_NAME[matrix.format]
+    return fmt.blocks(matrix.cols) * fmt.block_bytes
 
 
 def held_bits(plan: Plan) -> float:

@@ -92,7 +92,7 @@ def _laid(spec: ModelSpec, workload: Workload) -> _Laid:
     steps = lowered(
         spec, placer.format_of, workload.kv_format, workload.max_logit_rows, workload.concurrency
     )
-    require_kernels(spec, steps)
+    require_kernels(steps)
     place_weights(placer, steps)
     ropes = place_ropes(spec, cursor, FLOAT_BYTES)
     matrices, vectors = placer.matrices.values(), placer.vectors.values()

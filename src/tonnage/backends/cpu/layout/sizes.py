@@ -21,7 +21,7 @@ _PANEL_BLOCK_BYTES = {
 def panel_bytes(fmt: BlockFormat, cols: int) -> int:
     """Return the bytes of a panel: 32 rows of `cols` elements."""
     per_block = _PANEL_BLOCK_BYTES.get(fmt.name, fmt.block_bytes)
-    return cols // fmt.block_elems * per_block * PANEL_ROWS
+    return fmt.blocks(cols) * per_block * PANEL_ROWS
 
 
 def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> int:
@@ -35,15 +35,18 @@ def load_staging_bytes(source: BlockFormat, target: BlockFormat, cols: int) -> i
         rows += PANEL_ROWS * 2 * cols  # the same rows in float16, with their scales
     if source == target:
         return rows
-    return rows + panel_bytes(source, cols) + 4 * 256 * 16 + PANEL_ROWS * target.nbytes((cols,))
+    encoded = PANEL_ROWS * target.blocks(cols) * target.block_bytes
+    return rows + panel_bytes(source, cols) + 4 * 256 * 16 + encoded
 
 
 def acts_bytes(rows: int, cols: int) -> int:
     """Return the bytes of quantized activations: rows of a line per 32, and a line between rows."""
-    return rows * (cols // BLOCK_COLS + 1) * 64
+    return rows * (-(-cols // BLOCK_COLS) + 1) * 64
 
 
 def kv_head_bytes(k_dim: int, v_dim: int, kv_format: str) -> int:
-    """Return the bytes of K and V of one key head in one page."""
-    elements = PAGE_TOKENS * (k_dim + round_up(v_dim, 16))
-    return BY_NAME[kv_format].page_bytes(elements, PAGE_TOKENS)
+    """Return the bytes of K and V of one key head in one page; V and codes lie by sixteens."""
+    page_format = BY_NAME[kv_format]
+    k_pad = round_up(k_dim, 16) if page_format.coded else k_dim
+    elements = PAGE_TOKENS * (k_pad + round_up(v_dim, 16))
+    return page_format.page_bytes(elements, PAGE_TOKENS)
