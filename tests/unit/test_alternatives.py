@@ -56,6 +56,7 @@ class Made:
         return made(changed, self._figures(changed))
 
     def fill(self, workload: Workload, budget_bytes: int) -> Candidate | None:
+        assert workload.kv_format == CHOSEN.kv_format
         self.budgets.append(budget_bytes)
         return self._filled
 
@@ -119,6 +120,17 @@ def test_one_change_each_of_what_was_left_open(opened, chosen, changes) -> None:
     candidate = made(replace(CHOSEN, **chosen), USUAL)
     found = beside(replace(STATED, **opened), chosen=candidate)
     assert list(found) == changes
+    for change, one in found.items():
+        words = change.replace(",", "").split()
+        rows, threads, context = candidate.workload.max_rows, candidate.workload.threads, None
+        if "rows" in words:
+            rows = int(words[0])
+        elif words[-1].startswith("thread"):
+            threads = int(words[0])
+        elif "context" in words:
+            context = int(words[2])
+        assert (one.max_batch_tokens, one.threads) == (rows, threads)
+        assert one.context_tokens == (context or candidate.workload.context_tokens)
 
 
 def test_without_a_forecast_threads_have_no_alternative() -> None:
@@ -217,3 +229,8 @@ def test_words_name_the_three_formats_that_hold_most() -> None:
     words = weights_words(replace(plan, matrices=matrices))
     assert words.endswith("bits (Q4_1, Q5_0, Q5_1 and 2 more)")
     assert weights_words(replace(plan, matrices=matrices[:3])).endswith("(Q4_1, Q5_1, Q8_0)")
+    # Two of 10 rows are less than one of 30, two of 20 are more; a wide one counts by its columns.
+    double = (*matrices[:3], matrices[0], matrices[2])
+    assert weights_words(replace(plan, matrices=double)).endswith("(Q5_1, Q4_1, Q8_0)")
+    wide = (*matrices[:3], replace(matrices[0], rows=1, cols=1024))
+    assert weights_words(replace(plan, matrices=wide)).endswith("(Q8_0, Q4_1, Q5_1)")
