@@ -88,6 +88,9 @@ def exact(text: str) -> Any:
     """Return what JSON says, fractions as decimals: 8.5826 is a multiple of 0.0001."""
 
     def number(digits: str) -> int | Decimal:
+        mantissa, _, exponent = digits.lower().partition("e")
+        if len(exponent) > 15:  # more than decimals have: 0, or beyond all bounds of the suite
+            digits = f"{mantissa}e{exponent[0] if exponent[0] in '+-' else ''}999999"
         value = Decimal(digits)
         is_whole = value.adjusted() < 60 and value == value.to_integral_value()
         return int(value) if is_whole else value

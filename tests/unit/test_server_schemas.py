@@ -1,6 +1,9 @@
 """Schemas that clients send: what is accepted is obeyed, what is refused names the place."""
 
+import contextlib
 import json
+import re
+import time
 
 import pytest
 from llguidance import LLMatcher
@@ -57,6 +60,82 @@ OBEYED = {
         "type": "object", "properties": {"a": FLAG, "b": FLAG, "c": FLAG},
         "oneOf": [{"required": ["a"]}, {"required": ["b"]}], "additionalProperties": False,
     },
+    "not a type": {"not": {"type": ["object", "array", "number"]}, "maxLength": 4},
+    "not a text": closed(a={"type": "string", "not": {"enum": ["x.", "y\n", "a|b"]},
+        "maxLength": 3}),
+    "not a number": closed(a={"type": "integer", "not": {"enum": [5, 7]}, "minimum": 4,
+        "maximum": 9}),
+    "not a pattern": closed(a={"type": "string", "not": {"pattern": "^a|b$"}, "maxLength": 3}),
+    "not a length": closed(a={"type": "string", "not": {"minLength": 3}}),
+    "not a range": {"type": "number", "not": {"minimum": 0, "exclusiveMaximum": 1}},
+    "not both": {
+        "type": "object", "properties": {"a": FLAG, "b": FLAG}, "additionalProperties": False,
+        "not": {"required": ["a", "b"]},
+    },
+    "not a property's value": {
+        "type": "object", "properties": {"a": {"enum": ["x", "y", 1]}}, "required": ["a"],
+        "additionalProperties": False, "not": {"properties": {"a": {"const": "x"}}},
+    },
+    "not what a pointer names": {
+        "$defs": {"T": {"enum": ["x", None]}}, "enum": ["x", "y", None],
+            "not": {"$ref": "#/$defs/T"},
+    },
+    "if a property has a value": {
+        "type": "object",
+        "properties": {"kind": {"enum": ["circle", "square"]}, "r": FLAG, "w": FLAG},
+        "required": ["kind"], "additionalProperties": False,
+        "if": {"properties": {"kind": {"const": "circle"}}, "required": ["kind"]},
+        "then": {"required": ["r"], "properties": {"w": False}},
+        "else": {"required": ["w"], "properties": {"r": False}},
+    },
+    "if with then alone": {
+        "type": "object", "properties": {"a": FLAG, "b": FLAG}, "additionalProperties": False,
+        "if": {"required": ["a"]}, "then": {"required": ["b"]},
+    },
+    "if within if": closed(a={
+        "type": "integer", "minimum": 0, "maximum": 99, "if": {"minimum": 50},
+        "then": {"if": {"maximum": 60}, "then": {"multipleOf": 5}, "else": {"multipleOf": 7}},
+    }),
+    "oneOf by a discriminator": {"oneOf": [
+        closed(kind={"const": "a"}, x=FLAG), closed(kind={"enum": ["b", "c"]}, x={"type": "null"}),
+        closed(kind={"const": 1}),
+    ]},
+    "oneOf by types": closed(a={"oneOf": [
+        {"type": "string", "maxLength": 2}, {"type": ["integer", "null"]}, {"type": "array",
+            "maxItems": 0},
+    ]}),
+    "oneOf by lengths and ranges": closed(a={"oneOf": [
+        {"type": "string", "maxLength": 2}, {"type": "string", "minLength": 4, "maxLength": 5},
+        {"type": "number", "maximum": 3}, {"type": "number", "exclusiveMinimum": 3, "maximum": 9},
+    ]}),
+    "oneOf whose cases overlap": closed(a={"type": "integer", "oneOf": [{"minimum": 1},
+        {"maximum": 5}]}),
+    "oneOf of presence": {
+        "type": "object", "properties": {"a": FLAG, "b": FLAG, "c": FLAG},
+        "additionalProperties": False, "oneOf": [{"required": ["a", "b"]}, {"required": ["c"]}],
+    },
+    "oneOf by pointers": {
+        "$defs": {"A": closed(kind={"const": "a"}), "B": closed(kind={"const": "b"})},
+        "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+    },
+    "contains among few": {
+        "type": "array", "items": {"enum": [1, 2, 3]}, "contains": {"const": 2}, "maxItems": 3,
+    },
+    "a set of few values": {
+        "type": "array", "items": {"enum": ["a", "b", "c"]}, "uniqueItems": True, "minItems": 1,
+    },
+    "a set by a pointer": {
+        "$defs": {"Color": {"title": "Color", "type": "string", "enum": ["red", "blue", 5]}},
+        "type": "array", "items": {"$ref": "#/$defs/Color"}, "uniqueItems": True,
+    },
+    "a set of flags": {"type": "array", "items": FLAG, "uniqueItems": True},
+    "names by their length": {
+        "type": "object", "propertyNames": {"maxLength": 2}, "additionalProperties": FLAG,
+        "minProperties": 1, "maxProperties": 1,
+    },
+    "a dynamic reference to one thing": {
+        "$defs": {"x": {"$dynamicAnchor": "here", **FLAG}}, **closed(a={"$dynamicRef": "#here"}),
+    },
     "contains anything": {"type": "array", "items": FLAG, "contains": {}, "maxItems": 3},
     "contains at least none": {
         "type": "array", "items": FLAG, "contains": {"const": 5}, "minContains": 0, "maxItems": 2,
@@ -110,19 +189,37 @@ def test_what_is_accepted_is_obeyed(name):
         assert jsonschema_rs.is_valid(judge, json.loads(text)), text
 
 
+EVEN = {"multipleOf": 2}  # what is not so cannot be said
 REFUSED = {
-    "not": ({"not": {"type": "string"}}, "'not' at #"),
-    "if": (closed(a={"if": FLAG, "then": FLAG}), "'if' at #/properties/a"),
+    "not": ({"not": EVEN}, "'not' at #"),
+    "if": (closed(a={"if": EVEN, "then": FLAG}), "'if' at #/properties/a"),
     "contains": (closed(a={"contains": {"const": 1}}), "'contains' at #/properties/a"),
     "uniqueItems": ({"anyOf": [FLAG, {"uniqueItems": True}]}, "'uniqueItems' at #/anyOf/1"),
-    "a name with a slash": (closed(**{"a/b~": {"not": FLAG}}), "#/properties/a~1b~0"),
+    "a large set": (
+        closed(a={"type": "array", "uniqueItems": True, "items": {"enum": list(range(9))}}),
+        "'uniqueItems' at #/properties/a",
+    ),
+    "a name with a slash": (closed(**{"a/b~": {"not": EVEN}}), "#/properties/a~1b~0"),
     "in a definition": (
-        {"$defs": {"x": {"not": FLAG}}, **closed(a={"$ref": "#/$defs/x"})},
+        {"$defs": {"x": {"not": EVEN}}, **closed(a={"$ref": "#/$defs/x"})},
         "'not' at #/$defs/x",
     ),
     "oneOf that may overlap": (
-        closed(a={"oneOf": [{"minimum": 1}, {"maximum": 5}]}),
-        "#/properties/a",
+        closed(a={"oneOf": [EVEN, {"multipleOf": 3}]}),
+        "'oneOf' at #/properties/a ",
+    ),
+    "many digits": (closed(a={"multipleOf": 1e300}), "'multipleOf' at #/properties/a (1e+300)"),
+    "no pattern": (closed(a={"items": {"pattern": "(["}}), "'pattern' at #/properties/a/items"),
+    "patterns that overlap": (
+        {"patternProperties": {"^a": FLAG, "b$": {"type": "null"}}}, "'patternProperties' at #",
+    ),
+    "how many of those that may be left out": (
+        {"type": "object", "properties": {"a": FLAG, "b": FLAG}, "minProperties": 1},
+        "'minProperties' at # (1)",
+    ),
+    "nothing is left": (
+        closed(a={"type": "integer", "minimum": 5, "maximum": 2}),
+        "'minimum' at #/properties/a (5) leaves nothing",
     ),
     "unevaluated beside applicators": (
         {"anyOf": [closed(a=FLAG)], "unevaluatedProperties": False},
@@ -139,6 +236,9 @@ REFUSED = {
 }  # fmt: skip
 
 
+LIBRARY = re.compile(r"coerce|supported|Unsatisfiable|Invalid|Expected|lark|llguidance|too many")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_names_the_place(name):
     schema, words = REFUSED[name]
@@ -146,6 +246,29 @@ def test_a_refusal_names_the_place(name):
         next(samples(schema, 1))
     assert caught.value.status == 400
     assert words in caught.value.sentence
+    assert not LIBRARY.search(caught.value.sentence)
+
+
+def exclusive(depth: int) -> dict[str, object]:
+    """Return cases that overlap, within cases that do."""
+    inner = exclusive(depth - 1) if depth else {"minimum": 1}
+    return {"oneOf": [{"maximum": depth}, inner, {"type": "number", "minimum": -depth}]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        exclusive(12),
+        {"oneOf": [{"anyOf": [{"pattern": f"{n}{m}"} for m in range(9)]} for n in range(40)]},
+        {"allOf": [{"if": {"required": [f"{n}"]}, "then": {"required": ["a"]}} for n in range(40)]},
+        {"not": {"anyOf": [{"not": {"properties": {f"{n}": FLAG}}} for n in range(300)]}},
+    ],
+)
+def test_no_schema_is_thought_about_for_long(schema):
+    begun = time.process_time()
+    with contextlib.suppress(HttpError, ValueError):
+        next(samples(schema, 1))
+    assert time.process_time() - begun < 10
 
 
 def test_the_order_of_an_answer_is_that_of_the_schema():
@@ -203,7 +326,7 @@ def test_a_name_may_be_any_text(name):
 
 
 def test_a_tool_that_is_not_strict_is_bound_to_what_can_be_obeyed(caplog):
-    odd = closed(a={"enum": ["x"]}, b={"type": "array", "uniqueItems": True, "items": FLAG})
+    odd = closed(a={"enum": ["x"]}, b={"type": "array", "uniqueItems": True, "items": {}})
     grammar = calls(Function("odd", None, odd))
     assert called(grammar, '{"name": "odd", "arguments": {"a": "x", "b": [true, true]}}')
     assert not called(grammar, '{"name": "odd", "arguments": {"a": "y", "b": []}}')
@@ -213,7 +336,7 @@ def test_a_tool_that_is_not_strict_is_bound_to_what_can_be_obeyed(caplog):
 
 
 def test_a_strict_tool_is_refused_by_name():
-    odd = Function("odd", None, closed(a={"not": FLAG}), strict=True)
+    odd = Function("odd", None, closed(a={"not": EVEN}), strict=True)
     with pytest.raises(HttpError, match=r"parameters of 'odd'.*'not' at #/properties/a"):
         calls(odd)
 

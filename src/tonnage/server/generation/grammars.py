@@ -6,11 +6,12 @@ Every JSON schema is a document of its own in a grammar, so its pointers mean wh
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from tonnage.core.record import record
 from tonnage.server.generation.call_formats import HERMES
-from tonnage.server.generation.json_schema import bindable, subschemas
+from tonnage.server.generation.json_schema import Unbound, bindable, subschemas
 from tonnage.server.generation.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
 from tonnage.server.observe.log import log
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 65_536
 _MAX_LOCATED = 64  # schemas that are tried to find the one at fault
+_MAX_SHOWN = 60
+# They are blamed last: with them most of a schema goes.
+_SHAPES = ("type", "properties", "required", "items", "prefixItems", "$defs", "definitions")
 # Which tokens a text is made of is the model's own choice, not that of a canonical spelling.
 _AS_IT_LIKES = '%llguidance {"no_forcing": true}\n'
 # A small model that may write spaces anywhere writes little else.
@@ -121,6 +125,8 @@ class Grammars:
             if name in strict:
                 raise
             log(logging.WARNING, f"A call is bound to less than its tool says: {error.sentence}")
+        with suppress(ValueError):
+            given = bindable(given)[0]
         lenient = {**given, "x-guidance": {**_ONE_SPACE, "lenient": True}}
         if self._fault({"json_schema": lenient}):
             return {"type": "object", "x-guidance": _ONE_SPACE}
@@ -143,7 +149,7 @@ class Grammars:
         schema = {**schema, "x-guidance": _ONE_SPACE}
         wrong = self._fault({"json_schema": schema})
         if wrong:
-            raise _refused(where, f"{wrong}{self._place(schema, wrong)}")
+            raise _refused(where, self._blame(given, wrong))
         return schema
 
     def _fault(self, entry: Mapping[str, Any]) -> str:
@@ -151,15 +157,43 @@ class Grammars:
         wrong = self._guide.validate_grammar(_joined(entry), None)
         return "" if wrong.startswith("WARNING") else wrong.partition("\n")[0][:300]
 
-    def _place(self, schema: Any, wrong: str) -> str:
-        """Return words for the innermost schema that llguidance says the same against."""
-        shared = {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
-        for number, (pointer, one) in enumerate(subschemas(schema)):
+    def _blame(self, given: Any, wrong: str) -> str:
+        """Return our words for what llguidance says against a schema: which keyword, and where.
+
+        It is the innermost schema that it says the same against, and the keyword there without
+        which it does not.
+        """
+        is_empty = "nsatisfiable" in wrong
+        reason = "leaves nothing that satisfies it" if is_empty else "cannot be obeyed"
+
+        def same(complaint: str) -> bool:
+            return complaint == wrong or (is_empty and "nsatisfiable" in complaint)
+
+        shared = {key: given[key] for key in ("$schema", "$defs", "definitions") if key in given}
+        for number, (pointer, one) in enumerate(subschemas(given)):
             if number == _MAX_LOCATED:
                 break
-            if self._fault({"json_schema": {**shared, **one}}) == wrong:
-                return f" (at #{pointer})"
-        return ""
+            if not same(self._complaint({**shared, **one})):
+                continue
+            for key in sorted(one, key=_SHAPES.__contains__):
+                rest = {name: value for name, value in one.items() if name != key}
+                if not same(self._complaint({**shared, **rest})):
+                    return f"{Unbound(key, pointer)}{_shown(one[key])} {reason}"
+        return f"the schema {reason}"
+
+    def _complaint(self, given: Any) -> str:
+        """Return what llguidance says against a schema as it is sent, empty for nothing."""
+        try:
+            plain, _ = bindable(given)
+        except ValueError:
+            return ""
+        return self._fault({"json_schema": plain})
+
+
+def _shown(value: Any) -> str:
+    """Return a value in parentheses, where it is short."""
+    text = json.dumps(value, ensure_ascii=False)
+    return f" ({text})" if len(text) <= _MAX_SHOWN else ""
 
 
 def _as_lark(grammar: str, where: str) -> str:

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from tonnage.core.record import record
 from tonnage.server.generation.look_ahead import plain_pattern
+from tonnage.server.generation.schema_document import Document
+from tonnage.server.generation.schema_rewrites import Rewrites
 
 # Formats that llguidance binds; any other is an annotation (validation, 7.2.1).
 _FORMATS = frozenset(
@@ -42,6 +44,8 @@ _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "m
 _DEFINITIONS = ("$defs", "definitions")
 # Their results would have to be known before what is left over can be.
 _APPLICATORS = ("$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies")
+# They are rewritten from what the client sent.
+_REWRITTEN = ("not", "contains")
 _NOT_OBEYED = (
     "not", "if", "contains", "minContains", "maxContains", "uniqueItems", "propertyNames",
     "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef",
@@ -69,7 +73,8 @@ def bindable(schema: Any) -> tuple[Any, list[Unbound]]:
     refs = set(_refs(schema))
     found: list[Unbound] = []
     try:
-        plain = _Rewriting(refs, found).schema(schema, "")
+        document = Document(schema)
+        plain = _Rewriting(refs, found, document, Rewrites(document)).schema(schema, "")
     except (TypeError, AttributeError):
         raise ValueError("a keyword of the schema has a value of the wrong type") from None
     return plain, found
@@ -113,25 +118,55 @@ def _step(*names: str | int) -> str:
 class _Rewriting:
     """One pass over a schema."""
 
-    def __init__(self, refs: set[str], found: list[Unbound]) -> None:
+    def __init__(
+        self, refs: set[str], found: list[Unbound], document: Document, rewrites: Rewrites
+    ) -> None:
         """refs: fragments that are referred to. found: takes what cannot be obeyed."""
         self._refs = refs
         self._found = found
+        self._document = document
+        self._rewrites = rewrites
 
     def schema(self, schema: Any, pointer: str) -> Any:
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, dict):
             raise ValueError(f"#{pointer} is no schema: it has to be an object or a boolean")
+        if not self._document.may_go_on():
+            raise ValueError("it takes too long to understand; make it smaller")
         plain: dict[str, Any] = {}
         for key, value in schema.items():
             if key not in _SILENT:
                 plain[key] = self._inner(key, value, pointer)
         _leave_out_what_says_nothing(plain)
+        _without_values(plain)
+        _dynamic_references(plain, self._document)
+        self._rewrite({key: value for key, value in schema.items() if key in plain}, plain, pointer)
         _say_by_others(plain)
         self._pattern(plain, pointer)
         self._found += [Unbound(key, pointer) for key in _NOT_OBEYED if key in plain]
         return plain
+
+    def _rewrite(self, given: Mapping[str, Any], plain: dict[str, Any], pointer: str) -> None:
+        """Say otherwise what can be; `given` is what `plain` was made from."""
+        for rewrite in self._rewrites.of(given):
+            said: Any
+            if rewrite.schema == {"anyOf": given.get("oneOf")}:
+                said = {"anyOf": plain["oneOf"]}
+            else:
+                found: list[Unbound] = []
+                inner = _Rewriting(self._refs, found, self._document, self._rewrites)
+                said = inner.schema(rewrite.schema, pointer)
+                if found:
+                    continue
+            for key in rewrite.keys:
+                plain.pop(key, None)
+            if said is True:
+                continue
+            if "anyOf" not in plain and isinstance(said, dict) and said.keys() == {"anyOf"}:
+                plain["anyOf"] = said["anyOf"]
+            else:
+                plain["allOf"] = [*plain.get("allOf", ()), said]
 
     def _inner(self, key: str, value: Any, pointer: str) -> Any:
         """Return a keyword's value with the schemas in it rewritten."""
@@ -144,7 +179,7 @@ class _Rewriting:
             }
         if key in _LISTS and isinstance(value, list):
             return [self.schema(v, pointer + _step(key, n)) for n, v in enumerate(value)]
-        if key in _ONE:
+        if key in _ONE and key not in _REWRITTEN:
             return self.schema(value, pointer + _step(key))
         return value
 
@@ -207,8 +242,6 @@ def _say_by_others(plain: dict[str, Any]) -> None:
     _unevaluated(plain)
     _contains_anything(plain)
     _property_names(plain)
-    _without_values(plain)
-    _one_of_presence(plain)
     conditions = _conditions(plain)
     if conditions:
         plain["allOf"] = [*plain.get("allOf", ()), *conditions]
@@ -242,6 +275,9 @@ def _property_names(plain: dict[str, Any]) -> None:
     if not isinstance(names, dict) or "properties" in plain or "patternProperties" in plain:
         return
     rule = {key: value for key, value in names.items() if key != "type"}
+    if rule and rule.keys() <= {"minLength", "maxLength"}:
+        least, most = rule.get("minLength", 0), rule.get("maxLength", "")
+        rule = {"pattern": f"^[\\s\\S]{{{least},{most}}}$"}
     value = plain.get("additionalProperties", True)
     if rule.keys() == {"pattern"}:
         plain["patternProperties"] = {rule["pattern"]: value}
@@ -264,24 +300,15 @@ def _without_values(plain: dict[str, Any]) -> None:
             del plain["not"]
 
 
-def _one_of_presence(plain: dict[str, Any]) -> None:
-    """`oneOf` of single required names: one of them is there, and the others are not."""
-    cases = plain.get("oneOf")
-    if "anyOf" in plain or not isinstance(cases, list):
+def _dynamic_references(plain: dict[str, Any], document: Document) -> None:
+    """Take a dynamic reference for a plain one where there is one thing that it can name."""
+    if "$ref" in plain or document.has_bases:
         return
-    names = [
-        one["required"] for one in cases if isinstance(one, dict) and list(one) == ["required"]
-    ]
-    if len(names) != len(cases) or any(len(one) != 1 for one in names):
-        return
-    only = [name for (name,) in names]
-    if len(set(only)) < len(only) or plain.get("type") != "object":
-        return
-    del plain["oneOf"]
-    plain["anyOf"] = [
-        {"properties": {other: False for other in only if other != name}, "required": [name]}
-        for name in only
-    ]
+    name = str(plain.get("$dynamicRef", "")).removeprefix("#")
+    if "$dynamicRef" in plain and (name.startswith("/") or document.num_anchors(name) == 1):
+        plain["$ref"] = plain.pop("$dynamicRef")
+    elif plain.get("$recursiveRef") == "#" and not document.has_recursive_anchors:
+        plain["$ref"] = plain.pop("$recursiveRef")
 
 
 def _is_in(value: Any, values: list[Any]) -> bool:
