@@ -6,7 +6,7 @@ Comments and pings: html.spec.whatwg.org (server-sent events), docs.anthropic.co
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -173,12 +173,14 @@ def test_a_whole_answer_begins_with_white_space_after_a_silence(engine: Engine, 
 
 @pytest.mark.parametrize("ways", [BY_OPENAI[1::2], BY_ANTHROPIC[1:]])
 def test_an_error_behind_the_white_space_cuts_the_connection(
-    engine: Engine, ways: list[Any]
+    engine: Engine, ways: list[Any], log_lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     answers = ScriptedEngine(error=DeadlineError("Late."), pause_s=0.5)
     with live(engine, answers, silence_s=0.1) as server:
         for error in asked(server.port, ways):
             assert isinstance(error, openai.APIConnectionError | anthropic.APIConnectionError)
+    cut = [line for line in log_lines() if "what had begun was cut" in line["message"]]
+    assert {line["status"] for line in cut} == {504}
     # Before it, and where a deadline was asked for, an error has its status.
     with live(engine, answers, silence_s=9.0) as server:
         assert {error.status_code for error in asked(server.port, ways)} == {504}

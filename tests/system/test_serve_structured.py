@@ -29,7 +29,11 @@ OTHER = {"name": "wash", "description": "", "parameters": NOTHING}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = write_chat_model(tmp_path_factory.mktemp("model") / "hf")
-    with Engine.open(str(folder), context=2048, threads=1) as engine, live(engine) as server:
+    # On a busy machine an answer may take long: what is refused then is refused by its status.
+    with (
+        Engine.open(str(folder), context=2048, threads=1) as engine,
+        live(engine, silence_s=60.0) as server,
+    ):
         yield server
 
 

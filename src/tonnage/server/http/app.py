@@ -241,7 +241,14 @@ class App:
         if exchange.in_events:
             await exchange.event(body, "error" if in_anthropic else None)
             await exchange.end_events()
-        # Else the connection is cut: half of an answer must not look like a whole one.
+            return
+        # The connection is cut: half of an answer must not look like a whole one.
+        log(
+            logging.WARNING,
+            f"{exchange.path}: what had begun was cut.",
+            status=failure.status,
+            code=failure.code or "",
+        )
 
 
 def route_of(path: str) -> str:
