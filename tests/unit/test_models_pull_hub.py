@@ -337,3 +337,25 @@ def test_names_of_the_hub():
     for wrong in ("hf:", "hf:org", "hf:org/", "hf:/name", "hf:org/n/../x", "hf:o rg/n", "hf:a/b/"):
         with pytest.raises(ModelNotFoundError, match="write hf:owner/name"):
             parse_hub_name(wrong)
+
+
+@needs_library
+def test_a_tag_picks_the_file(hub, environ):
+    status, said = resolved("hf:org/two:q8", environ)
+    assert status == 0, said
+    file = path_of(said, "gguf")
+    assert file.read_bytes() == b"8"
+    assert resolved("org/two:Q8", environ, "offline") == (0, f"gguf {file}")
+    status, said = resolved("hf:org/two:q5", environ)
+    assert status == 2
+    assert "None of the GGUF models of org/two has 'q5'" in said
+    assert "a-q4.gguf, b-q8.gguf" in said
+
+
+@needs_library
+def test_without_a_network_it_says_so_in_a_second(environ, tmp_path):
+    away = {**environ, "HF_ENDPOINT": "https://hub.invalid"}
+    away = {name: value for name, value in away.items() if not name.lower().endswith("_proxy")}
+    status, said = resolved("hf:org/one/model-q8.gguf", away)
+    assert status == 2
+    assert "The host hub.invalid is not found" in said

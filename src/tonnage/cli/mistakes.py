@@ -1,5 +1,6 @@
 """What is said of words behind `tonnage` that are none of ours; imported when there are some."""
 
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping
 
@@ -66,9 +67,11 @@ def not_understood(parser: ArgumentParser, word: str) -> str:
     """Return the sentence about a word that a command has no place for."""
     if not word.startswith("-"):
         return f"`{parser.prog}` has no place for {word[:100]!r}; see its --help."
-    known = parser.format_usage().replace("[", " ").replace("]", " ").split()
-    name = word.partition("=")[0]
-    hint = did_you_mean(name, [flag for flag in known if flag.startswith("--")])
-    if "the known ones" in hint:
-        hint = "; see its --help."
-    return f"`{parser.prog}` has no option {word[:100]}{hint}"
+    import difflib
+
+    # Without the dashes, which all of them share.
+    known = re.findall(r"(?<=--)[a-z][a-z-]+", parser.format_help().partition("options:")[2])
+    name = word.partition("=")[0].strip("-").lower().replace("_", "-")
+    near = difflib.get_close_matches(name, sorted(set(known)), n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "see its --help."
+    return f"`{parser.prog}` has no option {word[:100]}; {hint}"

@@ -26,7 +26,8 @@ class Option:
     default: taken when it is not stated, unless its group is a dataclass, which has its own; usual:
     words for that where the value says too little. low, high: least and greatest value. flag: on
     the command line, `--name` when empty, None in Python alone. alone: what the flag means without
-    a value, empty where it needs one. former: names of earlier versions.
+    a value, empty where it needs one. former: names of earlier versions. also: flags that other
+    programs have for it. counts: the command line takes 32k, too.
     """
 
     help: str
@@ -38,6 +39,8 @@ class Option:
     flag: str | None = ""
     alone: str = ""
     former: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    counts: bool = False
 
 
 @record

@@ -49,10 +49,13 @@ class SamplingOptions:
             usual="when the context is full",
             low=0,
             high=1 << 31,
+            also=("-n", "--n-predict", "--predict", "--num-predict", "--max-new-tokens"),
+            counts=True,
         ),
     ] = None
     temperature: Annotated[
-        float, Option(help="0 takes the likeliest", unit="T", low=0, high=100)
+        float,
+        Option(help="0 takes the likeliest", unit="T", low=0, high=100, also=("--temp",)),
     ] = 0.8
     top_k: Annotated[
         int,
@@ -65,7 +68,14 @@ class SamplingOptions:
         float, Option(help="only those with P times the likeliest's", unit="P", low=0, high=1)
     ] = 0.05
     repetition_penalty: Annotated[
-        float, Option(help="shrink what was there before", unit="X", low=0.01, high=100)
+        float,
+        Option(
+            help="shrink what was there before",
+            unit="X",
+            low=0.01,
+            high=100,
+            also=("--repeat-penalty",),
+        ),
     ] = 1.0
     presence_penalty: Annotated[
         float, Option(help="off what was generated before", unit="X", low=-100, high=100)
@@ -78,12 +88,18 @@ class SamplingOptions:
         Option(
             help="the same seed samples the same tokens, -1 other ones each time",
             unit="N",
+            also=("-s",),
             low=-_SEEDS // 2,
             high=_SEEDS - 1,
         ),
     ] = None
     stop: Annotated[
-        tuple[str, ...], Option(help="end before this text; may be repeated", unit="TEXT")
+        tuple[str, ...],
+        Option(
+            help="end before this text; may be repeated",
+            unit="TEXT",
+            also=("-r", "--reverse-prompt"),
+        ),
     ] = ()
     logit_bias: Annotated[
         Mapping[int, float], Option(help="what is added to the logit of a token id", flag=None)

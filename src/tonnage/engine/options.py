@@ -17,7 +17,11 @@ class MemoryOptions(TypedDict, total=False):
 
     memory: Annotated[
         str | int | None,
-        Option(help="for the whole process, such as 700MiB", unit="BYTES", usual="what it can get"),
+        Option(
+            help="for the whole process, such as 700MiB or 8G",
+            unit="BYTES",
+            usual="what it can get",
+        ),
     ]
 
 
@@ -33,7 +37,13 @@ class PlanOptions(TypedDict, total=False):
 
     context: Annotated[
         int | None,
-        Option(help="positions to reserve", unit="N", usual="4096 where they fit"),
+        Option(
+            help="positions to reserve, such as 32k",
+            unit="N",
+            usual="4096 where they fit",
+            also=("-c", "--ctx-size", "--num-ctx", "--n-ctx", "--max-model-len", "--ctx"),
+            counts=True,
+        ),
     ]
     max_batch_tokens: Annotated[
         int | None,
@@ -42,9 +52,19 @@ class PlanOptions(TypedDict, total=False):
             unit="N",
             usual="512 where they fit",
             former=("step_rows",),
+            also=("-b", "--batch-size", "--max-num-batched-tokens", "--ubatch-size"),
+            counts=True,
         ),
     ]
-    concurrency: Annotated[int, Option(help="sequences at once", unit="N", default=1)]
+    concurrency: Annotated[
+        int,
+        Option(
+            help="sequences at once",
+            unit="N",
+            default=1,
+            also=("-np", "--parallel", "--max-num-seqs"),
+        ),
+    ]
     quality: Annotated[
         str | float | None,
         Option(
@@ -59,7 +79,13 @@ class PlanOptions(TypedDict, total=False):
         Option(help="let what `tonnage audit` measured here decide, not estimates", default=False),
     ]
     threads: Annotated[
-        int | None, Option(help="threads", unit="N", usual="as many as make it faster")
+        int | None,
+        Option(
+            help="threads",
+            unit="N",
+            usual="as many as make it faster",
+            also=("-t", "--num-threads"),
+        ),
     ]
     precision: Annotated[
         str | None,

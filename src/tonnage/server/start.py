@@ -26,7 +26,7 @@ from tonnage.server.options import DEFAULT_CONCURRENCY, ServeOptions
 from tonnage.server.structured_plan import with_tables
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.identity import files_stamp
-from tonnage.store.source import ModelSource, resolve
+from tonnage.store.source import ModelSource, require_means, resolve
 
 if TYPE_CHECKING:
     from socket import socket
@@ -139,6 +139,7 @@ def _sources(
     """Return the models by the names that clients call them."""
     catalogs = open_catalogs(options.get("catalog"), os.environ)
     sources: dict[str, ModelSource] = {}
+    require_means(models or (None,), catalogs)
     for one in models or (None,):
         source = resolve(
             one, catalogs=catalogs, offline=options["offline"], progress=observers.progress

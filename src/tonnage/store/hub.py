@@ -19,6 +19,7 @@ from tonnage.core.record import record
 from tonnage.formats.gguf_parts import first_parts, part_files, part_names
 from tonnage.store.cache import cache_errors, models_folder, write_whole
 from tonnage.store.catalog import HUB_PREFIX
+from tonnage.store.network import missing_host
 
 # The library keeps a large file under the SHA-256 that the hub states for it.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -44,23 +45,33 @@ _NOT_FOLDER_FILES = (*(f"*/{name}" for name in _TOP_FILES), "consolidated*", "ad
 
 @record
 class HubName:
-    """A parsed `hf:owner/name[/file]`: the repository, and a file of it or None."""
+    """A parsed `hf:owner/name[:TAG][/file]`: the repository, and a file of it or None.
+
+    tag: what the name of the file has to have in it, such as Q4_K_M, where no file is named.
+    """
 
     repository: str
     file: str | None
+    tag: str | None = None
 
 
 def parse_hub_name(text: str) -> HubName:
-    """Return the parts of `hf:owner/name[/file]`. Raises ModelNotFoundError for another form."""
+    """Return the parts of `hf:owner/name[:TAG][/file]`.
+
+    Raises ModelNotFoundError for another form.
+    """
     pieces = text.removeprefix(HUB_PREFIX).split("/")
     repository, inner = "/".join(pieces[:2]), pieces[2:]
+    repository, colon, tag = repository.partition(":")
     climbs = any(piece in ("", ".", "..") or "\\" in piece for piece in inner)
-    if not _REPOSITORY.fullmatch(repository) or climbs or not text.isprintable():
+    is_wrong_tag = bool(colon) and (not tag or bool(inner))
+    if not _REPOSITORY.fullmatch(repository) or climbs or is_wrong_tag or not text.isprintable():
         raise ModelNotFoundError(
-            f"{text[:200]!r} does not name a model of the hub; write hf:owner/name for a folder "
-            "of safetensors or hf:owner/name/file.gguf for one file."
+            f"{text[:200]!r} does not name a model of the hub; write hf:owner/name for a folder of "
+            "safetensors, hf:owner/name/file.gguf for one file, or hf:owner/name:Q4_K_M for the "
+            "file of that quantization."
         )
-    return HubName(repository, "/".join(inner) or None)
+    return HubName(repository, "/".join(inner) or None, tag or None)
 
 
 def fetch_from_hub(name: HubName, *, offline: bool, environ: Mapping[str, str]) -> Path:
@@ -72,7 +83,19 @@ def fetch_from_hub(name: HubName, *, offline: bool, environ: Mapping[str, str]) 
     that the hub states. Raises PullError (library missing, network, access, wrong content),
     ModelNotFoundError (no such repository or file, or several files to choose from), CacheError.
     """
-    path = _fetched(name, offline=offline)
+    hub = import_hub(name.repository)
+    endpoint = import_module("huggingface_hub.constants").ENDPOINT
+    host = None if offline else missing_host(endpoint)
+    try:
+        path = _fetched(hub, name, offline=offline or host is not None)
+    except (PullError, ModelNotFoundError) as error:
+        if host is None:
+            raise
+        raise PullError(
+            f"The host {host} is not found, so this machine seems to be offline, and of "
+            f"{name.repository}{'/' + name.file if name.file else ''} too little is in the hub's "
+            f"local cache. Connect it, or give the path of a file. ({_first_line(error)})"
+        ) from None
     for file in sorted(path.iterdir()) if path.is_dir() else part_files(path):
         _verify(file, environ)
     return path
@@ -126,11 +149,12 @@ def _verify(file: Path, environ: Mapping[str, str]) -> None:
         write_whole(mark, stamp)
 
 
-def _fetched(name: HubName, *, offline: bool) -> Path:
-    hub = _import_hub()
+def _fetched(hub: Any, name: HubName, *, offline: bool) -> Path:
     with _hub_errors(name, _lister(hub, name, offline=offline)):
         if name.file is not None:
             return _file(hub, name, offline=offline)
+        if name.tag is not None:
+            return _only_gguf(hub, name, _cached_folder(hub, name), offline=offline)
         folder = Path(
             hub.snapshot_download(
                 name.repository,
@@ -144,14 +168,23 @@ def _fetched(name: HubName, *, offline: bool) -> Path:
         return _only_gguf(hub, name, folder, offline=offline)
 
 
-def _import_hub() -> Any:
+def import_hub(wanted: str) -> Any:
+    """Return the library. Raises PullError where it is missing; wanted: what is to be fetched."""
     try:
         return import_module("huggingface_hub")
     except ImportError:
         raise PullError(
-            "hf: names need the package huggingface_hub, which is not installed. Run "
-            "`pip install 'tonnage[hub]'`, or give the path of a downloaded model."
+            f"{wanted} comes from the Hugging Face Hub, which needs the package huggingface_hub. "
+            "Run `pip install 'tonnage[hub]'`, or give the path of a downloaded model."
         ) from None
+
+
+def _cached_folder(hub: Any, name: HubName) -> Path:
+    """Return where files of the repository lie that are here already."""
+    try:
+        return Path(hub.snapshot_download(name.repository, local_files_only=True))
+    except Exception:
+        return Path("/nonexistent")
 
 
 def _file(hub: Any, name: HubName, *, offline: bool) -> Path:
@@ -179,17 +212,35 @@ def _only_gguf(hub: Any, name: HubName, folder: Path, *, offline: bool) -> Path:
     else:
         files = hub.HfApi().list_repo_files(name.repository)
     models = first_parts(file for file in files if file.endswith(".gguf"))
+    if name.tag is not None:
+        return _tagged(hub, name, models, offline=offline)
     if len(models) == 1:
         return _file(hub, HubName(name.repository, models[0]), offline=offline)
     if models:
         shown = ", ".join(models[:20])
         raise ModelNotFoundError(
             f"{name.repository} holds {len(models)} GGUF models; choose one as "
-            f"hf:{name.repository}/FILE: {shown}."
+            f"hf:{name.repository}/FILE, or by a part of its name such as "
+            f"{name.repository}:Q4_K_M: {shown}."
         )
     raise ModelNotFoundError(
         f"{name.repository} holds neither config.json with safetensors nor a GGUF file"
         f"{' in the local cache' if offline else ''}; it is not a model that can be run here."
+    )
+
+
+def _tagged(hub: Any, name: HubName, models: list[str], *, offline: bool) -> Path:
+    """Return the only file whose name has the tag, as a word of it where several have."""
+    tag = (name.tag or "").lower()
+    having = [file for file in models if tag in file.lower()]
+    words = [file for file in having if tag in re.split(r"[./-]", file.lower())]
+    chosen = words if len(words) == 1 else having
+    if len(chosen) == 1:
+        return _file(hub, HubName(name.repository, chosen[0]), offline=offline)
+    shown = ", ".join((chosen or models)[:20]) or "none"
+    raise ModelNotFoundError(
+        f"{len(chosen) or 'None'} of the GGUF models of {name.repository} "
+        f"{'have' if chosen else 'has'} {name.tag!r} in their names; there are {shown}."
     )
 
 

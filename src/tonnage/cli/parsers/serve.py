@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from tonnage.cli.parsers.common import add_model, add_options
+from tonnage.cli.parsers.common import MODEL_HELP, add_options
 from tonnage.engine.options import MemoryOptions
 
 
@@ -12,9 +12,10 @@ def add_serve(parser: ArgumentParser) -> None:
     from tonnage.server.options import DEFAULT_CONCURRENCY, LogOptions, ServeOptions
 
     add = parser.add_argument
-    add_model(parser)
+    add("model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP}; the catalog's default without")
     add(
         "--model",
+        "-m",
         dest="models",
         metavar="MODEL",
         action="append",

@@ -11,7 +11,7 @@ def add_batch(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT", type=Path, help="requests, one JSON object per line")
     add("output", metavar="OUTPUT", type=Path, help="results; made, or gone on with")
-    add("--model", metavar="MODEL", help=f"{MODEL_HELP}; the catalog's default if left out")
+    add("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP}; the catalog's default if left out")
     add("--raw", action="store_true", help="no chat template for plain prompts")
     add_engine(parser, concurrency=8)
     add_sampling(parser)
