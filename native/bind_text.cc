@@ -40,7 +40,7 @@ nb::list list_of(const std::vector<int32_t>& ids) {
   nb::list result = nb::steal<nb::list>(PyList_New(static_cast<Py_ssize_t>(ids.size())));
   if (!result.is_valid()) throw nb::python_error();
   for (size_t i = 0; i < ids.size(); ++i)
-    PyList_SET_ITEM(result.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLong(ids[i]));
+    PyList_SetItem(result.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLong(ids[i]));
   return result;
 }
 
