@@ -98,6 +98,10 @@ def _shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
     return shapes
 
 
+# What a family with fused tensors has none of.
+SPLIT = tuple(f".{role}_proj.weight" for role in ("q", "k", "v", "gate", "up"))
+
+
 def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
     d, hidden, k_dim = config["hidden_size"], config["intermediate_size"], _head_dim(config)
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -112,6 +116,10 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
         shapes |= {f"self_attn.{r}_norm.weight": (size[r],) for r in "qk"}
     shapes |= {f"mlp.{r}_proj.weight": (hidden, d) for r in ("gate", "up")}
     shapes["mlp.down_proj.weight"] = (d, hidden)
+    if family.fused:
+        shapes = {name: shape for name, shape in shapes.items() if not name.endswith(SPLIT)}
+        shapes["self_attn.qkv_proj.weight"] = (rows["q"] + rows["k"] + rows["v"], d)
+        shapes["mlp.gate_up_proj.weight"] = (2 * hidden, d)
     if config.get("mlp_bias"):
         rows = {"gate": hidden, "up": hidden, "down": d}
         shapes |= {f"mlp.{r}_proj.bias": (rows[r],) for r in rows}
@@ -156,12 +164,14 @@ def _safetensors(tensors: Mapping[str, np.ndarray], dtype: str) -> bytes:
 
 
 GGUF_ROLES = {
+    "self_attn.qkv_proj": "attn_qkv",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_up_proj": "ffn_up",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -266,6 +276,8 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     writer.add_vocab_size(model["vocab_size"])
     writer.add_key_length(model.k_dim)
     writer.add_value_length(model.v_dim)
+    if "partial_rotary_factor" in config:
+        writer.add_rope_dimension_count(int(model.k_dim * config["partial_rotary_factor"]))
     _add_rope(writer, model)
     if model.traits.settings.get("sliding_window") and config["sliding_window"]:
         writer.add_sliding_window(model["sliding_window"])

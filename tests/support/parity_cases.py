@@ -33,6 +33,8 @@ LONGROPE = {
     "short_factor": [1.0 + i / 64 for i in range(32)],
     "long_factor": [1.0 + i * i / 32 for i in range(32)],
 }
+PHI3_LONGROPE = {key: value[:24] for key, value in LONGROPE.items() if key != "rope_type"}
+PHI3_LONGROPE["type"] = "longrope"
 GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
     "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
@@ -115,6 +117,20 @@ VARIANTS: dict[str, dict[str, Config]] = {
         "every second layer without": {"no_rope_layer_interval": 2, "rope_theta": None},
         "windows without rotation": SLIDING,
         "layer types": {**SLIDING, "layer_types": [*LAYER_TYPES, *LAYER_TYPES[:2]]},
+    },
+    "phi3": {
+        "whole heads, no window, tied": {
+            "partial_rotary_factor": 1.0, "sliding_window": None, "tie_word_embeddings": True,
+        },
+        # As wide as its heads together, or transformers counts divisors by another size of a head.
+        "longrope, short": {
+            "rope_scaling": PHI3_LONGROPE, "original_max_position_embeddings": 64,
+            "hidden_size": 256,
+        },
+        "longrope, long": {
+            "rope_scaling": PHI3_LONGROPE, "original_max_position_embeddings": 16,
+            "hidden_size": 256,
+        },
     },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},

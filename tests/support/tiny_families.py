@@ -32,7 +32,7 @@ class TinyFamily:
     GGUF name. qk_norm: norms of Q and K over each head, or over all heads together. biases: which
     of q, k, v, o have one. gguf_architecture: `general.architecture`. pairs_rows: its GGUF files
     hold the rows of Q and K so that pairs to rotate are neighbours. adds_one: norms leave out 1 in
-    Hugging Face files.
+    Hugging Face files. fused: Q, K and V are one tensor, gate and up another.
     """
 
     settings: Mapping[str, object]
@@ -44,6 +44,7 @@ class TinyFamily:
     biases: str = ""
     pairs_rows: bool = False
     adds_one: bool = False
+    fused: bool = False
 
 
 GEMMA: dict[str, object] = {
@@ -95,6 +96,18 @@ TINY_FAMILIES = {
         "olmo2",
         {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"},
         qk_norm="all",
+    ),
+    # No token is for padding. 48 of the 64 elements of a head rotate.
+    "phi3": TinyFamily(
+        {
+            **SILU,
+            "head_dim": 64,
+            "partial_rotary_factor": 0.75,
+            "sliding_window": 6,
+            "pad_token_id": None,
+        },
+        "phi3",
+        fused=True,
     ),
 }
 FAMILIES = tuple(TINY_FAMILIES)

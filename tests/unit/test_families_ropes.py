@@ -194,8 +194,11 @@ def test_gguf_longrope_takes_the_tensor_of_its_context(gguf: Files) -> None:
         planned = spec.for_context(context)
         assert planned.weights["rope_factors"] == spec.weights[name]
         assert "rope_factors_long" not in planned.weights
+    # Files of Phi-3 name no type.
+    unnamed = {key: value for key, value in scaling.items() if not key.endswith("type")}
+    assert spec_from_gguf({**metadata, **unnamed}, catalog) == spec
     with pytest.raises(TensorMismatchError, match="2 left over: rope_factors_long"):
-        spec_from_gguf(metadata, catalog)
+        spec_from_gguf({**metadata, **scaling, "llama.rope.scaling.type": "linear"}, catalog)
 
 
 def test_hf_contexts_reach_as_far_as_ropes_are_stretched(hf: Files) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import LONG_FACTORS, SHORT_FACTORS
 from tonnage.core.rope import LongRope, RopeSpec, Yarn, yarn_attention_factor
 from tonnage.models.family import Family
 from tonnage.models.settings import Settings
+from tonnage.models.tensor_names import gguf_name
 
 TYPES = ("none", "linear", "yarn", "longrope")
 KNOWN_SCALING = frozenset({
@@ -28,17 +30,21 @@ def divisor_tensors(rope: RopeSpec) -> tuple[str, ...]:
     return ("rope_factors",)
 
 
-def ropes_of_gguf(family: Family, settings: Settings, k_dim: int) -> tuple[RopeSpec, ...]:
+def ropes_of_gguf(
+    family: Family, settings: Settings, k_dim: int, catalog: Catalog
+) -> tuple[RopeSpec, ...]:
     """Return the rope of layers that see everything, and, where it differs, of those that do not.
 
-    k_dim: elements of a head. Raises UnsupportedModelError for scalings that are not implemented.
+    k_dim: elements of a head. catalog: long divisors in it are those of longrope, which files need
+    not name. Raises UnsupportedModelError for scalings that are not implemented.
     """
     dim = settings.count("rope.dimension_count", k_dim)
     if dim > k_dim or dim % 2:
         settings.refuse("rope.dimension_count", f"even and at most the key length {k_dim}")
     base = settings.number("rope.freq_base", family.rope_base, least=1.0)
     style = family.gguf_rope_style
-    ropes: tuple[RopeSpec, ...] = (_scaled(RopeSpec(dim, base, style), settings),)
+    usual = "longrope" if gguf_name(LONG_FACTORS) in catalog.tensors else "linear"
+    ropes: tuple[RopeSpec, ...] = (_scaled(RopeSpec(dim, base, style), settings, usual),)
     if family.local_rope_base is not None:
         local = settings.number("rope.freq_base_swa", family.local_rope_base, least=1.0)
         ropes += (RopeSpec(dim, local, style),)
@@ -53,9 +59,9 @@ def _factor(settings: Settings) -> float:
     return 1.0
 
 
-def _scaled(plain: RopeSpec, settings: Settings) -> RopeSpec:
-    """Return the rope with what `rope.scaling` says; a factor without a type is linear."""
-    kind = settings.choice("rope.scaling.type", TYPES, "linear")
+def _scaled(plain: RopeSpec, settings: Settings, usual: str) -> RopeSpec:
+    """Return the rope with what `rope.scaling` says; usual: its type where it names none."""
+    kind = settings.choice("rope.scaling.type", TYPES, usual)
     dim, base, style = plain.dim, plain.base, plain.style
     attention_factor = settings.number("rope.scaling.attn_factor", 1.0)
     factor = 1.0 if kind == "none" else _factor(settings)

@@ -15,6 +15,7 @@ from tonnage.models.family import (
     periodic_rotation,
     periodic_windows,
 )
+from tonnage.models.fused import split_fused
 from tonnage.models.gguf_rope import (
     FIXED_SCALING,
     KNOWN_SCALING,
@@ -77,6 +78,7 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
         if gguf_name(name) in catalog.tensors:
             expected[name] = (hyper.ropes[0].dim // 2,)
     names = {canonical: gguf_name(canonical) for canonical in expected}
+    catalog = split_fused(catalog, expected, names, gguf_name)
     weights = match_tensors(expected, names, catalog, _is_ignored)
     pooling = _pooling(settings)
     model = hyper.model(family, layers, rows, weights)
@@ -112,7 +114,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         scale=settings.number("attention.scale", float(width) ** -0.5),
         windows=_windows(family, settings, num_layers),
         rotates=periodic_rotation(family.no_rope_period, num_layers),
-        ropes=ropes_of_gguf(family, settings, k_dim),
+        ropes=ropes_of_gguf(family, settings, k_dim, catalog),
         biases=tuple(_biases(family, catalog, index) for index in range(num_layers)),
         mlp_bias=gguf_name("layers.0.gate_bias") in catalog.tensors,
         attention_softcap=_cap(settings, "attn_logit_softcapping"),

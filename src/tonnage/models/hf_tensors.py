@@ -7,6 +7,7 @@ from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.record import record
 from tonnage.formats.same_bytes import same_bytes
 from tonnage.models.family import Family
+from tonnage.models.fused import split_fused
 from tonnage.models.tensor_names import HF_NAMES, HF_POST_NORM_NAMES, hf_name, match_tensors
 
 # Where the language model lies -> where its head does. Base models are saved without `model.`.
@@ -57,6 +58,7 @@ def match_folder(
     table = HF_POST_NORM_NAMES if family.post_norms else HF_NAMES
     root = next((r for r in ROOTS if r + table["final_norm"] in catalog.tensors), "model.")
     names = {name: root + hf_name(name, table) for name in expected}
+    catalog = split_fused(catalog, expected, names, lambda name: root + hf_name(name, table))
     head = ROOTS[root]
     if facts.tied and names["embed"] not in catalog.tensors:
         # One of two tensors that share their bytes is saved, under either name.

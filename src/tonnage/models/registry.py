@@ -10,12 +10,13 @@ from tonnage.models.families.gemma3 import GEMMA3
 from tonnage.models.families.llama import LLAMA
 from tonnage.models.families.mistral import MISTRAL
 from tonnage.models.families.olmo2 import OLMO2
+from tonnage.models.families.phi3 import PHI3
 from tonnage.models.families.qwen2 import QWEN2
 from tonnage.models.families.qwen3 import QWEN3
 from tonnage.models.families.smollm3 import SMOLLM3
 from tonnage.models.family import Family
 
-FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2)
+FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3)
 BY_GGUF_ARCHITECTURE = {f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture}
 BY_HF_MODEL_TYPE = {name: family for family in FAMILIES for name in family.hf_model_types}
 
