@@ -93,6 +93,7 @@ def test_alone_a_sequence_needs_its_own_pages_of_every_group() -> None:
         (100, 29, 2),
         (100, 30, 3),
         (64, 0, 1),
+        (63, 100, 2),  # the next token fits its page
     ],
 )
 def test_pages_for_what_is_known_and_the_next_token_and_one_to_spare(
@@ -108,6 +109,7 @@ def test_pages_for_what_is_known_and_the_next_token_and_one_to_spare(
         (128, 1, 64, 1),  # half of its prompt has no page yet
         (128, 1, 128, 0),
         (64, 100, 64, 1),  # it may come to need another
+        (64, 20, 64, 1),
         (64, 1, 64, 0),
         (100, 29, 100, 0),
         (192, 200, 64, 3),  # two for its prompt, one to spare

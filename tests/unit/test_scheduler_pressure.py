@@ -101,6 +101,16 @@ def test_the_youngest_gives_way_and_the_batch_shrinks() -> None:
     assert one.pressure.counts["shrink"] == 2
 
 
+def test_as_many_are_preempted_as_it_takes() -> None:
+    one = Pages(3)
+    first, _, last = one.run(1, 64), one.run(2, 64), one.run(3, 64)
+    (page,) = last.tables[0]
+    one.cache.pools[0].use(page)  # it lies in the last one's table and in somebody else's
+    assert one.find(first, 10) == 10
+    assert one.ids() == [1]
+    assert one.pressure.counts == {**NONE, "shrink": 1, "preempt": 2}
+
+
 def test_a_request_never_preempts_an_older_one() -> None:
     one = Pages(2)
     one.run(1, 64)
