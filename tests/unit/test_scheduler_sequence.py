@@ -6,6 +6,7 @@ import pytest
 
 from tonnage.kvcache.page_cache import PageCache
 from tonnage.kvcache.pages import LOST, PageGroup
+from tonnage.kvcache.states import StatePool
 from tonnage.scheduler.sequence import Request, Sequence
 
 FULL = PageGroup(24, 1000)
@@ -22,6 +23,15 @@ class NoBytes:
         self.copied.append((group, source, target))
 
     def release(self, group: int, pages: list[int]) -> None:
+        pass
+
+    def copy_state(self, source: int, target: int) -> None:
+        pass
+
+    def read_state(self, place: int) -> bytes:
+        return b""
+
+    def write_state(self, place: int, data: bytes) -> None:
         pass
 
 
@@ -179,3 +189,125 @@ def test_with_a_state_a_step_ends_at_the_last_border_that_it_comes_to(
     text = asked(500, pooling="mean")
     text.num_computed = computed
     assert text.num_to_border(num_rows) == num_rows
+
+
+def test_a_pooled_text_finds_no_prefix_and_leaves_none() -> None:
+    cache = pages(FULL, WINDOW)
+    run(cache, asked(200), 200).release(cache)
+    before = [pool.num_cached for pool in cache.pools]
+    text = asked(300, pooling="mean")
+    match = text.match(cache)
+    assert (match.nodes, match.partial, match.num_tokens) == ((), None, 0)
+    text.slot = 2
+    for end in (100, 300):
+        run(cache, text, end)
+    # A row at 300 looks back to 230, which lies in page 3.
+    assert text.tables[1][:3] == [LOST] * 3
+    assert [pool.num_used for pool in cache.pools] == [5, 2]
+    assert [pool.num_cached for pool in cache.pools] == before
+    text.release(cache)
+    assert (text.running, text.tables, text.num_computed, text.slot) == (False, [], 0, -1)
+    assert [pool.num_used for pool in cache.pools] == [0, 0]
+    assert [pool.num_cached for pool in cache.pools] == before
+
+
+def test_the_first_page_is_adopted_too_and_all_but_the_last_token() -> None:
+    cache = pages()
+    slow = asked(193, salt="s")
+    slow.admit(cache, slow.match(cache))
+    run(cache, asked(300, salt="s"), 300)
+    slow.adopt(cache)
+    assert slow.num_computed == 192
+    other = asked(193, salt="t")
+    other.admit(cache, other.match(cache))
+    other.adopt(cache)
+    assert other.num_computed == 0
+
+
+def test_an_end_is_left_behind_and_a_root_without_any_is_not() -> None:
+    cache = pages()
+    run(cache, asked(20), 20).release(cache)
+    assert asked(20, 2).match(cache).num_tokens == 20
+    unlucky = asked(20, salt="s")
+    cache.tree.root("s")
+    unlucky.admit(cache, unlucky.match(cache))
+    unlucky.slot = 1
+    unlucky.release(cache)
+    assert (unlucky.slot, unlucky.path) == (-1, [])
+    assert [root.salt for root in cache.tree.roots()] == [""]
+
+
+def test_who_is_at_the_same_page_is_told_by_its_name() -> None:
+    cache = pages()
+    first, second, other = asked(200), asked(200, 5), asked(200, salt="s")
+    for one in (first, second, other):
+        one.admit(cache, one.match(cache))
+    assert first.next_page(cache) == second.next_page(cache) != other.next_page(cache)
+    run(cache, first, 64)
+    assert first.next_page(cache) != second.next_page(cache)
+    second.adopt(cache)
+    name = first.next_page(cache)
+    assert name is not None
+    assert name == second.next_page(cache)
+    assert name[1] == (1,) * 64
+    for size, is_whole in ((63, False), (64, True), (127, True)):
+        assert (asked(size).next_page(cache) is not None) == is_whole
+    short = run(cache, asked(127, salt="u"), 64)
+    assert short.next_page(cache) is None
+
+
+def test_the_same_page_computed_twice_is_one() -> None:
+    cache = pages()
+    first, second = asked(100), asked(100, 5)
+    for one in (first, second):
+        one.admit(cache, one.match(cache))
+    for one in (first, second):
+        run(cache, one, 64)
+    assert first.tables == second.tables
+    assert cache.pools[0].users(first.tables[0][0]) == 2
+    assert (cache.pools[0].num_used, cache.pools[0].num_free) == (1, 23)
+
+
+def with_states(num_snapshots: int = 8) -> PageCache:
+    return PageCache((FULL,), NoBytes(), states=StatePool(1, num_snapshots, NoBytes()))
+
+
+def decoded(cache: PageCache, size: int, *ends: int) -> Sequence:
+    """Let a request with a prompt of `size` tokens run until each of `ends`, in a step each."""
+    one = asked(size)
+    one.slot = 0
+    for end in ends:
+        one.tokens.extend([1] * (end - len(one.tokens)))
+        run(cache, one, end)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("size", "ends", "kept"),
+    [
+        (128, (64, 128), [True, True]),  # those of a prompt stay
+        (64, (64, 128), [True, True]),
+        (64, (64, 128, 192, 256), [True, False, False, True]),  # a completion takes one along
+        (100, (64, 128, 192), [True, False, True]),
+        (192, (192,), [False, False, True]),  # at the end of a step alone
+    ],
+)
+def test_a_completion_moves_one_snapshot_along(
+    size: int, ends: tuple[int, ...], kept: list[bool]
+) -> None:
+    one = decoded(with_states(), size, *ends)
+    assert [node.snapshot != LOST for node in one.path] == kept
+
+
+def test_a_state_is_left_where_a_sequence_ends() -> None:
+    cache = with_states()
+    one = decoded(cache, 192, 192)
+    path = list(one.path)
+    one.release(cache)
+    assert [node.snapshot != LOST for node in path] == [False, False, True]
+    cache.check()
+    one = decoded(cache, 200, 200)
+    one.release(cache)
+    assert asked(200, 2).match(cache).num_tokens == 200
+    assert asked(199, 2).match(cache).num_tokens == 192
+    cache.check()
