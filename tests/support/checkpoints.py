@@ -66,7 +66,8 @@ def tiny_model(
     """Return random weights for `config`; v_dim: the size of V's heads, where it differs."""
     v_dim = v_dim or _head_dim(config)
     rng = np.random.default_rng(seed)
-    weights = {name: _random(rng, name, shape) for name, shape in _shapes(config, v_dim).items()}
+    shapes = tensor_shapes(config, v_dim)
+    weights = {name: _random(rng, name, shape) for name, shape in shapes.items()}
     return TinyModel(dict(config), weights, v_dim)
 
 
@@ -87,7 +88,9 @@ def on_bf16_grid(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
+def tensor_shapes(config: Mapping[str, object], v_dim: int | None = None) -> dict[str, Shape]:
+    """Return the tensors of a model: HF name -> shape; v_dim: as of `tiny_model`."""
+    v_dim = v_dim or _head_dim(config)
     d, vocab = config["hidden_size"], config["vocab_size"]
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": (vocab, d), "model.norm.weight": (d,)}
     if not config["tie_word_embeddings"]:

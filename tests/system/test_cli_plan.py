@@ -167,8 +167,8 @@ def test_a_run_gives_up_what_was_not_stated_says_so_and_stays_within(larger, tmp
     assert_kept(plan, json.loads(done.stdout))
 
 
-def test_int8_pages_are_taken_before_the_context_shrinks(tmp_path):
-    """They are not usual for a model this narrow."""
+def test_int8_pages_that_cost_much_are_taken_where_the_context_is_stated(tmp_path):
+    """They are not usual for a model this narrow: else the context shrinks before."""
     config = tiny_config("llama", num_hidden_layers=12, max_position_embeddings=1 << 14)
     path = tmp_path / "narrow.gguf"
     model = write_gguf(path, tiny_model(config, seed=1), matrices("Q8_0"))
@@ -177,7 +177,9 @@ def test_int8_pages_are_taken_before_the_context_shrinks(tmp_path):
     assert whole["kv_format"] == "f16"
     pages = next(i["planned_bytes"] for i in whole["items"] if i["kind"] == "kv")
     budget = whole["total_bytes"] - pages // 3
-    args = "--memory", budget, *stated
+    open_context = planned(tmp_path, model, "--memory", budget, *stated)
+    assert (open_context["kv_format"], open_context["context_tokens"]) == ("f16", 2048)
+    args = "--memory", budget, "--context", whole["context_tokens"], *stated
     plan = planned(tmp_path, model, *args)
     assert (plan["kv_format"], plan["context_tokens"]) == ("int8", whole["context_tokens"])
     run = tonnage(tmp_path, "run", model, "Hello", "--max-tokens", 2, *args)

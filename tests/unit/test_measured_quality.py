@@ -78,14 +78,14 @@ def choose_under(num_bytes: int, audits: list[AuditResult]) -> PlanChoice:
 @pytest.mark.parametrize("kld", [1e-6, 50.0])
 def test_what_was_measured_is_shown_and_draws_no_choice(kld):
     whole = choose_under(10**10, []).plan.total_bytes
-    before = choose_under(int(0.75 * whole), [])
+    before = choose_under(int(0.7 * whole), [])
     assert before.workload.formats
     audit = replace(
         AUDIT,
         mix=mix_id(SPEC, before.workload.formats), kv_format=before.workload.kv_format,
         comparison=replace(AUDIT.comparison, mean_kld=Estimate(kld, None, None)),
     )  # fmt: skip
-    after = choose_under(int(0.75 * whole), [audit])
+    after = choose_under(int(0.7 * whole), [audit])
     assert after.workload == before.workload
     assert after.quality.mean_kld == kld
     assert after.quality.estimated_kld == before.quality.mean_kld

@@ -54,6 +54,11 @@ class Allocator:
         self._hulls = [_hull(ways) for ways in _units(spec, layout)]
         self._other_bytes = layout.other_weight_bytes(spec)
         self._unit_bytes = layout.weights_unit
+        self._steps = sorted(
+            (_slope(hull[i], hull[i + 1]), unit, i)
+            for unit, hull in enumerate(self._hulls)
+            for i in range(len(hull) - 1)
+        )
 
     def formats(self, weight_budget_bytes: int) -> Formats | None:
         """Return the formats (name, format) of least estimated loss that fit, sorted by name.
@@ -63,7 +68,7 @@ class Allocator:
         even the smallest fit.
         """
         whole_units = weight_budget_bytes // self._unit_bytes * self._unit_bytes
-        picks = _descend(self._hulls, whole_units - self._other_bytes)
+        picks = _descend(self._hulls, self._steps, whole_units - self._other_bytes)
         if picks is None:
             return None
         ways = (hull[pick] for hull, pick in zip(self._hulls, picks, strict=True))
@@ -122,15 +127,17 @@ def _slope(upper: _UnitFormats, lower: _UnitFormats) -> float:
     return (lower.loss - upper.loss) / (upper.nbytes - lower.nbytes)
 
 
-def _descend(hulls: list[list[_UnitFormats]], limit_bytes: int) -> list[int] | None:
-    """Return the index that each hull takes, or None when even the last ones exceed the limit."""
+def _descend(
+    hulls: list[list[_UnitFormats]], steps: list[tuple[float, int, int]], limit_bytes: int
+) -> list[int] | None:
+    """Return the index that each hull takes, or None when even the last ones exceed the limit.
+
+    steps: (loss per byte, hull, index), the cheapest first. A larger limit never loses more: the
+    steps taken are the best for what they free, and of those taken back the dearest that fits
+    outweighs all that would fit in less.
+    """
     picks = [0] * len(hulls)
     total = sum(hull[0].nbytes for hull in hulls)
-    steps = sorted(
-        (_slope(hull[i], hull[i + 1]), unit, i)
-        for unit, hull in enumerate(hulls)
-        for i in range(len(hull) - 1)
-    )
     taken = 0
     while total > limit_bytes and taken < len(steps):
         _, unit, i = steps[taken]

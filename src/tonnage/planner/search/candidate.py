@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tonnage.core.layout import Layout
@@ -92,6 +93,11 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [one for one in every if not any(other.dominates(one) for other in every)]
 
 
+def _other_bytes(plan: Plan) -> int:
+    """Return the bytes of all items but the weights."""
+    return sum(item.planned_bytes for item in plan.items if item.kind != "weight")
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """Makes candidates of one model, as `layout` lays it out.
@@ -118,6 +124,9 @@ class Evaluator:
 
     def plan(self, workload: Workload) -> Plan:
         """Return the plan of `workload`; what it has in common with the last one is shared."""
+        for last, plan in self._last:
+            if last == workload:
+                return plan
         like = next((plan for last, plan in self._last if workload.has_steps_of(last)), None)
         plan = self.layout.plan(self.spec, workload, like)
         self._last[:] = [(workload, plan)]
@@ -127,28 +136,30 @@ class Evaluator:
         """Return the candidate of `workload` with `changes`."""
         changed = replace(workload, **changes)
         plan = self.plan(changed)
-        weights = sum(item.planned_bytes for item in plan.items if item.kind == "weight")
+        weights = plan.total_bytes - _other_bytes(plan)
         return Candidate(
             changed, plan.total_bytes, weights, self.predict(plan), self.quality(changed)
         )
 
-    def fill(self, workload: Workload, budget_bytes: int) -> Candidate | None:
+    def fill(self, workload: Workload, budget_bytes: int, max_kld: float = inf) -> Candidate | None:
         """Return the candidate of the best weights that fit beside what else `workload` takes.
 
-        None: not even the smallest fit.
+        They are the largest whole number of the layout's units that fits, so that more bytes never
+        give worse weights. None: not even the smallest fit, or the best lose more than `max_kld`.
         """
-        base = self.candidate(workload)
-        # What loading takes depends on the formats, too, so that it may need a second look; the
-        # weights are whole units of the layout, so each look has at least one less.
-        weight_bytes = budget_bytes - (base.total_bytes - base.weight_bytes)
-        while True:
-            formats = self.allocator.formats(weight_bytes)
+        other_bytes = _other_bytes(self.plan(workload))
+        unit = self.layout.weights_unit
+        # Other formats take more while they are loaded, so that the first try may not fit.
+        for count in range((budget_bytes - other_bytes) // unit, 0, -1):
+            formats = self.allocator.formats(count * unit)
             if formats is None:
                 return None
-            found = self.candidate(workload, formats=formats)
-            if found.total_bytes <= budget_bytes:
-                return found
-            weight_bytes = found.weight_bytes - (found.total_bytes - budget_bytes)
+            filled = replace(workload, formats=formats)
+            if self.quality(filled).mean_kld > max_kld:
+                return None
+            if self.plan(filled).total_bytes <= budget_bytes:
+                return self.candidate(filled)
+        return None
 
     def quality(self, workload: Workload) -> PlanQuality:
         """Return how far `workload` lies from the file as it stands."""

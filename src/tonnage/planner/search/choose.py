@@ -2,8 +2,8 @@
 
 docs/planning.md states the policy. In short: the file's weights, with int8 pages where those cost
 next to nothing and f16 elsewhere; then fewer rows per step, which cost a prompt's speed alone; then
-whatever loses least within the bound, of int8 pages and smaller weights; only then a shorter
-context.
+the longest context whose best weights lose little; beyond that whatever loses least, within the
+bound, with the shortest context. More bytes are never worse.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.plan import KV_FORMATS, KvFormat, Plan
-from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.quality import QUALITY_BOUNDS, AuditResult, PlanQuality
 from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.core.workload import MAX_STEP_ROWS, Workload
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
 USUAL_STEP_ROWS = (512, 256, 128)
 FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
-_BISECTION_BYTES = 2 << 20
+GOOD_KLD = QUALITY_BOUNDS["high"]
 SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
 MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f16 does not fit
 
@@ -176,7 +176,9 @@ def _search(question: Question, budget_bytes: int) -> "_Search":
     kv_formats = _kv_formats(evaluator, constraints, asked, max_kld)
     asked = replace(asked, kv_format=kv_formats[0])
     asked = replace(asked, threads=_threads(evaluator, question, asked))
-    return _Search(question, evaluator, asked, kv_formats, budget_bytes, max_kld)
+    usual_kld = evaluator.quality(asked).mean_kld
+    good_kld = min(max_kld, max(GOOD_KLD, usual_kld))
+    return _Search(question, evaluator, asked, kv_formats, budget_bytes, max_kld, good_kld)
 
 
 def thread_counts(machine: Machine) -> tuple[int, ...]:
@@ -233,7 +235,10 @@ def _threads(evaluator: Evaluator, question: Question, asked: Workload) -> int:
 
 @dataclass(frozen=True)
 class _Search:
-    """Goes through what is open, the preferred first."""
+    """Goes through what is open, the preferred first.
+
+    max_kld: the bound. good_kld: what a longer context may cost that nobody asked for.
+    """
 
     question: Question
     evaluator: Evaluator
@@ -241,63 +246,72 @@ class _Search:
     kv_formats: tuple[KvFormat, ...]
     budget_bytes: int
     max_kld: float
+    good_kld: float
 
     def best(self) -> Candidate | None:
-        """Return the preferred candidate that fits, or None."""
-        for number, context in enumerate(self._contexts()):
-            # What is found by bisection may be a step and a huge page above the least there is.
-            least = self.smallest.total_bytes - 2 * _BISECTION_BYTES if number == 1 else 0
-            if least > self.budget_bytes:
-                return None
-            for rows in self.row_tiers():
-                workload = replace(self.asked, context_tokens=context)
-                found = pareto_front(self._fitting(workload, rows))
-                if found:
-                    return min(found, key=_preference)
-        return None
+        """Return the preferred candidate that fits, or None.
+
+        Which of two candidates is preferred does not depend on the budget, and what fits in some
+        bytes fits in more: so a larger budget never gives one that is less preferred.
+        """
+        *longer, shortest = self._contexts()
+        if longer and (found := self._best_at(longer[0], self.good_kld)) is not None:
+            return found
+        short = self._best_at(shortest, self.max_kld)
+        if short is None:
+            return self._with_few_rows()
+        lossy = short.quality.mean_kld > self.good_kld
+        enough = short.quality.mean_kld if lossy else self.good_kld
+        found_at = (self._best_at(context, enough) for context in longer[0 if lossy else 1 :])
+        return next((found for found in found_at if found is not None), short)
 
     @cached_property
     def smallest(self) -> Candidate:
         """The candidate of fewest bytes within the bound."""
-        workload = replace(
-            self.asked,
-            context_tokens=self._contexts()[-1],
-            max_rows=self.row_tiers()[-1][-1],
-        )
-        candidates = [self.evaluator.candidate(workload, kv_format=kv) for kv in self.kv_formats]
-        allowed = [one for one in candidates if self._within_bound(one)] or candidates[:1]
-        if not self.question.constraints.weights_open:
-            return min(allowed, key=lambda one: one.total_bytes)
-        return min((self._least_weights(one) for one in allowed), key=lambda one: one.total_bytes)
+        usual, few = self.row_tiers()[0], self.row_tiers()[-1]
+        workload = replace(self.asked, context_tokens=self._contexts()[-1], max_rows=usual[-1])
+        kv_formats = self._kv_formats(workload.context_tokens)
+        candidates = [self.evaluator.candidate(workload, kv_format=kv) for kv in kv_formats]
+        allowed = [one for one in candidates if one.quality.mean_kld <= self.max_kld]
+        allowed = allowed or candidates[:1]
+        if self.question.constraints.weights_open:
+            allowed = [self._least_weights(one) for one in allowed]
+        least = min(allowed, key=lambda one: one.total_bytes)
+        return self.evaluator.candidate(least.workload, max_rows=few[-1])
 
-    def _fitting(self, workload: Workload, rows: tuple[int, ...]) -> Iterator[Candidate]:
-        """Yield what fits within the bound; nothing else is tried once usual pages do."""
-        for kv_format in self.kv_formats:
-            stated = (
-                self.evaluator.candidate(workload, max_rows=count, kv_format=kv_format)
-                for count in rows
-            )
-            fitting = [one for one in stated if self._allowed(one)]
-            yield from fitting
-            if fitting and kv_format == self.kv_formats[0]:
-                return
-        for kv_format in self.kv_formats if self.question.constraints.weights_open else ():
-            least = replace(workload, max_rows=rows[-1], kv_format=kv_format)
-            filled = self.evaluator.fill(least, self.budget_bytes)
-            if filled is not None and self._allowed(filled):
-                yield filled
+    def _best_at(self, context: int, max_kld: float) -> Candidate | None:
+        """Return the preferred candidate of one context that fits within `max_kld`, or None."""
+        found = pareto_front(self._fitting(context, max_kld))
+        return min(found, key=_preference, default=None)
+
+    def _fitting(self, context: int, max_kld: float) -> Iterator[Candidate]:
+        """Yield what fits within `max_kld`; nothing else is tried once usual pages do."""
+        *rows, fewest = self.row_tiers()[0]
+        workload = replace(self.asked, context_tokens=context, max_rows=fewest)
+        for kv_format in self._kv_formats(context):
+            least = self.evaluator.candidate(workload, kv_format=kv_format)
+            if self._fits(least) and least.quality.mean_kld <= max_kld:
+                more = (self.evaluator.candidate(least.workload, max_rows=n) for n in rows)
+                yield from (one for one in more if self._fits(one))
+                yield least
+                if kv_format == self.kv_formats[0]:
+                    return
+            if self.question.constraints.weights_open:
+                filled = self.evaluator.fill(least.workload, self.budget_bytes, max_kld)
+                if filled is not None:
+                    yield filled
 
     def _least_weights(self, candidate: Candidate) -> Candidate:
-        """Return `candidate` with the fewest bytes of weights within the bound, by bisection."""
-        from tonnage.planner.quality.allocator import menus
+        """Return `candidate` with the fewest bytes of weights within the bound, by bisection.
 
+        More bytes of weights never lose more.
+        """
         evaluator, workload = self.evaluator, candidate.workload
-        found = menus(evaluator.spec, evaluator.layout)
-        low = sum(menu[-1].nbytes for menu in found.values())
-        high = candidate.weight_bytes
-        while high - low > _BISECTION_BYTES:
+        unit = evaluator.layout.weights_unit
+        low, high = 0, candidate.weight_bytes // unit
+        while high - low > 1:
             middle = (low + high) // 2
-            formats = evaluator.allocator.formats(middle)
+            formats = evaluator.allocator.formats(middle * unit)
             tried = None if formats is None else replace(workload, formats=formats)
             if tried is not None and evaluator.quality(tried).mean_kld <= self.max_kld:
                 workload, high = tried, middle
@@ -305,11 +319,27 @@ class _Search:
                 low = middle
         return evaluator.candidate(workload)
 
-    def _allowed(self, candidate: Candidate) -> bool:
-        return candidate.total_bytes <= self.budget_bytes and self._within_bound(candidate)
+    def _with_few_rows(self) -> Candidate | None:
+        """Return the smallest candidate with the most rows per step that fit, or None.
 
-    def _within_bound(self, candidate: Candidate) -> bool:
-        return candidate.quality.mean_kld <= self.max_kld
+        More weights would fit beside fewer rows, but then one of the usual rows, which takes a
+        little more, would lose more.
+        """
+        for rows in (n for tier in self.row_tiers()[1:] for n in tier):
+            found = self.evaluator.candidate(self.smallest.workload, max_rows=rows)
+            if self._fits(found):
+                return found
+        return None
+
+    def _fits(self, candidate: Candidate) -> bool:
+        return candidate.total_bytes <= self.budget_bytes
+
+    def _kv_formats(self, context: int) -> tuple[KvFormat, ...]:
+        """Return the formats of pages to try; exact ones are no reason for a shorter context."""
+        if context == self._contexts()[0]:
+            return self.kv_formats
+        usual, rank = self.kv_formats[0], KV_FORMATS.index
+        return tuple(kv for kv in self.kv_formats if rank(kv) >= rank(usual))
 
     def _contexts(self) -> list[int]:
         contexts = [self.asked.context_tokens]
