@@ -1,4 +1,4 @@
-"""The command line: run, chat, serve, plan, batch, embed, pull, list, rm, doctor, bench, audit.
+"""The command line: a function for each command.
 
 Each command is imported when it is called, so that one does not wait for what another needs.
 """
@@ -16,6 +16,8 @@ _COMMANDS = {
     "embed": ("embed", "embed"),
     "pull": ("models", "pull"),
     "list": ("models", "list_all"),
+    "show": ("show", "show"),
+    "compare": ("show", "compare"),
     "rm": ("models", "remove_models"),
     "doctor": ("doctor", "doctor"),
     "bench": ("bench", "bench"),

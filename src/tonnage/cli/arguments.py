@@ -135,6 +135,8 @@ _COMMANDS = {
     "embed": ("print the vectors of texts, or of the lines of stdin", "texts.add_embed"),
     "pull": ("fetch a model", "models.add_pull"),
     "list": ("show the models that can be pulled, and those that are here", "models.add_list"),
+    "show": ("say what a model is: family, licence, formats", "models.add_show"),
+    "compare": ("show several models beside each other", "models.add_compare"),
     "rm": ("delete pulled models", "models.add_rm"),
     "doctor": ("show what this machine has, and how fast it is at best", "measures.add_doctor"),
     "bench": ("measure a model's speed beside the machine's", "measures.add_bench"),

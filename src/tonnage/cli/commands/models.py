@@ -3,12 +3,14 @@
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tonnage.cli.render.terminal import PullProgress
+from tonnage.core.errors import TonnageError
 from tonnage.core.units import format_bytes
 from tonnage.store.catalog import open_catalogs
-from tonnage.store.source import ModelListing, list_models, remove, resolve
+from tonnage.store.source import ModelListing, ModelSource, list_models, remove, resolve
 
 
 def pull(args: Namespace) -> int:
@@ -21,13 +23,74 @@ def pull(args: Namespace) -> int:
 def list_all(args: Namespace) -> int:
     """Print every model that is known or here."""
     rows = list_models(open_catalogs(args.catalog, os.environ))
+    fits = {} if args.memory is None else _fits(rows, args.memory)
     if args.json:
         import json
 
-        print(json.dumps([_as_json(row) for row in rows], indent=1))
+        told = [{**_as_json(row), **fits.get(row.name, {})} for row in rows]
+        print(json.dumps(told, indent=1))
+    elif args.memory is not None:
+        print("\n".join(_fit_lines(rows, fits)))
     else:
         sys.stdout.write(_table(rows))
     return 0
+
+
+def _fits(rows: Sequence[ModelListing], memory: str) -> dict[str, dict[str, Any]]:
+    """Return what a plan within `memory` says of each model that is here, by name.
+
+    Raises UnitError, BudgetError.
+    """
+    from tonnage.engine.headers import read_spec
+    from tonnage.engine.planning import choose_here, fresh_budget
+    from tonnage.store.audits import cached_audits
+
+    budget = fresh_budget(memory)
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.state != "pulled" or row.path is None:
+            continue
+        try:
+            spec = read_spec(ModelSource(row.name, row.path, "gguf"))
+        except TonnageError as error:
+            found[row.name] = {"fits": False, "problem": str(error)}
+            continue
+        choice = choose_here(spec, budget, {}, cached_audits(row.path), compare=False)
+        expected = choice.forecast
+        found[row.name] = {
+            "fits": choice.accepted,
+            "total_bytes": choice.plan.total_bytes,
+            "context_tokens": choice.plan.context_tokens,
+            "mean_kld": choice.quality.mean_kld,
+            "decode_tokens_per_s": None if expected is None else expected.decode_tokens_per_s,
+        }
+    return found
+
+
+def _fit_lines(
+    rows: Sequence[ModelListing], fits: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield a table of the models that are here, and a line about the others."""
+    head = f"{'NAME':24} {'KIND':8} {'FITS':4} {'MEMORY':>10} {'CONTEXT':>8}"
+    yield f"{head} {'NATS':>7} {'TOKENS/S':>8}"
+    for row in rows:
+        told = fits.get(row.name)
+        if told is None:
+            continue
+        kind = "" if row.entry is None else row.entry.kind
+        begin = f"{row.name:24} {kind:8} {'yes' if told['fits'] else 'no':4} "
+        if "problem" in told:
+            yield f"{begin}{told['problem']}"
+            continue
+        speed = told["decode_tokens_per_s"]
+        yield (
+            f"{begin}{format_bytes(told['total_bytes']):>10} {told['context_tokens']:8,} "
+            f"{told['mean_kld']:7.2g} {'' if speed is None else f'{speed:,.0f}':>8}"
+        )
+    away = len(rows) - len(fits)
+    if away:
+        yield f"{away} more are not here; what they take is known once they are pulled."
+    yield "NATS: how far the weights would lie from the file, 0 for the file itself."
 
 
 def remove_models(args: Namespace) -> int:
