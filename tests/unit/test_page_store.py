@@ -250,13 +250,19 @@ def test_a_page_is_kept_where_the_disk_has_its_bytes_and_what_stays_free(
     tmp_path, monkeypatch, keep_free, is_kept
 ):
     """Of 12 blocks of 100 bytes a page with its header takes 1,152."""
-    disk = SimpleNamespace(f_bavail=12, f_frsize=100)
-    monkeypatch.setattr("tonnage.kvcache.page_store.os.statvfs", lambda place: disk)
+    asked = []
+
+    def statvfs(place):
+        asked.append(place)
+        return SimpleNamespace(f_bavail=12, f_frsize=100)
+
+    monkeypatch.setattr("tonnage.kvcache.page_store.os.statvfs", statvfs)
     store = PageStore(
         tmp_path / "not" / "made", IDENTITY, (640, 64), 1 << 20, keep_free_bytes=keep_free
     )
     (page,) = pages_of(store, chain(1))
     assert put(store, page) == is_kept
+    assert asked == [tmp_path], "the disk of the nearest folder that is there"
     assert (store.counts.written, store.counts.not_written) == (is_kept, not is_kept)
 
 
