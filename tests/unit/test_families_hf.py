@@ -70,6 +70,9 @@ def test_shards_and_half_floats_hold_the_same(dtype: str, tmp_path: Path) -> Non
         ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}, [0, 0, 4096]),
         ("qwen3", {"use_sliding_window": True, "max_window_layers": 0}, [4096] * 3),
         ("qwen3", {"layer_types": ["full_attention"] * 3}, [0, 0, 0]),
+        # Where a window is switched on, layers without a rotary embedding have it.
+        ("smollm3", {"use_sliding_window": True, "sliding_window": 7}, [0, 0, 0, 7, 0]),
+        ("smollm3", {"sliding_window": 7}, [0] * 5),
         ("gemma2", {}, [5, 0, 5]),
         ("gemma3_text", {}, [5, 5, 5]),
         ("gemma3_text", {"sliding_window_pattern": 3}, [5, 5, 0]),
@@ -136,6 +139,10 @@ def test_gemma3_with_a_vision_tower_is_read_without_it(opened: Opened, root: str
     assert spec == plain
     with pytest.raises(UnsupportedModelError, match="audio_config"):
         spec_from_hf(wrapper | {"audio_config": {"x": 1}}, replace(catalog, tensors=tensors))
+    off = wrapper | {"audio_config": {}, "tie_word_embeddings": True}
+    assert spec_from_hf(off, replace(catalog, tensors=tensors)) == plain
+    with pytest.raises(TensorMismatchError, match=r"1 missing: .*lm_head"):
+        spec_from_hf(wrapper | {"tie_word_embeddings": False}, replace(catalog, tensors=tensors))
 
 
 def test_what_old_checkpoints_hold_twice_is_passed_over(opened: Opened) -> None:
@@ -195,8 +202,16 @@ def test_all_tensors_that_do_not_fit_are_listed(opened: Opened) -> None:
         ("llama", {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
         ("llama", {"layer_types": ["full_attention"] * 3}, r"layer_types = \['full_attention'"),
         ("mistral", {"attention_bias": True}, "attention_bias = True"),
-        ("qwen3", {"layer_types": ["sliding_attention"] * 3}, "use_sliding_window is False"),
-        ("gemma2", {"layer_types": ["linear_attention"] * 3}, "layer_types is "),
+        (
+            "qwen3",
+            {"layer_types": ["sliding_attention"] * 3},
+            "use_sliding_window is False; it must be true when layer_types has sliding_attention",
+        ),
+        (
+            "gemma2",
+            {"layer_types": ["linear_attention"] * 3},
+            "layer_types is .*a list of full_attention and sliding_attention",
+        ),
         ("gemma2", {"layer_types": ["full_attention"] * 2}, "one for each of the 3 layers"),
         ("gemma2", {"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "bidirectional_attention = True"),
