@@ -19,7 +19,8 @@ void embed_quantized(const Weight& table, int64_t token, float factor, float* x,
   const auto* floats = reinterpret_cast<const float*>(scratch + 1024);
   for (int64_t b = 0; b < ceil_div(table.cols, kBlockCols); ++b) {
     unpack_block(F(panel + b / F::kSuper * F::kBytes), static_cast<int>(b % F::kSuper), scratch);
-    for (int c = 0; c < kBlockCols && b * kBlockCols + c < table.cols; ++c) {
+    const int64_t rest = table.cols - b * kBlockCols;
+    for (int c = 0; c < (rest < kBlockCols ? rest : kBlockCols); ++c) {
       const int slot = 16 * (parts * group + (parts == 2 ? c / 16 : 0)) + lane;
       const auto code = static_cast<float>(scratch[512 * group + 64 * (c / 4) + 4 * lane + c % 4]);
       const float value = F::kAffine ? floats[slot] * code + floats[32 * parts + slot] : floats[slot] * (code - 128);
