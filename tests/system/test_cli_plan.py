@@ -231,7 +231,7 @@ def test_shares_of_the_table_add_up_to_the_whole(model, tmp_path):
     assert abs(sum(shares) - 100) <= 0.05 * len(shares)
 
 
-@pytest.mark.parametrize("memory", ["12GB", "0", "0.5", "1.5", "-1", "lots", "12gibi", "900TiB"])
+@pytest.mark.parametrize("memory", ["12GBB", "0", "0.5", "1.5", "-1", "lots", "12gibi", "900TiB"])
 def test_a_wrong_budget_is_one_sentence(model, tmp_path, memory):
     refused(tonnage(tmp_path, "plan", model, f"--memory={memory}"))
     refused(tonnage(tmp_path, "run", model, "Hello", f"--memory={memory}"))

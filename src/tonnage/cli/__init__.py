@@ -11,6 +11,8 @@ _COMMANDS = {
     "run": ("run", "run"),
     "chat": ("run", "run"),
     "serve": ("serve", "serve"),
+    "ps": ("servers", "list_servers"),
+    "stop": ("servers", "stop"),
     "plan": ("plan", "plan"),
     "batch": ("batch", "batch"),
     "embed": ("embed", "embed"),

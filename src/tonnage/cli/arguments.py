@@ -130,6 +130,8 @@ _COMMANDS = {
     "run": ("answer a prompt, or chat when there is none", "run.add_run"),
     "chat": ("talk with a model, as `tonnage run` without a prompt does", "run.add_chat"),
     "serve": ("answer over HTTP, as OpenAI's and Anthropic's servers do", "serve.add_serve"),
+    "ps": ("show the servers that run", "serve.add_ps"),
+    "stop": ("end a server that runs", "serve.add_stop"),
     "plan": ("say what a model takes, before anything is loaded", "measures.add_plan"),
     "batch": ("answer a file of requests, many at once", "texts.add_batch"),
     "embed": ("print the vectors of texts, or of the lines of stdin", "texts.add_embed"),

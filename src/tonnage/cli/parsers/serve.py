@@ -35,3 +35,21 @@ def add_serve(parser: ArgumentParser) -> None:
     add_options(add, ServeOptions, ["catalog"], concurrency=DEFAULT_CONCURRENCY)
     # What is stated is distinguished from what is usual: a file of options may state it too.
     parser.set_defaults(concurrency=None)
+
+
+def add_ps(parser: ArgumentParser) -> None:
+    """Add the options of `tonnage ps`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+
+
+def add_stop(parser: ArgumentParser) -> None:
+    """Add the options of `tonnage stop`."""
+    add = parser.add_argument
+    add(
+        "server",
+        metavar="SERVER",
+        nargs="?",
+        help="its process id, port or address (the only one that runs)",
+    )
+    add("--wait", type=int, metavar="S", default=60, help="seconds to wait for its end (60)")
+    add("--json", action="store_true", help="print one JSON object, nothing else")

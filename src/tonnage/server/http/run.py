@@ -14,6 +14,7 @@ import uvicorn
 
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.core.record import record
+from tonnage.core.version import VERSION
 from tonnage.machine.allocator import return_large_blocks
 from tonnage.server.http.app import App
 from tonnage.server.http.connection import bounded
@@ -22,6 +23,7 @@ from tonnage.server.http.exchange import PART_BYTES, ServerLimits
 from tonnage.server.models.pool import ModelPool
 from tonnage.server.models.tenants import Tenants
 from tonnage.server.observe.log import log
+from tonnage.server.observe.running import announced
 from tonnage.server.observe.trace import Tracer
 
 # Files that are open anyway, and connections that are being refused or have just been cut off.
@@ -87,6 +89,11 @@ def _is_loopback(address: str) -> bool:
     return address == "::1" or address.startswith("127.")
 
 
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class _Server(uvicorn.Server):
     """Ends after SIGTERM or Ctrl-C with the answers that run; a second Ctrl-C cuts them off.
 
@@ -105,10 +112,9 @@ class _Server(uvicorn.Server):
         for one in sockets or ():
             # Accepting 100 at a time is enough; more may wait for it than that.
             one.listen(_WAITING_CONNECTIONS)
-            host, port = one.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
             names = ", ".join(model.name for model in self.app.pool.models)
-            log(logging.INFO, f"{names} at http://{shown}:{port} (Ctrl-C ends)", port=port)
+            port = one.getsockname()[1]
+            log(logging.INFO, f"{names} at {_address(one)} (Ctrl-C ends)", port=port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -182,7 +188,8 @@ def serve(pool: ModelPool, bound: socket.socket, settings: Settings) -> int:
     server = server_of(app, settings.limits, settings.origins)
     server.reread = lambda: reread(app, settings.read_tenants)
     try:
-        asyncio.run(server.serve(sockets=[bound]))
+        with announced(_address(bound), [model.name for model in pool.models], VERSION):
+            asyncio.run(server.serve(sockets=[bound]))
     finally:
         pool.close()
         if settings.tracer is not None:
