@@ -74,6 +74,11 @@ class Case:
 
 
 LARGE = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+# No multiple of 32, nor heads of 16.
+ODD = {
+    "hidden_size": 100, "intermediate_size": 179, "head_dim": 100, "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+}  # fmt: skip
 CASES = {
     **{family: Case(family) for family in FAMILIES},
     "llama, Llama-3 rope": Case("llama", {"rope_theta": 5e5, "rope_scaling": LLAMA3}),
@@ -82,6 +87,8 @@ CASES = {
     "qwen3, 4bit": Case("qwen3", LARGE, formats=("BF16",), precision="4bit"),
     "qwen3, every format": Case("qwen3", LARGE, formats=EVERY_FORMAT),
     "qwen3, few bits": Case("qwen3", LARGE, formats=FEW_BITS),
+    "gemma3_text, odd sizes": Case("gemma3_text", ODD, formats=("F32", "F16", "BF16")),
+    "olmo2, odd sizes, 4bit": Case("olmo2", ODD, formats=("F16",), precision="4bit"),
 }
 
 
