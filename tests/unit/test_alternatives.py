@@ -188,7 +188,11 @@ def test_the_first_thing_that_speaks_against_one(figures: Figures, reason: str) 
     [
         (USUAL, "not asked for (--context)", "a longer one fits"),
         ((90 * MIB, 1.0, 0.004), "not asked for (--context)", "a longer one fits"),
-        ((90 * MIB, 1.0, 0.005), "more loss than is needed", "more loss than is needed"),
+        (
+            (90 * MIB, 1.0, 0.005),
+            "more loss, not asked for (--context)",
+            "more loss than is needed",
+        ),
         ((111 * MIB, 1.0, 0.004), "1.0 MiB over the budget", "1.0 MiB over the budget"),
     ],
 )
@@ -234,3 +238,19 @@ def test_words_name_the_three_formats_that_hold_most() -> None:
     assert weights_words(replace(plan, matrices=double)).endswith("(Q5_1, Q4_1, Q8_0)")
     wide = (*matrices[:3], replace(matrices[0], rows=1, cols=1024))
     assert weights_words(replace(plan, matrices=wide)).endswith("(Q8_0, Q4_1, Q5_1)")
+
+
+def test_a_longer_context_is_shown_with_the_weights_that_fit_beside_it() -> None:
+    """What `--context` would cost, with the fewest usual batch tokens where they are open."""
+    opened = replace(STATED, context=None, precision=None, max_batch_tokens=None)
+    chosen = made(replace(CHOSEN, context_tokens=2048), USUAL)
+    smaller = made(
+        replace(CHOSEN, max_rows=128, formats=(("embed", "Q4_1"),)), (109 * MIB, 2.0, 0.03)
+    )
+    longer = beside(opened, (111 * MIB, 2.0, 0.004), chosen=chosen, filled=smaller)[
+        "context of 4,096 tokens"
+    ]
+    assert (longer.total_bytes, longer.quality.mean_kld) == (109 * MIB, 0.03)
+    assert longer.reason == "more loss, not asked for (--context)"
+    none = beside(opened, (111 * MIB, 2.0, 0.004), chosen=chosen)["context of 4,096 tokens"]
+    assert none.reason == "1.0 MiB over the budget"

@@ -10,7 +10,12 @@ from tonnage.core.quality import PlanQuality
 from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.candidate import Candidate, Evaluator, Speed
-from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints
+from tonnage.planner.search.constraints import (
+    DEFAULT_CONTEXT_TOKENS,
+    MIN_STEP_ROWS,
+    USUAL_STEP_ROWS,
+    Constraints,
+)
 
 _SMALLER_WEIGHTS = 0.85  # about one format further down
 
@@ -56,7 +61,7 @@ def alternatives_of(
             max_batch_tokens=other.workload.max_rows,
             threads=other.workload.threads,
         )
-        for change, other in _changes(evaluator, chosen, constraints)
+        for change, other in _changes(evaluator, chosen, constraints, bounds)
     )
 
 
@@ -88,7 +93,7 @@ def weights_words(plan: Plan) -> str:
 
 
 def _changes(
-    evaluator: Evaluator, chosen: Candidate, constraints: Constraints
+    evaluator: Evaluator, chosen: Candidate, constraints: Constraints, bounds: Bounds
 ) -> Iterator[tuple[str, Candidate]]:
     workload = chosen.workload
     if constraints.weights_open:
@@ -103,10 +108,15 @@ def _changes(
         other = next(kv for kv in KV_FORMATS if kv != workload.kv_format)
         yield f"KV pages in {other}", evaluator.candidate(workload, kv_format=other)
     if constraints.context is None:
-        for context in (2 * workload.context_tokens, workload.context_tokens // 2):
-            if 2 <= context <= evaluator.spec.context_length:
-                candidate = evaluator.candidate(workload, context_tokens=context)
-                yield f"context of {context:,} tokens", candidate
+        longer, shorter = 2 * workload.context_tokens, workload.context_tokens // 2
+        if longer <= evaluator.spec.context_length:
+            candidate = evaluator.candidate(workload, context_tokens=longer)
+            if constraints.weights_open and longer <= DEFAULT_CONTEXT_TOKENS:
+                candidate = _fitted(evaluator, candidate, constraints, bounds)
+            yield f"context of {longer:,} tokens", candidate
+        if shorter >= 2:
+            candidate = evaluator.candidate(workload, context_tokens=shorter)
+            yield f"context of {shorter:,} tokens", candidate
     if constraints.max_batch_tokens is None:
         yield from _other_rows(evaluator, chosen)
     if constraints.threads is None and chosen.forecast is not None:
@@ -116,6 +126,21 @@ def _changes(
                     f"{threads} thread{'s' * (threads > 1)}",
                     _with_threads(evaluator, chosen, threads),
                 )
+
+
+def _fitted(
+    evaluator: Evaluator, candidate: Candidate, constraints: Constraints, bounds: Bounds
+) -> Candidate:
+    """Return `candidate`, or where it is over the budget what fits of its context, if any does."""
+    workload = candidate.workload
+    if candidate.total_bytes <= bounds.num_bytes:
+        return candidate
+    rows = workload.max_rows
+    if constraints.max_batch_tokens is None:
+        least = max(USUAL_STEP_ROWS[-1], workload.max_logit_rows, workload.concurrency)
+        rows = min(rows, least)
+    of_file = replace(workload, formats=(), max_rows=rows)
+    return evaluator.fill(of_file, bounds.num_bytes) or candidate
 
 
 def _other_rows(evaluator: Evaluator, chosen: Candidate) -> Iterator[tuple[str, Candidate]]:
@@ -141,7 +166,11 @@ def _reason(chosen: Candidate, other: Candidate, bounds: Bounds) -> str:
         return "better in nothing"
     gained = chosen.quality.mean_kld - other.quality.mean_kld
     if gained < 0:
-        return "more loss than is needed"
+        return (
+            "more loss, not asked for (--context)"
+            if context > before
+            else "more loss than is needed"
+        )
     if context != before:
         return "a longer one fits" if context < before else "not asked for (--context)"
     if gained > 0:

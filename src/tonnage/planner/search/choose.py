@@ -30,15 +30,19 @@ from tonnage.planner.search.candidate import (
     pareto_front,
     request_seconds,
 )
-from tonnage.planner.search.constraints import MIN_STEP_ROWS, Constraints, choose_workload
+from tonnage.planner.search.constraints import (
+    FEW_STEP_ROWS,
+    MIN_STEP_ROWS,
+    USUAL_STEP_ROWS,
+    Constraints,
+    choose_workload,
+)
 
 if TYPE_CHECKING:
     from tonnage.planner.search.alternatives import Alternative
     from tonnage.planner.search.relaxations import Relaxation
 
 SHORTEST_CONTEXT_TOKENS = 512  # below, a chat forgets its own question; a shorter one is stated
-USUAL_STEP_ROWS = (512, 256, 128)
-FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
 GOOD_KLD = QUALITY_BOUNDS["high"]
 SPEED_TOLERANCE = 0.02  # threads that bring less than this are left to others
 MAX_PAGES_KLD = 0.005  # nats; int8 pages that cost more are taken only where f16 does not fit

@@ -15,6 +15,8 @@ DEFAULT_CONTEXT_TOKENS = 4096
 MAX_THREADS = 256
 MAX_CONCURRENCY = 1024
 MIN_STEP_ROWS = 16  # below, a prompt is read as slowly as it would be written
+USUAL_STEP_ROWS = (512, 256, 128)
+FEW_STEP_ROWS = (64, 32, MIN_STEP_ROWS)
 
 
 @record
