@@ -335,3 +335,51 @@ def test_all_tensors_that_do_not_fit_are_listed(opened: dict[str, tuple[dict, Ca
     assert "2 missing: blk.0.attn_q.weight, blk.2.ffn_up.weight" in text
     assert "1 left over: blk.0.ssm_a" in text
     assert "1 wrong shape: blk.1.attn_k.bias has shape (47,) where (48,) is needed" in text
+
+
+def test_a_bias_that_the_family_has_is_missed_and_any_other_may_be_there(tmp_path: Path) -> None:
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "q", tiny_model(tiny_config("qwen2"))))
+    for role in "qkv":
+        name = gguf_name(f"layers.1.{role}_bias")
+        rest = {key: entry for key, entry in catalog.tensors.items() if key != name}
+        with pytest.raises(TensorMismatchError, match=rf"1 missing: {name}"):
+            spec_from_gguf(metadata, replace(catalog, tensors=rest))
+    biased = tiny_model(tiny_config("llama", attention_bias=True))
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "l", biased))
+    name = gguf_name("layers.1.o_bias")
+    rest = {key: entry for key, entry in catalog.tensors.items() if key != name}
+    spec = spec_from_gguf(metadata, replace(catalog, tensors=rest))
+    assert [attention_of(layer).biases for layer in spec.layers] == [
+        tuple("qkvo"), tuple("qkv"), tuple("qkvo"),
+    ]  # fmt: skip
+
+
+def test_inverse_frequencies_of_old_converters_are_passed_over(tmp_path: Path) -> None:
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "m", tiny_model(tiny_config("llama"))))
+    plain = spec_from_gguf(metadata, catalog)
+    stray = next(iter(catalog.tensors.values()))
+    for name in ("blk.0.attn_rot_embd.weight", "blk.0.attn_rot_embd"):
+        assert (
+            spec_from_gguf(metadata, replace(catalog, tensors={**catalog.tensors, name: stray}))
+            == plain
+        )
+    tensors = {**catalog.tensors, "blk.0.attn_rot.weight": stray}
+    with pytest.raises(TensorMismatchError, match=r"1 left over: blk\.0\.attn_rot\.weight"):
+        spec_from_gguf(metadata, replace(catalog, tensors=tensors))
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "unmet"),
+    [(0, None, None), (1, "mean", None), (3, "last", None), (2, None, "cls"), (4, None, "rank")],
+)
+def test_a_file_says_how_its_states_become_one_vector(
+    tmp_path: Path, kind: int, pooling: str | None, unmet: str | None
+) -> None:
+    metadata, catalog = read_gguf(write_gguf(tmp_path / "m", tiny_model(tiny_config("qwen3"))))
+    spec = spec_from_gguf({**metadata, "qwen3.pooling_type": kind}, catalog)
+    assert spec.pooling == pooling
+    assert spec.unmet_pooling == ("" if unmet is None else f"pooling_type {kind} ({unmet})")
+    with pytest.raises(
+        UnsupportedModelError, match=r"0 \(none\), 1 \(mean\), 2 \(cls\), 3 \(last\)"
+    ):
+        spec_from_gguf({**metadata, "qwen3.pooling_type": 5}, catalog)
