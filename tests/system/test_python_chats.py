@@ -60,7 +60,11 @@ def test_tables_that_do_not_fit_the_budget_are_refused_with_what_would(model):
 
 
 def test_a_tool_that_is_required_is_called(engine):
-    made = engine.chat(HI, FREE, tools=[PAINT], tool_choice="required", seed=5).complete()
+    wanted = {"tools": [PAINT], "tool_choice": "required", "seed": 5}
+    several = engine.chat(HI, FREE, **wanted).complete().tool_calls
+    assert {call.name for call in several} == {"paint"}
+    made = engine.chat(HI, FREE, **wanted, parallel_tool_calls=False).complete()
+    assert made.tool_calls[0].arguments == several[0].arguments
     (call,) = made.tool_calls
     assert (call.name, made.finish_reason, made.text) == ("paint", "tool_calls", "")
     assert json.loads(call.arguments)["kind"] in ("red", "blue")

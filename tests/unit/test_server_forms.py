@@ -93,7 +93,16 @@ def test_messages_are_bound_too(fields):
 
 
 F, G = Function("f"), Function("g")
-NAMED = ToolChoice("required", ["f"])
+
+
+class UNTAUGHT:
+    """A tokenizer whose template knows no calls."""
+
+    chat_template = tool_template = None
+
+
+NAMED = ToolChoice("required", ["f"], is_single=True)
+ALLOWED = ToolChoice("required", ["f"])
 CHOICES = [
     (None, ToolChoice()),
     ("auto", ToolChoice()),
@@ -108,7 +117,7 @@ CHOICES = [
     ({"function": {"name": "f"}}, NAMED),
     (
         {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]},
-        NAMED,
+        ALLOWED,
     ),
     (
         {
@@ -163,7 +172,7 @@ def test_a_form_of_an_unknown_kind_is_refused_by_name():
 def test_allowed_tools_are_all_told_and_some_may_be_called():
     use = tool_use([F, G], ToolChoice("auto", ["g"]))
     assert [tool["function"]["name"] for tool in use.tools] == ["f", "g"]
-    assert use.rules(is_bound=False).names == ["g"]
+    assert use.rules(UNTAUGHT, is_bound=False).names == ["g"]
 
 
 def test_a_call_needs_a_tool_and_a_name_that_is_one():
@@ -190,5 +199,5 @@ def test_anthropics_choices(choice, is_required, names, is_single):
     tools = [{"name": "f"}, {"name": "g", "input_schema": SCHEMA}]
     body = {**CHAT, "max_tokens": 5, "tools": tools, "tool_choice": choice}
     use = _tool_use(msgspec.convert(body, MessageRequest))
-    rules = use.rules(is_bound=False)
+    rules = use.rules(UNTAUGHT, is_bound=False)
     assert (use.is_required, rules.names, rules.is_single) == (is_required, names, is_single)

@@ -13,7 +13,8 @@ from tonnage.server.generation.grammars import Form
 from tonnage.server.generation.json_schema import bindable, subschemas
 from tonnage.server.generation.tool_use import ToolChoice, tool_use
 from tonnage.server.http.failures import HttpError
-from tonnage.server.openai.schema import Function
+from tonnage.server.openai.schema import Function, NamedFunction, ToolChoiceObject
+from tonnage.server.openai.tool_choice import choice_of
 
 jsonschema_rs = pytest.importorskip("jsonschema_rs")  # schemathesis brings it
 
@@ -288,8 +289,10 @@ SIZE = {"$defs": {"T": {"enum": [7]}}, **closed(size={"$ref": "#/$defs/T"})}
 ITSELF = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
 
 
-def calls(*functions: Function, names: list[str] | None = None) -> str:
-    use = tool_use(functions, ToolChoice("required", names))
+def calls(
+    *functions: Function, names: list[str] | None = None, is_parallel: bool | None = None
+) -> str:
+    use = tool_use(functions, ToolChoice("required", names), is_parallel=is_parallel)
     return GRAMMARS.of_calls(use)
 
 
@@ -317,6 +320,17 @@ def test_each_tools_pointers_are_its_own():
     assert not called(
         calls(Function("f"), Function("g"), names=["f"]), '{"name": "g", "arguments": {}}'
     )
+
+
+def test_several_calls_may_be_required_unless_one_is_asked_for():
+    one = '<tool_call>\n{"name": "how", "arguments": {"size": 7}}\n</tool_call>'
+    how = Function("how", None, SIZE)
+    for is_parallel, most in ((None, 3), (True, 3), (False, 1)):
+        grammar = calls(how, is_parallel=is_parallel)
+        for count in range(4):
+            assert allows(grammar, "\n".join([one] * count)) == (0 < count <= most)
+    named = choice_of(ToolChoiceObject(function=NamedFunction("how")))
+    assert not allows(GRAMMARS.of_calls(tool_use([how], named)), f"{one}\n{one}")
 
 
 @pytest.mark.parametrize("name", ['say "hi"', "Zürich", "a\\b", "tab\t", "\u0001", "日本"])

@@ -3,12 +3,13 @@
 import json
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonnage.server.generation.call_formats import Call
+from tonnage.server.generation.call_formats import TAGGED, TAUGHT, Call, formats_of
 from tonnage.server.generation.tool_calls import ToolParser
 
 NAMES = ("weather", "clock")
@@ -104,6 +105,45 @@ TEXTS = [
         )
     ),
 ]  # fmt: skip
+# What models write as Python does, where their templates teach it.
+PYTHON = {
+    # Llama 3.2 and 4
+    '[weather(city="Zürich")]': [ZURICH],
+    "[weather(city='Zürich'), clock()]": [ZURICH, CLOCK],
+    ' [weather(city="Zürich"),\n clock() ]\n': [ZURICH, CLOCK],
+    '[weather(city="a\\"b)]\\\\", days=-3, near=[1.5, (None, True)], at={"x": [False, null]})]': [
+        ("weather", {
+            "city": 'a"b)]\\', "days": -3, "near": [1.5, [None, True]], "at": {"x": [False, None]},
+        }),
+    ],
+    "[clock()] and so on": ["[clock()] and so on"],
+    "[clock(), rm()]": ["[clock(), rm()]"],
+    "[clock(5)]": ["[clock(5)]"],
+    "[clock(x=f())]": ["[clock(x=f())]"],
+    "[clock(**x)]": ["[clock(**x)]"],
+    "[clock(x=1e999)]": ["[clock(x=1e999)]"],
+    "[clock]": ["[clock]"], "[clock(": ["[clock("], "[": ["["], "[]": ["[]"],
+    "[1] says": ["[1] says"], "[clock(a=1)}": ["[clock(a=1)}"],
+    "[clockwise it goes]": ["[clockwise it goes]"],
+    f"[{JSON_CALL}]": [ZURICH],
+    CALL: [ZURICH],
+    "<|python_start|>[clock()]<|python_end|>": [CLOCK],
+    # LFM 2
+    'I look.<|tool_call_start|>[weather(city="Zürich")]<|tool_call_end|> Soon.': [
+        "I look.", ZURICH, " Soon.",
+    ],
+    # Gemma
+    '```tool_code\nweather(city="Zürich")\n```': [ZURICH],
+    '```tool_code\nweather(city="Zürich")\nclock()\n```\n': [ZURICH, CLOCK],
+    'I look:\n```tool_code\nprint(default_api.weather(city="Zürich"))\n```': ["I look:", ZURICH],
+    '```tool_code\nweather(city="```")\n```': [("weather", {"city": "```"})],
+    "```tool_code\nclock()": [CLOCK],
+    "```tool_code\nrm()\n```": ["```tool_code\nrm()\n```"],
+    "```tool_code\nprint(5)\n```": ["```tool_code\nprint(5)\n```"],
+    "```tool_code\nx = clock()\n```": ["```tool_code\nx = clock()\n```"],
+    "```tool_code\n```": ["```tool_code\n```"],
+}  # fmt: skip
+TAUGHT_FORMATS = (*TAGGED, *TAUGHT.values())
 EVERY = {**TRANSCRIPTS, **{text: [text] for text in TEXTS}}
 
 
@@ -120,7 +160,7 @@ def told(parts: list[str | Call]) -> list[object]:
     return joined
 
 
-def parsed(deltas: list[str], **how: bool) -> list[object]:
+def parsed(deltas: list[str], **how: Any) -> list[object]:
     parser = ToolParser(NAMES, **how)
     return told([part for delta in deltas for part in parser.push(delta)] + parser.flush())
 
@@ -137,14 +177,55 @@ def test_it_does_not_matter_where_an_answer_is_cut(text):
     assert parsed(list(text)) == EVERY[text]
 
 
-@given(
-    parts=st.lists(st.sampled_from([*(t for t in EVERY if len(t) < 200), "\n", "{", "<", "`"])),
-    cuts=st.lists(st.integers(0, 400), max_size=8),
+@pytest.mark.parametrize("text", [*PYTHON, *(t for t in EVERY if len(t) < 300)])
+def test_calls_in_python_are_told_from_text_wherever_it_is_cut(text):
+    expected = {**EVERY, **PYTHON}[text]
+    for at in range(len(text) + 1):
+        assert parsed([text[:at], text[at:]], formats=TAUGHT_FORMATS) == expected, text[:at]
+    assert parsed(list(text), formats=TAUGHT_FORMATS) == expected
+
+
+@pytest.mark.parametrize("text", ["[clock()]", "```tool_code\nclock()\n```"])
+def test_python_is_text_where_no_template_teaches_it(text):
+    assert parsed(list(text)) == [text]
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ messages }} put it as [func_name1(params_name1=params_value1...)]", "[clock()]"),
+        ("{{ messages }} ```tool_code", "```tool_code\nclock()\n```"),
+        ("<|tool_call_start|>", "<|tool_call_start|>[clock()]<|tool_call_end|>"),
+    ],
 )
-def test_nor_where_several_are_cut(parts, cuts):
+def test_the_template_chooses_the_formats(template, text):
+    class Taught:
+        chat_template, tool_template = template, None
+
+    assert parsed([text], formats=formats_of(Taught())) == [CLOCK]
+
+
+@pytest.mark.parametrize("begin", ["[see", "[1]", "```tool_code\nx = ", "[clock] "])
+def test_text_that_looked_like_python_comes_as_it_is_made(begin):
+    parser = ToolParser(NAMES, formats=TAUGHT_FORMATS)
+    parser.push(begin)
+    assert parser.push("and so on, ")
+    assert parser.push("for long.")
+
+
+@settings(deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from([*(t for t in [*EVERY, *PYTHON] if len(t) < 200), "\n", "{", "<", "`", "["])
+    ),
+    cuts=st.lists(st.integers(0, 400), max_size=8),
+    formats=st.sampled_from([TAGGED, TAUGHT_FORMATS]),
+)
+def test_nor_where_several_are_cut(parts, cuts, formats):
     text = "".join(parts)
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    assert parsed([text[a:b] for a, b in pairwise(edges)]) == parsed([text])
+    pieces = [text[a:b] for a, b in pairwise(edges)]
+    assert parsed(pieces, formats=formats) == parsed([text], formats=formats)
 
 
 def test_an_answer_without_calls_is_nothing_but_its_text():
@@ -202,11 +283,19 @@ def test_each_call_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "part", ['<tool_call>[{"name":"clock","arguments":{"a":"', "[", "<tool_call>", CALL, "``` "]
+    "part",
+    [
+        '<tool_call>[{"name":"clock","arguments":{"a":"',
+        "[",
+        "<tool_call>",
+        CALL,
+        "``` ",
+        "[clock(x='",
+    ],
 )
 def test_a_long_answer_takes_time_in_proportion(part):
     def seconds(num: int) -> float:
-        parser = ToolParser(NAMES)
+        parser = ToolParser(NAMES, formats=TAUGHT_FORMATS)
         begun = time.process_time()
         for _ in range(num):
             parser.push(part)

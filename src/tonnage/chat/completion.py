@@ -10,7 +10,7 @@ from tonnage.engine.generation import Generation
 from tonnage.engine.stream import CompletionStream
 from tonnage.server.generation.call_formats import Call
 from tonnage.server.generation.reasoning import ReasoningParser, ReasoningStart, Thought
-from tonnage.server.generation.tool_calls import ToolParser
+from tonnage.server.generation.tool_calls import parser_of
 from tonnage.server.generation.tool_use import CallRules
 
 
@@ -39,7 +39,7 @@ class ChatCompletion:
         self._begin = begin
         self._begin_stream = begin_stream
         self._reasoning = ReasoningParser(reasoning)
-        self._calls = ToolParser(rules.names, with_bare=rules.with_bare, is_single=rules.is_single)
+        self._calls = parser_of(rules)
         self._generation: Generation | None = None
 
     def __iter__(self) -> Iterator[str]:

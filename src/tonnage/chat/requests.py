@@ -68,7 +68,7 @@ class Chats:
         return ChatCompletion(
             lambda: self._engine.generate(tokens, chosen),
             lambda: self._engine.stream(tokens, chosen),
-            use.rules(is_bound=form is not None),
+            use.rules(self._engine.tokenizer, is_bound=form is not None),
             self._prompts.reasoning_start(tokens, chosen),
         )
 

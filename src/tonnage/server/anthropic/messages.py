@@ -50,7 +50,7 @@ async def _prepared(service: Service, tenant: Tenant, body: bytes) -> PreparedRe
         [prompt],
         options,
         parameters,
-        call_rules=use.rules(is_bound=form is not None),
+        call_rules=use.rules(service.engine.tokenizer, is_bound=form is not None),
         is_stream=bool(request.stream),
         reasoning=service.reasoning_start(prompt, options),
     )

@@ -6,7 +6,7 @@ Sources: the chat templates and model cards of the families named below; JSON is
 import json
 import os
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from tonnage.core.record import record
 from tonnage.text.tokenizer import Tokenizer
@@ -26,18 +26,22 @@ class CallFormat:
     """What stands around calls: `open`, JSON values, and `close` where there is any.
 
     name_end: the function's name may stand between `open` and this text, its arguments behind.
-    is_exclusive: one thing in the block that is no call makes all of it text.
+    is_exclusive: one thing in the block that is no call makes all of it text. syntax: of the calls,
+    JSON, a list as Python writes it, or a line of Python.
     """
 
     open: str
     close: str = ""
     name_end: str = ""
     is_exclusive: bool = False
+    syntax: Literal["json", "list", "line"] = "json"
 
 
 HERMES = CallFormat("<tool_call>", "</tool_call>")  # Hermes 2 and 3, Qwen 2.5 and 3
 # A completion that is JSON throughout: Llama 3 with "parameters", Mistral with a list.
 BARE = CallFormat("", is_exclusive=True)
+# The same as a list of Python: Llama 3.2 and 4.
+PYTHONIC = CallFormat("", is_exclusive=True, syntax="list")
 TAGGED = (
     HERMES,
     CallFormat("[TOOL_CALLS]", name_end="[ARGS]"),  # Mistral: a list of calls; since v11 a name
@@ -50,6 +54,15 @@ TAGGED = (
     CallFormat("```tool_call", "```", is_exclusive=True),
     CallFormat("```", "```", is_exclusive=True),
 )
+# Formats that are looked for where a template has the text that teaches them.
+TAUGHT = {
+    "[func_name1(": PYTHONIC,  # Llama 3.2 with the prompt of its card, Llama 4
+    "<|python_start|>": CallFormat("<|python_start|>", "<|python_end|>", syntax="list"),  # Llama 4
+    "<|tool_call_start|>": CallFormat(  # LFM 2
+        "<|tool_call_start|>", "<|tool_call_end|>", syntax="list"
+    ),
+    "tool_code": CallFormat("```tool_code", "```", is_exclusive=True, syntax="line"),  # Gemma
+}
 MEMBERS = frozenset({"name", "arguments", "parameters", "type", "id", "function"})
 SEPARATORS = " \t\r\n,;"
 
@@ -59,9 +72,16 @@ def fresh_id(kind: str) -> str:
     return f"{kind}_{os.urandom(12).hex()}"
 
 
+def formats_of(tokenizer: Tokenizer) -> tuple[CallFormat, ...]:
+    """Return the formats that calls are looked for in: the usual ones, and what templates teach."""
+    template = (tokenizer.chat_template or "") + (tokenizer.tool_template or "")
+    return (*TAGGED, *(one for mark, one in TAUGHT.items() if mark in template))
+
+
 def control_marks(tokenizer: Tokenizer) -> frozenset[int]:
     """Return the control tokens that stand around calls: they are text where tools are offered."""
-    marks = {mark for one in TAGGED for mark in (one.open, one.close, one.name_end)}
+    formats = formats_of(tokenizer)
+    marks = {mark for one in formats for mark in (one.open, one.close, one.name_end)}
     found = (tokenizer.token_id(mark) for mark in marks if mark)
     return frozenset(one for one in found if one is not None and tokenizer.is_control(one))
 

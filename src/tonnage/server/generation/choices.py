@@ -9,7 +9,7 @@ from tonnage.engine.job import Delta
 from tonnage.server.generation.call_formats import Call
 from tonnage.server.generation.engine import Completion
 from tonnage.server.generation.reasoning import ReasoningParser, ReasoningStart, Thought
-from tonnage.server.generation.tool_calls import ToolParser
+from tonnage.server.generation.tool_calls import parser_of
 from tonnage.server.generation.tool_use import CallRules
 from tonnage.server.models.response_memory import ANSWER_BYTES, ENDED_BYTES, ResponseMemory
 from tonnage.text.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ class Choice:
         self.num_reasoning_tokens = 0  # as exact as deltas are short
         self.calls: list[Call] = []
         self.logprobs: list[TokenLogprob] = []
-        self._parser = ToolParser(rules.names, with_bare=rules.with_bare, is_single=rules.is_single)
+        self._parser = parser_of(rules)
         self._reasoning = ReasoningParser(reasoning)
         self._tokenizer = tokenizer
         self._memory = response_memory

@@ -60,14 +60,13 @@ class Grammars:
         return _joined({"lark_grammar": f"{_AS_IT_LIKES}start: @form\n"}, {**entry, "name": "form"})
 
     def of_calls(self, use: ToolUse) -> str:
-        """Return the grammar of a call of any of the tools that may be called. Errors as above."""
-        rules = self._calls(use, _literal(f"{HERMES.open}\n"))
-        return _joined({"lark_grammar": f"{_AS_IT_LIKES}start: call\n{rules}"})
+        """Return the grammar of calls of any of the tools that may be called. Errors as above."""
+        rules = f"start: call{_more(use)}\n" + self._calls(use, _literal(f"{HERMES.open}\n"))
+        return _joined({"lark_grammar": _AS_IT_LIKES + rules})
 
     def of_either(self, use: ToolUse, form: Form) -> str:
         """Return the grammar of calls, or else of a text that has the form. Errors as above."""
-        more = "" if use.is_single else ' ("\\n" call)*'
-        rules = f"start: @form | call{more}\n{self._calls(use, self._own_opener())}"
+        rules = f"start: @form | call{_more(use)}\n" + self._calls(use, self._own_opener())
         entry = {**self._entry(form), "name": "form"}
         return _joined({"lark_grammar": _AS_IT_LIKES + rules}, entry)
 
@@ -188,6 +187,11 @@ class Grammars:
         except ValueError:
             return ""
         return self._fault({"json_schema": plain})
+
+
+def _more(use: ToolUse) -> str:
+    """Return what may stand behind a call in a grammar."""
+    return "" if use.is_single else ' ("\\n" call)*'
 
 
 def _shown(value: Any) -> str:

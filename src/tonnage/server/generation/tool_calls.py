@@ -1,10 +1,12 @@
 """Tells tool calls from text in what a model writes, while it writes it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from tonnage.server.generation.call_formats import (
     BARE,
+    PYTHONIC,
     SEPARATORS,
     TAGGED,
     Call,
@@ -13,11 +15,33 @@ from tonnage.server.generation.call_formats import (
     calls_in,
     decoded,
 )
+from tonnage.server.generation.call_python import PythonScanner, python_calls
 from tonnage.server.generation.call_scanner import CallScanner, Verdict
+from tonnage.server.generation.tool_use import CallRules
 
-_OPENERS = {format_.open: format_ for format_ in TAGGED}
 _GAP = re.compile(f"[{SEPARATORS}]*")
-_OPENER = re.compile("|".join(map(re.escape, sorted(_OPENERS, key=len, reverse=True))))
+
+
+class _Openers:
+    """What may stand before calls."""
+
+    def __init__(self, formats: Sequence[CallFormat]) -> None:
+        self.formats = {one.open: one for one in formats if one.open}
+        self.regex = re.compile("|".join(map(re.escape, sorted(self.formats, key=len)[::-1])))
+        self.is_pythonic = PYTHONIC in formats
+        self._most = max(map(len, self.formats)) - 1
+
+    def num_undecided(self, text: str) -> int:
+        """Return how many characters at the end may begin an opener."""
+        tails = (text[-size:] for size in range(min(self._most, len(text)), 0, -1))
+        return next((len(tail) for tail in tails if self.has_part(tail)), 0)
+
+    def has_part(self, text: str) -> bool:
+        """Whether an opener begins with a text and goes on."""
+        return any(one.startswith(text) and one != text for one in self.formats)
+
+
+_openers = lru_cache(maxsize=16)(_Openers)
 
 
 class ToolParser:
@@ -30,13 +54,19 @@ class ToolParser:
     """
 
     def __init__(
-        self, names: Collection[str], *, with_bare: bool = True, is_single: bool = False
+        self,
+        names: Collection[str],
+        *,
+        formats: tuple[CallFormat, ...] = TAGGED,
+        with_bare: bool = True,
+        is_single: bool = False,
     ) -> None:
         """names: of the tools that were offered; with none everything is text.
 
-        with_bare: a completion that is JSON throughout may be calls. is_single: calls behind the
-        first are left out.
+        formats: what calls are looked for in. with_bare: a completion that is JSON throughout may
+        be calls, too. is_single: calls behind the first are left out.
         """
+        self._openers = _openers(formats)
         self._names = frozenset(names)
         self._is_single = is_single
         self._held = ""
@@ -74,14 +104,16 @@ class ToolParser:
     def _in_text(self, parts: list[str | Call]) -> bool:
         """Emit text up to what may begin a call; return whether a block was opened there."""
         held = self._held
-        found = _OPENER.search(held)
-        undecided = _num_undecided(held)
+        found = self._openers.regex.search(held)
+        undecided = self._openers.num_undecided(held)
         lead = held.lstrip()
+        begin = len(held) - len(lead)
+        may_be_bare = self._may_be_bare and lead[:1] in ("{", "[") and undecided < len(lead)
+        if may_be_bare and (found is None or found.start() > begin):
+            return self._open_bare(parts, held[:begin], lead)
         if found and found.start() < len(held) - undecided:
-            self._open(parts, _OPENERS[found.group()], held[: found.start()], found.group())
-            return True
-        if self._may_be_bare and lead and undecided < len(lead) and lead[0] in "{[":
-            self._open(parts, BARE, held[: len(held) - len(lead)], "")
+            format_ = self._openers.formats[found.group()]
+            self._open(parts, format_, held[: found.start()], found.group())
             return True
         # White space before a call belongs to nothing, so it waits for what follows.
         sure = held[: len(held) - undecided].rstrip()
@@ -89,11 +121,22 @@ class ToolParser:
         self._emit(parts, sure)
         return False
 
+    def _open_bare(self, parts: list[str | Call], before: str, lead: str) -> bool:
+        """Open the block of a completion that is calls throughout; return whether that is sure."""
+        format_ = BARE
+        if self._openers.is_pythonic and lead[0] == "[":
+            inside = lead[1:].lstrip()
+            if not inside:
+                return False
+            format_ = BARE if inside[0] in "{[" else PYTHONIC
+        self._open(parts, format_, before, "")
+        return True
+
     def _open(self, parts: list[str | Call], format_: CallFormat, before: str, opener: str) -> None:
         text = before.rstrip()
         self._emit(parts, text)
         self._held = self._held[len(before) + len(opener) :]
-        self._block = _Block(format_, self._names, before[len(text) :] + opener)
+        self._block = _Block(format_, self._openers, self._names, before[len(text) :] + opener)
         self._may_be_bare = False
 
     def _in_block(self, parts: list[str | Call]) -> bool:
@@ -116,7 +159,9 @@ class ToolParser:
         if calls and block.is_between:
             self._accept(parts, calls)
         elif block.format.is_exclusive or not block.is_between:
-            self._emit(parts, block.text)
+            text = block.text.rstrip()
+            self._emit(parts, text)
+            self._held = block.text[len(text) :] + self._held  # a call may follow
         elif not block.is_closed:
             self._held = block.text + self._held  # white space behind calls
 
@@ -133,12 +178,25 @@ class ToolParser:
             parts.append(text)
 
 
+def parser_of(rules: CallRules) -> ToolParser:
+    """Return the parser of one completion."""
+    return ToolParser(
+        rules.names,
+        formats=rules.formats,
+        with_bare=rules.with_bare,
+        is_single=rules.is_single,
+    )
+
+
 class _Block:
     """What follows an opener: calls, and whatever stands between them."""
 
-    def __init__(self, format_: CallFormat, names: Collection[str], opener: str) -> None:
+    def __init__(
+        self, format_: CallFormat, openers: _Openers, names: Collection[str], opener: str
+    ) -> None:
         """opener: as it stands in the completion, with the white space before."""
         self.format = format_
+        self._openers = openers
         self.calls: list[Call] = []
         self.is_over = False
         self.is_closed = False  # over because its end was written
@@ -147,7 +205,7 @@ class _Block:
         self._parts = [opener]
         self._value: list[str] = []
         self._name: str | None = None  # where it stands before the arguments
-        self._scanner: CallScanner | None = None
+        self._scanner: CallScanner | PythonScanner | None = None
 
     @property
     def text(self) -> str:
@@ -168,11 +226,12 @@ class _Block:
 
     def _begin(self, text: str, at: int) -> int:
         """Take what stands before the next value; return up to where."""
-        is_opener = _OPENER.match(text, at) is not None
-        if not is_opener and any(_is_part(text[at:], one) for one in _OPENERS if one[0] in "{["):
+        is_opener = self._openers.regex.match(text, at) is not None
+        if not is_opener and text[at] in "{[" and self._openers.has_part(text[at:]):
             return at
-        if text[at] in "{[" and not is_opener:
-            self._scanner = CallScanner(self._names if self._name is None else None)
+        scanner = None if is_opener else self._scanner_of(text[at])
+        if scanner is not None:
+            self._scanner = scanner
             self.is_between = False
             return self._follow(text, at)
         for end, name in self._ends().items():
@@ -184,6 +243,17 @@ class _Block:
                 return at
         self.is_over = True
         return at
+
+    def _scanner_of(self, char: str) -> CallScanner | PythonScanner | None:
+        """Return what follows a value that begins so, None where none does."""
+        match self.format.syntax:
+            case "json" if char in "{[":
+                return CallScanner(self._names if self._name is None else None)
+            case "list" if char == "[":
+                return PythonScanner(self._names, in_list=True)
+            case "line" if char.isidentifier():
+                return PythonScanner(self._names, in_list=False)
+        return None
 
     def _ends(self) -> dict[str, str | None]:
         """Return what may stand here beside a value: the end of the block, or a function's name."""
@@ -209,7 +279,9 @@ class _Block:
 
     def _end_value(self) -> None:
         value, self._value, self._scanner = "".join(self._value), [], None
-        if self._name is None:
+        if self.format.syntax != "json":
+            found = python_calls(value, self._names)
+        elif self._name is None:
             need_arguments = self.format.is_exclusive
             found = calls_in(value, self._names, need_arguments=need_arguments)
         else:
@@ -219,14 +291,3 @@ class _Block:
         self.calls += found
         self.is_between = bool(found)
         self.is_over = not found
-
-
-def _num_undecided(text: str) -> int:
-    """Return how many characters at the end may begin an opener."""
-    most = min(max(map(len, _OPENERS)) - 1, len(text))
-    tails = (text[-size:] for size in range(most, 0, -1))
-    return next((len(tail) for tail in tails if any(_is_part(tail, one) for one in _OPENERS)), 0)
-
-
-def _is_part(tail: str, opener: str) -> bool:
-    return opener.startswith(tail) and opener != tail

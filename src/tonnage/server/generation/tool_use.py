@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from tonnage.core.record import record
+from tonnage.server.generation.call_formats import TAGGED, CallFormat, formats_of
 from tonnage.server.http.failures import HttpError
+from tonnage.text.tokenizer import Tokenizer
 
 
 class Function(Protocol):
@@ -29,10 +31,14 @@ class Function(Protocol):
 
 @record
 class ToolChoice:
-    """Whether a tool is to be called: names are those that may be, None for all."""
+    """Whether a tool is to be called: names are those that may be, None for all.
+
+    is_single: it is to be called once.
+    """
 
     mode: Literal["none", "auto", "required"] = "auto"
     names: Sequence[str] | None = None
+    is_single: bool = False
 
 
 @record
@@ -40,6 +46,7 @@ class CallRules:
     """What of a completion's text is a call: of which functions, in which forms, and how many."""
 
     names: Sequence[str] = ()
+    formats: tuple[CallFormat, ...] = TAGGED
     with_bare: bool = True
     is_single: bool = False
 
@@ -62,10 +69,10 @@ class ToolUse:
     is_single: bool = False
     strict: frozenset[str] = frozenset()
 
-    def rules(self, *, is_bound: bool) -> CallRules:
+    def rules(self, tokenizer: Tokenizer, *, is_bound: bool) -> CallRules:
         """Return how calls are parsed from text. is_bound: a schema binds the text."""
         names = [tool["function"]["name"] for tool in self.callable]
-        return CallRules(names, not is_bound, self.is_single)
+        return CallRules(names, formats_of(tokenizer), not is_bound, self.is_single)
 
 
 def tool_use(
@@ -93,7 +100,7 @@ def tool_use(
         tools,
         [tool for tool in tools if tool["function"]["name"] in wanted],
         choice.mode == "required",
-        is_parallel is False,
+        is_parallel is False or choice.is_single,
         frozenset(function.name for function in given if function.strict),
     )
 

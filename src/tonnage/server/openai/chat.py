@@ -50,7 +50,7 @@ async def _prepared(
         options,
         service.parameters(request, tenant),
         num_each=request.n or 1,
-        call_rules=use.rules(is_bound=form is not None),
+        call_rules=use.rules(service.engine.tokenizer, is_bound=form is not None),
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
         reasoning=service.reasoning_start(prompt, options),

@@ -52,7 +52,7 @@ async def _prepared(
     constraint = await service.aside(lambda: service.structured.of_request(use, form))
     options = options_of(request, max_tokens=request.max_output_tokens, constraint=constraint)
     parameters = service.parameters(request, tenant)
-    rules = use.rules(is_bound=form is not None)
+    rules = use.rules(service.engine.tokenizer, is_bound=form is not None)
     prepared = PreparedRequest(
         [prompt],
         options,

@@ -20,7 +20,7 @@ def choice_of(given: ToolChoices | None) -> ToolChoice:
         case "auto" | "none" | "required" | "any":
             return choice_of(given.type)
         case "function":
-            return ToolChoice("required", [_name(given)])
+            return ToolChoice("required", [_name(given)], is_single=True)
         case "allowed_tools":
             return _allowed(given)
     raise HttpError(
