@@ -189,14 +189,13 @@ class Chat:
         """
         made = self._engine.generate(self._said.prompt(line), self._options, raw=self._raw)
         out = WrappedOutput(sys.stdout)
-        stopped = ""
         try:
             for delta in made:
                 out.write(delta)
         except KeyboardInterrupt:
-            stopped = " (stopped)"
+            out.write(" (stopped)")
         out.end()
-        print(stopped, flush=True)
+        print(flush=True)
         self._said.add(line, made.text)
         self._last = made
         if made.finish_reason == "length" and self._options.max_tokens != len(made.tokens):
