@@ -132,6 +132,19 @@ def test_texts_of_a_folder_are_counted_as_they_are_written_less_what_a_member_is
     assert facts_of_folder(folder) == TextFacts(3, 2, span - 3 * 5, growing=True, has_template=True)
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_texts_of_two_files_are_counted_too(tmp_path, end):
+    """At most as many merges as there are lines, that of the version among them."""
+    vocabulary = '{"a":0,"bcd":1,"\\"":2}'
+    (tmp_path / "vocab.json").write_text(vocabulary)
+    assert facts_of_folder(tmp_path) is None
+    (tmp_path / "merges.txt").write_text(f"#version: 0.2\na b\nb c{end}")
+    facts = facts_of_folder(tmp_path)
+    assert facts == TextFacts(3, 3 + len(end), len(vocabulary) - 3 * 5, growing=True)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert facts_of_folder(tmp_path).has_template
+
+
 @pytest.mark.parametrize("merges", [["a b", "b c", "[ x"], [["a", "b"], ["b", "c"], ["[", "x"]]])
 def test_merges_are_texts_or_pairs(tmp_path, merges):
     vocab = {letter: index for index, letter in enumerate("abcx[")}
