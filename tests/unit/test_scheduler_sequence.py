@@ -18,6 +18,7 @@ class NoBytes:
 
     def __init__(self) -> None:
         self.copied: list[tuple[int, int, int]] = []
+        self.states: list[tuple[int, int]] = []
 
     def copy(self, group: int, source: int, target: int) -> None:
         self.copied.append((group, source, target))
@@ -26,7 +27,7 @@ class NoBytes:
         pass
 
     def copy_state(self, source: int, target: int) -> None:
-        pass
+        self.states.append((source, target))
 
     def read_state(self, place: int) -> bytes:
         return b""
@@ -88,7 +89,7 @@ def test_a_page_that_agrees_in_part_is_copied_in_every_group() -> None:
     assert [group for group, _, _ in moved.copied] == [0, 1]
     for group, source, target in moved.copied:
         assert target == second.tables[group][1] != source
-        assert cache.pools[group].users(source) == 0
+        assert (cache.pools[group].users(source), cache.pools[group].users(target)) == (0, 1)
 
 
 def test_without_a_page_to_copy_to_a_prefix_ends_at_the_border() -> None:
@@ -107,6 +108,8 @@ def test_rows_fit_where_every_group_has_pages() -> None:
     one.grow(cache, 54)
     assert [len(table) for table in one.tables] == [1, 1]
     one.grow(cache, 55)
+    assert [len(table) for table in one.tables] == [2, 2]
+    one.grow(cache, 0)
     assert [len(table) for table in one.tables] == [2, 2]
     one.shrink(cache)
     assert [len(table) for table in one.tables] == [1, 1]
@@ -311,3 +314,41 @@ def test_a_state_is_left_where_a_sequence_ends() -> None:
     assert asked(200, 2).match(cache).num_tokens == 200
     assert asked(199, 2).match(cache).num_tokens == 192
     cache.check()
+
+
+def test_all_pages_behind_the_last_row_are_left() -> None:
+    cache = pages()
+    one = run(cache, asked(300), 10)
+    one.grow(cache, 250)
+    assert len(one.tables[0]) == 5
+    one.shrink(cache)
+    assert len(one.tables[0]) == cache.pools[0].num_used == 1
+    run(cache, one, 128)
+    one.grow(cache, 1)
+    one.shrink(cache)
+    assert len(one.tables[0]) == cache.pools[0].num_used == 2
+
+
+def test_a_state_goes_on_from_a_snapshot_that_others_have_left() -> None:
+    moved = NoBytes()
+    cache = PageCache((FULL,), NoBytes(), states=StatePool(2, 8, moved))
+    slow, apart = asked(300), asked(300)
+    for one in (slow, apart):
+        one.slot = 1
+        one.admit(cache, one.match(cache))
+    run(cache, apart, 10)
+    quick = decoded(cache, 200, 64, 128, 192, 200)
+    snapshots = [node.snapshot for node in quick.path]
+    moved.states.clear()
+    slow.adopt(cache)
+    assert slow.num_computed == 192
+    assert slow.tables[0] == quick.tables[0][:3]
+    assert moved.states == [(snapshots[2], 1)]
+    slow.adopt(cache)
+    apart.adopt(cache)
+    assert (slow.num_computed, apart.num_computed) == (192, 10), "a state cannot be cut"
+    later = asked(100, 2)
+    later.slot = 1
+    later.admit(cache, later.match(cache))
+    assert later.num_computed == 64
+    assert moved.states[1:] == [(snapshots[0], 1)]
