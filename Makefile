@@ -8,6 +8,7 @@ TEST_VENV ?= .venv-test
 PARITY_VENV ?= .venv-parity
 CLIENTS_VENV ?= .venv-clients
 JS_CLIENTS := tests/clients/node_modules
+DOCS_VENV ?= .venv-docs
 WHEEL := build/wheel/built
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL ?= smollm2-135m
@@ -23,7 +24,7 @@ PARITY_TESTS := tests/unit/test_parity_cases.py tests/unit/test_text_bpe_files.p
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 
 .PHONY: help install run test test-install parity parity-install clients clients-install harness \
-    wheels pythons mutate lint clean
+    wheels pythons mutate lint docs clean
 
 help:
 	@echo 'make run             talk to $(MODEL) (MODEL=name or path, ARGS=options of tonnage run)'
@@ -37,6 +38,7 @@ help:
 	@echo 'make pythons         run quick tests on every Python that is found (PYTHONS="3.13 3.14" for some)'
 	@echo 'make mutate          score tests by mutations (TARGET=scheduler or scheduler.order, MINUTES=30)'
 	@echo 'make lint            formatting, types, import rules, sizes, documents'
+	@echo 'make docs            build the documents as a site, in build/site'
 	@echo 'make clean           remove all environments and the build'
 
 install: $(VENV)/installed
@@ -93,6 +95,18 @@ lint: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/python tools/size.py
 	$(TEST_VENV)/bin/python tools/check_docs.py
 
+# Warnings are errors: a link that leads nowhere, a page that is not in the navigation.
+docs: $(DOCS_VENV)/installed
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet --strict
+	@echo 'Built. Read them: build/site/index.html'
+
+# Without tonnage: the pages that come from its code are kept in the repository.
+$(DOCS_VENV)/installed: pyproject.toml
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet $$($(PYTHON) -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
+
 # Built once, whichever environment asks first.
 $(WHEEL): $(SOURCES)
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: make PYTHON=/path/to/python3'; exit 2; }
@@ -126,4 +140,4 @@ $(JS_CLIENTS)/installed: tests/clients/package.json tests/clients/package-lock.j
 	else echo 'npm is not installed: JavaScript clients are left out'; fi
 
 clean:
-	rm -rf $(VENV) $(TEST_VENV) $(PARITY_VENV) $(CLIENTS_VENV) $(JS_CLIENTS) build
+	rm -rf $(VENV) $(TEST_VENV) $(PARITY_VENV) $(CLIENTS_VENV) $(JS_CLIENTS) $(DOCS_VENV) build

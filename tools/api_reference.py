@@ -1,4 +1,4 @@
-"""Write docs/reference from docstrings, option descriptions and the command line.
+"""Write docs/reference and docs/models.md from docstrings, options, commands and tables of data.
 
 Run: python tools/api_reference.py; with --check it writes nothing, and fails where a page is not
 what it would write. Needs tonnage to be importable.
@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -22,7 +23,8 @@ from tonnage.engine.options import EngineOptions, MemoryOptions, ModelOptions, P
 from tonnage.server.options import LogOptions, ServeOptions
 
 FOLDER = Path("docs/reference")
-MADE = "Written by `tools/api_reference.py`; edit what it reads.\n"
+_DATA = runpy.run_path(str(Path(__file__).with_name("reference_data.py")))
+MADE = _DATA["MADE"]
 GROUPS = (
     ("Memory", MemoryOptions),
     ("Models", ModelOptions),
@@ -35,8 +37,15 @@ GROUPS = (
 
 
 def pages() -> dict[str, str]:
-    """Return file name -> content of every page."""
-    found = {"api.md": api(), "options.md": options(), "cli.md": command_line()}
+    """Return path below FOLDER -> content of every page."""
+    found = {
+        "api.md": api(),
+        "options.md": options(),
+        "cli.md": command_line(),
+        "metrics.md": _DATA["metrics"](),
+        "errors.md": _DATA["error_classes"](),
+        "../models.md": _DATA["models"](),
+    }
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in found.items()}
 
 

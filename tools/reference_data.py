@@ -1,0 +1,110 @@
+"""Pages of reference that are tables of data: metrics, errors, families and formats.
+
+`tools/api_reference.py` writes them; needs tonnage to be importable.
+"""
+
+import inspect
+from collections.abc import Iterator
+
+from tonnage.core import errors
+from tonnage.core.block_format import ALL_FORMATS, F8_E4M3, BlockFormat
+from tonnage.core.kv_format import PAGE_FORMATS
+from tonnage.models.family import Family
+from tonnage.models.registry import FAMILIES
+from tonnage.server.http.failures import failure_of
+from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
+from tonnage.store.catalog import SHIPPED, load_catalog
+
+MADE = "Written by `tools/api_reference.py`; edit what it reads.\n"
+
+
+def metrics() -> Iterator[str]:
+    """Yield the lines of the page of metrics."""
+    yield from ("# Metrics", "", MADE)
+    yield "`GET /metrics` of `tonnage serve`, in Prometheus' text format"
+    yield "([serving](../serving.md#metrics))."
+    yield from ("", "| name | kind | what |", "|---|---|---|")
+    for name, metric in METRICS.items():
+        yield f"| `{name}` | {metric.kind} | {metric.help} |"
+    yield from ("", "## Former names", "", "They stay for one version.")
+    yield from ("", "| name | use |", "|---|---|")
+    for old, (new, labels) in OLD_NAMES.items():
+        shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        yield f"| `{old}` | `{new}{'{' + shown + '}' if shown else ''}` |"
+
+
+def error_classes() -> Iterator[str]:
+    """Yield the lines of the page of errors."""
+    yield from ("# Errors", "", MADE)
+    yield "Every failure that a user can meet is a subclass of `TonnageError` of"
+    yield "`tonnage.core.errors`, and its text is a sentence with numbers and a"
+    yield "way out. The command line prints it as one line and exits with 2. A"
+    yield "server answers with the status below, and with an error object of the interface that"
+    yield "was used."
+    yield from ("", "| class | when | status |", "|---|---|---|")
+    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
+    for one in sorted(classes, key=lambda kind: kind.__name__):
+        if one is errors.TonnageError or not issubclass(one, errors.TonnageError):
+            continue
+        status = failure_of(one("x"), "").status
+        told = " ".join((inspect.getdoc(one) or "").partition("\n\n")[0].split())
+        yield f"| `{one.__name__}` | {told} | {status} |"
+    yield ""
+    yield "A request that is refused for a while is an `OverloadError` with `retry_after_s`: 429,"
+    yield "with Retry-After. A status of 500 with the code `internal_error` is a bug; the log has"
+    yield "its frames under the id of the request."
+
+
+def models() -> Iterator[str]:
+    """Yield the lines of the page of families, formats and names."""
+    yield from ("# Families and formats", "", MADE)
+    yield "A checkpoint opens if its family, its settings and the formats of its tensors are known;"
+    yield "everything that is not is named at once. [Contributing](../CONTRIBUTING.md#add-a-family)"
+    yield "says how to add one."
+    yield from ("", "## Families", "")
+    yield from ("| family | in GGUF files | in folders | what is special |", "|---|---|---|---|")
+    for one in FAMILIES:
+        types = ", ".join(f"`{name}`" for name in one.hf_model_types)
+        gguf = f"`{one.gguf_architecture}`" if one.gguf_architecture else "as another"
+        yield f"| {one.name} | {gguf} | {types} | {', '.join(_traits(one)) or 'nothing'} |"
+    yield from ("", "## Formats of weights", "")
+    yield "Panels hold exactly the values of the file. Bits are those of the file, scales included."
+    yield from ("", "| format | columns of a block | bits per weight |", "|---|---|---|")
+    for fmt in sorted((*ALL_FORMATS, F8_E4M3), key=_bits, reverse=True):
+        yield f"| {fmt.name} | {fmt.block_elems} | {_bits(fmt):.4g} |"
+    yield from ("", "## Formats of keys and values", "")
+    yield f"{' and '.join(f'`{one.name}`' for one in PAGE_FORMATS)} (`--kv`)."
+    yield from ("", "## Names that can be pulled", "")
+    yield "`tonnage list` shows the same, and what is here. Base models continue text; they"
+    yield "were not taught to chat."
+    yield from ("", "| name | owner | kind | licence | from |", "|---|---|---|---|---|")
+    for entry in load_catalog(SHIPPED)[0]:
+        cells = (f"`{entry.name}`", entry.owner, entry.kind, entry.licence, f"`{entry.source}`")
+        yield f"| {' | '.join(cells)} |"
+
+
+def _bits(fmt: BlockFormat) -> float:
+    return 8 * fmt.block_bytes / fmt.block_elems
+
+
+def _traits(family: Family) -> Iterator[str]:
+    if family.qkv_bias:
+        yield "biases of q, k and v"
+    if family.qk_norm != "none":
+        yield f"norms of q and k ({family.qk_norm})"
+    if family.post_norms:
+        yield "norms behind blocks" if family.pre_norms else "norms behind blocks alone"
+    if family.window_period:
+        yield f"all but every {_ordinal(family.window_period)} layer see a window"
+    if family.no_rope_period:
+        yield f"every {_ordinal(family.no_rope_period)} layer without rotary positions"
+    if family.local_rope_base is not None:
+        yield "two rotary bases"
+    if family.scaled_embedding:
+        yield "a scaled embedding"
+    if family.activation != "silu":
+        yield f"activation {family.activation}"
+
+
+def _ordinal(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
