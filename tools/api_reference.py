@@ -179,7 +179,8 @@ def options() -> Iterator[str]:
 
 
 def _option(one: Described) -> str:
-    flag = "Python only" if one.flag is None else f"`{one.flag}`"
+    flags = [] if one.flag is None else [one.flag, *one.option.also]
+    flag = ", ".join(f"`{flag}`" for flag in flags) or "Python only"
     low, high = one.option.low, one.option.high
     bounds = "" if low is None or high is None else f"; {low:,} to {high:,}"
     former = "".join(f"; formerly `{name}`" for name in one.option.former)

@@ -71,6 +71,7 @@ def test_list_says_what_fits(files, tmp_path):
         (told,) = (row for row in rows if row["name"] == "tiny")
         assert told["fits"] is fits, told
         assert told["mean_kld"] >= 0
+        assert told["kind"] == "base"  # in no catalog, and without a chat template
     table = tonnage(tmp_path, "list", "--memory", "300M").stdout
     assert "tiny" in table
     assert "more are not here" in table

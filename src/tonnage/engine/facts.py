@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+from tonnage.core.errors import TonnageError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.record import record
 from tonnage.engine.headers import read_model
@@ -77,6 +78,17 @@ def model_facts(
         file_bytes=sum(file.stat().st_size for file in model_files(source.path)),
         formats=formats,
     )
+
+
+def kind_of_file(path: Path) -> Literal["base", "instruct"] | None:
+    """Return what a GGUF file is by its chat template; None for one that cannot be read."""
+    from tonnage.formats.gguf import GgufFile
+
+    try:
+        with GgufFile.open(str(path)) as file:
+            return "instruct" if "tokenizer.chat_template" in file.metadata else "base"
+    except (TonnageError, OSError):
+        return None
 
 
 def _formats(spec: ModelSpec) -> tuple[FormatShare, ...]:

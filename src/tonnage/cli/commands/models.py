@@ -9,7 +9,7 @@ from typing import Any
 from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.errors import TonnageError
 from tonnage.core.units import format_bytes
-from tonnage.store.catalog import open_catalogs
+from tonnage.store.catalog import HubModel, open_catalogs
 from tonnage.store.source import ModelListing, ModelSource, list_models, remove, resolve
 
 
@@ -77,7 +77,7 @@ def _fit_lines(
         told = fits.get(row.name)
         if told is None:
             continue
-        kind = "" if row.entry is None else row.entry.kind
+        kind = _kind(row)
         begin = f"{row.name:24} {kind:8} {'yes' if told['fits'] else 'no':4} "
         if "problem" in told:
             yield f"{begin}{told['problem']}"
@@ -104,7 +104,7 @@ def _as_json(row: ModelListing) -> dict[str, object]:
     about = row.entry
     return {
         "name": row.name,
-        "kind": about and about.kind,
+        "kind": _kind(row) or None,
         "owner": about and about.owner,
         "publisher": about and about.publisher,
         "licence": about and about.licence,
@@ -132,12 +132,29 @@ def _cells(row: ModelListing) -> tuple[str, ...]:
     about = row.entry
     size = "" if row.num_bytes is None else format_bytes(row.num_bytes)
     if about is None:
-        return (row.name, "", size, "", "", f"{row.path} (of another catalog)")
+        return (row.name, _kind(row), size, "", "", f"{row.path} (of another catalog)")
     others = "" if about.publisher == about.owner else f" ({about.publisher})"
     return (row.name, about.kind, size, about.owner + others, about.licence, _state(row))
+
+
+def _kind(row: ModelListing) -> str:
+    """Return base or instruct, of a model in no catalog by its file; empty where nobody knows."""
+    if row.entry is not None:
+        return row.entry.kind
+    from tonnage.engine.facts import kind_of_file
+
+    return (row.path and kind_of_file(row.path)) or ""
 
 
 def _state(row: ModelListing) -> str:
     if row.state == "partial":
         return f"{format_bytes(row.have_bytes)} of it here"
+    if row.state == "not pulled" and isinstance(row.entry, HubModel) and not _has_hub():
+        return "not pulled (needs pip install 'tonnage[hub]')"
     return str(row.path) if row.state == "pulled" else row.state
+
+
+def _has_hub() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("huggingface_hub") is not None

@@ -19,7 +19,7 @@ from tonnage.planner.quality.estimate import loss_of_file
 from tonnage.planner.search.alternatives import weight_bits, weights_words
 from tonnage.store.audits import cached_audits
 from tonnage.store.catalog import open_catalogs
-from tonnage.store.source import ModelSource, resolve
+from tonnage.store.source import ModelSource, require_means, resolve
 
 
 def show(args: Namespace) -> int:
@@ -35,6 +35,7 @@ def show(args: Namespace) -> int:
 def compare(args: Namespace) -> int:
     """Print models beside each other, and draw them where a file is named; return 0."""
     budget = fresh_budget(args.memory)
+    require_means(args.models, open_catalogs(args.catalog, os.environ))
     rows = []
     for name in args.models:
         source = _found(args, name)
