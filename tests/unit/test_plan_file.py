@@ -190,6 +190,29 @@ def test_a_choice_is_what_its_workload_and_the_checkpoint_give() -> None:
 
 
 @pytest.mark.parametrize(
+    "stated",
+    [
+        WORKLOAD,
+        Workload(64, 1, max_rows=16, shared_pages=0),
+        Workload(64, 3, concurrency=2, shared_pages=128),
+        Workload(64, 1, formats=(("embed", "Q8_0"), ("head", "Q4_1"))),
+    ],
+)
+def test_all_of_a_workload_is_stated_by_its_constraints(stated: Workload) -> None:
+    spec = tiny_spec("llama")
+    file = written(workload=stated, plan=portable(make_plan(spec, stated)))
+    choice = checked_choice(file, spec, MACHINE, CpuLayout())
+    assert choice.workload == stated
+    found = choice.constraints
+    assert (found.context, found.threads, found.concurrency) == (
+        64, stated.threads, stated.concurrency,
+    )  # fmt: skip
+    assert (found.max_batch_tokens, found.formats) == (stated.max_rows, stated.formats)
+    assert found.share_pages == (stated.shared_pages is not None)
+    assert (found.max_logit_rows, found.kv_format) == (1, "f16")
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"shared_pages": -1}, {"shared_pages": 129}, {"max_logit_rows": 0},
