@@ -4,20 +4,23 @@
     PYTHONPATH=tests python bench/schema_suite.py jsonschema-*.tar.gz
 
 For each schema that is accepted texts are drawn at random from what its grammar allows, and have to
-be valid for the package jsonschema. Those that are refused are counted by keyword.
+be valid for the package jsonschema. The suite's own instances have to be allowed where they are
+valid, and only there. Schemas that are refused are counted by keyword.
 """
 
 import json
+import re
 import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice, permutations, product
 from pathlib import Path
 from typing import Any
 
-from support.bound_samples import samples
+from support.bound_samples import allows, matcher_of, samples
 from tonnage.server.http.failures import HttpError
 
 DRAFTS = {
@@ -30,9 +33,18 @@ DRAFTS = {
 SAMPLES = 20
 
 
+# What is allowed is one spelling of a number, and formats are obeyed: no fault of a schema's.
+STRICTER = ("format.json", "vocabulary.json")
+MOST_SPELLINGS = 60
+
+
 @dataclass
 class Result:
-    """What came of a draft's schemas. empty: accepted, but nothing satisfies them."""
+    """What came of a draft's schemas. empty: accepted, but nothing satisfies them.
+
+    wrong: schemas with a text that is not valid. misjudged: instances that are valid and not
+    allowed, or the other way round.
+    """
 
     accepted: int = 0
     empty: int = 0
@@ -40,6 +52,8 @@ class Result:
     texts: int = 0
     cut: int = 0
     wrong: list[str] = field(default_factory=list)
+    verdicts: int = 0
+    misjudged: list[str] = field(default_factory=list)
 
 
 def groups(archive: Path, draft: str) -> Iterator[tuple[str, dict]]:
@@ -75,6 +89,7 @@ def run(archive: Path, draft: str) -> Result:
             print(f"empty  {where}: {str(error)[:90]}")
             continue
         result.accepted += 1
+        judge_instances(result, schema, group["tests"], where)
         result.texts += len(found)
         result.cut += found.count(None)
         for text in filter(None, found):
@@ -82,6 +97,38 @@ def run(archive: Path, draft: str) -> Result:
                 result.wrong.append(f"{where}: {text[:60]}")
                 break
     return result
+
+
+def judge_instances(result: Result, schema: Any, tests: list[dict], where: str) -> None:
+    """Ask whether a schema's grammar allows what the suite calls valid, and nothing else."""
+    first = matcher_of(schema)
+    for test in tests:
+        spelled = json.dumps(test["data"])
+        if re.search(r"\d\.0\b", spelled) or f"/{where.partition('/')[2]}".startswith(
+            tuple(f"/{name}" for name in STRICTER)
+        ):
+            continue
+        texts = islice(spellings(test["data"]), MOST_SPELLINGS)
+        is_allowed = any(allows(first, text) for text in texts)
+        result.verdicts += 1
+        if is_allowed != test["valid"]:
+            result.misjudged.append(f"{where}: {test['description']}: {spelled[:60]}")
+
+
+def spellings(value: Any) -> Iterator[str]:
+    """Yield JSON texts of a value, with members in several orders: grammars have one."""
+    if isinstance(value, dict):
+        for order in islice(permutations(value.items()), MOST_SPELLINGS):
+            each = [list(islice(spellings(one), 6)) for _, one in order]
+            names = [json.dumps(name, ensure_ascii=False) for name, _ in order]
+            for parts in product(*each):
+                members = (f"{name}: {part}" for name, part in zip(names, parts, strict=True))
+                yield f"{{{', '.join(members)}}}"
+    elif isinstance(value, list):
+        for parts in product(*[list(islice(spellings(one), 6)) for one in value]):
+            yield f"[{', '.join(parts)}]"
+    else:
+        yield json.dumps(value, ensure_ascii=False)
 
 
 def exact(text: str) -> Any:
@@ -112,11 +159,12 @@ def main() -> None:
         print(
             f"{draft}: {one.accepted} accepted, {one.texts} texts, {one.cut} of them cut, "
             f"{len(one.wrong)} schemas with a wrong one; {one.empty} that nothing satisfies; "
-            f"{sum(one.refused.values())} refused"
+            f"{sum(one.refused.values())} refused; {one.verdicts} instances, "
+            f"{len(one.misjudged)} misjudged"
         )
         for reason, count in one.refused.most_common():
             print(f"   refused {count:3} {reason}")
-        for line in one.wrong:
+        for line in [*one.wrong, *one.misjudged]:
             print(f"   WRONG {line}")
 
 

@@ -35,12 +35,24 @@ NATIVE = LLTokenizer(TokenizerWrapper(_TOKENIZER), len(ByteTokenizer.tokens), eo
 GRAMMARS = Grammars(LLMatcher, _TOKENIZER)  # type: ignore[arg-type]
 
 
+def matcher_of(schema: object) -> LLMatcher:
+    """Return what follows texts of a schema. Raises HttpError for one that is refused."""
+    return LLMatcher(NATIVE, GRAMMARS.of_form(Form("schema", schema, "schema")), log_level=0)
+
+
+def allows(matcher: LLMatcher, text: str) -> bool:
+    """Whether `text` is what a matcher that was not used yet allows, to its end."""
+    tokens = [byte + 1 for byte in text.encode()]
+    own = matcher.deep_copy()
+    return own.try_consume_tokens(tokens) == len(tokens) and own.is_accepting()
+
+
 def samples(schema: object, count: int, seed: int = 0) -> Iterator[str | None]:
     """Yield texts that fit a schema, None for one that MAX_TOKENS cut.
 
     Raises HttpError for a schema that is refused, ValueError where a text cannot go on.
     """
-    first = LLMatcher(NATIVE, GRAMMARS.of_form(Form("schema", schema, "schema")), log_level=0)
+    first = matcher_of(schema)
     if first.is_error():
         raise ValueError(first.get_error())
     chance = random.Random(seed)

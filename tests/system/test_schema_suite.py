@@ -51,6 +51,7 @@ def test_what_is_accepted_of_the_official_suite_is_obeyed(
         reasons = ", ".join(f"{count} {reason}" for reason, count in result.refused.most_common())
         print(f"\n  {draft}: {result.accepted} accepted; {num_refused} refused: {reasons}", end="")
     assert result.wrong == []
-    assert result.accepted > 2 * num_refused
+    assert result.misjudged == []
+    assert result.accepted > 3 * num_refused
     # Every refusal names a keyword, in our words, but for the schema that nothing satisfies.
     assert all(" " not in reason or "nothing satisfies" in reason for reason in result.refused)

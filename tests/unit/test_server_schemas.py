@@ -137,6 +137,22 @@ OBEYED = {
     "a dynamic reference to one thing": {
         "$defs": {"x": {"$dynamicAnchor": "here", **FLAG}}, **closed(a={"$dynamicRef": "#here"}),
     },
+    "unevaluated beside allOf": {
+        "type": "object", "allOf": [{"properties": {"a": FLAG}}, {"$ref": "#/$defs/B"}],
+        "properties": {"c": FLAG}, "unevaluatedProperties": False,
+        "$defs": {"B": {"properties": {"b": FLAG}}},
+    },
+    "unevaluated beside anyOf": {
+        "type": "object", "anyOf": [
+            {"properties": {"a": FLAG}, "required": ["a"]},
+            {"properties": {"b": FLAG}, "required": ["b"]},
+        ], "unevaluatedProperties": False,
+    },
+    "unevaluated beside if": {
+        "type": "object", "properties": {"kind": {"enum": ["a", "b"]}}, "required": ["kind"],
+        "if": {"properties": {"kind": {"const": "a"}}}, "then": {"properties": {"x": FLAG}},
+        "else": {"properties": {"y": FLAG}}, "unevaluatedProperties": False,
+    },
     "contains anything": {"type": "array", "items": FLAG, "contains": {}, "maxItems": 3},
     "contains at least none": {
         "type": "array", "items": FLAG, "contains": {"const": 5}, "minContains": 0, "maxItems": 2,
@@ -222,8 +238,8 @@ REFUSED = {
         closed(a={"type": "integer", "minimum": 5, "maximum": 2}),
         "'minimum' at #/properties/a (5) leaves nothing",
     ),
-    "unevaluated beside applicators": (
-        {"anyOf": [closed(a=FLAG)], "unevaluatedProperties": False},
+    "unevaluated beside what is not known": (
+        {"if": {"patternProperties": {"a": FLAG}}, "unevaluatedProperties": False},
         "'unevaluatedProperties' at #",
     ),
     "a pattern that looks ahead within": (closed(a={"pattern": "(a(?=b)|c)*"}), "'pattern'"),

@@ -43,7 +43,11 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSc
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _DEFINITIONS = ("$defs", "definitions")
 # Their results would have to be known before what is left over can be.
-_APPLICATORS = ("$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies")
+_APPLICATORS = frozenset(
+    ["$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"]
+)
+# What counts beside `$ref` until draft 7 (draft-07 core, 8.3): it is not said of the same value.
+_BESIDE_LONE = frozenset(["$ref", "$schema", "$id", "id", "$defs", "definitions"])
 # They are rewritten from what the client sent.
 _REWRITTEN = ("not", "contains")
 _NOT_OBEYED = (
@@ -134,6 +138,8 @@ class _Rewriting:
             raise ValueError(f"#{pointer} is no schema: it has to be an object or a boolean")
         if not self._document.may_go_on():
             raise ValueError("it takes too long to understand; make it smaller")
+        if "$ref" in schema and self._document.has_lone_references:
+            schema = {key: value for key, value in schema.items() if key in _BESIDE_LONE}
         plain: dict[str, Any] = {}
         for key, value in schema.items():
             if key not in _SILENT:
@@ -141,7 +147,9 @@ class _Rewriting:
         _leave_out_what_says_nothing(plain)
         _without_values(plain)
         _dynamic_references(plain, self._document)
-        self._rewrite({key: value for key, value in schema.items() if key in plain}, plain, pointer)
+        if not schema.keys() & _APPLICATORS:
+            _close(plain)
+        self._rewrite(schema, plain, pointer)
         _say_by_others(plain)
         self._pattern(plain, pointer)
         self._found += [Unbound(key, pointer) for key in _NOT_OBEYED if key in plain]
@@ -149,7 +157,7 @@ class _Rewriting:
 
     def _rewrite(self, given: Mapping[str, Any], plain: dict[str, Any], pointer: str) -> None:
         """Say otherwise what can be; `given` is what `plain` was made from."""
-        for rewrite in self._rewrites.of(given):
+        for rewrite in self._rewrites.of(given, frozenset(plain)):
             said: Any
             if rewrite.schema == {"anyOf": given.get("oneOf")}:
                 said = {"anyOf": plain["oneOf"]}
@@ -239,7 +247,6 @@ def _say_by_others(plain: dict[str, Any]) -> None:
             plain[key] = int(plain[key])
     if "$dynamicAnchor" in plain:
         plain["$anchor"] = plain.pop("$dynamicAnchor")  # what is left of it without $dynamicRef
-    _unevaluated(plain)
     _contains_anything(plain)
     _property_names(plain)
     conditions = _conditions(plain)
@@ -247,14 +254,14 @@ def _say_by_others(plain: dict[str, Any]) -> None:
         plain["allOf"] = [*plain.get("allOf", ()), *conditions]
 
 
-def _unevaluated(plain: dict[str, Any]) -> None:
+def _close(plain: dict[str, Any]) -> None:
     """Without applicators beside, what is not evaluated is what is additional."""
-    if any(key in plain for key in _APPLICATORS):
-        return
     if "unevaluatedProperties" in plain:
         plain["additionalProperties"] = plain.pop("unevaluatedProperties")
     if "unevaluatedItems" in plain and "contains" not in plain:
-        plain["items"] = plain.pop("unevaluatedItems")
+        # Draft 2019-09 has a list of first items there.
+        key = "additionalItems" if isinstance(plain.get("items"), list) else "items"
+        plain.setdefault(key, plain.pop("unevaluatedItems"))
 
 
 def _contains_anything(plain: dict[str, Any]) -> None:

@@ -11,11 +11,16 @@ class Document:
     """A whole schema; a bound on steps, so that nothing is thought about for long."""
 
     def __init__(self, root: Any) -> None:
-        """root: the schema as the client sent it."""
+        """root: the schema as the client sent it.
+
+        has_bases: a schema inside may have a base of its own. has_lone_references: by the dialect,
+        nothing beside `$ref` counts.
+        """
         self._root = root
         self._steps_left = _MAX_STEPS
         dialect = str(root.get("$schema")) if isinstance(root, dict) else ""
         self._is_old = "draft-0" in dialect or "draft/2019" in dialect
+        self.has_lone_references = "draft-0" in dialect
         names = ("$id", "id") if "draft-0" in dialect else ("$id",)
         self.has_bases = any(_has_base(one, names) for one in _members(root))
 
@@ -44,6 +49,15 @@ class Document:
         """Return the schema of arrays that have a given item at a place, counted from 0."""
         key = "items" if self._is_old else "prefixItems"
         return {"type": "array", key: [True] * place + [item], "minItems": place + 1}
+
+    def with_rest(self, num_firsts: int, rest: Any) -> dict[str, Any]:
+        """Return the schema of arrays whose items behind the first ones fit `rest`."""
+        if num_firsts == 0:
+            return {"items": rest}
+        firsts = [True] * num_firsts
+        if self._is_old:
+            return {"items": firsts, "additionalItems": rest}
+        return {"prefixItems": firsts, "items": rest}
 
     def num_anchors(self, name: str) -> int:
         """Return how many schemas have the dynamic anchor `name`."""

@@ -4,7 +4,7 @@ Each is a case of: what is not so (`not`, `if`, cases of `oneOf` that may overla
 stands (`contains`), which lists there are (`uniqueItems`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
@@ -18,8 +18,10 @@ from tonnage.server.generation.schema_negation import (
     all_of,
     any_of,
 )
+from tonnage.server.generation.schema_unevaluated import Unevaluated
 
 _NOT_ARRAYS = ["null", "boolean", "object", "string", "number"]
+_UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 # What a schema may say that lists its values.
 _LISTING = frozenset(["title", "description", "default", "enum", "const", "type"])
 _MOST_PLACES = 16
@@ -41,20 +43,27 @@ class Rewrites:
         """Take the document."""
         self._document = document
         self._negation = Negation(document)
+        self._unevaluated = Unevaluated(document, self._negation)
 
-    def of(self, schema: Mapping[str, Any]) -> Iterator[Rewrite]:
-        """Yield what can be said otherwise of one schema, each a part of what it says."""
+    def of(self, schema: Mapping[str, Any], keys: Container[str]) -> Iterator[Rewrite]:
+        """Yield what can be said otherwise of one schema, each a part of what it says.
+
+        keys: those that are asked about.
+        """
         makers = {
             "not": self._not, "if": self._if, "oneOf": self._one_of,
             "contains": self._contains, "uniqueItems": self._unique,
+            "unevaluatedProperties": self._closed, "unevaluatedItems": self._closed,
         }  # fmt: skip
+        done: set[str] = set()
         for key, make in makers.items():
-            if key in schema:
+            if key in schema and key in keys and key not in done:
                 try:
                     found = make(schema)
                 except NotNegatableError:
                     found = None
                 if found is not None:
+                    done.update(found.keys)
                     yield found
 
     def _not(self, schema: Mapping[str, Any]) -> Rewrite:
@@ -80,6 +89,13 @@ class Rewrites:
             ]
             exclusive.append(all_of([case, *others]))
         return Rewrite(("oneOf",), any_of(exclusive))
+
+    def _closed(self, schema: Mapping[str, Any]) -> Rewrite:
+        """Close the schema in every case of what is evaluated."""
+        keys = tuple(key for key in _UNEVALUATED if key in schema)
+        properties, items = (schema.get(key, True) for key in _UNEVALUATED)
+        cases = self._unevaluated.cases(schema, is_outer=True)
+        return Rewrite(keys, any_of(c.closed(properties, items, self._document) for c in cases))
 
     def _unique(self, schema: Mapping[str, Any]) -> Rewrite | None:
         """List all lists without repetition of few values."""
