@@ -67,9 +67,10 @@ harness: parity-install
 	@$(PARITY_VENV)/bin/python -m pytest -s tests/clients/test_evaluation_harness.py
 
 # An sdist, and of it a wheel for 3.11 and one for 3.12 and newer; then a first answer on each Python found.
+# tests/system/test_wheel.py holds 20 s with nothing beside; here the machine may be busy.
 wheels: $(RELEASE)/built
 	@for python in $$($(PYTHON) tools/pythons.py --list); do \
-	    $(PYTHON) tools/try_wheel.py $(RELEASE) --python $$python --model $(MODEL) || exit 1; done
+	    $(PYTHON) tools/try_wheel.py $(RELEASE) --python $$python --model $(MODEL) --limit 120 || exit 1; done
 
 pythons: $(RELEASE)/built
 	@$(PYTHON) tools/pythons.py $(PYTHONS) --wheels $(RELEASE) --tests $(PYTHONS_TESTS)
