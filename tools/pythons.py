@@ -5,7 +5,8 @@ failure.
 Run: python tools/pythons.py [VERSION ...] --list
      python tools/pythons.py [VERSION ...] --wheels FOLDER --tests PATH ...
 The first prints their paths. The second makes an environment .venv-VERSION for each, installs the
-wheel for it from FOLDER and the extra `test`, and runs pytest; it fails where tests of one do.
+wheel for it from FOLDER and the extra `test`, and runs pytest without the marks slow and quiet; it
+fails where tests of one do.
 """
 
 import argparse
@@ -65,7 +66,8 @@ def run_tests(versions: Sequence[str], wheels: Path, tests: Sequence[str]) -> in
             outcomes[version] = f"not found (uv python install {version})"
             continue
         inside = environment(python, version, wheels)
-        done = subprocess.run([inside, "-m", "pytest", "-q", *tests], check=False)
+        pytest = [inside, "-m", "pytest", "-q", "-m", "not slow and not quiet"]
+        done = subprocess.run([*pytest, *tests], check=False)
         outcomes[version] = f"FAILED ({done.returncode})" if done.returncode else "passed"
     for version, outcome in outcomes.items():
         print(f"Python {version}: {outcome}")
