@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Self
 from tonnage.cli.chat.conversation import Conversation
 from tonnage.cli.chat.lines import FENCE, Lines, history_file
 from tonnage.cli.opening import is_base, open_engine
+from tonnage.cli.render.terminal import PullProgress
 from tonnage.cli.render.wrapped import WrappedOutput
 from tonnage.core.errors import ContextLengthError, RequestError, TonnageError
 from tonnage.core.nearest import did_you_mean
 from tonnage.core.sampling import SamplingOptions
+from tonnage.store.catalog import open_catalogs
+from tonnage.store.source import resolve
 
 if TYPE_CHECKING:
     from tonnage.engine.engine import Engine
@@ -66,8 +69,17 @@ class _OpenEngine:
     def switch(self, model: str) -> "tuple[Engine, TonnageError | None]":
         """Close the engine and open `model` by the same options.
 
-        Returns it, or the old one opened again and why the other is not.
+        Returns it, or the old one and why the other is not open. What is not found, or cannot be
+        fetched, closes nothing.
         """
+        catalogs = open_catalogs(self._args.catalog, os.environ)
+        try:
+            resolve(
+                model, catalogs=catalogs, offline=self._args.offline,
+                progress=PullProgress(sys.stderr),
+            )  # fmt: skip
+        except TonnageError as error:
+            return self.engine, error
         self.engine.close()
         before, self._args.model = self._args.model, model
         problem: TonnageError | None = None
