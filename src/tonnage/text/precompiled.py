@@ -32,13 +32,54 @@ _CONTROLS = (
 )
 
 
-def _clusters() -> re.Pattern[str]:
-    """Return what matches several characters that are one to a reader and may take few bytes."""
+# What joins without a mark between: Hangul syllables, pictures (Extended_Pictographic) round a
+# joiner, consonants round a virama (Indic_Conjunct_Break). All of these take more than five bytes.
+_L, _V, _T = (
+    "\u1100-\u115f\ua960-\ua97c",
+    "\u1160-\u11a7\ud7b0-\ud7c6",
+    "\u11a8-\u11ff\ud7cb-\ud7fb",
+)
+_OPEN = "".join(map(chr, range(0xAC00, 0xD7A4, 28)))
+_HANGUL = f"[{_L}][{_L}{_V}\uac00-\ud7a3]|[{_OPEN}{_V}][{_V}{_T}]|[\uac00-\ud7a3{_T}][{_T}]"
+_PICTURES = (
+    "\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf"
+    "\u23e9-\u23f3\u23f8-\u23fa\u24c2\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2600-\u2605\u2607-\u2612"
+    "\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2714\u2716\u271d\u2721\u2728\u2733\u2734\u2744\u2747\u274c"
+    "\u274e\u2753-\u2755\u2757\u2763-\u2767\u2795-\u2797\u27a1\u27b0\u27bf\u2934\u2935\u2b05-\u2b07"
+    "\u2b1b\u2b1c\u2b50\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f"
+    "\U0001f12f\U0001f16c-\U0001f171\U0001f17e\U0001f17f\U0001f18e\U0001f191-\U0001f19a"
+    "\U0001f1ad-\U0001f1e5\U0001f201-\U0001f20f\U0001f21a\U0001f22f\U0001f232-\U0001f23a"
+    "\U0001f23c-\U0001f23f\U0001f249-\U0001f3fa\U0001f400-\U0001f53d\U0001f546-\U0001f64f"
+    "\U0001f680-\U0001f6ff\U0001f774-\U0001f77f\U0001f7d5-\U0001f7ff\U0001f90c-\U0001f93a"
+    "\U0001f93c-\U0001f945\U0001f947-\U0001faff\U0001fc00-\U0001fffd"
+)
+_CONSONANTS = (
+    "\u0915-\u0939\u0958-\u095f\u0978-\u097f\u0995-\u09a8\u09aa-\u09b0\u09b2\u09b6-\u09b9\u09dc\u09dd"
+    "\u09df\u09f0\u09f1\u0a95-\u0aa8\u0aaa-\u0ab0\u0ab2\u0ab3\u0ab5-\u0ab9\u0af9\u0b15-\u0b28"
+    "\u0b2a-\u0b30\u0b32\u0b33\u0b35-\u0b39\u0b5c\u0b5d\u0b5f\u0b71\u0c15-\u0c28\u0c2a-\u0c39"
+    "\u0c58-\u0c5a\u0d15-\u0d3a"
+)
+_VIRAMAS = "\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d"
+
+
+def _clusters() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what matches several characters that are one to a reader and may take few bytes.
+
+    And what is found wherever there are any.
+    """
     points = map(chr, range(0x300, sys.maxunicode + 1))
     marks = [c for c in points if unicodedata.category(c)[0] == "M" and not _APART.match(c)]
     joined = "".join(marks) + _JOINED
-    base = f"{_PREPENDED}*[^{_CONTROLS}{joined}]"
-    return re.compile(f"(\r\n|(?:{base})?[{joined}]+|{_PREPENDED}+[^{_CONTROLS}{joined}])")
+    # A bound keeps a run of marks from being looked at once for each of them.
+    between = f"[{''.join(c for c in marks if unicodedata.category(c) != 'Mc')}\u200d]{{0,4}}"
+    conjunct = f"[{_CONSONANTS}](?:{between}[{_VIRAMAS}]{between}[{_CONSONANTS}])+"
+    pictures = f"[{_PICTURES}](?:{between}\u200d[{_PICTURES}])+"
+    base = f"(?:{_HANGUL}|{conjunct}|[^{_CONTROLS}{joined}])"
+    clusters = re.compile(
+        f"(\\r\\n|{_PREPENDED}*{pictures}[{joined}]*|(?:{_PREPENDED}*{base})?[{joined}]+"
+        f"|{_PREPENDED}+[^{_CONTROLS}{joined}])"
+    )
+    return clusters, re.compile(f"\\r\\n|[{joined}]|{_PREPENDED}")
 
 
 class _Trie:
@@ -97,7 +138,7 @@ def precompiled(charsmap: object) -> Callable[[str], tuple[str, bool]]:
         trie = _Trie(base64.b64decode(charsmap, validate=True))
     except binascii.Error as error:
         raise TokenizerError(f"'precompiled_charsmap' is not valid base64: {error}.") from None
-    forms, clusters = _Forms(trie), _clusters()
+    forms, (clusters, signs) = _Forms(trie), _clusters()
 
     def of_cluster(cluster: str) -> str:
         if len(cluster.encode()) <= _MAX_CLUSTER_BYTES:
@@ -106,11 +147,17 @@ def precompiled(charsmap: object) -> Callable[[str], tuple[str, bool]]:
                 return form
         return cluster.translate(forms)
 
-    def apply(text: str) -> tuple[str, bool]:
-        parts = clusters.split(text)
+    def of_line(line: str) -> str:
+        if not signs.search(line):
+            return line.translate(forms)
+        parts = clusters.split(line)
         parts[::2] = [part.translate(forms) for part in parts[::2]]
         parts[1::2] = [of_cluster(part) for part in parts[1::2]]
-        first = next((part for part in parts if part), "")
-        return "".join(parts), bool(first) or not text
+        return "".join(parts)
+
+    def apply(text: str) -> tuple[str, bool]:
+        # No cluster goes on behind a line break.
+        normal = "".join(map(of_line, re.findall(r"[^\n]*\n|[^\n]+", text)))
+        return normal, bool(normal) or not text
 
     return apply
