@@ -300,3 +300,20 @@ def test_who_does_not_fit_is_loaded_in_place_of_the_fewest():
     # The pinned one leaves it its least tokens.
     assert pinned["a"].tokens == 3 * PAGE_TOKENS
     assert pinned["large"].in_place_of == 1
+
+
+@pytest.mark.parametrize(("capacity", "in_place_of"), [(272, 1), (271, 2)])
+def test_a_place_suffices_to_the_last_byte(capacity, in_place_of):
+    """Two co-resident ones take 120 each with all their tokens, the large one 152 at least."""
+    one = Made(100, 1, 0, 2 * PAGE_TOKENS, 20 * PAGE_TOKENS, 1.0, huge_bytes=1)
+    shares = divide({"a": one, "b": one, "large": replace(one, weight_bytes=150)}, capacity)
+    assert [shares[name].co_resident for name in ("a", "b", "large")] == [True, True, False]
+    assert shares["large"].in_place_of == in_place_of
+    assert shares["large"].available_bytes == capacity - 120 * (2 - in_place_of)
+
+
+def test_two_that_do_not_fit_together_have_all_of_it_in_turn():
+    one = Made(100, 1, 0, 2 * PAGE_TOKENS, 20 * PAGE_TOKENS, 1.0, huge_bytes=1)
+    for capacity, pages in ((150, 20), (110, 10)):
+        shares = divide({"a": one, "b": one}, capacity)
+        assert set(shares.values()) == {Share(pages * PAGE_TOKENS, capacity, 0, co_resident=False)}
