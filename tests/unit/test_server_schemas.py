@@ -278,6 +278,20 @@ def exclusive(depth: int) -> dict[str, object]:
         exclusive(12),
         {"oneOf": [{"anyOf": [{"pattern": f"{n}{m}"} for m in range(9)]} for n in range(40)]},
         {"allOf": [{"if": {"required": [f"{n}"]}, "then": {"required": ["a"]}} for n in range(40)]},
+        {
+            "properties": {
+                f"{n}": {
+                    "type": "array",
+                    "uniqueItems": True,
+                    "items": {"enum": ["a", "b", "c", "d", "e"]},
+                }
+                for n in range(300)
+            }
+        },
+        {
+            "unevaluatedProperties": False,
+            "allOf": [{"anyOf": [{"properties": {f"{n}": FLAG}}, FLAG]} for n in range(40)],
+        },
         {"not": {"anyOf": [{"not": {"properties": {f"{n}": FLAG}}} for n in range(300)]}},
     ],
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 _MAX_BYTES = 65_536
-_MAX_LOCATED = 64  # schemas that are tried to find the one at fault
+_MAX_LOCATED = 256  # schemas that are tried to find the one at fault
 _MAX_SHOWN = 60
 # They are blamed last: with them most of a schema goes.
 _SHAPES = ("type", "properties", "required", "items", "prefixItems", "$defs", "definitions")
@@ -178,7 +178,7 @@ class Grammars:
                 rest = {name: value for name, value in one.items() if name != key}
                 if not same(self._complaint({**shared, **rest})):
                     return f"{Unbound(key, pointer)}{_shown(one[key])} {reason}"
-        return f"the schema {reason}"
+        return "nothing satisfies it" if is_empty else "it is too much to obey; make it smaller"
 
     def _complaint(self, given: Any) -> str:
         """Return what llguidance says against a schema as it is sent, empty for nothing."""

@@ -3,8 +3,9 @@
 from typing import Any
 from urllib.parse import unquote
 
-# Comparisons, negations and rewritten schemas, together. A few levels of `oneOf` can ask for more.
-_MAX_STEPS = 20_000
+# Comparisons, negations, listed values and rewritten schemas, together: what they are made of takes
+# some 300 bytes each. A few levels of `oneOf` can ask for more.
+_MAX_STEPS = 10_000
 
 
 class Document:

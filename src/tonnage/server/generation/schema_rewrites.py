@@ -108,7 +108,7 @@ class Rewrites:
         for count in range(least, most + 1):
             for one in permutations(values, count):
                 lists.append(list(one))
-                if len(lists) > _MOST_LISTS:
+                if len(lists) > _MOST_LISTS or not self._document.may_go_on():
                     return None
         keys = tuple(k for k in ("uniqueItems", "items", "minItems", "maxItems") if k in schema)
         return Rewrite(keys, any_of([{"type": _NOT_ARRAYS}, {"enum": lists} if lists else False]))
