@@ -1,8 +1,9 @@
 """A choice in words: what it costs in quality, how fast it should be, what had to give way."""
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
-from tonnage.core.quality import AuditResult, PlanQuality
+from tonnage.core.quality import QUALITY_BOUNDS, AuditResult, PlanQuality
 from tonnage.core.units import format_bytes
 from tonnage.planner.search.alternatives import Alternative, held_bits, weight_bits, weights_words
 from tonnage.planner.search.choose import PlanChoice
@@ -10,6 +11,8 @@ from tonnage.planner.search.choose import PlanChoice
 _CHANGE = 26
 # Memory over file from which it is said: padding alone takes less of a real model.
 _NOTEWORTHY = 1.1
+# Share of tokens whose likeliest successor changes, over the root of the mean divergence in nats.
+_CHANGED_PER_ROOT_NAT = 0.6
 
 
 def given_up(choice: PlanChoice) -> str:
@@ -37,6 +40,19 @@ def quality_words(quality: PlanQuality) -> str:
     return f"{distance} (estimate, within a factor of {quality.factor:.2g} in 9 of 10)"
 
 
+def quality_in_words(mean_kld: float) -> str:
+    """Return what a divergence means to a reader, with the share of tokens that stay the likeliest.
+
+    docs/results/quality.md has the audits behind the share.
+    """
+    if mean_kld <= QUALITY_BOUNDS["high"]:
+        word = "almost lossless"
+    else:
+        word = "noticeable" if mean_kld <= QUALITY_BOUNDS["balanced"] else "poor"
+    unchanged = max(0.0, 1 - _CHANGED_PER_ROOT_NAT * sqrt(mean_kld))
+    return f"{word}: about {100 * unchanged:.0f} of 100 next words unchanged"
+
+
 def quality_lines(
     choice: PlanChoice, audits: Sequence[AuditResult], measured: AuditResult | None
 ) -> Iterator[str]:
@@ -49,6 +65,8 @@ def quality_lines(
     if held_bits(choice.plan) > _NOTEWORTHY * weight_bits(choice.plan):
         yield f"  in memory {held_bits(choice.plan):.2f} bits"
     yield f"quality: {quality_words(quality)}"
+    if quality.basis != "exact":
+        yield f"  {quality_in_words(quality.mean_kld)}"
     for audit in audits[:2] if quality.basis != "measured" and not choice.workload.formats else ():
         if audit.mix == "":
             yield f"  {_audited(audit)}"
