@@ -88,13 +88,13 @@ def fetch_from_hub(name: HubName, *, offline: bool, environ: Mapping[str, str]) 
     host = None if offline else missing_host(endpoint)
     try:
         path = _fetched(hub, name, offline=offline or host is not None)
-    except (PullError, ModelNotFoundError) as error:
+    except (PullError, ModelNotFoundError):
         if host is None:
             raise
         raise PullError(
             f"The host {host} is not found, so this machine seems to be offline, and of "
             f"{name.repository}{'/' + name.file if name.file else ''} too little is in the hub's "
-            f"local cache. Connect it, or give the path of a file. ({_first_line(error)})"
+            "local cache. Connect it, or give the path of a file."
         ) from None
     for file in sorted(path.iterdir()) if path.is_dir() else part_files(path):
         _verify(file, environ)
