@@ -10,7 +10,7 @@ from llguidance import LLMatcher
 
 from support.bound_samples import GRAMMARS, NATIVE, samples
 from tonnage.server.generation.grammars import Form
-from tonnage.server.generation.json_schema import bindable, subschemas
+from tonnage.server.generation.json_schema import bindable, children
 from tonnage.server.generation.tool_use import ToolChoice, tool_use
 from tonnage.server.http.failures import HttpError
 from tonnage.server.openai.schema import Function, NamedFunction, ToolChoiceObject
@@ -309,9 +309,18 @@ def test_the_order_of_an_answer_is_that_of_the_schema():
 
 def test_every_schema_inside_has_its_pointer():
     schema = {"allOf": [{"items": FLAG}], "properties": {"a/b": {"not": {}}}, "$defs": {"d": True}}
-    assert [pointer for pointer, _ in subschemas(schema)] == [
-        "/allOf/0/items", "/allOf/0", "/properties/a~1b/not", "/properties/a~1b", "",
+    assert [pointer for pointer, _ in children(schema)] == [
+        "/$defs/d", "/allOf/0", "/properties/a~1b",
     ]  # fmt: skip
+    assert list(children(schema["allOf"][0])) == [("/items", FLAG)]
+
+
+def test_a_fault_is_found_among_many():
+    many = {f"d{n}": closed(**{f"p{m}": SHORT for m in range(8)}) for n in range(90)}
+    many["z"] = closed(x={"items": {"pattern": "(["}})
+    whole = {"$defs": many, **closed(**{name: {"$ref": f"#/$defs/{name}"} for name in many})}
+    with pytest.raises(HttpError, match=r"'pattern' at #/\$defs/z/properties/x/items"):
+        next(samples(whole, 1))
 
 
 CITY = {"$defs": {"T": {"enum": ["Rome"]}}, **closed(city={"$ref": "#/$defs/T"})}

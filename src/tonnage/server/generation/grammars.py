@@ -7,11 +7,12 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from tonnage.core.record import record
 from tonnage.server.generation.call_formats import HERMES
-from tonnage.server.generation.json_schema import Unbound, bindable, subschemas
+from tonnage.server.generation.json_schema import Unbound, bindable, children
 from tonnage.server.generation.tool_use import ToolUse
 from tonnage.server.http.failures import HttpError
 from tonnage.server.observe.log import log
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 _MAX_BYTES = 65_536
-_MAX_LOCATED = 256  # schemas that are tried to find the one at fault
+_MAX_LOCATED = 512  # schemas that are tried to find the one at fault
 _MAX_SHOWN = 60
 # They are blamed last: with them most of a schema goes.
 _SHAPES = ("type", "properties", "required", "items", "prefixItems", "$defs", "definitions")
@@ -165,19 +166,23 @@ class Grammars:
         is_empty = "nsatisfiable" in wrong
         reason = "leaves nothing that satisfies it" if is_empty else "cannot be obeyed"
 
-        def same(complaint: str) -> bool:
+        def same(schema: Any) -> bool:
+            complaint = self._complaint(schema)
             return complaint == wrong or (is_empty and "nsatisfiable" in complaint)
 
         shared = {key: given[key] for key in ("$schema", "$defs", "definitions") if key in given}
-        for number, (pointer, one) in enumerate(subschemas(given)):
-            if number == _MAX_LOCATED:
+        pointer, one, num_left = "", given, _MAX_LOCATED
+        while True:
+            inner = list(islice(children(one), num_left))
+            num_left -= len(inner)
+            dicts = (pair for pair in inner if isinstance(pair[1], dict))
+            at_fault = next((pair for pair in dicts if same({**shared, **pair[1]})), None)
+            if at_fault is None:
                 break
-            if not same(self._complaint({**shared, **one})):
-                continue
-            for key in sorted(one, key=_SHAPES.__contains__):
-                rest = {name: value for name, value in one.items() if name != key}
-                if not same(self._complaint({**shared, **rest})):
-                    return f"{Unbound(key, pointer)}{_shown(one[key])} {reason}"
+            pointer, one = pointer + at_fault[0], at_fault[1]
+        for key in sorted(one, key=_SHAPES.__contains__):
+            if not same({**shared, **{name: one[name] for name in one if name != key}}):
+                return f"{Unbound(key, pointer)}{_shown(one[key])} {reason}"
         return "nothing satisfies it" if is_empty else "it is too much to obey; make it smaller"
 
     def _complaint(self, given: Any) -> str:

@@ -84,21 +84,18 @@ def bindable(schema: Any) -> tuple[Any, list[Unbound]]:
     return plain, found
 
 
-def subschemas(schema: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the pointer and contents of every schema inside of one, the innermost first."""
+def children(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the pointer and contents of every schema directly inside of one, definitions first."""
     if not isinstance(schema, dict):
         return
-    for key, value in schema.items():
-        inner: list[tuple[str, Any]] = []
+    for key in sorted(schema, key=lambda key: key not in _DEFINITIONS):
+        value = schema[key]
         if key in _MAPS and isinstance(value, dict):
-            inner = [(_step(key, name), one) for name, one in value.items()]
+            yield from ((_step(key, name), one) for name, one in value.items())
         elif key in _LISTS and isinstance(value, list):
-            inner = [(_step(key, number), one) for number, one in enumerate(value)]
+            yield from ((_step(key, number), one) for number, one in enumerate(value))
         elif key in _ONE:
-            inner = [(_step(key), value)]
-        for step, one in inner:
-            yield from subschemas(one, pointer + step)
-    yield pointer, schema
+            yield _step(key), value
 
 
 def _refs(value: Any) -> Iterator[str]:
