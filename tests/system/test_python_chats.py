@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.live_server import TOOL_TEMPLATE, write_chat_model
-from tonnage import BudgetError, Engine, RequestError, SamplingOptions
+from tonnage import BudgetError, ContextLengthError, Engine, RequestError, SamplingOptions
 
 HI = [{"role": "user", "content": "Hello"}]
 SCHEMA = {
@@ -91,6 +91,11 @@ def test_an_event_loop_awaits_and_iterates(engine):
     plain = str(engine.generate("Hello", max_tokens=6, temperature=0))
     assert plain
     assert asyncio.run(both()) == (plain, plain, plain)
+
+
+def test_a_conversation_beyond_the_context_is_refused_at_once(engine):
+    with pytest.raises(ContextLengthError, match="the context holds 1,024"):
+        engine.chat([{"role": "user", "content": "Hello " * 2000}])
 
 
 def test_a_delta_prints_as_its_text(engine):

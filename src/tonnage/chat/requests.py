@@ -16,7 +16,7 @@ from tonnage.core.plan import Item
 from tonnage.core.sampling import SamplingOptions, SamplingOverrides
 from tonnage.core.units import format_bytes
 from tonnage.engine.engine import Engine
-from tonnage.engine.prompts import Message
+from tonnage.engine.prompts import Message, require_context
 from tonnage.server.generation.call_formats import control_marks
 from tonnage.server.generation.chat_prompts import ChatPrompts
 from tonnage.server.generation.conversation import turns_of
@@ -57,6 +57,7 @@ class Chats:
             variables = template_variables(request.reasoning_effort)
             variables |= request.chat_template_kwargs or {}
             tokens = self._prompts.encode(turns_of(request.messages), use.tools, variables)
+            require_context(len(tokens), self._engine.plan.context_tokens)
             constraint = self._of_request(use, form)
         except HttpError as error:
             raise RequestError(error.sentence) from None

@@ -64,6 +64,21 @@ function Pressure({ events }) {
   </ol>`;
 }
 
+// What was measured, beside what was to be expected where this machine was measured before.
+function Figures({ speed }) {
+  const rate = html`<b>${number(speed.decode_tokens_per_s, 1)}</b> tokens/s`;
+  const known = Number.isFinite(speed.forecast_tokens_per_s);
+  if (speed.decode_tokens_per_s != null && !known) {
+    return html`<p class="figures">
+      ${rate}. What this machine could do is not known: <code>tonnage doctor --measure</code> finds it out, in 2 s, for servers
+      that are started after it.
+    </p>`;
+  }
+  return html`<p class="figures">
+    ${rate}, forecast ${number(speed.forecast_tokens_per_s, 1)}, <b>${percent(speed.bandwidth_share)}</b> of what the memory can give
+  </p>`;
+}
+
 function PageStore({ counts }) {
   return html`<p class="figures">
     <b>${number(counts.hits)}</b> found, <b>${number(counts.misses)}</b> not found (${number(counts.damaged)} of them damaged),
@@ -103,10 +118,7 @@ export function Memory({ apiKey, model, onModels }) {
         <${Panel} title="Budget"><${Budget} state=${state} /><//>
         ${several && html`<${Panel} title="Models"><${Models} models=${state.models} /><//>`}
         <${Panel} title="Speed">
-          <p class="figures">
-            <b>${number(state.speed?.decode_tokens_per_s, 1)}</b> tokens/s, forecast ${number(state.speed?.forecast_tokens_per_s, 1)},
-            <b> ${percent(state.speed?.bandwidth_share)}</b> of what the memory can give
-          </p>
+          <${Figures} speed=${state.speed ?? {}} />
           <${Speed} history=${history} />
         <//>
         ${state.pages?.total > 0 && html`<${Panel} title="Pages"><${Pages} pages=${state.pages} /><//>`}
