@@ -54,7 +54,8 @@ def render_comparison(rows: Sequence[Compared], budget_bytes: int) -> Iterator[s
         for row, (value, words) in zip(rows, values, strict=True):
             yield f"  {_short(row.name):{_NAME}} {bar((value or 0.0) / most)} {words}"
     yield ""
-    yield "nats lost: of the weights to 16 bits, estimated; smaller is better. tokens/s: forecast."
+    yield "nats lost: of a model's weights to its own in 16 bits, estimated; smaller is better."
+    yield "  Between models that were trained differently it says nothing. tokens/s: forecast."
     for row in rows:
         if not row.fits:
             short = format_bytes(row.memory_bytes - budget_bytes)
