@@ -74,7 +74,7 @@ def test_a_stated_budget_is_taken_up_to_the_limits() -> None:
         choose_budget(BOX, "17GiB", 0)
 
 
-@pytest.mark.parametrize("memory", [0, -1, True, 1.5, "", "12GB", "lots", "-1", "0.5", "9" * 400])
+@pytest.mark.parametrize("memory", [0, -1, True, 1.5, "", "lots", "-1", "0.5", "9" * 400])
 def test_what_states_no_bytes_is_a_sentence(memory) -> None:
     for take in (lambda m: choose_budget(BOX, m, 0), lambda m: device_budget(device(RAM), m)):
         with pytest.raises(UnitError, match=r"MiB|GiB") as caught:
