@@ -52,17 +52,21 @@ const SpecialTokens::Item* SpecialTokens::match_at(const Vocabulary& vocabulary,
   const Item* low = items_.data() + first_[lead];
   const Item* high = items_.data() + first_[lead + 1];
   const Item* best = nullptr;
+  const auto counts = [&](const Item& item) {
+    return which == kAll || (vocabulary.kind(item.id) == kUserDefined) == (which == kUserDefinedOnly);
+  };
   for (size_t depth = 1; low < high; ++depth) {
     if (text_of(vocabulary, *low).size() == depth) {
-      const bool user_defined = vocabulary.kind(low->id) == kUserDefined;
-      if (which == kAll || user_defined == (which == kUserDefinedOnly)) best = low;
+      if (counts(*low)) best = low;
       ++low;
     }
     if (p + depth == end) break;
     const auto byte = static_cast<uint8_t>(p[depth]);
     const auto at = [&](const Item& item) { return static_cast<uint8_t>(text_of(vocabulary, item)[depth]); };
-    low = std::partition_point(low, high, [&](const Item& item) { return at(item) < byte; });
-    high = std::partition_point(low, high, [&](const Item& item) { return at(item) <= byte; });
+    if (low == high || at(*low) > byte || at(high[-1]) < byte) break;
+    // Runs of one character are most of what is met: there the range stays as it is.
+    if (at(*low) < byte) low = std::partition_point(low, high, [&](const Item& item) { return at(item) < byte; });
+    if (at(high[-1]) > byte) high = std::partition_point(low, high, [&](const Item& item) { return at(item) <= byte; });
   }
   return best;
 }
@@ -77,9 +81,10 @@ void SpecialTokens::split(const Vocabulary& vocabulary, std::string_view text, s
     const auto place = [&](const char* q) { return static_cast<size_t>(q - base); };
     out.push_back({place(first), place(stop), id, place(own_begin), place(own_end)});
   };
-  for (const char* p = from; p < last && !items_.empty();) {
+  const uint32_t* starts = first_.data();
+  for (const char* p = items_.empty() ? last : from; p < last;) {
     const uint32_t lead = static_cast<uint8_t>(*p);
-    const Item* item = first_[lead] == first_[lead + 1] ? nullptr : match_at(vocabulary, p, last, which);
+    const Item* item = starts[lead] == starts[lead + 1] ? nullptr : match_at(vocabulary, p, last, which);
     if (item == nullptr) {
       ++p;
       continue;
