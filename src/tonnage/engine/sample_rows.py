@@ -65,6 +65,9 @@ class ScoredRow:
 
 def scored_rows(chunks: Sequence[ScheduledChunk], jobs: Jobs, vocab_size: int) -> list[ScoredRow]:
     """Return the rows of a step whose logits are of a token of a prompt."""
+    # In most steps there are none, and this runs in every one.
+    if all([chunk.sequence.request.logits_from is None for chunk in chunks]):
+        return []
     found: list[ScoredRow] = []
     first_row = 0
     for chunk in chunks:

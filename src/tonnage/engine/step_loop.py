@@ -295,8 +295,8 @@ class StepLoop:
     def _end_pooled(self, chunks: list[ScheduledChunk]) -> None:
         """Hand out the sums of texts that are read to their ends."""
         for chunk in chunks:
-            job = self._jobs.get(chunk.request_id) if chunk.ends else None
-            if isinstance(job, PoolJob):
+            is_over = chunk.ends and chunk.sequence.is_pooled
+            if is_over and isinstance(job := self._jobs.get(chunk.request_id), PoolJob):
                 job.sums = self._runtime.pooled(chunk.sequence.slot)
                 self._finish(job, "")
 
