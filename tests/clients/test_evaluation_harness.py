@@ -16,8 +16,8 @@ from support.models import real_model
 from tonnage.engine.engine import Engine
 
 QUESTIONS, CHOICES = 100, 4
-# Questions that may be answered otherwise: activations of 8 bits and pages of int8 decide where
-# choices are close (docs/results/quality.md).
+# Questions that may be answered otherwise: activations of 8 bits decide where choices
+# are close (docs/results/quality.md).
 MOST_OTHERS = {"tiny": 0, "smollm2-135m": 6}
 THINGS = ("apple", "river", "stone", "cloud", "horse", "paper", "light", "winter")
 PLACES = ("on the table", "under a tree", "near the sea", "in the house")

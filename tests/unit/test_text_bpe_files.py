@@ -164,6 +164,7 @@ def test_a_folder_with_sentencepiece_alone_is_told_what_to_do(tmp_path):
         Tokenizer.from_folder(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore")  # What it warns of is its own.
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", "smollm3", "gemma3_text"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_transformers_itself_gives_the_same_ids(name, model_type, tmp_path):
@@ -184,6 +185,7 @@ def test_transformers_itself_gives_the_same_ids(name, model_type, tmp_path):
             assert ids_of(tokenizer, text, add_special=add_special) == expected, text
 
 
+@pytest.mark.filterwarnings("ignore")  # What it warns of is its own.
 def test_transformers_numbers_new_tokens_so_beside_tokenizer_json_too(tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     names = ("pad_token", "mask_token", "eos_token", "image_token", "bos_token", "cls_token")
