@@ -323,7 +323,7 @@ def test_log_probabilities_that_wait_are_bounded(server, monkeypatch):
     wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0}
     status, body = answer(server, request(chat(**wanted, max_tokens=200)))
     assert status == 400
-    assert b"there is room for 3,000 in all" in body
+    assert b"3,000 in all is the limit" in body
     status, body = answer(server, request(chat(**wanted, max_tokens=140)))
     assert status == 200
     assert len(json.loads(body)["choices"][0]["logprobs"]["content"]) == 140
