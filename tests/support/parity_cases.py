@@ -33,7 +33,7 @@ LONGROPE = {
     "short_factor": [1.0 + i / 64 for i in range(32)],
     "long_factor": [1.0 + i * i / 32 for i in range(32)],
 }
-PHI3_LONGROPE = {key: value[:24] for key, value in LONGROPE.items() if key != "rope_type"}
+PHI3_LONGROPE = {key: value[:16] for key, value in LONGROPE.items() if key != "rope_type"}
 PHI3_LONGROPE["type"] = "longrope"
 GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},

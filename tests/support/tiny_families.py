@@ -97,12 +97,12 @@ TINY_FAMILIES = {
         {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"},
         qk_norm="all",
     ),
-    # No token is for padding. 48 of the 64 elements of a head rotate.
+    # No token is for padding. Half of each head rotates.
     "phi3": TinyFamily(
         {
             **SILU,
             "head_dim": 64,
-            "partial_rotary_factor": 0.75,
+            "partial_rotary_factor": 0.5,
             "sliding_window": 6,
             "pad_token_id": None,
         },
