@@ -225,6 +225,11 @@ def test_hf_longrope_under_both_names(hf: Files, kind: str) -> None:
     assert rope.attention_factor == pytest.approx(math.sqrt(1 + math.log(8) / math.log(64)))
 
 
+def test_hf_an_odd_part_is_named_with_its_value(hf: Files) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"partial_rotary_factor is 0\.8; .* of 64"):
+        hf_ropes(hf, "llama", partial_rotary_factor=0.8)
+
+
 def test_hf_partial_ropes(hf: Files) -> None:
     assert hf_ropes(hf, "llama", partial_rotary_factor=0.5)[0].dim == 32
     (rope,) = hf_ropes(hf, "llama", rope_parameters={"partial_rotary_factor": 0.25})

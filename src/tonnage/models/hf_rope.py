@@ -89,7 +89,8 @@ def stretched_context(ropes: tuple[RopeSpec, ...], context_length: int) -> int:
 
 def _rope(table: Mapping[str, object], origin: str, around: Around) -> RopeSpec:
     prefix = f"{origin}."
-    settings = Settings({prefix + key: value for key, value in table.items()}, {}, prefix)
+    stated = {"partial_rotary_factor": around.partial, **table}
+    settings = Settings({prefix + key: value for key, value in stated.items()}, {}, prefix)
     kind = settings.choice("type", TYPES, "default")
     kind = settings.choice("rope_type", TYPES, kind)
     settings.check_known(KNOWN, FIXED)
