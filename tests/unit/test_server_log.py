@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import re
 from argparse import Namespace
 
@@ -160,3 +161,19 @@ def test_the_options_of_the_command_line():
     assert (told.log_level, told.log_format) == ("error", "json")
     with pytest.raises(SystemExit):
         parsed("--log-format", "xml")
+
+
+def test_a_pipe_that_nobody_reads_stops_nothing(monkeypatch):
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as reader, os.fdopen(write_end, "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        configure("info", "text")
+        for number in range(3000):
+            log(logging.INFO, f"line {number}")
+        held = os.read(reader.fileno(), 1 << 20).decode().splitlines()
+        log(logging.INFO, "read again")
+        dropped, last = os.read(reader.fileno(), 1 << 20).decode().splitlines()[-2:]
+    assert "line 0" in held[0]
+    assert 500 < len(held) < 3000
+    assert f"WARNING {3000 - len(held)} lines were dropped: nobody read them." in dropped
+    assert last.endswith("INFO read again")

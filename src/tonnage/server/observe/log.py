@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import select
 import sys
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from traceback import walk_tb
-from typing import Literal
+from typing import Literal, TextIO
 
 Field = str | int | float
 Format = Literal["text", "json"]
@@ -77,15 +78,42 @@ def _request_fields() -> dict[str, Field]:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is; its reader may have ended, and no request fails then."""
+    """Writes to whatever stderr is; its reader may have ended, and no request fails then.
+
+    A pipe that nobody reads is full after 64 KiB. Lines are dropped then and counted, since a write
+    would stop the server.
+    """
 
     def __init__(self, form: Format) -> None:
         super().__init__()
         self._line = _as_json if form == "json" else _as_text
+        self._num_dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not _takes_more(sys.stderr):
+            self._num_dropped += 1
+            return
         with suppress(OSError):
+            if self._num_dropped:
+                dropped = f"{self._num_dropped} lines were dropped: nobody read them."
+                print(self._line(_warning(dropped)), file=sys.stderr)
+                self._num_dropped = 0
             print(self._line(record), file=sys.stderr, flush=True)
+
+
+def _warning(message: str) -> logging.LogRecord:
+    return _LOGGER.makeRecord(_LOGGER.name, logging.WARNING, "", 0, message, (), None)
+
+
+def _takes_more(stream: TextIO) -> bool:
+    """Return whether a page can be written without waiting (poll(2)); True where unknown."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _as_text(record: logging.LogRecord) -> str:
