@@ -82,6 +82,7 @@ def visit(browser: Browser, url: str, errors: int = 0, **options: object) -> Ite
 
 def send(page: Page, text: str) -> None:
     """Write a message and send it with the keyboard."""
+    expect(page.get_by_role("dialog")).to_have_count(0)  # closing takes the focus back
     page.get_by_label("Your message").focus()
     page.keyboard.type(text)
     page.keyboard.press("Enter")
