@@ -21,7 +21,7 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 class PythonScanner:
     """Takes the characters of a list of calls, or of one call without brackets.
 
-    As with JSON, most of what is no call is told by its first name.
+    As with JSON, most of what is no call shows in its first name.
     """
 
     def __init__(self, names: Collection[str], *, in_list: bool) -> None:

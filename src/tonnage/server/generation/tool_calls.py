@@ -1,4 +1,4 @@
-"""Tells tool calls from text in what a model writes, while it writes it."""
+"""Separates tool calls from text in a completion, as it comes."""
 
 import re
 from collections.abc import Collection, Sequence
