@@ -111,6 +111,20 @@ OBEYED = {
     ]}),
     "oneOf whose cases overlap": closed(a={"type": "integer", "oneOf": [{"minimum": 1},
         {"maximum": 5}]}),
+    "oneOf of ranges that overlap, each with its type": closed(a={"oneOf": [
+        {"type": "integer", "minimum": 0, "maximum": 10},
+        {"type": "integer", "minimum": 5, "maximum": 15},
+    ]}),
+    "oneOf of pointers to the same type": {
+        "$defs": {"A": {"type": "integer", "maximum": 3, "minimum": -3}},
+        **closed(a={"oneOf": [
+            {"$ref": "#/$defs/A"}, {"type": "integer", "minimum": 2, "maximum": 5},
+        ]}),
+    },
+    "not beside a type": closed(a={
+        "type": "integer", "minimum": 0, "maximum": 9,
+        "not": {"type": "integer", "minimum": 2, "maximum": 7},
+    }),
     "oneOf of presence": {
         "type": "object", "properties": {"a": FLAG, "b": FLAG, "c": FLAG},
         "additionalProperties": False, "oneOf": [{"required": ["a", "b"]}, {"required": ["c"]}],

@@ -11,7 +11,7 @@ from typing import Any
 from tonnage.server.generation.schema_document import Document
 
 # JSON Schema's types, with numbers split so that no two overlap.
-_ATOMS = ("null", "boolean", "object", "array", "string", "integer", "fraction")
+ATOMS = frozenset(["null", "boolean", "object", "array", "string", "integer", "fraction"])
 _MAX_DEPTH = 8
 
 
@@ -60,14 +60,15 @@ def are_apart(first: Any, second: Any, document: Document, depth: int = 0) -> bo
             cases = one.get(key)
             if isinstance(cases, list) and all(apart(case, other) for case in cases):
                 return True
-    common = _types(first) & _types(second)
+    common = atoms_of(first) & atoms_of(second)
     return all(_apart_on(kind, first, second, apart) for kind in common)
 
 
-def _types(schema: Mapping[str, Any]) -> frozenset[str]:
+def atoms_of(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return the types, of `ATOMS`, that a schema's `type` and lists of values allow."""
     given = schema.get("type")
     names = [given] if isinstance(given, str) else given
-    allowed = frozenset(_ATOMS)
+    allowed = ATOMS
     if isinstance(names, list):
         numbers = ("integer", "fraction") if "number" in names else ()
         allowed &= frozenset([*names, *numbers])

@@ -5,14 +5,13 @@ alternative per keyword. What has none, such as `multipleOf`, has no negation.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from itertools import pairwise
 from typing import Any
 
-from tonnage.server.generation.schema_apart import are_apart, canonical
+from tonnage.server.generation.schema_apart import ATOMS, are_apart, atoms_of, canonical
 from tonnage.server.generation.schema_document import Document
 
-_TYPES = ("null", "boolean", "object", "array", "string", "number")
 _SILENT = frozenset(
     [
         "$schema", "$id", "id", "$anchor", "$defs", "definitions", "$comment", "title",
@@ -33,7 +32,6 @@ class Negation:
         """Take the document whose schemas are negated."""
         self._document = document
         self._rules: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
-            "type": lambda value, _: _other_types(value),
             "const": lambda value, _: without([value]),
             "enum": lambda value, _: without(value),
             "minLength": lambda value, _: _below("string", "maxLength", value),
@@ -55,11 +53,13 @@ class Negation:
             "oneOf": lambda value, _: self._one_of(value),
             "not": lambda value, _: value,
             "if": lambda value, schema: self._if(value, schema),
-            "$ref": lambda value, _: self._ref(value),
         }
 
-    def of(self, schema: Any) -> Any:
-        """Return the negation. Raises NotNegatableError."""
+    def of(self, schema: Any, within: Set[str] = ATOMS) -> Any:
+        """Return the negation. Raises NotNegatableError.
+
+        within: types that values have anyway, as `atoms_of` names them.
+        """
         if not self._document.may_go_on():
             raise NotNegatableError
         if isinstance(schema, bool):
@@ -69,10 +69,14 @@ class Negation:
         keys = [key for key in schema if key not in _SILENT]
         if "$ref" in keys and len(keys) > 1:
             raise NotNegatableError  # what stands beside it counts in some drafts only
-        return any_of(self._broken(key, schema) for key in keys)
+        return any_of(self._broken(key, schema, within) for key in keys)
 
-    def _broken(self, key: str, schema: Mapping[str, Any]) -> Any:
+    def _broken(self, key: str, schema: Mapping[str, Any], within: Set[str]) -> Any:
         """Return what breaks one keyword."""
+        if key == "type":
+            return _of_atoms(within - atoms_of({"type": schema[key]}))
+        if key == "$ref":
+            return self.of(self._document.resolve(schema[key]), within)
         rule = self._rules.get(key)
         if rule is not None:
             return rule(schema[key], schema)
@@ -107,9 +111,6 @@ class Negation:
                 all_of([self.of(condition), self.of(other)]),
             ]
         )
-
-    def _ref(self, reference: str) -> Any:
-        return self.of(self._document.resolve(reference))
 
 
 def all_apart(cases: list[Any], document: Document) -> bool:
@@ -167,12 +168,13 @@ def without(values: list[Any]) -> Any:
     return any_of([{"type": free}, *cases])
 
 
-def _other_types(given: str | list[str]) -> Any:
-    names = [given] if isinstance(given, str) else given
-    if "integer" in names and "number" not in names:
-        raise NotNegatableError  # of what is left, fractions have no type
-    others = [name for name in _TYPES if name not in names]
-    return {"type": others} if others else False
+def _of_atoms(atoms: Set[str]) -> Any:
+    """Return the schema of some types. Raises NotNegatableError for fractions: they have none."""
+    if "fraction" in atoms:
+        if "integer" not in atoms:
+            raise NotNegatableError
+        atoms = atoms - {"integer", "fraction"} | {"number"}
+    return {"type": sorted(atoms)} if atoms else False
 
 
 def alternatives(pattern: str) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Any
 
 from tonnage.core.record import record
-from tonnage.server.generation.schema_apart import are_apart, canonical, values_of
+from tonnage.server.generation.schema_apart import ATOMS, are_apart, atoms_of, canonical, values_of
 from tonnage.server.generation.schema_document import Document
 from tonnage.server.generation.schema_negation import (
     Negation,
@@ -67,7 +67,7 @@ class Rewrites:
                     yield found
 
     def _not(self, schema: Mapping[str, Any]) -> Rewrite:
-        return Rewrite(("not",), self._negation.of(schema["not"]))
+        return Rewrite(("not",), self._negation.of(schema["not"], atoms_of(schema)))
 
     def _if(self, schema: Mapping[str, Any]) -> Rewrite:
         condition = schema["if"]
@@ -83,12 +83,17 @@ class Rewrites:
         exclusive = []
         for number, case in enumerate(cases):
             others = [
-                self._negation.of(other)
+                self._negation.of(other, self._atoms(case))
                 for place, other in enumerate(cases)
                 if place != number and not all_apart([case, other], self._document)
             ]
             exclusive.append(all_of([case, *others]))
         return Rewrite(("oneOf",), any_of(exclusive))
+
+    def _atoms(self, schema: Any) -> frozenset[str]:
+        if isinstance(schema, dict) and "$ref" in schema:
+            schema = self._document.resolve(str(schema["$ref"]))
+        return atoms_of(schema) if isinstance(schema, dict) else ATOMS
 
     def _closed(self, schema: Mapping[str, Any]) -> Rewrite:
         """Close the schema in every case of what is evaluated."""
