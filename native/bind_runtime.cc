@@ -1,5 +1,6 @@
 // Python bindings of arena, program and executor.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -7,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "scaled_f8.h"
 #include "tonnage/isa.h"
@@ -135,12 +137,16 @@ class Builder {
   }
 };
 
-void add_embed(Program& p, const WeightArgs& table, float scale, int64_t x) {
+void add_embed(Program& p, const WeightArgs& table, float scale, int64_t x, const std::optional<WeightArgs>& positions) {
   const Builder b(p);
   const Weight w = b.weight(table);
   if (w.rows < p.vocab_size)
     throw InputError("embed: the table has " + std::to_string(w.rows) + " rows, the vocabulary " + std::to_string(p.vocab_size));
-  p.ops.push_back(EmbedOp{w, scale, b.floats("embed: x", x, p.max_rows * w.cols)});
+  EmbedOp op = {w, scale, b.floats("embed: x", x, p.max_rows * w.cols), {}};
+  if (positions) op.positions = b.weight(*positions), p.max_positions = std::min(p.max_positions, op.positions.rows);
+  if (positions && op.positions.cols != w.cols)
+    throw InputError("embed: positions have " + std::to_string(op.positions.cols) + " columns, tokens " + std::to_string(w.cols));
+  p.ops.push_back(op);
 }
 
 void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t table, float scale) {
@@ -151,7 +157,7 @@ void add_rope_table(Program& p, int64_t frequencies, int32_t pairs, int64_t tabl
 }
 
 void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps,
-              const ActsArgs& out, bool gather) {
+              const ActsArgs& out, bool gather, bool centred, int64_t bias) {
   const Builder b(p);
   const Acts acts = b.acts(out);
   const int64_t size = p.max_rows * acts.cols;
@@ -159,12 +165,12 @@ void add_norm(Program& p, int64_t x, int64_t weight, int64_t added, int64_t adde
   if (gather) p.max_logit_rows = std::min(p.max_logit_rows, p.max_rows);
   p.ops.push_back(NormOp{b.floats("norm: x", x, size), b.optional("norm: weight", weight, acts.cols),
                          b.optional("norm: added", added, size),
-                         b.optional("norm: added_weight", added_weight, acts.cols), eps, acts, gather});
+                         b.optional("norm: added_weight", added_weight, acts.cols), eps, acts, gather, centred, b.optional("norm: bias", bias, acts.cols)});
 }
 
 // parts: (weight, bias offset or -1, output column)
 void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, int64_t>>& parts, const ActsArgs& in,
-                int64_t out, int64_t out_stride, int64_t out_rows, float cap, bool accumulate, bool gather) {
+                int64_t out, int64_t out_stride, int64_t out_rows, float cap, bool accumulate, bool gather, float scale) {
   const Builder b(p);
   MatmulOp op = {};
   if (parts.empty() || parts.size() > MatmulOp::kMaxParts) throw InputError("matmul: takes one to three matrices");
@@ -187,7 +193,7 @@ void add_matmul(Program& p, const std::vector<std::tuple<WeightArgs, int64_t, in
   if (gather) p.max_logit_rows = std::min({p.max_logit_rows, out_rows, p.max_rows});
   op.out = b.floats("matmul: out", out, out_rows * out_stride);
   op.out_stride = out_stride;
-  op.cap = cap;
+  op.cap = cap, op.scale = scale;
   op.accumulate = accumulate;
   op.gather = gather;
   p.ops.push_back(op);
@@ -197,21 +203,22 @@ Activation activation_of(const std::string& name) {
   if (name == "silu") return Activation::SiLU;
   if (name == "gelu_tanh") return Activation::GeluTanh;
   if (name == "gelu") return Activation::Gelu;
-  throw InputError("gated: the activation is " + name + ", not silu, gelu_tanh or gelu");
+  if (name == "relu2") return Activation::SquaredRelu;
+  throw InputError("gated: the activation is " + name + ", not silu, gelu_tanh, gelu or relu2");
 }
 
-void add_gated(Program& p, const WeightArgs& gate, const WeightArgs& up, const ActsArgs& in, const ActsArgs& out,
+void add_gated(Program& p, const WeightArgs& gate, const std::optional<WeightArgs>& up, const ActsArgs& in, const ActsArgs& out,
                const std::string& activation, int64_t gate_bias, int64_t up_bias) {
   const Builder b(p);
-  GatedOp op = {b.weight(gate), b.weight(up), b.acts(in), b.acts(out), activation_of(activation), nullptr, nullptr};
+  GatedOp op = {b.weight(gate), {}, b.acts(in), b.acts(out), activation_of(activation), nullptr, nullptr};
   // Biases are read in whole panels, as they are placed.
   const int64_t length = op.gate.panels() * kPanelRows;
   op.gate_bias = b.optional("gated: gate_bias", gate_bias, length);
   op.up_bias = b.optional("gated: up_bias", up_bias, length);
-  if ((op.gate_bias == nullptr) != (op.up_bias == nullptr)) throw InputError("gated: one bias without the other");
+  if ((op.up_bias != nullptr) != (up && op.gate_bias)) throw InputError("gated: one bias without the other");
   b.check_product("gated", op.gate, op.in);
-  b.check_product("gated", op.up, op.in);
-  if (op.gate.rows != op.up.rows || op.gate.rows != op.out.cols)
+  if (up) b.check_product("gated", op.up = b.weight(*up), op.in);
+  if ((up && op.gate.rows != op.up.rows) || op.gate.rows != op.out.cols)
     throw InputError("gated: gate has " + std::to_string(op.gate.rows) + " rows, up " + std::to_string(op.up.rows) +
                      ", the output " + std::to_string(op.out.cols) + " columns");
   p.ops.push_back(op);
@@ -229,7 +236,8 @@ void add_qk_norm(Program& p, int64_t qkv, int64_t cols, int64_t q_cols, int64_t 
 }
 
 void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int64_t q_norm, int64_t k_norm,
-                       float eps, float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias, int32_t low_from) {
+                       float eps, float scale, int64_t table, int32_t pairs, bool interleaved, int64_t k_bias,
+                       int32_t low_from, float temperature, int32_t temperature_tokens) {
   const Builder b(p);
   const KvLayer layer = b.kv(kv);
   if (pairs != 0 && size_of("rope_kv_write: the number of pairs", pairs) * 2 > layer.k_dim)
@@ -237,20 +245,21 @@ void add_rope_kv_write(Program& p, int64_t qkv, int32_t num_heads, const KvArgs&
   if (low_from < 0 || low_from > pairs)
     throw InputError("rope_kv_write: low_from is " + std::to_string(low_from) + " of " + std::to_string(pairs) + " pairs");
   if (k_bias >= 0 && layer.format != KvFormat::Int8) throw InputError("rope_kv_write: k_bias is for int8 pages");
+  if (temperature != 0) size_of("rope_kv_write: temperature_tokens", temperature_tokens);
   const int64_t size = p.max_rows * b.qkv_cols(num_heads, layer);
   p.ops.push_back(RopeKvWriteOp{b.floats("rope_kv_write: qkv", qkv, size), num_heads, layer,
                                 b.optional("rope_kv_write: q_norm", q_norm, layer.k_dim),
                                 b.optional("rope_kv_write: k_norm", k_norm, layer.k_dim), eps, scale,
                                 pairs == 0 ? nullptr : b.floats("rope_kv_write: table", table, p.max_rows * pairs * 2), pairs, interleaved,
-                                b.optional("rope_kv_write: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), low_from});
+                                b.optional("rope_kv_write: k_bias", k_bias, int64_t{layer.num_heads} * layer.k_dim), low_from, temperature, temperature_tokens});
 }
 
-void add_gather_last(Program& p, int64_t x, int64_t x_cols, int64_t qkv, int64_t qkv_cols) {
+void add_gather_last(Program& p, int64_t x, int64_t x_cols, int64_t qkv, int64_t qkv_cols, const std::optional<ActsArgs>& kept) {
   const Builder b(p);
   size_of("gather_last: the columns of x", x_cols);
   size_of("gather_last: the columns of qkv", qkv_cols);
   p.ops.push_back(GatherLastOp{b.floats("gather_last: x", x, p.max_rows * x_cols), x_cols,
-                           b.floats("gather_last: qkv", qkv, p.max_rows * qkv_cols), qkv_cols});
+                           b.floats("gather_last: qkv", qkv, p.max_rows * qkv_cols), qkv_cols, kept ? b.acts(*kept) : Acts{}});
 }
 
 void add_attend(Program& p, int64_t qkv, int32_t num_heads, const KvArgs& kv, int32_t window, float softcap, int64_t out) {
@@ -275,7 +284,7 @@ void add_quantize(Program& p, int64_t x, const ActsArgs& out) {
 }
 
 void add_pool_hidden(Program& p, int64_t x, int64_t weight, int64_t added, int64_t added_weight, float eps, int64_t cols,
-                     int64_t sums, int64_t slots) {
+                     int64_t sums, int64_t slots, bool centred, int64_t bias) {
   const Builder b(p);
   // A worker norms a whole row in its scratch.
   size_of("pool_hidden: the number of columns", cols, kWorkerScratchBytes / 4);
@@ -287,7 +296,8 @@ void add_pool_hidden(Program& p, int64_t x, int64_t weight, int64_t added, int64
                                b.floats("pool_hidden: weight", weight, cols),
                                b.optional("pool_hidden: added", added, p.max_rows * cols),
                                b.optional("pool_hidden: added_weight", added_weight, cols),
-                               eps, cols, reinterpret_cast<double*>(b.floats("pool_hidden: sums", sums, 2 * slots * cols))});
+                               eps, cols, reinterpret_cast<double*>(b.floats("pool_hidden: sums", sums, 2 * slots * cols)), centred,
+                               b.optional("pool_hidden: bias", bias, cols)});
 }
 
 // spans: (pages of each group, num_rows, position); pooled: (first_row, num_rows, slot, begins)
@@ -349,17 +359,17 @@ void bind_program(nb::module_& m) {
         new (p) Program{std::move(arena), {}, vocab_size, std::move(page_groups), max_rows};
       }, nb::arg("arena"), nb::arg("vocab_size"), nb::arg("groups"), nb::arg("max_rows"),
            "groups: (number of pages, window or 0 for all) of each group of pages.")
-      .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"))
+      .def("embed", &add_embed, nb::kw_only(), nb::arg("table"), nb::arg("scale"), nb::arg("x"), nb::arg("positions") = nb::none())
       .def("rope_table", &add_rope_table, nb::kw_only(), nb::arg("frequencies"), nb::arg("pairs"), nb::arg("table"), nb::arg("scale") = 1.0F)
-      .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"))
-      .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"))
-      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up"), nb::arg("input"), nb::arg("out"), nb::arg("activation"), nb::arg("gate_bias") = -1, nb::arg("up_bias") = -1)
+      .def("norm", &add_norm, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("out"), nb::arg("gather"), nb::arg("centred") = false, nb::arg("bias") = -1)
+      .def("matmul", &add_matmul, nb::kw_only(), nb::arg("parts"), nb::arg("input"), nb::arg("out"), nb::arg("out_stride"), nb::arg("out_rows"), nb::arg("cap"), nb::arg("accumulate"), nb::arg("gather"), nb::arg("scale") = 1.0F)
+      .def("gated", &add_gated, nb::kw_only(), nb::arg("gate"), nb::arg("up").none(), nb::arg("input"), nb::arg("out"), nb::arg("activation"), nb::arg("gate_bias") = -1, nb::arg("up_bias") = -1)
       .def("qk_norm", &add_qk_norm, nb::kw_only(), nb::arg("qkv"), nb::arg("cols"), nb::arg("q_cols"), nb::arg("k_cols"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"))
-      .def("rope_kv_write", &add_rope_kv_write, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("low_from") = 0)
-      .def("gather_last", &add_gather_last, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"))
+      .def("rope_kv_write", &add_rope_kv_write, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("q_norm"), nb::arg("k_norm"), nb::arg("eps"), nb::arg("scale"), nb::arg("table"), nb::arg("pairs"), nb::arg("interleaved"), nb::arg("k_bias") = -1, nb::arg("low_from") = 0, nb::arg("temperature") = 0.0F, nb::arg("temperature_tokens") = 0)
+      .def("gather_last", &add_gather_last, nb::kw_only(), nb::arg("x"), nb::arg("x_cols"), nb::arg("qkv"), nb::arg("qkv_cols"), nb::arg("kept") = nb::none())
       .def("attend", &add_attend, nb::kw_only(), nb::arg("qkv"), nb::arg("num_heads"), nb::arg("kv"), nb::arg("window"), nb::arg("softcap"), nb::arg("out"))
       .def("quantize", &add_quantize, nb::kw_only(), nb::arg("x"), nb::arg("out"))
-      .def("pool_hidden", &add_pool_hidden, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"));
+      .def("pool_hidden", &add_pool_hidden, nb::kw_only(), nb::arg("x"), nb::arg("weight"), nb::arg("added"), nb::arg("added_weight"), nb::arg("eps"), nb::arg("cols"), nb::arg("sums"), nb::arg("slots"), nb::arg("centred") = false, nb::arg("bias") = -1);
 }
 
 void bind_executor(nb::module_& m) {

@@ -6,6 +6,8 @@ namespace tonnage {
 
 namespace {
 
+constexpr int64_t kBlockFloats = sizeof(ActBlock) / sizeof(float);
+
 // Returns for each row of the step where it goes, or -1.
 std::vector<int32_t> new_rows(const Step& step) {
   std::vector<int32_t> rows(static_cast<size_t>(step.num_rows), -1);
@@ -51,6 +53,9 @@ void GatheredStep::move(const GatherLastOp& op, Worker worker) const {
   };
   share(op.x, op.x_cols);
   share(op.qkv, op.qkv_cols);
+  if (op.kept.values) share(op.kept.values, op.kept.cols);
+  // Blocks move as lines of floats.
+  if (op.kept.blocks) share(reinterpret_cast<float*>(op.kept.blocks), op.kept.stride() * kBlockFloats);
 }
 
 // In ascending order, so that no row is overwritten before it has moved.

@@ -81,7 +81,7 @@ void check_span(const Program& program, const SpanInput& span) {
   if (span.num_rows < 1) throw InputError("a span has " + std::to_string(span.num_rows) + " rows, it needs at least 1");
   if (span.position < 0) throw InputError("a span starts at position " + std::to_string(span.position));
   const int64_t end = int64_t{span.position} + span.num_rows;
-  if (end > INT32_MAX) reject("the last position of a span", end, INT32_MAX);
+  if (end > program.max_positions) reject("the last position of a span", end, program.max_positions);
   if (span.pages.size() != program.groups.size())
     throw InputError("a span has pages of " + std::to_string(span.pages.size()) + " groups, the program " +
                      std::to_string(program.groups.size()));

@@ -1,6 +1,7 @@
 // Row-wise steps: embedding, RMSNorm, rotary positions, quantization of activations.
 #include "kernels/formats.h"
 #include "kernels/hadamard.h"
+#include "kernels/layer_norm.h"
 #include "kernels/quantize.h"
 #include "kernels/row_ends.h"
 #include "kernels/table.h"
@@ -10,7 +11,7 @@ namespace tonnage::TONNAGE_ISA {
 namespace {
 
 template <Layout layout>
-void embed_quantized(const Weight& table, int64_t token, float factor, float* x, uint8_t* scratch) {
+void embed_quantized(const Weight& table, int64_t token, float factor, float* x, bool onto, uint8_t* scratch) {
   using F = Format<layout>;
   constexpr int parts = F::kHalves ? 2 : 1;
   const uint8_t* panel = table.data + token / kPanelRows * table.panel_stride;
@@ -24,12 +25,13 @@ void embed_quantized(const Weight& table, int64_t token, float factor, float* x,
       const int slot = 16 * (parts * group + (parts == 2 ? c / 16 : 0)) + lane;
       const auto code = static_cast<float>(scratch[512 * group + 64 * (c / 4) + 4 * lane + c % 4]);
       const float value = F::kAffine ? floats[slot] * code + floats[32 * parts + slot] : floats[slot] * (code - 128);
-      x[b * kBlockCols + c] = value * factor;
+      float& out = x[b * kBlockCols + c];
+      out = onto ? out + value * factor : value * factor;
     }
   }
 }
 
-void embed_float(const Weight& table, int64_t token, float factor, float* x) {
+void embed_float(const Weight& table, int64_t token, float factor, float* x, bool onto) {
   const uint8_t* panel = table.data + token / kPanelRows * table.panel_stride;
   const int64_t lane = token % kPanelRows;
   for (int64_t k = 0; k < table.cols; ++k) {
@@ -37,8 +39,14 @@ void embed_float(const Weight& table, int64_t token, float factor, float* x) {
     const float value = table.layout == Layout::F32    ? reinterpret_cast<const float*>(panel)[i]
                         : table.layout == Layout::F16 ? half_to_float(halves(panel)[i])
                                                       : bfloat_to_float(halves(panel)[i]);
-    x[k] = value * factor;
+    x[k] = onto ? x[k] + value * factor : value * factor;
   }
+}
+
+// x = factor times a row of the table, or that added onto x.
+void embed_row(const Weight& table, int64_t row, float factor, float* x, bool onto, uint8_t* scratch) {
+  if (is_float(table.layout)) return embed_float(table, row, factor, x, onto);
+  with_quantized(table.layout, [&](auto l) { embed_quantized<l>(table, row, factor, x, onto, scratch); });
 }
 
 F32 sum_of_squares(const float* x, int64_t n) {
@@ -71,15 +79,37 @@ void add_norm(const float* x, const float* added, const float* weight, float eps
   });
 }
 
+// Calls use(at): at(i, count) gives sixteen elements of the normed row, from i on, of which `count` are there.
+template <class Op, class Use>
+[[gnu::always_inline]] inline void with_normed(const Op& op, const float* x, int64_t n, Use&& use) {
+  if (!op.weight)
+    return use([&](int64_t i, int64_t count) __attribute__((always_inline)) { return load_first(x + i, count); });
+  if (!op.centred) {
+    const F32 factor = set(inverse_rms(x, n, op.eps));
+    return use([&](int64_t i, int64_t count) __attribute__((always_inline)) {
+      return mul(mul(load_first(x + i, count), factor), load_first(op.weight + i, count));
+    });
+  }
+  const Moments row = moments(x, n, op.eps);
+  const F32 mean = set(row.mean), factor = set(row.inverse);
+  if (op.bias)
+    return use([&](int64_t i, int64_t count) __attribute__((always_inline)) {
+      const F32 spread = mul(sub(load_first(x + i, count), mean), factor);
+      return fma(spread, load_first(op.weight + i, count), load_first(op.bias + i, count));
+    });
+  use([&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    return mul(mul(sub(load_first(x + i, count), mean), factor), load_first(op.weight + i, count));
+  });
+}
+
 }  // namespace
 
 void embed(const EmbedOp& op, const Step& step, Worker worker) {
   const Range mine = share(step.num_rows, worker);
   for (int64_t r = mine.begin; r < mine.end; ++r) {
     float* x = op.x + r * op.table.cols;
-    if (is_float(op.table.layout)) embed_float(op.table, step.tokens[r], op.scale, x);
-    with_quantized(op.table.layout,
-                   [&](auto l) { embed_quantized<l>(op.table, step.tokens[r], op.scale, x, worker.scratch); });
+    embed_row(op.table, step.tokens[r], op.scale, x, false, worker.scratch);
+    if (op.positions.data) embed_row(op.positions, step.positions[r], 1.0f, x, true, worker.scratch);
   }
 }
 
@@ -102,14 +132,7 @@ void norm(const NormOp& op, const Step& step, Worker worker) {
     float* x = op.x + source * n;
     if (op.added) add_norm(x, op.added + source * n, op.added_weight, op.eps, n, x);
     ActWriter writer = ActWriter::along(op.out, r, 0);
-    if (op.weight) {
-      const F32 factor = set(inverse_rms(x, n, op.eps));
-      writer.add_row(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-        return mul(mul(load_first(x + i, count), factor), load_first(op.weight + i, count));
-      });
-    } else {
-      writer.add_row(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) { return load_first(x + i, count); });
-    }
+    with_normed(op, x, n, [&](auto&& at) __attribute__((always_inline)) { writer.add_row(0, n, at); });
     writer.finish();
   }
 }
@@ -130,12 +153,13 @@ void pool_hidden(const PoolHiddenOp& op, const Step& step, Worker worker) {
         add_norm(x, op.added + r * op.cols, op.added_weight, op.eps, op.cols, whole);
         x = whole;
       }
-      const F32 factor = set(inverse_rms(x, op.cols, op.eps));
-      by_sixteen(end - begin, [&](int64_t at, int64_t count) {
-        const int64_t i = begin + at;
-        float hidden[16];
-        store(hidden, mul(mul(load_first(x + i, count), factor), load_first(op.weight + i, count)));
-        for (int64_t k = 0; k < count; ++k) sum[i + k] += hidden[k];
+      with_normed(op, x, op.cols, [&](auto&& at) {
+        by_sixteen(end - begin, [&](int64_t ahead, int64_t count) {
+          const int64_t i = begin + ahead;
+          float hidden[16];
+          store(hidden, at(i, count));
+          for (int64_t k = 0; k < count; ++k) sum[i + k] += hidden[k];
+        });
       });
     }
   }
@@ -196,6 +220,12 @@ void scale_head(float* x, int64_t n, float factor) {
   by_sixteen(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
     store_first(x + i, mul(load_first(x + i, count), set(factor)), count);
   });
+}
+
+float query_scale(const RopeKvWriteOp& op, int position) {
+  if (op.temperature == 0) return op.scale;
+  const double far = std::log(1.0 + position / op.temperature_tokens);
+  return static_cast<float>(op.scale * (1 + op.temperature * far));
 }
 
 // Keeps what f16 cannot hold finite: an infinity would reach rows that do not even see it, as 0 * inf.
@@ -282,7 +312,7 @@ void rope_kv_write_row(const RopeKvWriteOp& op, int64_t row, int head, int posit
   const float* table = op.table + 2 * row * op.pairs;
   if (op.interleaved) rope_head<true>(x, table, table + op.pairs, op.pairs);
   else rope_head<false>(x, table, table + op.pairs, op.pairs);
-  if (is_query) return scale_head(x, kv.k_dim, op.scale);
+  if (is_query) return scale_head(x, kv.k_dim, query_scale(op, position));
   if (op.k_bias) subtract_low_frequency_bias(op, x, op.k_bias + int64_t{head - op.num_heads} * kv.k_dim);
   const int kv_head = head - op.num_heads;
   float* value = base + q_size + k_size + int64_t{kv_head} * kv.v_dim;

@@ -22,7 +22,7 @@ void finish_row(const MatmulOp& op, int part, int64_t panel, const float* produc
   for (int g = 0; g < 2; ++g) {
     F32 y = load(product + 16 * g);
     if (op.bias[part]) y = add(y, load(op.bias[part] + row + 16 * g));
-    if (op.accumulate) y = add(y, load(base + 16 * g));
+    y = op.accumulate ? fma(y, set(op.scale), load(base + 16 * g)) : mul(y, set(op.scale));
     if (op.cap > 0) y = mul(set(op.cap), tanh(mul(y, set(1.0f / op.cap))));
     store(base + 16 * g, y);
   }
@@ -42,7 +42,8 @@ void finish_whole(const MatmulOp& op, int part, int64_t panel, const float* prod
     unroll<2>([&](auto g) {
       F32 y = load(product + 32 * r + 16 * g);
       if constexpr (bias) y = add(y, b[g]);
-      if constexpr (accumulate) y = add(y, load(out + 16 * g));
+      // By a scale of 1 the bits of a plain sum.
+      y = accumulate ? fma(y, set(op.scale), load(out + 16 * g)) : mul(y, set(op.scale));
       store(out + 16 * g, y);
     });
   }
@@ -85,22 +86,24 @@ template <Activation activation>
 F32 activated(F32 x) {
   if constexpr (activation == Activation::SiLU) return silu(x);
   if constexpr (activation == Activation::GeluTanh) return gelu_tanh(x);
+  if constexpr (activation == Activation::SquaredRelu) return squared_relu(x);
   return gelu(x);
 }
 
-template <Activation activation, bool biased>
+template <Activation activation, bool biased, bool plain>
 void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
   ActWriter writer = ActWriter::down(op.out, panel);
   const int64_t valid = op.out.cols - panel * kBlockCols;
   for (int r = 0; r < rows; ++r) {
     F32 y[2];
     for (int g = 0; g < 2; ++g) {
-      F32 x = load(gate + 32 * r + 16 * g), other = load(up + 32 * r + 16 * g);
-      if (biased) {
-        x = add(x, load(op.gate_bias + 32 * panel + 16 * g));
-        other = add(other, load(op.up_bias + 32 * panel + 16 * g));
-      }
-      y[g] = mul(activated<activation>(x), other);
+      F32 x = load(gate + 32 * r + 16 * g);
+      if (biased) x = add(x, load(op.gate_bias + 32 * panel + 16 * g));
+      y[g] = activated<activation>(x);
+      if (plain) continue;
+      F32 other = load(up + 32 * r + 16 * g);
+      if (biased) other = add(other, load(op.up_bias + 32 * panel + 16 * g));
+      y[g] = mul(y[g], other);
     }
     if (valid < kBlockCols) writer.add_first(y[0], y[1], valid);
     else writer.add(y[0], y[1]);
@@ -110,7 +113,9 @@ void finish_gated(const GatedOp& op, int64_t panel, const float* gate, const flo
 
 template <Activation activation>
 void finish(const GatedOp& op, int64_t panel, const float* gate, const float* up, int rows) {
-  (op.gate_bias ? finish_gated<activation, true> : finish_gated<activation, false>)(op, panel, gate, up, rows);
+  const auto run = op.up.data ? (op.gate_bias ? finish_gated<activation, true, false> : finish_gated<activation, false, false>)
+                              : (op.gate_bias ? finish_gated<activation, true, true> : finish_gated<activation, false, true>);
+  run(op, panel, gate, up, rows);
 }
 
 }  // namespace
@@ -121,11 +126,13 @@ void gated(const GatedOp& op, const Step& step, Worker worker) {
   float* up = panel_out(worker, 1);
   for (int64_t p = mine.begin; p < mine.end; ++p) {
     panel_product(op.gate.layout, op.gate.data + p * op.gate.panel_stride, op.in, step.num_rows, gate, worker.scratch);
-    panel_product(op.up.layout, op.up.data + p * op.up.panel_stride, op.in, step.num_rows, up, worker.scratch);
+    if (op.up.data)
+      panel_product(op.up.layout, op.up.data + p * op.up.panel_stride, op.in, step.num_rows, up, worker.scratch);
     switch (op.activation) {
       case Activation::SiLU: finish<Activation::SiLU>(op, p, gate, up, step.num_rows); break;
       case Activation::GeluTanh: finish<Activation::GeluTanh>(op, p, gate, up, step.num_rows); break;
       case Activation::Gelu: finish<Activation::Gelu>(op, p, gate, up, step.num_rows); break;
+      case Activation::SquaredRelu: finish<Activation::SquaredRelu>(op, p, gate, up, step.num_rows); break;
     }
   }
 }

@@ -27,7 +27,9 @@ class Program:
     def __init__(
         self, arena: Arena, vocab_size: int, groups: list[tuple[int, int]], max_rows: int
     ) -> None: ...
-    def embed(self, *, table: WeightArgs, scale: float, x: int) -> None: ...
+    def embed(
+        self, *, table: WeightArgs, scale: float, x: int, positions: WeightArgs | None = None
+    ) -> None: ...
     def rope_table(
         self, *, frequencies: int, pairs: int, table: int, scale: float = 1.0
     ) -> None: ...
@@ -41,6 +43,8 @@ class Program:
         eps: float,
         out: ActsArgs,
         gather: bool,
+        centred: bool = False,
+        bias: int = -1,
     ) -> None: ...
     def matmul(
         self,
@@ -53,12 +57,13 @@ class Program:
         cap: float,
         accumulate: bool,
         gather: bool,
+        scale: float = 1.0,
     ) -> None: ...
     def gated(
         self,
         *,
         gate: WeightArgs,
-        up: WeightArgs,
+        up: WeightArgs | None,
         input: ActsArgs,
         out: ActsArgs,
         activation: str,
@@ -91,8 +96,12 @@ class Program:
         interleaved: bool,
         k_bias: int = -1,
         low_from: int = 0,
+        temperature: float = 0.0,
+        temperature_tokens: int = 0,
     ) -> None: ...
-    def gather_last(self, *, x: int, x_cols: int, qkv: int, qkv_cols: int) -> None: ...
+    def gather_last(
+        self, *, x: int, x_cols: int, qkv: int, qkv_cols: int, kept: ActsArgs | None = None
+    ) -> None: ...
     def attend(
         self, *, qkv: int, num_heads: int, kv: KvArgs, window: int, softcap: float, out: int
     ) -> None: ...
@@ -108,6 +117,8 @@ class Program:
         cols: int,
         sums: int,
         slots: int,
+        centred: bool = False,
+        bias: int = -1,
     ) -> None: ...
 
 class Executor:

@@ -182,7 +182,8 @@ class Rotation:
     """What happens to queries and keys: norms (weights or None), angles, the queries' scale.
 
     table: of `rope_table`, (R, 2, pairs). k_bias (kv heads, k_dim): what int8 keys leave out of
-    pairs from `low_from` on, and of elements that are in no pair.
+    pairs from `low_from` on, and of elements that are in no pair. temperature: of queries, and the
+    positions after which it grows.
     """
 
     table: Floats
@@ -193,6 +194,7 @@ class Rotation:
     interleaved: bool = False
     k_bias: Floats | None = None
     low_from: int = 0
+    temperature: tuple[float, int] = (0.0, 0)
 
 
 def qk_norm(
@@ -224,7 +226,8 @@ def rope_kv_write(
         q_norm=arena.place(rotation.q_norm), k_norm=arena.place(rotation.k_norm), eps=rotation.eps,
         scale=rotation.scale, table=arena.place(rotation.table), pairs=rotation.table.shape[2],
         interleaved=rotation.interleaved, k_bias=arena.place(rotation.k_bias),
-        low_from=rotation.low_from,
+        low_from=rotation.low_from, temperature=rotation.temperature[0],
+        temperature_tokens=rotation.temperature[1],
     )  # fmt: skip
     arena.run(len(qkv), spans=spans)
     raw = arena.memory.read(kv, num_pages * page_bytes)

@@ -48,6 +48,14 @@ def rmsnorm(x: npt.NDArray[np.floating], gain: npt.NDArray[np.floating], eps: fl
     return wide / np.sqrt(mean_square + eps) * gain.astype(np.float64)
 
 
+def layernorm(x: npt.NDArray[np.floating], gain: Floats, bias: Floats | None, eps: float) -> Array:
+    """Return x less its mean, over its standard deviation, times `gain`, plus `bias`."""
+    wide = x.astype(np.float64)
+    spread = wide - wide.mean(axis=-1, keepdims=True)
+    normed = rmsnorm(spread, gain, eps)
+    return normed if bias is None else normed + bias
+
+
 def add_norm(x: Floats, branch: Floats, gain: Floats, eps: float) -> Array:
     """Return x + rmsnorm(branch) * gain."""
     return x + rmsnorm(branch, gain, eps)
@@ -67,6 +75,9 @@ def softcap(x: Array, cap: float) -> Array:
 def activate(x: npt.NDArray[np.floating], activation: str) -> Array:
     """Return silu(x), or GELU, itself or in its tanh form."""
     wide = x.astype(np.float64)
+    if activation == "relu2":
+        squared: Array = wide.clip(0) ** 2
+        return squared
     if activation == "gelu":
         share: Array = np.vectorize(lambda value: math.erfc(-value / math.sqrt(2)) / 2)(wide)
         return wide * share

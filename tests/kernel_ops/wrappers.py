@@ -26,13 +26,17 @@ def quantize(team: Executor, x: Floats) -> Activations:
 
 def embed(
     team: Executor, table: Matrix, tokens: Sequence[int], *, scale: float = 1.0,
-    target: BlockFormat | None = None,
+    target: BlockFormat | None = None, positions: Matrix | None = None,
 ) -> Floats:  # fmt: skip
-    """Return scale * table[tokens]; target: the format that the table becomes while loading."""
+    """Return scale * table[tokens]; target: the format that the table becomes while loading.
+
+    positions: a table of which row i is added to token i.
+    """
     rows, cols = table.shape
     arena = KernelArena(team, max_rows=len(tokens), vocab_size=rows)
     x = arena.space(4 * len(tokens) * cols)
-    arena.program.embed(table=arena.matrix(table, target), scale=scale, x=x)
+    at = None if positions is None else arena.matrix(positions)
+    arena.program.embed(table=arena.matrix(table, target), scale=scale, x=x, positions=at)
     arena.run(len(tokens), tokens=tokens)
     return arena.floats(x, (len(tokens), cols))
 
@@ -46,11 +50,12 @@ def packed_rows(team: Executor, matrix: Matrix, target: BlockFormat | None = Non
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """What follows a product: bias per weight row, then residual (R, rows), then a soft cap."""
+    """What follows a product: bias per weight row, a scale, residual (R, rows), then a soft cap."""
 
     bias: Floats | None = None
     residual: Floats | None = None
     cap: float = 0.0
+    scale: float = 1.0
 
 
 def matmul(
@@ -68,6 +73,7 @@ def matmul(
     arena.program.matmul(
         parts=_parts(arena, parts, epilogue.bias), input=arena.acts(x), out=out, out_stride=width,
         out_rows=num_rows, cap=epilogue.cap, accumulate=epilogue.residual is not None, gather=False,
+        scale=epilogue.scale,
     )  # fmt: skip
     arena.run(num_rows)
     return arena.floats(out, (num_rows, width))
@@ -89,21 +95,22 @@ def _parts(
 def gated(
     team: Executor,
     gate: Matrix,
-    up: Matrix,
+    up: Matrix | None,
     x: Activations | Floats,
     activation: str,
-    biases: tuple[Floats, Floats] | None = None,
+    biases: tuple[Floats, Floats | None] | None = None,
 ) -> tuple[Floats, Activations]:
     """Return act(gate · x) * (up · x), plain and quantized; biases: added to the two products.
 
-    activation: silu, gelu_tanh or gelu.
+    Without `up` the first factor alone. activation: silu, gelu_tanh, gelu or relu2.
     """
     num_rows = len(x if isinstance(x, np.ndarray) else x.codes)
     arena = KernelArena(team, max_rows=num_rows)
     out = arena.acts_space(gate.shape[0], codes=True, values=True)
     at = (-1, -1) if biases is None else tuple(map(arena.place, biases))
     arena.program.gated(
-        gate=arena.matrix(gate), up=arena.matrix(up), input=arena.acts(x), out=out,
+        gate=arena.matrix(gate), up=None if up is None else arena.matrix(up),
+        input=arena.acts(x), out=out,
         activation=activation, gate_bias=at[0], up_bias=at[1],
     )  # fmt: skip
     arena.run(num_rows)
@@ -122,8 +129,12 @@ class Normed:
 def norm(
     team: Executor, x: Floats, weight: Floats | None, eps: float, *,
     added: tuple[Floats, Floats] | None = None, gather: Sequence[int] | None = None,
+    centred: bool = False, bias: Floats | None = None,
 ) -> Normed:  # fmt: skip
-    """Return rmsnorm(x) * weight, or x; added: (branch, weight), whose norm is first added to x."""
+    """Return rmsnorm(x) * weight, or x; added: (branch, weight), whose norm is first added to x.
+
+    centred: layernorm(x) * weight + bias.
+    """
     branch, branch_weight = added or (None, None)
     arena = KernelArena(team, max_rows=len(x))
     at = arena.place(x)
@@ -131,6 +142,7 @@ def norm(
     arena.program.norm(
         x=at, weight=arena.place(weight), added=arena.place(branch),
         added_weight=arena.place(branch_weight), eps=eps, out=out, gather=gather is not None,
+        centred=centred, bias=arena.place(bias),
     )  # fmt: skip
     arena.run(len(x), logit_rows=gather or ())
     rows = len(x) if gather is None else len(gather)
@@ -141,8 +153,9 @@ def norm(
 def pool_hidden(
     team: Executor, x: Floats, weight: Floats, eps: float, pooled: Sequence[Pooled],
     sums: npt.NDArray[np.float64], *, added: tuple[Floats, Floats] | None = None,
+    centred: bool = False, bias: Floats | None = None,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
-    """Return `sums` (slots, cols) with rmsnorm(x) * weight of the pooled rows added."""
+    """Return `sums` (slots, cols) with the norm of the pooled rows added; centred: see `norm`."""
     branch, branch_weight = added or (None, None)
     slots, cols = sums.shape
     arena = KernelArena(team, max_rows=len(x))
@@ -150,6 +163,7 @@ def pool_hidden(
     arena.program.pool_hidden(
         x=arena.place(x), weight=arena.place(weight), added=arena.place(branch),
         added_weight=arena.place(branch_weight), eps=eps, cols=cols, sums=at, slots=slots,
+        centred=centred, bias=arena.place(bias),
     )  # fmt: skip
     arena.run(len(x), pooled=pooled)
     return np.frombuffer(arena.memory.read(at, sums.nbytes)).reshape(sums.shape)

@@ -77,6 +77,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("embed", {"x": ARENA_BYTES - 1020}, "outside the arena"),
     ("embed", {"table": matrix(rows=49)}, "embed: the table has 49 rows, the vocabulary 50"),
     *[("embed", {"table": bad}, message) for message, bad in BAD_MATRICES.items()],
+    ("embed", {"positions": matrix(cols=32)}, "positions have 32 columns, tokens 64"),
+    ("embed", {"positions": matrix(rows=0)}, "rows of a matrix is 0"),
     ("rope_table", {"frequencies": -1}, "frequencies is missing"),
     ("rope_table", {"pairs": 0}, "pairs is 0"),
     ("rope_table", {"pairs": -5}, "pairs is -5"),
@@ -85,6 +87,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("norm", {"weight": ARENA_BYTES - 252}, "outside the arena"),
     ("norm", {"added": 0}, "come together"),
     ("norm", {"added_weight": 0}, "come together"),
+    ("norm", {"centred": True, "bias": ARENA_BYTES - 252}, "outside the arena"),
     ("norm", {"out": (-1, -1, 64)}, "neither codes nor values"),
     ("norm", {"out": (0, -1, 0)}, "columns of activations is 0"),
     ("norm", {"out": (0, -1, -32)}, "columns of activations is -32"),
@@ -107,11 +110,17 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("matmul", {"out_stride": HUGE}, "out_stride is 46"),
     ("gated", {"up": matrix(rows=32)}, "gate has 64 rows, up 32"),
     ("gated", {"out": (1 << 16, -1, 32)}, "the output 32 columns"),
+    ("gated", {"up": None, "out": (1 << 16, -1, 32)}, "the output 32 columns"),
+    ("gated", {"up": None, "up_bias": OUT}, "one bias without the other"),
+    ("gated", {"gate_bias": OUT}, "one bias without the other"),
+    ("gated", {"activation": "relu"}, "not silu, gelu_tanh, gelu or relu2"),
     ("gated", {"input": (-1, 0, 64)}, "lacks the form"),
     ("gather_last", {"x": -1}, "x is missing"),
     ("gather_last", {"x_cols": 0}, "columns of x is 0"),
     ("gather_last", {"qkv_cols": 1 << 40}, "columns of qkv is"),
     ("gather_last", {"qkv": ARENA_BYTES - 252}, "outside the arena"),
+    ("gather_last", {"kept": (-1, -1, 64)}, "neither codes nor values"),
+    ("gather_last", {"kept": (-1, ARENA_BYTES - 252, 64)}, "outside the arena"),
     ("qk_norm", {"qkv": -1}, "qk_norm: qkv is missing"),
     ("qk_norm", {"q_norm": -1}, "qk_norm: q_norm is missing"),
     ("qk_norm", {"k_norm": -1}, "qk_norm: k_norm is missing"),
@@ -136,6 +145,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         "outside the arena",
     ),
     ("rope_kv_write", {"num_heads": 0}, "query heads is 0"),
+    ("rope_kv_write", {"temperature": 0.5}, "temperature_tokens is 0"),
     ("rope_kv_write", {"num_heads": (1 << 31) - 1}, "queries, keys and values"),
     ("attend", {"kv": (1 << 18, 1 << 14, 0, 32, 32, "f16", 0)}, "key/value heads is 0"),
     ("attend", {"kv": (1 << 18, 1 << 14, 2, 0, 32, "f16", 0)}, "a head dimension is 0"),
@@ -170,6 +180,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("pool_hidden", {"sums": OUT + 4}, "not on a multiple of 8"),
     ("pool_hidden", {"sums": ARENA_BYTES - 1016}, "outside the arena"),
     ("pool_hidden", {"slots": 0}, "slots is 0"),
+    ("pool_hidden", {"bias": ARENA_BYTES - 252}, "outside the arena"),
     ("pool_hidden", {"slots": HUGE}, "slots is 46"),
 ]
 
@@ -225,6 +236,14 @@ def test_bad_steps_are_refused(
     team = Executor(best_isa(), 2)
     with pytest.raises(InputError, match=message):
         team.run(program, tokens, spans, logit_rows)
+
+
+def test_positions_behind_a_learned_table_are_refused(program: Program) -> None:
+    program.embed(**{**EMBED, "positions": matrix(rows=40)})
+    team = Executor(best_isa(), 1)
+    team.run(program, [0], [([[0]], 1, 39)], [])
+    with pytest.raises(InputError, match="last position of a span is 41, the limit is 40"):
+        team.run(program, [0], [([[0]], 1, 40)], [])
 
 
 POOLED: list[tuple[list[tuple[int, int, int, bool]], list[int], str]] = [

@@ -93,7 +93,9 @@ def _access(step: Step, at: _Scratch) -> Access:
             qkv = at.qkv(step)
             reads, writes = (qkv, *([at.table(step)] if step.table else [])), (qkv,)
         case GatherLast():
-            reads = writes = tuple(at.floats(name, at.rows * n) for name, n in step.buffers)
+            kept = at.acts(step.kept) if step.kept else ()
+            moved = (at.floats(name, at.rows * n) for name, n in step.buffers)
+            reads = writes = (*moved, *kept)
         case Attend():
             reads = (at.qkv(step),)
             writes = (at.floats(step.out, at.rows * step.num_heads * step.kv.v_dim),)

@@ -84,11 +84,12 @@ constexpr int kMaxHeadDim = 512;
 constexpr int kAttendBytes = kQueryTile * (kMaxHeadDim + kPageTokens + 8) * 4;
 constexpr int kWorkerScratchBytes = kUnpackBytes + 2 * kPanelOutBytes + kAttendBytes;
 
-// x[r] = scale * table[token[r]]
+// x[r] = scale * table[token[r]] (+ positions[position[r]], learned positions)
 struct EmbedOp {
   Weight table;
   float scale;
   float* x;  // [R][D]
+  Weight positions;  // no data where there are none
 };
 
 // table[r] = cosines, then sines of position[r] * frequency[p], times scale
@@ -101,6 +102,8 @@ struct RopeTableOp {
 
 // With `added`: x += rmsnorm(added) * added_weight. Then out = rmsnorm(x) * weight, or x as it is without weight,
 // quantized and/or plain. RMSNorm: Zhang & Sennrich 2019. With `gather`, output row i reads row logit_rows[i].
+// With `centred`: out = layernorm(x) * weight + bias (Ba et al. 2016); mean, then the variance around it, each a sum as
+// that of squares.
 struct NormOp {
   float* x;  // [R][D]
   const float* weight;  // or null
@@ -109,9 +112,11 @@ struct NormOp {
   float eps;
   Acts out;
   bool gather;
+  bool centred;
+  const float* bias;  // or null
 };
 
-// out[r] = weight · in[r] + bias (+ out[r] if accumulate), soft-capped if cap > 0. Up to three matrices
+// out[r] = scale * (weight · in[r] + bias) (+ out[r] if accumulate), soft-capped if cap > 0. Up to three matrices
 // side by side in one output row.
 struct MatmulOp {
   static constexpr int kMaxParts = 3;
@@ -125,19 +130,20 @@ struct MatmulOp {
   float cap;
   bool accumulate;
   bool gather;  // rows are the step's logit rows
+  float scale;
 };
 
-enum class Activation : int32_t { SiLU = 0, GeluTanh = 1, Gelu = 2 };
+enum class Activation : int32_t { SiLU = 0, GeluTanh = 1, Gelu = 2, SquaredRelu = 3 };
 
-// out = activation(gate · in + gate_bias) * (up · in + up_bias)
+// out = activation(gate · in + gate_bias) * (up · in + up_bias), or its first factor alone without up
 struct GatedOp {
   Weight gate;
-  Weight up;
+  Weight up;  // no data where there is none
   Acts in;
   Acts out;
   Activation activation;
-  const float* gate_bias;  // both null where there is none
-  const float* up_bias;
+  const float* gate_bias;  // null where there is none
+  const float* up_bias;    // as gate_bias, where there is an up
 };
 
 enum class KvFormat : int32_t { F16 = 0, Int8 = 1 };
@@ -179,7 +185,8 @@ struct QkNormOp {
   float eps;
 };
 
-// Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V.
+// Norms and rotates the query and key heads of qkv in place, scales the queries, stores K and V. With `temperature` the
+// scale at position p is scale * (1 + temperature * log(1 + floor(p / temperature_tokens))).
 // For Int8 pages keys and values are then Hadamard-rotated (kernels/hadamard.h), after the keys lost the low-frequency
 // key bias: what `k_bias` adds to pairs from `low_from` on. Those turn so slowly that it is about the same at
 // every position, where it adds the same to all scores of a query and softmax does not see it. It may be many
@@ -197,15 +204,18 @@ struct RopeKvWriteOp {
   bool interleaved;
   const float* k_bias;  // [K k_dim] or null
   int32_t low_from;     // 0 to pairs
+  float temperature;    // 0 for none
+  int32_t temperature_tokens;
 };
 
 // The last-token gather. Behind the last layer's keys and values only rows with logits and pooled rows go on: they
-// move to the front of both buffers, in their order, and later ops see a step of them alone.
+// move to the front of the buffers, in their order, and later ops see a step of them alone.
 struct GatherLastOp {
   float* x;  // [R][x_cols]
   int64_t x_cols;
   float* qkv;  // [R][qkv_cols]
   int64_t qkv_cols;
+  Acts kept;  // moved as well, where a later product reads it; no columns for none
 };
 
 // out[r] = softmax(cap(q · K)) · V over the window, per head; online softmax (Milakov & Gimelshein 2018)
@@ -235,6 +245,8 @@ struct PoolHiddenOp {
   float eps;
   int64_t cols;
   double* sums;  // [slots][cols]
+  bool centred;  // and bias: as of NormOp
+  const float* bias;
 };
 
 // A packed panel that is to become rows of another format.

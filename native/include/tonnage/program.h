@@ -59,6 +59,7 @@ struct Program {
   int64_t max_rows = 0;
   int64_t max_logit_rows = kMaxRows;  // what every gathering op has memory for
   int64_t num_slots = 0;  // of sums of hidden states
+  int64_t max_positions = INT32_MAX;  // of a table of learned positions
 };
 
 // A step as its caller states it; positions follow from the spans. pages: a table per group; pages entirely

@@ -40,6 +40,12 @@ inline F32 tanh(F32 x) {
 
 inline F32 silu(F32 x) { return div(x, add(set(1.0f), exp(sub(zero_f(), x)))); }
 
+// max(x, 0) squared (So et al. 2021); NaN stays.
+inline F32 squared_relu(F32 x) {
+  const F32 positive = max(zero_f(), x);
+  return mul(positive, positive);
+}
+
 // The tanh form of GELU (Hendrycks & Gimpel 2016).
 inline F32 gelu_tanh(F32 x) {
   const F32 inner = mul(mul(set(0.7978845608028654f), x), fma(mul(set(0.044715f), x), x, set(1.0f)));

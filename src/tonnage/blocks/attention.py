@@ -24,6 +24,7 @@ class Attention(Block):
     k_norm, RMS norms of each head or of all heads together, by `qk_norm`. scale multiplies q·k.
     window: how many last positions (own one included) are seen, 0 for all. softcap:
     cap·tanh(score/cap), 0 for none. rope: index into ModelSpec.ropes, None for no rotation.
+    temperature: of queries, growing every so many tokens (`RopeKvWrite`).
     """
 
     num_heads: int
@@ -36,6 +37,8 @@ class Attention(Block):
     softcap: float = 0.0
     biases: tuple[str, ...] = ()
     qk_norm: QkNormKind = "none"
+    temperature: float = 0.0
+    temperature_tokens: int = 0
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
     units: ClassVar[tuple[tuple[str, ...], ...]] = (("q", "k", "v"), ("o",))
@@ -113,6 +116,8 @@ class Attention(Block):
             interleaved=rope is not None and rope.style == "interleaved",
             k_bias=k_bias,
             low_from=low_from,
+            temperature=self.temperature,
+            temperature_tokens=self.temperature_tokens,
         )
 
     def _low_frequency_bias(self, at: BlockContext) -> tuple[str | None, int]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.operands import Activations, ProductPart
-from tonnage.core.steps import Matmul, PoolHidden, Step
+from tonnage.core.operands import ProductPart
+from tonnage.core.steps import Matmul, Norm, PoolHidden, Step
 
 # Divergence per squared relative error, as `Block.sensitivity`; a table that is both counts twice.
 SENSITIVITY: Mapping[str, float] = {"embed": 2.51, "head": 2.51}
@@ -15,31 +15,31 @@ def head_name(spec: ModelSpec) -> str:
     return "embed" if spec.tied_head else "head"
 
 
-def head_steps(
-    spec: ModelSpec, normed: Activations, post_norm: str | None, max_logit_rows: int, slots: int
-) -> list[Step]:
-    """Return the steps behind the final norm.
+def head_steps(spec: ModelSpec, norm: Norm, max_logit_rows: int, slots: int) -> list[Step]:
+    """Return the steps behind the final norm, which pooling does again for rows without logits.
 
-    normed: its result. post_norm: of the last branch; pooling does it again for rows without
-    logits, and the final norm with it. slots: of sums.
+    slots: of sums.
     """
     pool = PoolHidden(
-        x="x",
+        x=norm.x,
         weight="final_norm",
-        added=None if post_norm is None else "branch",
-        added_weight=post_norm,
-        eps=spec.norm_eps,
+        added=norm.added,
+        added_weight=norm.added_weight,
+        eps=norm.eps,
         cols=spec.d_model,
         sums="pooled",
         slots=slots,
+        centred=norm.centred,
+        bias=norm.bias,
     )
     logits = Matmul(
         parts=(ProductPart(head_name(spec), None, 0),),
-        input=normed,
+        input=norm.out,
         out="logits",
         out_cols=spec.vocab_size,
         cap=spec.final_softcap,
         gather=True,
         out_rows=max_logit_rows,
+        scale=spec.logit_scale,
     )
     return [pool, logits]

@@ -1,15 +1,17 @@
 """Lowering a model: its blocks' steps, one after another, with the norms between them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import attrgetter
 
 from tonnage.blocks.embedding import embedding_steps
 from tonnage.blocks.head import head_name, head_steps
 from tonnage.core.block import Branch
 from tonnage.core.block_format import FLOAT_FORMATS
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.operands import Activations, ProductPart
+from tonnage.core.operands import Activations, NormKind, ProductPart
 from tonnage.core.rope import RopeSpec
 from tonnage.core.steps import GatherLast, Matmul, Norm, Step
 
@@ -27,21 +29,22 @@ def lowered(
     chain = _Chain(spec, format_of)
     steps: list[Step] = embedding_steps(spec)
     places = _places(spec, chain, kv_format)
-    for place, following in zip(places, [*places[1:], None], strict=True):
-        if place is places[0]:
-            steps += chain.into(place.prefix, place.branch, None)
-        steps += place.branch.block.lower(place)
-        steps += chain.after(place, following)
-    last = places[-1]
-    return (
-        *steps,
-        *head_steps(spec, chain.head_input, last.post_norm, max_logit_rows, concurrency),
-    )
+    added = None
+    for group in _in_parallel(places):
+        steps.append(chain.into(group, added))
+        for place in group:
+            steps += place.branch.block.lower(place)
+        added = group[-1].post_norm
+    norm = chain.before_head(added)
+    return (*steps, norm, *head_steps(spec, norm, max_logit_rows, concurrency))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A branch where it stands; see `tonnage.core.block.BlockContext`."""
+    """A branch where it stands; see `tonnage.core.block.BlockContext`.
+
+    later: branches in parallel behind it, which read what it reads.
+    """
 
     spec: ModelSpec
     chain: "_Chain"
@@ -50,6 +53,7 @@ class _Place:
     kv_format: str
     state_index: int
     is_last_state: bool
+    later: tuple[Branch, ...]
 
     @property
     def d_model(self) -> int:
@@ -74,11 +78,22 @@ class _Place:
         return self.spec.ropes[index]
 
     def output(self, part: ProductPart, source: Activations) -> Matmul:
-        target = "branch" if self.branch.post_norm else "x"
-        return Matmul((part,), source, target, self.d_model, accumulate=not self.branch.post_norm)
+        post_norm = self.branch.post_norm
+        return Matmul(
+            (part,),
+            source,
+            out="branch" if post_norm else "x",
+            out_cols=self.d_model,
+            accumulate=not post_norm,
+            scale=self.branch.scale,
+        )
 
     def gather_last(self, *buffers: tuple[str, int]) -> list[Step]:
-        return [GatherLast((("x", self.d_model), *buffers))] if self.is_last_state else []
+        if not self.is_last_state:
+            return []
+        roles = tuple(role for branch in self.later for role in branch.block.inputs)
+        kept = self.activations("normed", self.d_model, roles) if roles else None
+        return [GatherLast((("x", self.d_model), *buffers), kept)]
 
 
 def _places(spec: ModelSpec, chain: "_Chain", kv_format: str) -> list[_Place]:
@@ -90,8 +105,18 @@ def _places(spec: ModelSpec, chain: "_Chain", kv_format: str) -> list[_Place]:
     for i, ((prefix, branch), state) in enumerate(zip(branches, states, strict=True)):
         index = -1 if state is None else seen[type(state)]
         seen[type(state)] += 1
-        places.append(_Place(spec, chain, prefix, branch, kv_format, index, i == last))
+        later = tuple(takewhile(attrgetter("parallel"), (b for _, b in branches[i + 1 :])))
+        places.append(_Place(spec, chain, prefix, branch, kv_format, index, i == last, later))
     return places
+
+
+def _in_parallel(places: Sequence[_Place]) -> Iterator[Sequence[_Place]]:
+    """Yield runs of branches that read the same input: most of one branch."""
+    begin = 0
+    while begin < len(places):
+        end = begin + 1 + len(places[begin].later)
+        yield places[begin:end]
+        begin = end
 
 
 @dataclass(frozen=True)
@@ -112,21 +137,35 @@ class _Chain:
         """What the head reads."""
         return self.activations("normed", self.spec.d_model, (head_name(self.spec),))
 
-    def into(self, prefix: str, branch: Branch, added: str | None) -> list[Step]:
-        """Return what makes the input of `branch`; added: the post norm of the branch before."""
-        consumers = tuple(prefix + role for role in branch.block.inputs)
+    def into(self, group: Sequence[_Place], added: str | None) -> Norm:
+        """Return what makes the input of branches; added: the post norm of the branch before."""
+        first = group[0]
+        consumers = tuple(place.name(role) for place in group for role in place.branch.block.inputs)
         out = self.activations("normed", self.spec.d_model, consumers)
-        weight = f"{prefix}{branch.name}_norm" if branch.pre_norm else None
-        return [self._norm(weight, added, out)]
+        weight = first.name(f"{first.branch.name}_norm") if first.branch.pre_norm else None
+        return self._norm(weight, first.branch.norm, added, out)
 
-    def after(self, place: _Place, following: _Place | None) -> list[Step]:
-        """Return what stands between a branch and the next one, or the head."""
-        if following is not None:
-            return self.into(following.prefix, following.branch, place.post_norm)
-        return [self._norm("final_norm", place.post_norm, self.head_input, gather=True)]
+    def before_head(self, added: str | None) -> Norm:
+        """Return what makes the input of the head."""
+        return self._norm("final_norm", self.spec.norm, added, self.head_input, gather=True)
 
     def _norm(
-        self, weight: str | None, added: str | None, out: Activations, *, gather: bool = False
+        self,
+        weight: str | None,
+        kind: NormKind,
+        added: str | None,
+        out: Activations,
+        *,
+        gather: bool = False,
     ) -> Norm:
-        buffer = None if added is None else "branch"
-        return Norm("x", weight, buffer, added, self.spec.norm_eps, out, gather)
+        return Norm(
+            x="x",
+            weight=weight,
+            added=None if added is None else "branch",
+            added_weight=added,
+            eps=self.spec.norm_eps,
+            out=out,
+            gather=gather,
+            centred=weight is not None and kind != "rms",
+            bias=f"{weight}_bias" if weight is not None and kind == "biased layer" else None,
+        )

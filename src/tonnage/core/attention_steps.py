@@ -5,7 +5,7 @@ See `tonnage.core.steps`, whose union they belong to.
 
 from typing import ClassVar
 
-from tonnage.core.operands import Area, Heads
+from tonnage.core.operands import Activations, Area, Heads
 from tonnage.core.operation import Operation, named
 from tonnage.core.record import record
 
@@ -54,7 +54,8 @@ class RopeKvWrite(Operation):
     qkv: rows of num_heads queries, keys and values side by side. q_norm, k_norm: RMS norm per head.
     scale: of the queries. pairs: of each head, rotated by the angles of `table`; interleaved: pair
     i is elements 2i and 2i+1, else i and i + pairs; 0 pairs need no table. k_bias: of the keys,
-    left out of int8 codes in the pairs from `low_from` on, whose frequency is low.
+    left out of int8 codes in the pairs from `low_from` on, whose frequency is low. temperature: at
+    position p queries are scaled by 1 + temperature * log(1 + floor(p / temperature_tokens)) too.
     """
 
     op: ClassVar[str] = "rope_kv_write"
@@ -70,6 +71,8 @@ class RopeKvWrite(Operation):
     interleaved: bool
     k_bias: str | None
     low_from: int
+    temperature: float = 0.0
+    temperature_tokens: int = 0
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -97,21 +100,23 @@ class GatherLast(Operation):
     """Keep only rows with logits from here on: rows of each buffer move up to the front.
 
     Behind the last keys and values nobody reads the hidden state of other rows. buffers: (name,
-    columns).
+    columns). kept: what a block in parallel reads behind it.
     """
 
     op: ClassVar[str] = "gather_last"
     buffers: tuple[tuple[str, int], ...]
+    kept: Activations | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The buffers."""
-        return tuple(name for name, _ in self.buffers)
+        return tuple(area.buffer for area in self.writes)
 
     @property
     def writes(self) -> tuple[Area, ...]:
         """The same in place."""
-        return tuple(Area(name, cols) for name, cols in self.buffers)
+        kept = () if self.kept is None else self.kept.areas
+        return (*(Area(name, cols) for name, cols in self.buffers), *kept)
 
     @property
     def elements(self) -> int:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
-from tonnage.core.operands import Activations, ProductPart
+from tonnage.core.operands import Activations, NormKind, ProductPart
 from tonnage.core.record import record
 from tonnage.core.rope import RopeSpec
 from tonnage.core.steps import Step
@@ -105,17 +105,24 @@ class Block(ABC):
 class Branch:
     """A block in its place: x += block(x), with a norm of what goes in, what comes out, or both.
 
-    name: of its norms, `<name>_norm` of its input and `post_<name>_norm` of its result.
+    name: of its norms, `<name>_norm` of its input and `post_<name>_norm` of its result. norm: of
+    the input, with `<name>_norm_bias` where it has one; results have RMS norms. scale: of what is
+    added. parallel: it reads what the branch before it read, and has no norm of its input.
     """
 
     name: str
     block: Block
     pre_norm: bool = True
     post_norm: bool = False
+    norm: NormKind = "rms"
+    scale: float = 1.0
+    parallel: bool = False
 
     def tensors(self, d_model: int) -> dict[str, Shape]:
         """Return role -> shape of the block's tensors and of the norms."""
         before = {f"{self.name}_norm": (d_model,)} if self.pre_norm else {}
+        if self.pre_norm and self.norm == "biased layer":
+            before[f"{self.name}_norm_bias"] = (d_model,)
         after = {f"post_{self.name}_norm": (d_model,)} if self.post_norm else {}
         return {**before, **self.block.tensors(d_model), **after}
 

@@ -5,6 +5,7 @@ from dataclasses import field, replace
 from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.footprint import TextFacts
+from tonnage.core.operands import NormKind
 from tonnage.core.pooling import Pooling
 from tonnage.core.record import record
 from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec
@@ -23,11 +24,13 @@ class ModelSpec:
     """A decoder-only language model: embedding, layers of residual branches, final norm and head.
 
     weights: canonical name -> where it lies. Names: `embed`, `head` (absent when tied),
-    `final_norm`, `rope_factors` (optional, divides the inverse frequencies of rope 0; or a short
+    `final_norm`, `final_norm_bias` (with a biased norm), `positions` (optional, a learned vector
+    per position), `rope_factors` (optional, divides the inverse frequencies of rope 0; or a short
     and a long one, of which the context decides), and for layer i `layers.i.` + the roles that its
     branches name. Matrices are (out, in). A matrix `x` in a format without scales of its own may
     have the vector `x_scale`: one, one per row, or one per 128 x 128 elements, row after row.
     norm_offset is added to every norm weight while loading (1.0 for Gemma in Hugging Face form).
+    norm: of what the head reads. logit_scale: of the logits.
     has_head: whether logits mean anything; a base model has none, and gives vectors alone.
     pooling: how its hidden states were trained to become one vector, None where they were not.
     unmet_pooling: what its files ask of such a vector that is not implemented, empty for nothing.
@@ -44,6 +47,8 @@ class ModelSpec:
     embed_scale: float = 1.0
     final_softcap: float = 0.0
     norm_offset: float = 0.0
+    norm: NormKind = "rms"
+    logit_scale: float = 1.0
     weights: dict[str, TensorEntry] = field(default_factory=dict)
     has_head: bool = True
     pooling: Pooling | None = None

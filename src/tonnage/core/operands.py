@@ -5,6 +5,8 @@ from typing import Literal
 from tonnage.core.record import record
 
 Form = Literal["float32", "float64", "codes"]
+# RMSNorm (Zhang & Sennrich 2019), LayerNorm (Ba et al. 2016), and that with a bias.
+NormKind = Literal["rms", "layer", "biased layer"]
 
 
 @record

@@ -17,18 +17,22 @@ from tonnage.core.operands import Activations, Area, ProductPart
 from tonnage.core.operation import Operation, named
 from tonnage.core.record import record
 
-Activation = Literal["silu", "gelu_tanh", "gelu"]
+Activation = Literal["silu", "gelu_tanh", "gelu", "relu2"]
 
 
 @record
 class Embed(Operation):
-    """x = row of `table` by token id, times `scale`; `cols` elements."""
+    """x = row of `table` by token id, times `scale`; `cols` elements.
+
+    positions: a table whose row of the token's position is added to that.
+    """
 
     op: ClassVar[str] = "embed"
     table: str
     scale: float
     x: str
     cols: int
+    positions: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -76,7 +80,8 @@ class Norm(Operation):
     """out = RMS norm of x with `weight` (Zhang & Sennrich 2019), x as it is without one.
 
     With `added`, x += RMS norm of that buffer with `added_weight` comes before. gather: of rows
-    with logits alone, one behind the other.
+    with logits alone, one behind the other. centred: LayerNorm of x (Ba et al. 2016), to which
+    `bias` may be added.
     """
 
     op: ClassVar[str] = "norm"
@@ -87,6 +92,8 @@ class Norm(Operation):
     eps: float
     out: Activations
     gather: bool
+    centred: bool = False
+    bias: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -101,8 +108,8 @@ class Norm(Operation):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The weights of both norms."""
-        return named(self.added_weight, self.weight)
+        """The weights of both norms, and the bias."""
+        return named(self.added_weight, self.weight, self.bias)
 
     @property
     def elements(self) -> int:
@@ -114,8 +121,9 @@ class Norm(Operation):
 class Matmul(Operation):
     """out = input times the transposed matrices of `parts`, side by side in rows of `out_cols`.
 
-    cap: cap * tanh(y / cap) of the result, 0 for none. accumulate: added to what is there. gather:
-    see `Norm`. out_rows: rows that fit `out`, None for all of a step.
+    scale: of products and biases. accumulate: added to what is there. cap: cap * tanh(y / cap) of
+    the result, 0 for none. gather: see `Norm`. out_rows: rows that fit `out`, None for all of a
+    step.
     """
 
     op: ClassVar[str] = "matmul"
@@ -128,6 +136,7 @@ class Matmul(Operation):
     accumulate: bool = False
     gather: bool = False
     out_rows: int | None = None
+    scale: float = 1.0
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -159,12 +168,13 @@ class Matmul(Operation):
 class Gated(Operation):
     """out = activation(gate * input) times (up * input), element by element (Shazeer 2020).
 
-    gate_bias, up_bias: added to the two products, both or neither.
+    Without `up` the first factor alone. gate_bias, up_bias: added to the two products, both or
+    neither.
     """
 
     op: ClassVar[str] = "gated"
     gate: str
-    up: str
+    up: str | None
     input: Activations
     out: Activations
     activation: Activation
@@ -189,7 +199,7 @@ class Gated(Operation):
     @property
     def weights(self) -> tuple[str, ...]:
         """Both matrices: one sweep reads them."""
-        return (self.gate, self.up)
+        return named(self.gate, self.up)
 
     @property
     def elements(self) -> int:
@@ -225,7 +235,8 @@ class Quantize(Operation):
 class PoolHidden(Operation):
     """Add the normed hidden states of rows to sums per slot, in float64: for embeddings alone.
 
-    weight, added, added_weight, eps: as of the last `Norm`, done again for rows without logits.
+    weight, added, added_weight, eps, centred, bias: as of the last `Norm`, done again for rows
+    without logits.
     """
 
     op: ClassVar[str] = "pool_hidden"
@@ -238,6 +249,8 @@ class PoolHidden(Operation):
     cols: int
     sums: str
     slots: int
+    centred: bool = False
+    bias: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -251,8 +264,8 @@ class PoolHidden(Operation):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The weights of both norms."""
-        return named(self.added_weight, self.weight)
+        """The weights of both norms, and the bias."""
+        return named(self.added_weight, self.weight, self.bias)
 
     @property
     def elements(self) -> int:

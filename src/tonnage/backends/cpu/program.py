@@ -95,7 +95,10 @@ class _Builder:
 
     def _embed(self, step: Embed) -> None:
         table = self._weight(step.table)
-        self._program.embed(table=table, scale=step.scale, x=self._buffer(step.x))
+        positions = None if step.positions is None else self._weight(step.positions)
+        self._program.embed(
+            table=table, scale=step.scale, x=self._buffer(step.x), positions=positions
+        )
 
     def _rope_table(self, step: RopeTable) -> None:
         rope = self._plan.ropes[step.rope]
@@ -115,6 +118,8 @@ class _Builder:
             eps=step.eps,
             out=self._acts(step.out),
             gather=step.gather,
+            centred=step.centred,
+            bias=self._vector(step.bias),
         )
 
     def _matmul(self, step: Matmul) -> None:
@@ -130,12 +135,13 @@ class _Builder:
             cap=step.cap,
             accumulate=step.accumulate,
             gather=step.gather,
+            scale=step.scale,
         )
 
     def _gated(self, step: Gated) -> None:
         self._program.gated(
             gate=self._weight(step.gate),
-            up=self._weight(step.up),
+            up=None if step.up is None else self._weight(step.up),
             input=self._acts(step.input),
             out=self._acts(step.out),
             activation=step.activation,
@@ -169,12 +175,18 @@ class _Builder:
             interleaved=step.interleaved,
             k_bias=self._vector(step.k_bias),
             low_from=step.low_from,
+            temperature=step.temperature,
+            temperature_tokens=step.temperature_tokens,
         )
 
     def _gather_last(self, step: GatherLast) -> None:
         (x, x_cols), (qkv, qkv_cols) = step.buffers
         self._program.gather_last(
-            x=self._buffer(x), x_cols=x_cols, qkv=self._buffer(qkv), qkv_cols=qkv_cols
+            x=self._buffer(x),
+            x_cols=x_cols,
+            qkv=self._buffer(qkv),
+            qkv_cols=qkv_cols,
+            kept=None if step.kept is None else self._acts(step.kept),
         )
 
     def _attend(self, step: Attend) -> None:
@@ -200,4 +212,6 @@ class _Builder:
             cols=step.cols,
             sums=self._buffer(step.sums),
             slots=step.slots,
+            centred=step.centred,
+            bias=self._vector(step.bias),
         )

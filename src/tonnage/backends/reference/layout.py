@@ -13,7 +13,7 @@ from tonnage.core.model_spec import ROPE_FACTORS, ModelSpec, scale_name
 from tonnage.core.placing import Cursor, place_pages, place_ropes, place_slots
 from tonnage.core.plan import Buffer, Item, KvPlan, MatrixPlan, Plan, Source, VectorPlan
 from tonnage.core.process_items import process_items
-from tonnage.core.steps import Gated, Matmul, Step
+from tonnage.core.steps import Gated, Matmul, Norm, Step
 from tonnage.core.workload import Workload
 
 FLOAT64_BYTES = 8
@@ -118,7 +118,8 @@ def _matrices(spec: ModelSpec, cursor: Cursor) -> tuple[MatrixPlan, ...]:
 def _vectors(spec: ModelSpec, steps: Iterable[Step], cursor: Cursor) -> tuple[VectorPlan, ...]:
     """Place biases and the weights of norms, to which the family's offset is added."""
     products = [step for step in steps if isinstance(step, Matmul | Gated)]
-    stored = (name for step in products for name in step.vectors)
+    stored = {name for step in products for name in step.vectors}
+    stored |= {step.bias for step in steps if isinstance(step, Norm) and step.bias is not None}
     as_stored = {ROPE_FACTORS, *stored, *map(scale_name, spec.weights)}
     found = []
     for name, entry in spec.weights.items():

@@ -47,7 +47,7 @@ class Operations:
         """Run one operation."""
         match step:
             case Embed():
-                self.buffers[step.x] = self.weights[step.table][list(self.tokens)] * step.scale
+                self._embed(step)
             case RopeTable():
                 self._rope_table(step)
             case Norm():
@@ -89,6 +89,12 @@ class Operations:
     def _vector(self, name: str | None) -> Array | float:
         return 0.0 if name is None else self.weights[name]
 
+    def _embed(self, step: Embed) -> None:
+        x = self.weights[step.table][list(self.tokens)] * step.scale
+        if step.positions is not None:
+            x = x + self.weights[step.positions][[position for _, _, position in self.rows()]]
+        self.buffers[step.x] = x
+
     def _rope_table(self, step: RopeTable) -> None:
         rope = self.plan.ropes[step.rope]
         frequencies = np.array(rope.frequencies)
@@ -107,8 +113,12 @@ class Operations:
             branch = self.buffers[step.added][rows]
             x = x + rms_norm(branch, self._vector(step.added_weight), step.eps)
             self.buffers[step.x][rows] = x
-        normed = x if step.weight is None else rms_norm(x, self._vector(step.weight), step.eps)
-        self._put(step.out, normed)
+        self._put(step.out, x if step.weight is None else self._normed(step, x))
+
+    def _normed(self, step: Norm | PoolHidden, x: Array) -> Array:
+        if step.centred:
+            x = x - x.mean(axis=-1, keepdims=True)  # The spread around it is that of LayerNorm.
+        return rms_norm(x, self._vector(step.weight), step.eps) + self._vector(step.bias)
 
     def _matmul(self, step: Matmul) -> None:
         source = self._get(step.input)
@@ -116,14 +126,17 @@ class Operations:
         for part in step.parts:
             product = source @ self.weights[part.weight].T + self._vector(part.bias)
             out[:, part.column : part.column + product.shape[1]] = product
+        out *= step.scale
         out = step.cap * np.tanh(out / step.cap) if step.cap else out
         self.buffers[step.out] = self.buffers[step.out] + out if step.accumulate else out
 
     def _gated(self, step: Gated) -> None:
         source = self._get(step.input)
-        pairs = (step.gate, step.gate_bias), (step.up, step.up_bias)
-        gate, up = (source @ self.weights[name].T + self._vector(bias) for name, bias in pairs)
-        self._put(step.out, activated(gate, step.activation) * up)
+        gate = source @ self.weights[step.gate].T + self._vector(step.gate_bias)
+        out = activated(gate, step.activation)
+        if step.up is not None:
+            out = out * (source @ self.weights[step.up].T + self._vector(step.up_bias))
+        self._put(step.out, out)
 
     def _qk_norm(self, step: QkNorm) -> None:
         qkv, begin = self.buffers[step.qkv], 0
@@ -145,7 +158,12 @@ class Operations:
         if step.table is not None:
             table = self.buffers[step.table]
             q, k = (rotated(x, table, interleaved=step.interleaved) for x in (q, k))
-        self.buffers[step.qkv][:, :q_cols] = (q * step.scale).reshape(len(qkv), q_cols)
+        q = q * step.scale
+        if step.temperature:
+            positions = np.array([position for _, _, position in self.rows()])
+            far = np.log(1 + positions // step.temperature_tokens)
+            q = q * (1 + step.temperature * far)[:, None, None]
+        self.buffers[step.qkv][:, :q_cols] = q.reshape(len(qkv), q_cols)
         for row, span, position in self.rows():
             pair = np.concatenate([k[row], v[row]], axis=1)
             self.pages.write(kv.layer, span.pages, position, pair)
@@ -173,7 +191,7 @@ class Operations:
             if step.added is not None:
                 branch = self.buffers[step.added][rows]
                 x = x + rms_norm(branch, self._vector(step.added_weight), step.eps)
-            total = rms_norm(x, self._vector(step.weight), step.eps).sum(axis=0)
+            total = self._normed(step, x).sum(axis=0)
             self.sums[one.slot] = total + (0.0 if one.begins else self.sums[one.slot])
 
 
@@ -190,6 +208,9 @@ def activated(x: Array, activation: Activation) -> Array:
         return silu
     if activation == "gelu":
         return 0.5 * x * (1 + _erf(x / np.sqrt(2)))
+    if activation == "relu2":
+        squared: Array = np.maximum(x, 0) ** 2
+        return squared
     approximation: Array = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     return approximation
 

@@ -184,7 +184,7 @@ def _add_products(
         each = sums.setdefault((part.format, late), [0.0] * 4)
         each[0] += part.nbytes * slack
         each[1] += count * plan.panel_rows * part.cols * slack
-        share = (0, part.rows / 2) if gated else (part.rows, 0)
+        share = (0, part.rows / len(parts)) if gated else (part.rows, 0)
         each[2] += share[0] * slack
         each[3] += share[1] * slack
 

@@ -16,7 +16,7 @@ from tonnage.core.plan import (
     VectorPlan,
 )
 from tonnage.core.rounding import round_up
-from tonnage.core.steps import Embed, Gated, Matmul, Step
+from tonnage.core.steps import Embed, Gated, Matmul, Norm, PoolHidden, Step
 from tonnage.core.workload import Workload
 
 FLOAT_BYTES = 4
@@ -99,10 +99,15 @@ def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:
             case Embed():
                 if step.table not in multiplied:
                     placer.matrix(step.table)
+                if step.positions is not None:
+                    placer.matrix(step.positions)
                 if ROPE_FACTORS in placer.spec.weights:
                     placer.vector(ROPE_FACTORS)
             case Gated():
-                placer.interleaved(step.gate, step.up)
+                if step.up is None:
+                    placer.matrix(step.gate)
+                else:
+                    placer.interleaved(step.gate, step.up)
                 for name in step.vectors:
                     placer.vector(name)
             case Matmul():
@@ -111,6 +116,8 @@ def place_weights(placer: WeightPlacer, steps: Iterable[Step]) -> None:
                     if part.bias is not None:
                         placer.vector(part.bias)
             case _:
+                if isinstance(step, Norm | PoolHidden) and step.bias is not None:
+                    placer.vector(step.bias)
                 for name in step.vectors:
                     placer.vector(name, placer.spec.norm_offset)
 
