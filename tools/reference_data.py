@@ -104,6 +104,21 @@ def _traits(family: Family) -> Iterator[str]:
         yield "a scaled embedding"
     if family.activation != "silu":
         yield f"activation {family.activation}"
+    if family.norm != "rms":
+        yield f"{family.norm.replace('layer', 'LayerNorm')}"
+    if not family.gated:
+        yield "a plain MLP"
+    if family.parallel:
+        yield "attention and MLP in parallel"
+    if family.rotates_in_windows:
+        yield "rotary positions in windows alone"
+    if family.rope_style == "interleaved":
+        yield "neighbours rotate"
+    factors = {
+        key for key in family.hf_defaults if key.endswith(("_multiplier", "_scaling", "_scale"))
+    }
+    if factors:
+        yield f"factors ({', '.join(sorted(factors))})"
 
 
 def _ordinal(number: int) -> str:

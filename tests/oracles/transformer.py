@@ -3,6 +3,7 @@
 Arrays are (tokens, elements) or (tokens, heads, elements). Attention: Vaswani et al. 2017, grouped
 queries: Ainslie et al. 2023. RMSNorm: Zhang and Sennrich 2019. Gated MLP: Shazeer 2020. Rotary
 embedding: Su et al. 2021. Windows: Jiang et al. 2023. Capped scores: Riviere et al. 2024.
+LayerNorm: Ba et al. 2016. Branches in parallel: Wang and Komatsuzaki 2021.
 """
 
 import math
@@ -46,6 +47,7 @@ class Attention:
 
     rope: index into Model.ropes, None for no rotation. window: positions seen, its own included, 0
     for all. softcap: 0 for none. qk_norm: over each head, or over all heads of a token together.
+    temperature: (b, n) multiplies queries at position p by 1 + b log(1 + floor(p / n)).
     """
 
     num_heads: int
@@ -58,22 +60,27 @@ class Attention:
     softcap: float = 0.0
     biases: tuple[str, ...] = ()
     qk_norm: Literal["none", "head", "all"] = "none"
+    temperature: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Attention, then a gated MLP of `hidden` inner elements, each added to the residual stream.
+    """Attention, then an MLP of `hidden` inner elements, each added to the residual stream.
 
-    pre_norms: the input of both is normed. post_norms: their outputs are. mlp_bias: all three
-    matrices of the MLP have one.
+    pre_norms: the input of both is normed. post_norms: their outputs are. mlp_bias: all matrices of
+    the MLP have one. gated: it has a gate. parallel: the MLP reads what attention reads. scale: of
+    what is added.
     """
 
     attention: Attention
     hidden: int
-    activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
+    activation: Literal["silu", "gelu_tanh", "gelu", "relu2"] = "silu"
     pre_norms: bool = True
     post_norms: bool = False
     mlp_bias: bool = False
+    gated: bool = True
+    parallel: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Model:
     """A model without its weights.
 
     norm_offset: added to every norm weight. has_rope_factors: the tensor `rope_factors` divides the
-    frequencies of rope 0. tied_head: the output head is the embedding.
+    frequencies of rope 0. tied_head: the output head is the embedding. norm: of what goes into
+    layers and head. logit_scale: of the logits.
     """
 
     d_model: int
@@ -93,6 +101,8 @@ class Model:
     norm_offset: float = 0.0
     tied_head: bool = False
     has_rope_factors: bool = False
+    norm: Literal["rms", "layer", "biased layer"] = "rms"
+    logit_scale: float = 1.0
 
 
 def as_they_are(x: Array) -> Array:
@@ -128,13 +138,14 @@ def last_hidden_state(
 ) -> Array:
     """Return what the head reads (T, d_model): the residual stream after the final norm."""
     last = hidden_states(model, tensor, token_ids, store)[-1]
-    return norm(model, last, tensor("final_norm"))
+    return stream_norm(model, last, tensor, "final_norm")
 
 
 def logits(model: Model, tensor: Tensor, hidden: Array) -> Array:
     """Return the logits of final hidden states (T, d_model)."""
     head = tensor("embed" if model.tied_head else "head")
-    return softcap(norm(model, hidden, tensor("final_norm")) @ head.T, model.final_softcap)
+    products = stream_norm(model, hidden, tensor, "final_norm") @ head.T
+    return softcap(products * model.logit_scale, model.final_softcap)
 
 
 def _within_layer(tensor: Tensor, index: int) -> Tensor:
@@ -142,15 +153,19 @@ def _within_layer(tensor: Tensor, index: int) -> Tensor:
 
 
 def _layer(model: Model, layer: Layer, tensor: Tensor, x: Array, store: Store) -> Array:
-    def normed(role: str, value: Array, *, applies: bool) -> Array:
-        return norm(model, value, tensor(role)) if applies else value
+    def before(role: str, value: Array) -> Array:
+        return stream_norm(model, value, tensor, role) if layer.pre_norms else value
 
-    inner = normed("attn_norm", x, applies=layer.pre_norms)
-    mixed = attention(model, layer.attention, tensor, inner, store)
-    x = x + normed("post_attn_norm", mixed, applies=layer.post_norms)
-    inner = normed("mlp_norm", x, applies=layer.pre_norms)
-    gated = mlp(layer, tensor, inner)
-    return x + normed("post_mlp_norm", gated, applies=layer.post_norms)
+    def after(role: str, value: Array) -> Array:
+        normed = norm(model, value, tensor(role)) if layer.post_norms else value
+        return layer.scale * normed
+
+    inner = before("attn_norm", x)
+    mixed = after("post_attn_norm", attention(model, layer.attention, tensor, inner, store))
+    if layer.parallel:
+        return x + mixed + after("post_mlp_norm", mlp(layer, tensor, inner))
+    x = x + mixed
+    return x + after("post_mlp_norm", mlp(layer, tensor, before("mlp_norm", x)))
 
 
 def attention(
@@ -158,6 +173,9 @@ def attention(
 ) -> Array:
     """Return the attention's output (T, d_model) for its input (T, d_model)."""
     q, k, v = _projected(model, attn, tensor, x)
+    if attn.temperature is not None:
+        beta, length = attn.temperature
+        q = q * (1 + beta * np.log(1 + np.arange(len(q)) // length))[:, None, None]
     if attn.rope is not None:
         rope, angles = model.ropes[attn.rope], frequencies(model, attn.rope, tensor)
         q, k = rotate(q, rope, angles), rotate(k, rope, angles)
@@ -229,13 +247,29 @@ def rotate(x: Array, rope: Rope, inverse: Array) -> Array:
 
 
 def mlp(layer: Layer, tensor: Tensor, x: Array) -> Array:
-    """Return the gated MLP's output (T, d_model)."""
-    gate, up = x @ tensor("gate").T, x @ tensor("up").T
-    if layer.mlp_bias:
-        gate, up = gate + tensor("gate_bias"), up + tensor("up_bias")
-    activation = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu}[layer.activation]
-    out = (activation(gate) * up) @ tensor("down").T
-    return out + tensor("down_bias") if layer.mlp_bias else out
+    """Return the MLP's output (T, d_model)."""
+
+    def product(role: str, value: Array) -> Array:
+        out = value @ tensor(role).T
+        return out + tensor(f"{role}_bias") if layer.mlp_bias else out
+
+    activation = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu2": squared_relu}
+    up = product("up", x)
+    if layer.gated:
+        inner = activation[layer.activation](product("gate", x)) * up
+    else:
+        inner = activation[layer.activation](up)
+    return product("down", inner)
+
+
+def stream_norm(model: Model, x: Array, tensor: Tensor, role: str) -> Array:
+    """Return the norm of the residual stream with the weights `role`."""
+    if model.norm == "rms":
+        return norm(model, x, tensor(role))
+    centred = x - x.mean(axis=-1, keepdims=True)
+    spread = np.sqrt(centred.var(axis=-1, keepdims=True) + model.norm_eps)
+    out = centred / spread * (tensor(role) + model.norm_offset)
+    return out + tensor(f"{role}_bias") if model.norm == "biased layer" else out
 
 
 def norm(model: Model, x: Array, weight: Array) -> Array:
@@ -252,6 +286,11 @@ def softcap(x: Array, cap: float) -> Array:
 def silu(x: Array) -> Array:
     """Return x * sigmoid(x)."""
     return x * 0.5 * (1 + np.tanh(x / 2))
+
+
+def squared_relu(x: Array) -> Array:
+    """Return max(x, 0) squared (So et al. 2021)."""
+    return np.maximum(x, 0) ** 2
 
 
 def gelu(x: Array) -> Array:

@@ -56,8 +56,12 @@ class TinyModel:
 
 def tiny_config(family: str, **changes: object) -> dict[str, object]:
     """Return a config.json of `family` with odd sizes, some settings replaced."""
-    settings = TINY_FAMILIES[family].settings
-    return {"model_type": family, **COMMON, **settings, **changes}
+    traits = TINY_FAMILIES[family]
+    if not traits.own_head_dim and changes.get("head_dim"):
+        heads = changes.get("num_attention_heads", COMMON["num_attention_heads"])
+        changes["hidden_size"] = changes.pop("head_dim") * heads
+    config = {"model_type": family, **COMMON, **traits.settings, **changes}
+    return {traits.eps if key == "rms_norm_eps" else key: config[key] for key in config}
 
 
 def tiny_model(
@@ -78,7 +82,7 @@ def _head_dim(config: Mapping[str, object]) -> int:
 def _random(rng: np.random.Generator, name: str, shape: Shape) -> np.ndarray:
     # Norms and biases are far from their neutral values, or a mistake in them would not show.
     scale = 0.3 if len(shape) == 1 else 1.5 / np.sqrt(shape[-1])
-    centre = 1.0 if "norm" in name else 0.0
+    centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
     return on_bf16_grid((centre + scale * rng.standard_normal(shape)).astype(np.float32))
 
 
@@ -93,6 +97,8 @@ def tensor_shapes(config: Mapping[str, object], v_dim: int | None = None) -> dic
     v_dim = v_dim or _head_dim(config)
     d, vocab = config["hidden_size"], config["vocab_size"]
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": (vocab, d), "model.norm.weight": (d,)}
+    if TINY_FAMILIES[str(config["model_type"])].norm_biases:
+        shapes["model.norm.bias"] = (d,)
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (vocab, d)
     for index in range(config["num_hidden_layers"]):
@@ -101,8 +107,10 @@ def tensor_shapes(config: Mapping[str, object], v_dim: int | None = None) -> dic
     return shapes
 
 
-# What a family with fused tensors has none of.
-SPLIT = tuple(f".{role}_proj.weight" for role in ("q", "k", "v", "gate", "up"))
+FUSED = {
+    "qkv": ("self_attn.qkv_proj", [f"self_attn.{role}_proj" for role in "qkv"]),
+    "gate_up": ("mlp.gate_up_proj", ["mlp.gate_proj", "mlp.up_proj"]),
+}
 
 
 def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
@@ -112,21 +120,26 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
     rows = {"q": heads * k_dim, "k": kv_heads * k_dim, "v": kv_heads * v_dim, "o": d}
     shapes: dict[str, Shape] = {f"self_attn.{r}_proj.weight": (rows[r], d) for r in "qkv"}
     shapes["self_attn.o_proj.weight"] = (d, heads * v_dim)
-    biased = "qkvo" if config.get("attention_bias") else family.biases
-    shapes |= {f"self_attn.{r}_proj.bias": (rows[r],) for r in biased}
+    biased = family.biased(config)
+    shapes |= {f"self_attn.{r}_proj.bias": (rows[r],) for r in "qkvo" if r in biased}
     if family.qk_norm != "none":
         size = {"head": {"q": k_dim, "k": k_dim}, "all": rows}[family.qk_norm]
         shapes |= {f"self_attn.{r}_norm.weight": (size[r],) for r in "qk"}
-    shapes |= {f"mlp.{r}_proj.weight": (hidden, d) for r in ("gate", "up")}
-    shapes["mlp.down_proj.weight"] = (d, hidden)
-    if family.fused:
-        shapes = {name: shape for name, shape in shapes.items() if not name.endswith(SPLIT)}
-        shapes["self_attn.qkv_proj.weight"] = (rows["q"] + rows["k"] + rows["v"], d)
-        shapes["mlp.gate_up_proj.weight"] = (2 * hidden, d)
-    if config.get("mlp_bias"):
-        rows = {"gate": hidden, "up": hidden, "down": d}
-        shapes |= {f"mlp.{r}_proj.bias": (rows[r],) for r in rows}
-    return shapes | {f"{norm}_layernorm.weight": (d,) for norm in family.norms}
+    *inner, down = family.mlp
+    shapes |= {f"mlp.{name}.weight": (hidden, d) for name in inner}
+    shapes[f"mlp.{down}.weight"] = (d, hidden)
+    for part in family.fused:
+        whole, parts = FUSED[part]
+        fused_rows = sum(shapes.pop(f"{name}.weight")[0] for name in parts)
+        shapes[f"{whole}.weight"] = (fused_rows, d)
+    if "mlp" in biased:
+        shapes |= {f"mlp.{name}.bias": (hidden,) for name in inner}
+        shapes[f"mlp.{down}.bias"] = (d,)
+    for norm in family.norms:
+        shapes[f"{norm}_layernorm.weight"] = (d,)
+        if family.norm_biases:
+            shapes[f"{norm}_layernorm.bias"] = (d,)
+    return shapes
 
 
 def write_hf(folder: Path, model: TinyModel, *, dtype: str = "F32", num_shards: int = 1) -> Path:
@@ -175,9 +188,6 @@ GGUF_ROLES = {
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_up_proj": "ffn_up",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
 }
 
 
@@ -232,12 +242,13 @@ def gguf_tensor_name(model: TinyModel, name: str) -> str:
     if stem in whole:
         return f"{whole[stem]}.{kind}"
     index, _, role = stem.removeprefix("model.layers.").partition(".")
-    roles = GGUF_ROLES | {f"{hf}_layernorm": name for hf, name in model.traits.norms.items()}
+    roles = GGUF_ROLES | {f"mlp.{hf}": name for hf, name in model.traits.mlp.items()}
+    roles |= {f"{hf}_layernorm": name for hf, name in model.traits.norms.items()}
     return f"blk.{index}.{roles[role]}.{kind}"
 
 
 def _as_gguf(model: TinyModel, name: str, values: np.ndarray) -> np.ndarray:
-    if model.traits.adds_one and "norm" in name:
+    if model.traits.adds_one and "norm" in name and name.endswith("weight"):
         return values + np.float32(1)
     for role, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
         if model.traits.pairs_rows and role in name:
@@ -266,6 +277,16 @@ def llama3_factors(model: TinyModel) -> np.ndarray | None:
     return (plain / inverse_frequencies(model.k_dim, base, llama3=scaling)).astype(np.float32)
 
 
+# Setting -> method of the writer.
+SCALES = {
+    "embedding_multiplier": "add_embedding_scale",
+    "residual_multiplier": "add_residual_scale",
+    "attention_multiplier": "add_attention_scale",
+    "logits_scaling": "add_logit_scale",
+    "logit_scale": "add_logit_scale",
+}
+
+
 def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     config = model.config
     writer.add_name("tiny")
@@ -275,7 +296,10 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     writer.add_feed_forward_length(model["intermediate_size"])
     writer.add_head_count(model["num_attention_heads"])
     writer.add_head_count_kv(model["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if model.traits.eps == "rms_norm_eps":
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    else:
+        writer.add_layer_norm_eps(config[model.traits.eps])
     writer.add_vocab_size(model["vocab_size"])
     writer.add_key_length(model.k_dim)
     writer.add_value_length(model.v_dim)
@@ -286,10 +310,13 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
         writer.add_sliding_window(model["sliding_window"])
     if "query_pre_attn_scalar" in config:
         writer.add_attention_scale(model["query_pre_attn_scalar"] ** -0.5)
+    for key, add in SCALES.items():
+        if key in config:
+            getattr(writer, add)(config[key])
     if "attn_logit_softcapping" in config:
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-    if "layer_types" in config and "query_pre_attn_scalar" in config:
+    if "layer_types" in config and model.traits.settings.get("sliding_window"):
         slides = [kind == "sliding_attention" for kind in config["layer_types"]]
         writer.add_sliding_window_pattern(slides)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from oracles import rope, transformer
 from support.layers import attention_of, has_post_norms, has_pre_norms, mlp_of
 from tonnage.blocks.attention import Attention
+from tonnage.blocks.gated_mlp import GatedMlp
 from tonnage.core.block import Layer
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.rope import DynamicNtk, LongRope, RopeSpec, Yarn
@@ -25,6 +26,8 @@ def described(spec: ModelSpec, context: int = 0) -> transformer.Model:
         norm_offset=spec.norm_offset,
         tied_head="head" not in spec.weights,
         has_rope_factors="rope_factors" in spec.weights,
+        norm=spec.norm,
+        logit_scale=spec.logit_scale,
     )
 
 
@@ -68,6 +71,9 @@ def _layer(spec: Layer) -> transformer.Layer:
         pre_norms=has_pre_norms(spec),
         post_norms=has_post_norms(spec),
         mlp_bias=mlp.bias,
+        gated=isinstance(mlp, GatedMlp),
+        parallel=spec.branches[1].parallel,
+        scale=spec.branches[0].scale,
     )
 
 
@@ -83,4 +89,5 @@ def _attention(spec: Attention) -> transformer.Attention:
         softcap=spec.softcap,
         biases=spec.biases,
         qk_norm=spec.qk_norm,
+        temperature=(spec.temperature, spec.temperature_tokens) if spec.temperature else None,
     )

@@ -1,7 +1,8 @@
-"""Layers of one attention and one gated MLP, which most families have."""
+"""Layers of one attention and one MLP, which most families have."""
 
 from tonnage.blocks.attention import Attention
 from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.blocks.mlp import Mlp
 from tonnage.core.block import Branch, Layer
 
 
@@ -23,15 +24,15 @@ def attention_of(layer: Layer) -> Attention:
     return found
 
 
-def mlp_of(layer: Layer) -> GatedMlp:
-    """Return the layer's gated MLP."""
-    (found,) = (b.block for b in layer.branches if isinstance(b.block, GatedMlp))
+def mlp_of(layer: Layer) -> GatedMlp | Mlp:
+    """Return the layer's MLP."""
+    (found,) = (b.block for b in layer.branches if isinstance(b.block, GatedMlp | Mlp))
     return found
 
 
 def has_pre_norms(layer: Layer) -> bool:
     """Whether the inputs of both are normed."""
-    first, *rest = (branch.pre_norm for branch in layer.branches)
+    first, *rest = (branch.pre_norm for branch in layer.branches if not branch.parallel)
     assert all(one == first for one in rest)
     return first
 

@@ -132,6 +132,16 @@ VARIANTS: dict[str, dict[str, Config]] = {
             "hidden_size": 256,
         },
     },
+    "granite": {
+        "tied, biases": {
+            "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True,
+            "residual_multiplier": 0.22, "logits_scaling": 6.0,
+        },
+        "no factors": {
+            "embedding_multiplier": 1.0, "residual_multiplier": 1.0, "logits_scaling": 1.0,
+        },
+        "yarn": {"rope_scaling": {**YARN, "type": "yarn"}},
+    },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},
         "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},

@@ -32,7 +32,11 @@ class TinyFamily:
     GGUF name. qk_norm: norms of Q and K over each head, or over all heads together. biases: which
     of q, k, v, o have one. gguf_architecture: `general.architecture`. pairs_rows: its GGUF files
     hold the rows of Q and K so that pairs to rotate are neighbours. adds_one: norms leave out 1 in
-    Hugging Face files. fused: Q, K and V are one tensor, gate and up another.
+    Hugging Face files. fused: which of `qkv` and `gate_up` are one tensor. norm_biases: norms have
+    biases. eps: what settings call the epsilon of norms. mlp: the matrices of the MLP, Hugging Face
+    name -> GGUF name. bias_settings: settings that give projections a bias, of which `mlp` stands
+    for the MLP. own_head_dim: config.json may state the size of heads, which else follows from the
+    width. interleaved: pairs to rotate are neighbours in Hugging Face files too.
     """
 
     settings: Mapping[str, object]
@@ -44,7 +48,24 @@ class TinyFamily:
     biases: str = ""
     pairs_rows: bool = False
     adds_one: bool = False
-    fused: bool = False
+    fused: tuple[str, ...] = ()
+    norm_biases: bool = False
+    eps: str = "rms_norm_eps"
+    mlp: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down",
+        }
+    )  # fmt: skip
+    bias_settings: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"attention_bias": tuple("qkvo"), "mlp_bias": ("mlp",)}
+    )
+    own_head_dim: bool = True
+    interleaved: bool = False
+
+    def biased(self, config: Mapping[str, object]) -> set[str]:
+        """Return which of q, k, v, o and mlp have biases."""
+        stated = (roles for key, roles in self.bias_settings.items() if config.get(key))
+        return {*self.biases, *(role for roles in stated for role in roles)}
 
 
 GEMMA: dict[str, object] = {
@@ -107,7 +128,19 @@ TINY_FAMILIES = {
             "pad_token_id": None,
         },
         "phi3",
-        fused=True,
+        fused=("qkv", "gate_up"),
+    ),
+    "granite": TinyFamily(
+        {
+            **SILU,
+            "head_dim": 32,
+            "embedding_multiplier": 3.25,
+            "residual_multiplier": 0.21875,
+            "attention_multiplier": 0.15625,
+            "logits_scaling": 0.8125,
+        },
+        "granite",
+        pairs_rows=True,
     ),
 }
 FAMILIES = tuple(TINY_FAMILIES)

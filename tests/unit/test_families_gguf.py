@@ -13,6 +13,7 @@ from support.checkpoints import write_hf as write_folder
 from support.containers import read_gguf, read_hf, weights_of
 from support.described import described
 from support.layers import attention_of, has_post_norms, layer_of, mlp_of
+from support.tiny_families import TINY_FAMILIES
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
@@ -63,9 +64,9 @@ def test_only_files_of_llama_and_its_likes_pair_neighbours(tmp_path: Path) -> No
     for family in FAMILIES:
         path = write_gguf(tmp_path / f"{family}.gguf", tiny_model(tiny_config(family)))
         styles[family] = {rope.style for rope in spec_from_gguf(*read_gguf(path)).ropes}
-    for family in ("llama", "mistral", "smollm3"):
-        assert styles.pop(family) == {"interleaved"}
-    assert all(style == {"half"} for style in styles.values())
+    for family, traits in TINY_FAMILIES.items():
+        paired = traits.pairs_rows or traits.interleaved
+        assert styles[family] == {"interleaved" if paired else "half"}
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])

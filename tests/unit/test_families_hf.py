@@ -10,10 +10,14 @@ import tokenizers
 from support.checkpoints import FAMILIES, LLAMA3, tiny_config, tiny_model, write_gguf, write_hf
 from support.containers import read_gguf, read_hf, read_tensor
 from support.layers import attention_of, has_post_norms, has_pre_norms, mlp_of
+from support.tiny_families import TINY_FAMILIES
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
 
+# Layers with a window rotate by a rope of their own.
+TWO_ROPES = ("gemma3_text",)
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}
 Opened = dict[str, tuple[dict, Catalog]]
 
 
@@ -28,24 +32,30 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_described(opened: Opened, family: str) -> None:
+    config, traits = opened[family][0], TINY_FAMILIES[family]
     spec = spec_from_hf(*opened[family])
     is_gemma = family.startswith("gemma")
     attention = attention_of(spec.layers[0])
     assert spec.family == family.removesuffix("_text")
-    assert (spec.vocab_size, spec.d_model, spec.context_length) == (307, 96, 512)
-    assert len(spec.layers) == (5 if family == "smollm3" else 3)
+    assert (spec.vocab_size, spec.d_model) == (307, config["hidden_size"])
+    assert spec.context_length == 512
+    assert len(spec.layers) == config["num_hidden_layers"]
     assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
-    assert spec.tied_head == (is_gemma or family in ("qwen2", "smollm3"))
-    assert spec.embed_scale == (math.sqrt(96) if is_gemma else 1)
-    assert spec.norm_offset == (1 if is_gemma else 0)
-    assert has_pre_norms(spec.layers[0]) == (family != "olmo2")
-    assert has_post_norms(spec.layers[0]) == (is_gemma or family == "olmo2")
-    assert mlp_of(spec.layers[0]).activation == ("gelu_tanh" if is_gemma else "silu")
-    normed = {"qwen3": "head", "gemma3_text": "head", "olmo2": "all"}
-    assert attention.qk_norm == normed.get(family, "none")
-    assert attention.biases == (("q", "k", "v") if family == "qwen2" else ())
-    assert len(spec.ropes) == (2 if family == "gemma3_text" else 1)
-    assert all(rope.style == "half" for rope in spec.ropes)
+    assert spec.tied_head == config["tie_word_embeddings"]
+    assert spec.embed_scale == (
+        math.sqrt(96) if is_gemma else config.get("embedding_multiplier", 1)
+    )
+    assert spec.norm_offset == traits.adds_one
+    assert has_pre_norms(spec.layers[0]) == ("input" in traits.norms)
+    assert has_post_norms(spec.layers[0]) == bool(
+        {"post_feedforward", "post_mlp"} & {*traits.norms}
+    )
+    named = config.get("hidden_activation") or config["hidden_act"]
+    assert mlp_of(spec.layers[0]).activation == ACTIVATIONS[named]
+    assert attention.qk_norm == traits.qk_norm
+    assert {*attention.biases} == traits.biased(config) - {"mlp"}
+    assert len(spec.ropes) == (2 if family in TWO_ROPES else 1)
+    assert all((rope.style == "interleaved") == traits.interleaved for rope in spec.ropes)
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
@@ -175,7 +185,7 @@ def test_all_tensors_that_do_not_fit_are_listed(opened: Opened) -> None:
 @pytest.mark.parametrize(
     ("family", "change", "message"),
     [
-        ("llama", {"model_type": "mixtral"}, r"'mixtral'.*gemma2, gemma3, gemma3_text, llama"),
+        ("llama", {"model_type": "mixtral"}, r"'mixtral'.*gemma2, gemma3, gemma3_text, .*llama"),
         ("llama", {"model_type": ["llama"]}, "which is not implemented"),
         ("llama", {"hidden_act": "relu"}, "hidden_act is 'relu'; it must be one of gelu, gelu_acc"),
         ("llama", {"hidden_act": None}, "hidden_act is missing"),

@@ -6,12 +6,17 @@ from typing import Literal
 
 from tonnage.blocks.attention import Attention, QkNormKind
 from tonnage.blocks.gated_mlp import GatedMlp
+from tonnage.blocks.mlp import Mlp
 from tonnage.core.block import Branch, Layer
 from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.operands import NormKind
 from tonnage.core.record import record
 from tonnage.core.rope import RopeSpec
 from tonnage.core.steps import Activation
+from tonnage.models.scales import Scales
+
+RopeStyle = Literal["half", "interleaved"]
 
 
 @record
@@ -19,10 +24,17 @@ class Family:
     """One architecture as data.
 
     gguf_architecture: `general.architecture` of its GGUF files, None when it has none of its own.
+    gguf_marker: a setting that tells them from files of another family with that architecture.
     hf_wrapper_type: the `model_type` whose config holds this one's as `text_config`.
     gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
-    value an absent one has; a setting in neither place is refused. pre_norms, post_norms: whether
-    what goes into blocks is normed, and what comes out. window_period: every so many layers one
+    value an absent one has; a setting in neither place is refused. norm: of the residual stream.
+    eps_setting: what config.json calls its epsilon. pre_norms, post_norms: whether what goes into
+    blocks is normed, and what comes out. gated: whether MLPs are. parallel: the MLP reads what
+    attention reads. bias_settings: those of config.json that give q, k, v, o biases, and
+    mlp_bias_setting the MLP. rotates_in_windows: layers without a window rotate nothing, unless no
+    layer has one. rope_style, gguf_rope_style: which elements of a head are pairs. hf_names,
+    gguf_names: names of tensors that are not the usual ones. logits_divided: `logit_scale` of GGUF
+    files divides. window_period: every so many layers one
     sees everything, 0 when all layers have the window. local_rope_base: base of the second rope,
     used by layers with a window. no_rope_period: every so many layers one rotates nothing, 0 for
     none. wide_scale_layers: a GGUF with that many layers scales attention by d_model / num_heads in
@@ -33,9 +45,16 @@ class Family:
     name: str
     gguf_architecture: str | None
     hf_model_types: tuple[str, ...]
+    gguf_marker: str | None = None
     hf_wrapper_type: str | None = None
     activation: Activation = "silu"
+    gated: bool = True
+    parallel: bool = False
+    norm: NormKind = "rms"
+    eps_setting: str = "rms_norm_eps"
     qkv_bias: bool = False
+    bias_settings: Mapping[str, str] = field(default_factory=lambda: {"attention_bias": "qkvo"})
+    mlp_bias_setting: str = "mlp_bias"
     qk_norm: QkNormKind = "none"
     pre_norms: bool = True
     post_norms: bool = False
@@ -45,10 +64,15 @@ class Family:
     local_rope_base: float | None = None
     window_period: int = 0
     no_rope_period: int = 0
-    gguf_rope_style: Literal["half", "interleaved"] = "half"
+    rotates_in_windows: bool = False
+    rope_style: RopeStyle = "half"
+    gguf_rope_style: RopeStyle = "half"
+    logits_divided: bool = False
     wide_scale_layers: int | None = None
     gguf_defaults: Mapping[str, object] = field(default_factory=dict)
     hf_defaults: Mapping[str, object] = field(default_factory=dict)
+    hf_names: Mapping[str, str] = field(default_factory=dict)
+    gguf_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @record
@@ -77,6 +101,8 @@ class Hyperparameters:
     mlp_bias: bool = False
     attention_softcap: float = 0.0
     final_softcap: float = 0.0
+    parallel: bool = False
+    scales: Scales = Scales()
 
     def layers(self, family: Family) -> tuple[Layer, ...]:
         """Return the layers; those with a window use the last rope."""
@@ -90,6 +116,7 @@ class Hyperparameters:
         weights: dict[str, TensorEntry],
     ) -> ModelSpec:
         """Return the model whose tensors were matched; what one container alone says is added."""
+        root = self.d_model**0.5 if family.scaled_embedding else 1.0
         return ModelSpec(
             family=family.name,
             vocab_size=vocab_size,
@@ -98,8 +125,10 @@ class Hyperparameters:
             ropes=self.ropes,
             context_length=self.context_length,
             norm_eps=self.norm_eps,
-            embed_scale=self.d_model**0.5 if family.scaled_embedding else 1.0,
+            embed_scale=self.scales.embedding * root,
             final_softcap=self.final_softcap,
+            norm=family.norm,
+            logit_scale=self.scales.logits,
             weights=weights,
         )
 
@@ -117,12 +146,26 @@ class Hyperparameters:
             softcap=self.attention_softcap,
             biases=self.biases[index],
             qk_norm=family.qk_norm,
+            temperature=self.scales.temperature,
+            temperature_tokens=self.scales.temperature_tokens,
         )
-        mlp = GatedMlp(self.hidden[index], self.activation, self.mlp_bias)
+        kind = GatedMlp if family.gated else Mlp
+        mlp = kind(self.hidden[index], self.activation, self.mlp_bias)
         return Layer(
             tuple(
-                Branch(name, block, pre_norm=family.pre_norms, post_norm=family.post_norms)
-                for name, block in (("attn", attention), ("mlp", mlp))
+                Branch(
+                    name,
+                    block,
+                    pre_norm=family.pre_norms and not parallel,
+                    post_norm=family.post_norms,
+                    norm=family.norm,
+                    scale=self.scales.residual,
+                    parallel=parallel,
+                )
+                for name, block, parallel in (
+                    ("attn", attention, False),
+                    ("mlp", mlp, self.parallel),
+                )
             )
         )
 

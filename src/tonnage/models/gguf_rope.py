@@ -46,7 +46,10 @@ def ropes_of_gguf(
     usual = "longrope" if gguf_name(LONG_FACTORS) in catalog.tensors else "linear"
     ropes: tuple[RopeSpec, ...] = (_scaled(RopeSpec(dim, base, style), settings, usual),)
     if family.local_rope_base is not None:
-        local = settings.number("rope.freq_base_swa", family.local_rope_base, least=1.0)
+        # Where a family has the same base for both, so have its files.
+        shared = family.local_rope_base == family.rope_base
+        usual_local = base if shared else family.local_rope_base
+        local = settings.number("rope.freq_base_swa", usual_local, least=1.0)
         ropes += (RopeSpec(dim, local, style),)
     return ropes
 

@@ -5,9 +5,11 @@ Keys follow the GGUF specification and, where it is silent, the defaults of llam
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.model_spec import ModelSpec
+from tonnage.core.operands import NormKind
 from tonnage.core.pooling import Pooling, TrainedPooling
 from tonnage.models.family import (
     Family,
@@ -22,6 +24,7 @@ from tonnage.models.gguf_rope import (
     divisor_tensors,
     ropes_of_gguf,
 )
+from tonnage.models.scales import scales_of_gguf
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import (
     check_layer_count,
@@ -30,10 +33,15 @@ from tonnage.models.tensor_names import (
     match_tensors,
 )
 
+EPSILON: Mapping[NormKind, str] = {
+    "rms": "attention.layer_norm_rms_epsilon",
+    "layer": "attention.layer_norm_epsilon",
+    "biased layer": "attention.layer_norm_epsilon",
+}
 KNOWN = frozenset({
     "block_count", "context_length", "embedding_length", "feed_forward_length",
     "attention.head_count", "attention.head_count_kv", "attention.key_length",
-    "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
+    "attention.value_length", "attention.scale",
     "rope.freq_base", "rope.dimension_count", "pooling_type",
     "vocab_size",  # the embedding has as many rows as it has
     # Said of how the file came to be; they change nothing.
@@ -65,20 +73,22 @@ FIXED: Mapping[str, tuple[object, ...]] = {
 def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
     """Return the model of a GGUF of `family`; see registry.spec_from_gguf for what it raises."""
     settings = Settings(metadata, family.gguf_defaults, f"{family.gguf_architecture}.")
-    settings.check_known(KNOWN | KNOWN_SCALING, {**FIXED, **FIXED_SCALING})
+    known = KNOWN | KNOWN_SCALING | {EPSILON[family.norm]}
+    settings.check_known(known, {**FIXED, **FIXED_SCALING})
     hyper = _hyperparameters(family, settings, catalog)
     layers = hyper.layers(family)
     embed = catalog.tensors.get(gguf_name("embed"))
     rows = embed.shape[0] if embed and embed.shape else hyper.vocab_size or 0
-    expected = expected_shapes(rows, hyper.d_model, layers)
+    expected = expected_shapes(rows, hyper.d_model, layers, family.norm)
     if gguf_name("head") in catalog.tensors:
         expected["head"] = expected["embed"]
     divisors = divisor_tensors(hyper.ropes[0])
     for name in divisors:
         if gguf_name(name) in catalog.tensors:
             expected[name] = (hyper.ropes[0].dim // 2,)
-    names = {canonical: gguf_name(canonical) for canonical in expected}
-    catalog = split_fused(catalog, expected, names, gguf_name)
+    name_of = partial(gguf_name, own=family.gguf_names)
+    names = {canonical: name_of(canonical) for canonical in expected}
+    catalog = split_fused(catalog, expected, names, name_of)
     weights = match_tensors(expected, names, catalog, _is_ignored)
     pooling = _pooling(settings)
     model = hyper.model(family, layers, rows, weights)
@@ -100,11 +110,16 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     k_dim = settings.count("attention.key_length", d_model // heads[0])
     width = d_model / heads[0] if num_layers == family.wide_scale_layers else k_dim
     vocab = settings.get("vocab_size")
+    context_length = settings.count("context_length")
+    windows = _windows(family, settings, num_layers)
+    rotates = periodic_rotation(family.no_rope_period, num_layers)
+    if family.rotates_in_windows and any(windows):
+        rotates = tuple(window > 0 for window in windows)
     return Hyperparameters(
         d_model=d_model,
         vocab_size=None if vocab is None else settings.count("vocab_size"),
-        context_length=settings.count("context_length"),
-        norm_eps=settings.number("attention.layer_norm_rms_epsilon"),
+        context_length=context_length,
+        norm_eps=settings.number(EPSILON[family.norm]),
         activation=family.activation,
         hidden=settings.counts("feed_forward_length", num_layers),
         num_heads=heads,
@@ -112,14 +127,25 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         k_dim=k_dim,
         v_dim=settings.count("attention.value_length", d_model // heads[0]),
         scale=settings.number("attention.scale", float(width) ** -0.5),
-        windows=_windows(family, settings, num_layers),
-        rotates=periodic_rotation(family.no_rope_period, num_layers),
+        windows=windows,
+        rotates=rotates,
         ropes=ropes_of_gguf(family, settings, k_dim, catalog),
         biases=tuple(_biases(family, catalog, index) for index in range(num_layers)),
-        mlp_bias=gguf_name("layers.0.gate_bias") in catalog.tensors,
+        mlp_bias=gguf_name("layers.0.up_bias") in catalog.tensors,
         attention_softcap=_cap(settings, "attn_logit_softcapping"),
         final_softcap=_cap(settings, "final_logit_softcapping"),
+        parallel=family.parallel or _lacks_mlp_norm(family, catalog),
+        scales=scales_of_gguf(settings, context_length, logits_divided=family.logits_divided),
     )
+
+
+def _lacks_mlp_norm(family: Family, catalog: Catalog) -> bool:
+    """Return whether branches are in parallel in a family that leaves it to the file.
+
+    The tensors tell: converters wrote `use_parallel_residual` true for any StableLM.
+    """
+    may = "use_parallel_residual" in family.gguf_defaults
+    return may and gguf_name("layers.0.mlp_norm") not in catalog.tensors
 
 
 def _cap(settings: Settings, key: str) -> float:

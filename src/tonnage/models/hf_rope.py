@@ -6,6 +6,7 @@ type reads and takes for absent values is that of transformers' modeling_rope_ut
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tonnage.core.record import record
 from tonnage.core.rope import (
@@ -54,7 +55,9 @@ def ropes_of_hf(
 
     dim: elements of a head. Raises UnsupportedModelError for scalings that are not implemented.
     """
-    parameters = settings.table("rope_parameters")
+    # Some families keep settings of their own in this table.
+    whole = settings.table("rope_parameters")
+    parameters = {key: value for key, value in whole.items() if key not in family.hf_defaults}
     scaling = settings.table("rope_scaling")
     around = Around(
         base=settings.number("rope_theta", family.rope_base, least=1.0),
@@ -65,14 +68,14 @@ def ropes_of_hf(
     )
     if family.local_rope_base is None:
         table, origin = (scaling, "rope_scaling") if scaling else (parameters, "rope_parameters")
-        return (_rope(table, origin, around),)
+        return (replace(_rope(table, origin, around), style=family.rope_style),)
     nested = Settings(parameters, {})
     nested.check_known((GLOBAL, LOCAL), {})
     local_base = settings.number("rope_local_base_freq", family.local_rope_base, least=1.0)
-    whole = {**nested.table(GLOBAL), **scaling}
+    everywhere = {**nested.table(GLOBAL), **scaling}
     local = Around(local_base, dim, around.partial, context_length, around.original_context)
     return (
-        _rope(whole, f"rope_parameters.{GLOBAL}", around),
+        _rope(everywhere, f"rope_parameters.{GLOBAL}", around),
         _rope(nested.table(LOCAL), f"rope_parameters.{LOCAL}", local),
     )
 

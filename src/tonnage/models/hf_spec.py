@@ -18,6 +18,7 @@ from tonnage.models.family import (
 from tonnage.models.hf_rope import GLOBAL, LOCAL, ropes_of_hf, stretched_context
 from tonnage.models.hf_settings import FIXED, IGNORED, READ, is_off
 from tonnage.models.hf_tensors import FolderFacts, is_base_model, match_folder
+from tonnage.models.scales import scales_of_hf
 from tonnage.models.settings import Settings
 from tonnage.models.tensor_names import check_layer_count, expected_shapes
 
@@ -27,17 +28,21 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "swish": "silu",
     "gelu": "gelu",
     "gelu_python": "gelu",
+    "relu2": "relu2",
     **dict.fromkeys(
         ("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"),
         "gelu_tanh",
     ),
 }
-# Gemma 3 with a vision tower: its config holds the language model's as `text_config`.
+# Models with a vision tower: their config holds the language model's as `text_config`.
 WRAPPER_READ = frozenset({
     "model_type", "architectures", "tie_word_embeddings", "text_config", "vision_config",
     "mm_tokens_per_image",
     "boi_token_index", "eoi_token_index", "image_token_index",
     "boi_token_id", "eoi_token_id", "image_token_id",
+    # Of Mistral 3's tower.
+    "projector_hidden_act", "multimodal_projector_bias", "spatial_merge_size",
+    "vision_feature_layer",
 })  # fmt: skip
 
 
@@ -50,7 +55,7 @@ def spec_of_hf(family: Family, config: Mapping[str, object], catalog: Catalog) -
     hyper = _hyperparameters(family, settings, catalog)
     layers = hyper.layers(family)
     rows = settings.count("vocab_size")
-    expected = expected_shapes(rows, hyper.d_model, layers)
+    expected = expected_shapes(rows, hyper.d_model, layers, family.norm)
     facts = FolderFacts(
         tied=settings.flag("tie_word_embeddings"),
         is_base=is_base_model(config.get("architectures")),
@@ -83,29 +88,50 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     if dim % 2:
         settings.refuse("head_dim", f"even, to be rotated in pairs, where {dim} is odd")
     context_length = settings.count("max_position_embeddings")
-    has_bias = settings.flag("attention_bias")
     rotates = _rotates(settings, family, num_layers)
+    windows = _windows(family, settings, rotates)
+    if family.rotates_in_windows and settings.get("sliding_window") is not None:
+        rotates = tuple(window > 0 for window in windows)
     ropes = ropes_of_hf(family, settings, dim, context_length)
     return Hyperparameters(
         d_model=d_model,
         vocab_size=settings.count("vocab_size"),
         context_length=stretched_context(ropes, context_length),
-        norm_eps=settings.number("rms_norm_eps", 1e-6),
+        norm_eps=settings.number(family.eps_setting, 1e-6),
         activation=_activation(settings, family),
         hidden=(settings.count("intermediate_size"),) * num_layers,
         num_heads=(heads,) * num_layers,
         num_kv_heads=(kv_heads,) * num_layers,
         k_dim=dim,
         v_dim=dim,
-        scale=settings.number("query_pre_attn_scalar", float(dim)) ** -0.5,
-        windows=_windows(family, settings, rotates),
+        scale=_attention_scale(settings, dim),
+        windows=windows,
         rotates=rotates,
         ropes=ropes,
-        biases=(tuple("qkvo" if has_bias else "qkv" if family.qkv_bias else ""),) * num_layers,
-        mlp_bias=settings.flag("mlp_bias"),
+        biases=(_biases(settings, family),) * num_layers,
+        mlp_bias=settings.flag(family.mlp_bias_setting),
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
         final_softcap=settings.number("final_logit_softcapping", 0.0),
+        parallel=family.parallel or settings.flag("use_parallel_residual"),
+        scales=scales_of_hf(settings, settings.table("rope_parameters"), context_length),
     )
+
+
+def _attention_scale(settings: Settings, dim: int) -> float:
+    """Return what scores are multiplied by; dim: elements of a head."""
+    usual = settings.number("query_pre_attn_scalar", float(dim)) ** -0.5
+    return settings.number("attention_multiplier", usual)
+
+
+def _biases(settings: Settings, family: Family) -> tuple[str, ...]:
+    """Return which of q, k, v, o have a bias."""
+    stated = {
+        role
+        for key in family.bias_settings
+        if settings.flag(key)
+        for role in family.bias_settings[key]
+    }
+    return tuple(role for role in "qkvo" if role in stated or (family.qkv_bias and role != "o"))
 
 
 def _activation(settings: Settings, family: Family) -> Activation:

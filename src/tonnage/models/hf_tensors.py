@@ -55,7 +55,7 @@ def match_folder(
 
     expected: every tensor but the head. Raises TensorMismatchError.
     """
-    table = HF_POST_NORM_NAMES if family.post_norms else HF_NAMES
+    table = {**(HF_POST_NORM_NAMES if family.post_norms else HF_NAMES), **family.hf_names}
     root = next((r for r in ROOTS if r + table["final_norm"] in catalog.tensors), "model.")
     names = {name: root + hf_name(name, table) for name in expected}
     catalog = split_fused(catalog, expected, names, lambda name: root + hf_name(name, table))

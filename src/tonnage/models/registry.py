@@ -7,6 +7,7 @@ from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
 from tonnage.models.families.gemma2 import GEMMA2
 from tonnage.models.families.gemma3 import GEMMA3
+from tonnage.models.families.granite import GRANITE
 from tonnage.models.families.llama import LLAMA
 from tonnage.models.families.mistral import MISTRAL
 from tonnage.models.families.olmo2 import OLMO2
@@ -16,8 +17,12 @@ from tonnage.models.families.qwen3 import QWEN3
 from tonnage.models.families.smollm3 import SMOLLM3
 from tonnage.models.family import Family
 
-FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3)
-BY_GGUF_ARCHITECTURE = {f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture}
+FAMILIES = (
+    LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE,
+)  # fmt: skip
+BY_GGUF_ARCHITECTURE = {
+    f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture and not f.gguf_marker
+}
 BY_HF_MODEL_TYPE = {name: family for family in FAMILIES for name in family.hf_model_types}
 
 
@@ -31,7 +36,12 @@ def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpe
     from tonnage.models.gguf_spec import spec_of_gguf
 
     key = "general.architecture"
-    return spec_of_gguf(_family(BY_GGUF_ARCHITECTURE, key, metadata.get(key)), metadata, catalog)
+    family = _family(BY_GGUF_ARCHITECTURE, key, metadata.get(key))
+    for other in FAMILIES:
+        if other.gguf_marker and other.gguf_architecture == family.gguf_architecture:
+            marked = metadata.get(f"{family.gguf_architecture}.{other.gguf_marker}")
+            family = other if marked else family
+    return spec_of_gguf(family, metadata, catalog)
 
 
 def spec_from_hf(config: Mapping[str, object], catalog: Catalog) -> ModelSpec:

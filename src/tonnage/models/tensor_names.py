@@ -7,21 +7,25 @@ modules of transformers.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from types import MappingProxyType
 
 from tonnage.core.block import Layer, Shape
 from tonnage.core.block_format import SCALED_FORMATS
 from tonnage.core.checkpoint import Catalog, TensorEntry
 from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.core.model_spec import scale_name
+from tonnage.core.operands import NormKind
 
 GGUF_NAMES = {
     "embed": "token_embd.weight",
     "head": "output.weight",
     "final_norm": "output_norm.weight",
+    "final_norm_bias": "output_norm.bias",
     "rope_factors": "rope_freqs.weight",
     "rope_factors_short": "rope_factors_short.weight",
     "rope_factors_long": "rope_factors_long.weight",
     "attn_norm": "attn_norm.weight",
+    "attn_norm_bias": "attn_norm.bias",
     "qkv": "attn_qkv.weight",
     "q": "attn_q.weight",
     "k": "attn_k.weight",
@@ -35,6 +39,7 @@ GGUF_NAMES = {
     "k_norm": "attn_k_norm.weight",
     "post_attn_norm": "post_attention_norm.weight",
     "mlp_norm": "ffn_norm.weight",
+    "mlp_norm_bias": "ffn_norm.bias",
     "gate_up": "ffn_up.weight",
     "gate": "ffn_gate.weight",
     "up": "ffn_up.weight",
@@ -47,7 +52,9 @@ GGUF_NAMES = {
 HF_NAMES = {
     "embed": "embed_tokens.weight",
     "final_norm": "norm.weight",
+    "final_norm_bias": "norm.bias",
     "attn_norm": "input_layernorm.weight",
+    "attn_norm_bias": "input_layernorm.bias",
     "qkv": "self_attn.qkv_proj.weight",
     "q": "self_attn.q_proj.weight",
     "k": "self_attn.k_proj.weight",
@@ -60,6 +67,7 @@ HF_NAMES = {
     "q_norm": "self_attn.q_norm.weight",
     "k_norm": "self_attn.k_norm.weight",
     "mlp_norm": "post_attention_layernorm.weight",
+    "mlp_norm_bias": "post_attention_layernorm.bias",
     "gate_up": "mlp.gate_up_proj.weight",
     "gate": "mlp.gate_proj.weight",
     "up": "mlp.up_proj.weight",
@@ -76,24 +84,32 @@ HF_POST_NORM_NAMES = {
 }
 
 
-def gguf_name(canonical: str) -> str:
-    """Return the name in a GGUF of the tensor `canonical`, as named in ModelSpec."""
+def gguf_name(canonical: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the name in a GGUF of the tensor `canonical`, as named in ModelSpec.
+
+    own: roles that a family names in its own way.
+    """
     layer, _, role = canonical.rpartition(".")
-    return layer.replace("layers.", "blk.") + "." * bool(layer) + GGUF_NAMES[role]
+    name = own.get(role) or GGUF_NAMES[role]
+    return layer.replace("layers.", "blk.") + "." * bool(layer) + name
 
 
 def hf_name(canonical: str, names: Mapping[str, str]) -> str:
     """Return the name in a Hugging Face checkpoint, within the module that holds the layers.
 
-    names: HF_NAMES or HF_POST_NORM_NAMES. The head lies outside that module.
+    names: those of `hf_names`. The head lies outside that module.
     """
     layer, _, role = canonical.rpartition(".")
     return layer + "." * bool(layer) + names[role]
 
 
-def expected_shapes(vocab_size: int, d_model: int, layers: Sequence[Layer]) -> dict[str, Shape]:
+def expected_shapes(
+    vocab_size: int, d_model: int, layers: Sequence[Layer], norm: NormKind
+) -> dict[str, Shape]:
     """Return canonical name -> shape of every tensor but `head` and `rope_factors`."""
     shapes: dict[str, Shape] = {"embed": (vocab_size, d_model), "final_norm": (d_model,)}
+    if norm == "biased layer":
+        shapes["final_norm_bias"] = (d_model,)
     for index, layer in enumerate(layers):
         for role, shape in layer.tensors(d_model).items():
             shapes[f"layers.{index}.{role}"] = shape
