@@ -88,7 +88,10 @@ def _bits(fmt: BlockFormat) -> float:
 
 
 def _traits(family: Family) -> Iterator[str]:
-    if family.qkv_bias:
+    if family.qkv_bias or any(
+        family.hf_defaults.get(key) is True and roles.startswith("qkv")
+        for key, roles in family.bias_settings.items()
+    ):
         yield "biases of q, k and v"
     if family.qk_norm != "none":
         yield f"norms of q and k ({family.qk_norm})"
@@ -99,7 +102,8 @@ def _traits(family: Family) -> Iterator[str]:
     if family.no_rope_period:
         yield f"every {_ordinal(family.no_rope_period)} layer without rotary positions"
     if family.local_rope_base is not None:
-        yield "two rotary bases"
+        shared = family.local_rope_base == family.rope_base
+        yield "rotary positions in windows unstretched" if shared else "two rotary bases"
     if family.scaled_embedding:
         yield "a scaled embedding"
     if family.activation != "silu":

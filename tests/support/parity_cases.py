@@ -142,6 +142,40 @@ VARIANTS: dict[str, dict[str, Config]] = {
         },
         "yarn": {"rope_scaling": {**YARN, "type": "yarn"}},
     },
+    "olmo3": {
+        "layer types, biases": {
+            "num_hidden_layers": 3, "layer_types": LAYER_TYPES, "attention_bias": True,
+        },
+        "stretched where all is seen": {"rope_scaling": {**YARN, "rope_type": "yarn"}},
+        "new form": {
+            "rope_theta": None,
+            "rope_parameters": {
+                "full_attention": {**YARN, "rope_type": "yarn", "rope_theta": 5e4},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
+            },
+        },
+        "tied": {"tie_word_embeddings": True},
+    },
+    "seed_oss": {
+        "all biases, tied": {
+            "attention_out_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+        },
+        "no biases": {"attention_bias": False},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
+    "exaone4": {
+        "no window": {"sliding_window": None, "layer_types": ["full_attention"] * 5},
+        "every second layer": {"sliding_window_pattern": 2, "tie_word_embeddings": True},
+        "layer types": {"num_hidden_layers": 3, "layer_types": LAYER_TYPES},
+        "llama3 rope": {"rope_scaling": LLAMA3},
+    },
+    "glm4": {
+        "whole heads, no biases, tied": {
+            "partial_rotary_factor": 1.0, "attention_bias": False, "tie_word_embeddings": True,
+        },
+        "a quarter of heads of 40": {"head_dim": 40, "partial_rotary_factor": 0.25},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},
         "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},

@@ -75,6 +75,7 @@ GEMMA: dict[str, object] = {
     "query_pre_attn_scalar": 16,
     "sliding_window": 5,
 }
+OLMO_NORMS = {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"}
 GEMMA_NORMS = {
     "input": "attn_norm",
     "post_attention": "post_attention_norm",
@@ -115,7 +116,7 @@ TINY_FAMILIES = {
     "olmo2": TinyFamily(
         SILU,
         "olmo2",
-        {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"},
+        OLMO_NORMS,
         qk_norm="all",
     ),
     # No token is for padding. Half of each head rotates.
@@ -141,6 +142,54 @@ TINY_FAMILIES = {
         },
         "granite",
         pairs_rows=True,
+    ),
+    # The fourth layer is the first one that sees all. No token is for padding.
+    "olmo3": TinyFamily(
+        {
+            **SILU,
+            "num_hidden_layers": 5,
+            "rope_theta": 5e5,
+            "sliding_window": 6,
+            "pad_token_id": None,
+        },
+        "olmo2",
+        OLMO_NORMS,
+        qk_norm="all",
+    ),
+    "seed_oss": TinyFamily(
+        {**SILU, "head_dim": 40, "attention_bias": True},
+        "seed_oss",
+        {"input": "attn_norm", "post_attention": "post_attention_norm"},
+        bias_settings={
+            "attention_bias": tuple("qkv"),
+            "attention_out_bias": ("o",),
+            "mlp_bias": ("mlp",),
+        },
+    ),
+    "exaone4": TinyFamily(
+        {**SILU, "num_hidden_layers": 5, "sliding_window": 6},
+        "exaone4",
+        OLMO_NORMS,
+        qk_norm="head",
+    ),
+    "glm4": TinyFamily(
+        {
+            **SILU,
+            "head_dim": 48,
+            "partial_rotary_factor": 0.5,
+            "attention_bias": True,
+            "pad_token_id": None,
+        },
+        "glm4",
+        {
+            "input": "attn_norm",
+            "post_self_attn": "post_attention_norm",
+            "post_attention": "ffn_norm",
+            "post_mlp": "post_ffw_norm",
+        },
+        fused=("gate_up",),
+        bias_settings={"attention_bias": tuple("qkv")},
+        interleaved=True,
     ),
 }
 FAMILIES = tuple(TINY_FAMILIES)

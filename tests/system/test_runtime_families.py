@@ -165,7 +165,9 @@ ODD_SIZES: dict[str, dict[str, object]] = {
 
 # A part of a head rotates in pairs: half of 14 cannot.
 EVEN_PARTS: dict[tuple[str, str], dict[str, object]] = {
-    ("phi3", "seven of everything"): {"partial_rotary_factor": 6 / 7}
+    (family, "seven of everything"): {"partial_rotary_factor": 6 / 7}
+    for family in FAMILIES
+    if "partial_rotary_factor" in tiny_config(family)
 }
 
 

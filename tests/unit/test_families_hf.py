@@ -16,7 +16,7 @@ from tonnage.core.errors import TensorMismatchError, UnsupportedModelError
 from tonnage.models.registry import spec_from_hf
 
 # Layers with a window rotate by a rope of their own.
-TWO_ROPES = ("gemma3_text",)
+TWO_ROPES = ("gemma3_text", "olmo3")
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}
 Opened = dict[str, tuple[dict, Catalog]]
 

@@ -22,6 +22,7 @@ SAVING = frozenset({
 TRAINING = frozenset({
     "initializer_range", "initializer_factor", "attention_dropout", "attention_probs_dropout_prob",
     "hidden_dropout", "hidden_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+    "residual_dropout", "embedding_dropout",
     "resid_dropout", "embd_dropout", "mlp_dropout", "dropout", "activation_dropout", "layerdrop",
     "classifier_dropout", "classifier_dropout_prob", "gradient_checkpointing", "use_reentrant",
     "neftune_noise_alpha", "neftune_noise_alpha_multiplier", "label_smoothing", "loss_type",

@@ -26,6 +26,10 @@ QWEN35 = (
     rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 )
+SEED_CODER = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
+    rf"| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}"
+)
 TEKKEN = _CASED % ("", "", r"\p{N}")
 O200K = _CASED % (f"{_CONTRACTION}?", f"{_CONTRACTION}?", r"\p{N}{1,3}")
 DIGITS = r"\p{N}"
@@ -57,7 +61,9 @@ _DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][
 
 KINDS: dict[str, PreTokenizer] = {
     "default": _DEFAULT,
-    **dict.fromkeys(("gpt-2", "gpt2", "mpt", "olmo", "jais", "trillion", "phi-2"), _GPT2),
+    **dict.fromkeys(
+        ("gpt-2", "gpt2", "mpt", "olmo", "jais", "trillion", "phi-2", "exaone4"), _GPT2
+    ),
     **dict.fromkeys(
         ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
         _DIGITS_GPT2,
@@ -66,6 +72,7 @@ KINDS: dict[str, PreTokenizer] = {
     **dict.fromkeys(("dbrx", "smaug-bpe", "glm4", "chatglm-bpe"), PreTokenizer((LLAMA3,))),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez"), _QWEN2),
     "stablelm2": PreTokenizer((QWEN2,)),
+    "seed-coder": PreTokenizer((SEED_CODER,)),
     "qwen35": PreTokenizer((QWEN35,), normal_form="NFC"),
     "tekken": PreTokenizer((TEKKEN,), whole_word=True, add_bos=True),
     **dict.fromkeys(("gpt-4o", "o200k", "llama4"), PreTokenizer((O200K,))),
