@@ -136,6 +136,8 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
         shapes |= {f"mlp.{name}.bias": (hidden,) for name in inner}
         shapes[f"mlp.{down}.bias"] = (d,)
     for norm in family.norms:
+        if norm == "post_attention" and config.get("use_parallel_residual"):
+            continue
         shapes[f"{norm}_layernorm.weight"] = (d,)
         if family.norm_biases:
             shapes[f"{norm}_layernorm.bias"] = (d,)
@@ -285,6 +287,14 @@ SCALES = {
     "logits_scaling": "add_logit_scale",
     "logit_scale": "add_logit_scale",
 }
+YARN = {
+    "factor": "add_rope_scaling_factor",
+    "original_max_position_embeddings": "add_rope_scaling_orig_ctx_len",
+    "beta_fast": "add_rope_scaling_yarn_beta_fast",
+    "beta_slow": "add_rope_scaling_yarn_beta_slow",
+    "mscale_all_dim": "add_rope_scaling_yarn_log_mul",
+    "llama_4_scaling_beta": "add_attn_temperature_scale",
+}
 
 
 def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
@@ -323,7 +333,12 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
 
 def _add_rope(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     config = model.config
-    writer.add_rope_freq_base(config.get("rope_theta", 1e4))
+    parameters = config.get("rope_parameters") or {}
+    writer.add_rope_freq_base(parameters.get("rope_theta", config.get("rope_theta", 1e4)))
+    if parameters.get("rope_type") == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        for key in YARN.keys() & parameters.keys():
+            getattr(writer, YARN[key])(parameters[key])
     if "rope_local_base_freq" in config:
         key = gguf.Keys.Rope.FREQ_BASE_SWA.format(arch=writer.arch)
         writer.add_float32(key, config["rope_local_base_freq"])

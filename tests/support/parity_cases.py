@@ -7,7 +7,7 @@ may say goes into VARIANTS.
 from collections.abc import Mapping
 
 from support.checkpoints import LLAMA3, tiny_config
-from support.tiny_families import FAMILIES
+from support.tiny_families import FAMILIES, TINY_FAMILIES
 
 Config = Mapping[str, object]
 
@@ -35,6 +35,7 @@ LONGROPE = {
 }
 PHI3_LONGROPE = {key: value[:16] for key, value in LONGROPE.items() if key != "rope_type"}
 PHI3_LONGROPE["type"] = "longrope"
+TEMPERED = TINY_FAMILIES["ministral3"].settings["rope_parameters"]
 GEMMA3_ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
     "sliding_attention": {"rope_type": "default", "rope_theta": 2e3},
@@ -175,6 +176,53 @@ VARIANTS: dict[str, dict[str, Config]] = {
         },
         "a quarter of heads of 40": {"head_dim": 40, "partial_rotary_factor": 0.25},
         "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
+    "ministral3": {
+        "constant queries, window": {
+            "rope_parameters": {**TEMPERED, "llama_4_scaling_beta": 0.0}, "sliding_window": 5,
+        },
+        "hot every 4 positions, tied": {
+            "rope_parameters": {
+                **TEMPERED, "llama_4_scaling_beta": 1.5, "original_max_position_embeddings": 4,
+            },
+            "tie_word_embeddings": True,
+        },
+        "not stretched": {
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.1,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    },
+    "cohere": {
+        "untied, biases": {"tie_word_embeddings": False, "attention_bias": True},
+        "logits as they are": {"logit_scale": 1.0},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
+    "cohere2": {
+        "untied, biases": {"tie_word_embeddings": False, "attention_bias": True},
+        "every second layer": {"sliding_window_pattern": 2, "logit_scale": 0.25},
+        "layer types": {"num_hidden_layers": 3, "layer_types": LAYER_TYPES},
+    },
+    "starcoder2": {
+        "untied, no biases": {"tie_word_embeddings": False, "use_bias": False},
+        "window": {"sliding_window": 5},
+        "GELU itself": {"hidden_act": "gelu"},
+    },
+    "nemotron": {
+        "biases, whole heads": {
+            "attention_bias": True, "mlp_bias": True, "partial_rotary_factor": 1.0,
+        },
+        "tied, other activation": {"tie_word_embeddings": True, "hidden_act": "silu"},
+        "linear rope": {"rope_scaling": {"type": "linear", "factor": 2.5}},
+    },
+    "stablelm": {
+        "in parallel": {"use_parallel_residual": True},
+        "in parallel, seven layers": {"use_parallel_residual": True, "num_hidden_layers": 7},
+        "no biases, a quarter of heads, tied": {
+            "use_qkv_bias": False, "hidden_size": 128, "partial_rotary_factor": 0.25,
+            "tie_word_embeddings": True,
+        },
     },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},

@@ -75,6 +75,9 @@ GEMMA: dict[str, object] = {
     "query_pre_attn_scalar": 16,
     "sliding_window": 5,
 }
+COHERE: dict[str, object] = {
+    "hidden_act": "silu", "tie_word_embeddings": True, "logit_scale": 0.8125, "pad_token_id": None,
+}  # fmt: skip
 OLMO_NORMS = {"post_attention": "post_attention_norm", "post_feedforward": "post_ffw_norm"}
 GEMMA_NORMS = {
     "input": "attn_norm",
@@ -190,6 +193,67 @@ TINY_FAMILIES = {
         fused=("gate_up",),
         bias_settings={"attention_bias": tuple("qkv")},
         interleaved=True,
+    ),
+    # Queries grow every 16 positions. No token is for padding.
+    "ministral3": TinyFamily(
+        {
+            **SILU,
+            "head_dim": 32,
+            "pad_token_id": None,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e6,
+                "factor": 4.0,
+                "original_max_position_embeddings": 16,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.125,
+            },
+        },
+        "mistral3",
+        pairs_rows=True,
+    ),
+    "cohere": TinyFamily(
+        {**COHERE, "rope_theta": 5e5},
+        "command-r",
+        {"input": "attn_norm"},
+        eps="layer_norm_eps",
+        own_head_dim=False,
+        interleaved=True,
+    ),
+    "cohere2": TinyFamily(
+        {**COHERE, "num_hidden_layers": 5, "sliding_window": 6},
+        "cohere2",
+        {"input": "attn_norm"},
+        eps="layer_norm_eps",
+        own_head_dim=False,
+        interleaved=True,
+    ),
+    "starcoder2": TinyFamily(
+        {"hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True, "use_bias": True},
+        "starcoder2",
+        norm_biases=True,
+        eps="norm_epsilon",
+        mlp={"c_fc": "ffn_up", "c_proj": "ffn_down"},
+        bias_settings={"use_bias": (*"qkvo", "mlp")},
+    ),
+    "nemotron": TinyFamily(
+        {"hidden_act": "relu2", "tie_word_embeddings": False, "partial_rotary_factor": 0.5},
+        "nemotron",
+        adds_one=True,
+        norm_biases=True,
+        eps="norm_eps",
+        mlp={"up_proj": "ffn_up", "down_proj": "ffn_down"},
+    ),
+    "stablelm": TinyFamily(
+        {**SILU, "partial_rotary_factor": 0.5, "use_qkv_bias": True},
+        "stablelm",
+        norm_biases=True,
+        eps="layer_norm_eps",
+        bias_settings={"use_qkv_bias": tuple("qkv")},
+        own_head_dim=False,
     ),
 }
 FAMILIES = tuple(TINY_FAMILIES)

@@ -31,6 +31,9 @@ KINDS = (
     ("llama", "Q4_1", "f16"), ("qwen3", "BF16", "f16"), ("gemma2", "Q8_0", "f16"),
     ("gemma3_text", "Q5_0", "f16"), ("llama", "Q4_1", "int8"), ("gemma2", "Q8_0", "int8"),
     ("olmo2", "Q8_0", "f16"), ("olmo2", "BF16", "int8"),
+    # Branches in parallel behind a LayerNorm; a plain MLP; queries that grow.
+    ("cohere2", "Q8_0", "int8"), ("cohere", "F16", "f16"), ("starcoder2", "Q4_1", "f16"),
+    ("ministral3", "Q8_0", "f16"),
     # Sizes that are no multiple of 32, and floats that loading makes codes of.
     ("odd llama", "8bit", "f16"), ("odd gemma2", "F16", "int8"), ("odd olmo2", "4bit", "int8"),
 )  # fmt: skip

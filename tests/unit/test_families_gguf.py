@@ -22,6 +22,7 @@ from tonnage.models.tensor_names import gguf_name
 
 IDS = [3, 301, 17, 17, 250, 9, 44, 0, 306, 128, 5]
 LINEAR = {"rope_type": "linear", "factor": 4.0}
+TEMPERED = tiny_config("ministral3")["rope_parameters"]
 SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 CASES = {
     **{family: tiny_config(family) for family in FAMILIES},
@@ -31,6 +32,12 @@ CASES = {
     "gemma3 linear rope, pattern": tiny_config(
         "gemma3_text", rope_scaling=LINEAR, layer_types=SLIDING
     ),
+    "ministral3, hot": tiny_config(
+        "ministral3", rope_parameters={**TEMPERED, "original_max_position_embeddings": 4}
+    ),
+    "stablelm in parallel": tiny_config("stablelm", use_parallel_residual=True),
+    "starcoder2 without biases": tiny_config("starcoder2", use_bias=False),
+    "seed_oss with all biases": tiny_config("seed_oss", attention_out_bias=True, mlp_bias=True),
     "gemma2 heads of 256": tiny_config("gemma2", head_dim=256),
 }
 
@@ -322,6 +329,42 @@ def test_gemma3_must_say_its_window(opened: dict[str, tuple[dict, Catalog]]) -> 
         UnsupportedModelError, match=r"gemma3\.attention\.sliding_window is missing"
     ):
         spec_from_gguf(bare, catalog)
+
+
+def test_files_of_olmo3_are_told_by_their_window(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["olmo3"]
+    spec = spec_from_gguf(metadata, catalog)
+    assert spec.family == "olmo3"
+    assert [attention_of(layer).window for layer in spec.layers] == [6, 6, 6, 0, 6]
+    assert [rope.base for rope in spec.ropes] == [5e5, 5e5]
+    stretched = {"olmo2.rope.scaling.type": "linear", "olmo2.rope.scaling.factor": 4.0}
+    ropes = spec_from_gguf(metadata | stretched | {"olmo2.rope.freq_base": 1e4}, catalog).ropes
+    assert [(rope.base, rope.factor) for rope in ropes] == [(1e4, 4.0), (1e4, 1.0)]
+    bare = {key: value for key, value in metadata.items() if "sliding_window" not in key}
+    plain = spec_from_gguf(bare, catalog)
+    assert (plain.family, len(plain.ropes)) == ("olmo2", 1)
+
+
+def test_factors_of_files_that_are_off(opened: dict[str, tuple[dict, Catalog]]) -> None:
+    metadata, catalog = opened["granite"]
+    keys = ("embedding_scale", "residual_scale", "logit_scale")
+    spec = spec_from_gguf(metadata, catalog)
+    assert (spec.embed_scale, spec.layers[0].branches[1].scale) == (3.25, 0.21875)
+    assert spec.logit_scale == 1 / 0.8125
+    off = {f"granite.{key}": value for key, value in zip(keys, (0.0, None, 1.0), strict=True)}
+    spec = spec_from_gguf(metadata | off, catalog)
+    assert (spec.embed_scale, spec.layers[0].branches[1].scale, spec.logit_scale) == (1, 1, 1)
+
+
+def test_stablelm_without_a_second_norm_is_parallel(
+    opened: dict[str, tuple[dict, Catalog]],
+) -> None:
+    metadata, catalog = opened["stablelm"]
+    said = {**metadata, "stablelm.use_parallel_residual": True}
+    assert not spec_from_gguf(said, catalog).layers[0].branches[1].parallel
+    rest = {name: e for name, e in catalog.tensors.items() if "ffn_norm" not in name}
+    spec = spec_from_gguf(metadata, replace(catalog, tensors=rest))
+    assert [branch.parallel for branch in spec.layers[0].branches] == [False, True]
 
 
 def test_all_tensors_that_do_not_fit_are_listed(opened: dict[str, tuple[dict, Catalog]]) -> None:

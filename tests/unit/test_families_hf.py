@@ -155,6 +155,48 @@ def test_gemma3_with_a_vision_tower_is_read_without_it(opened: Opened, root: str
         spec_from_hf(wrapper | {"tie_word_embeddings": False}, replace(catalog, tensors=tensors))
 
 
+def test_ministral3_with_a_vision_tower_is_read_without_it(opened: Opened) -> None:
+    config, catalog = opened["ministral3"]
+    tensors = {
+        name.replace("model.", "model.language_model.", 1): e for name, e in catalog.tensors.items()
+    }
+    tensors["model.vision_tower.patch.weight"] = next(iter(catalog.tensors.values()))
+    wrapper = {
+        "model_type": "mistral3",
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "text_config": config,
+        "vision_config": {"hidden_size": 1024},
+        "projector_hidden_act": "gelu",
+        "multimodal_projector_bias": False,
+        "spatial_merge_size": 2,
+        "vision_feature_layer": -1,
+    }
+    spec = spec_from_hf(wrapper, replace(catalog, tensors=tensors))
+    assert spec == spec_from_hf(config, catalog)
+    assert attention_of(spec.layers[0]).temperature == 0.125
+    assert attention_of(spec.layers[0]).temperature_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True"),
+        ("cohere", {"use_qk_norm": True}, "use_qk_norm = True"),
+        ("llama", {"rope_parameters": {"llama_4_scaling_beta": 0.1}}, "llama_4_scaling_beta = 0.1"),
+        ("llama", {"use_parallel_residual": True}, "use_parallel_residual = True"),
+        ("llama", {"residual_multiplier": 0.5}, "residual_multiplier = 0.5"),
+        ("granite", {"logits_scaling": -1.0}, "logits_scaling is -1.0"),
+        ("ministral3", {"rope_parameters": {"llama_4_scaling_beta": "x"}}, "beta is 'x'"),
+    ],
+)
+def test_what_neighbours_have_and_is_not_implemented_is_named(
+    opened: Opened, family: str, change: dict, message: str
+) -> None:
+    config, catalog = opened[family]
+    with pytest.raises(UnsupportedModelError, match=message):
+        spec_from_hf(config | change, catalog)
+
+
 def test_what_old_checkpoints_hold_twice_is_passed_over(opened: Opened) -> None:
     config, catalog = opened["qwen2"]
     tensors = dict(catalog.tensors)

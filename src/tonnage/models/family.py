@@ -27,19 +27,22 @@ class Family:
     gguf_marker: a setting that tells them from files of another family with that architecture.
     hf_wrapper_type: the `model_type` whose config holds this one's as `text_config`.
     gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
-    value an absent one has; a setting in neither place is refused. norm: of the residual stream.
-    eps_setting: what config.json calls its epsilon. pre_norms, post_norms: whether what goes into
+    value an absent one has; a setting in neither place is refused. hf_names, gguf_names: names of
+    tensors that are not the usual ones.
+
+    norm: of the residual stream. eps_setting: what config.json calls its epsilon. norm_offset: what
+    Hugging Face weights leave out of the norms. pre_norms, post_norms: whether what goes into
     blocks is normed, and what comes out. gated: whether MLPs are. parallel: the MLP reads what
-    attention reads. bias_settings: those of config.json that give q, k, v, o biases, and
-    mlp_bias_setting the MLP. rotates_in_windows: layers without a window rotate nothing, unless no
-    layer has one. rope_style, gguf_rope_style: which elements of a head are pairs. hf_names,
-    gguf_names: names of tensors that are not the usual ones. logits_divided: `logit_scale` of GGUF
-    files divides. window_period: every so many layers one
-    sees everything, 0 when all layers have the window. local_rope_base: base of the second rope,
-    used by layers with a window. no_rope_period: every so many layers one rotates nothing, 0 for
-    none. wide_scale_layers: a GGUF with that many layers scales attention by d_model / num_heads in
-    place of the head size (the 27B Gemmas).
-    norm_offset: what Hugging Face weights leave out of the norms.
+    attention reads. bias_settings: those of config.json that give q, k, v, o a bias, and
+    mlp_bias_setting the MLP. logits_divided: `logit_scale` of GGUF files divides.
+
+    window_period: every so many layers one sees everything, 0 when all layers have the window.
+    local_rope_base: base of the second rope, used by layers with a window. no_rope_period: every so
+    many layers one rotates nothing, 0 for none. rotates_in_windows: layers without a window rotate
+    nothing, unless no layer has one. rope_style, gguf_rope_style: which elements of a head are
+    pairs. beside_rope: settings of other things in `rope_parameters`. wide_scale_layers: a GGUF
+    with that many layers scales attention by d_model / num_heads in place of the head size (the 27B
+    Gemmas).
     """
 
     name: str
@@ -65,6 +68,7 @@ class Family:
     window_period: int = 0
     no_rope_period: int = 0
     rotates_in_windows: bool = False
+    beside_rope: tuple[str, ...] = ()
     rope_style: RopeStyle = "half"
     gguf_rope_style: RopeStyle = "half"
     logits_divided: bool = False

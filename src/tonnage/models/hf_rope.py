@@ -55,9 +55,11 @@ def ropes_of_hf(
 
     dim: elements of a head. Raises UnsupportedModelError for scalings that are not implemented.
     """
-    # Some families keep settings of their own in this table.
-    whole = settings.table("rope_parameters")
-    parameters = {key: value for key, value in whole.items() if key not in family.hf_defaults}
+    parameters = {
+        key: value
+        for key, value in settings.table("rope_parameters").items()
+        if key not in family.beside_rope
+    }
     scaling = settings.table("rope_scaling")
     around = Around(
         base=settings.number("rope_theta", family.rope_base, least=1.0),

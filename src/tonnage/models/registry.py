@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
+from tonnage.models.families.cohere import COHERE
+from tonnage.models.families.cohere2 import COHERE2
 from tonnage.models.families.exaone4 import EXAONE4
 from tonnage.models.families.gemma2 import GEMMA2
 from tonnage.models.families.gemma3 import GEMMA3
 from tonnage.models.families.glm4 import GLM4
 from tonnage.models.families.granite import GRANITE
 from tonnage.models.families.llama import LLAMA
+from tonnage.models.families.ministral3 import MINISTRAL3
 from tonnage.models.families.mistral import MISTRAL
+from tonnage.models.families.nemotron import NEMOTRON
 from tonnage.models.families.olmo2 import OLMO2
 from tonnage.models.families.olmo3 import OLMO3
 from tonnage.models.families.phi3 import PHI3
@@ -19,11 +23,13 @@ from tonnage.models.families.qwen2 import QWEN2
 from tonnage.models.families.qwen3 import QWEN3
 from tonnage.models.families.seed_oss import SEED_OSS
 from tonnage.models.families.smollm3 import SMOLLM3
+from tonnage.models.families.stablelm import STABLELM
+from tonnage.models.families.starcoder2 import STARCODER2
 from tonnage.models.family import Family
 
 FAMILIES = (
     LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE,
-    OLMO3, SEED_OSS, EXAONE4, GLM4,
+    OLMO3, SEED_OSS, EXAONE4, GLM4, MINISTRAL3, COHERE, COHERE2, STARCODER2, NEMOTRON, STABLELM,
 )  # fmt: skip
 BY_GGUF_ARCHITECTURE = {
     f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture and not f.gguf_marker

@@ -1,0 +1,35 @@
+"""Command R7B, Command A and Aya of 2025 (Cohere): Command R with windows in 3 of 4 layers.
+
+Layers without a window rotate nothing.
+"""
+
+from tonnage.models.family import Family
+
+COHERE2 = Family(
+    name="cohere2",
+    gguf_architecture="cohere2",
+    hf_model_types=("cohere2",),
+    parallel=True,
+    norm="layer",
+    eps_setting="layer_norm_eps",
+    window_period=4,
+    rotates_in_windows=True,
+    rope_style="interleaved",
+    gguf_rope_style="interleaved",
+    gguf_defaults={
+        "attention.sliding_window": None,
+        "attention.sliding_window_pattern": None,
+        "logit_scale": 1.0,
+    },
+    hf_defaults={
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "layer_norm_eps": 1e-5,
+        "logit_scale": 0.0625,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 4,
+        "layer_types": None,
+    },
+)
