@@ -4,13 +4,18 @@
 """
 
 import inspect
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
+from tonnage.backends.cpu.layout.sizes import kv_head_bytes
 from tonnage.core import errors
 from tonnage.core.block_format import ALL_FORMATS, F8_E4M3, BlockFormat
-from tonnage.core.kv_format import PAGE_FORMATS
+from tonnage.core.kv_format import PAGE_FORMATS, PAGE_TOKENS
 from tonnage.models.family import Family
-from tonnage.models.registry import FAMILIES
+from tonnage.models.registry import BY_HF_MODEL_TYPE, FAMILIES
 from tonnage.server.http.failures import failure_of
 from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
 from tonnage.store.catalog import SHIPPED, load_catalog
@@ -62,11 +67,16 @@ def models() -> Iterator[str]:
     yield "everything that is not is named at once. [Contributing](../CONTRIBUTING.md#add-a-family)"
     yield "says how to add one."
     yield from ("", "## Families", "")
-    yield from ("| family | in GGUF files | in folders | what is special |", "|---|---|---|---|")
+    yield "| family | models | in GGUF files | in folders | what is special | what is not there |"
+    yield "|---|---|---|---|---|---|"
     for one in FAMILIES:
         types = ", ".join(f"`{name}`" for name in one.hf_model_types)
         gguf = f"`{one.gguf_architecture}`" if one.gguf_architecture else "as another"
-        yield f"| {one.name} | {gguf} | {types} | {', '.join(_traits(one)) or 'nothing'} |"
+        special = ", ".join(_traits(one)) or "nothing"
+        cells = (one.name, _models_of(one), gguf, types, special, one.not_there or "-")
+        yield f"| {' | '.join(cells)} |"
+    yield from _referees()
+    yield from _state()
     yield from ("", "## Formats of weights", "")
     yield "Panels hold exactly the values of the file. Bits are those of the file, scales included."
     yield from ("", "| format | columns of a block | bits per weight |", "|---|---|---|")
@@ -81,6 +91,44 @@ def models() -> Iterator[str]:
     for entry in load_catalog(SHIPPED)[0]:
         cells = (f"`{entry.name}`", entry.owner, entry.kind, entry.licence, f"`{entry.source}`")
         yield f"| {' | '.join(cells)} |"
+
+
+def _models_of(family: Family) -> str:
+    """Return which models a family has: how its module begins."""
+    told = inspect.getdoc(import_module(f"tonnage.models.families.{family.name}")) or ""
+    return told.partition("\n")[0].partition(":")[0].rstrip(".")
+
+
+def _referees() -> Iterator[str]:
+    """Yield the lines of what each family was compared with, from the cases of the tests."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from support.parity_cases import CASES, LLAMACPP_CASES  # Needs the packages of the tests.
+
+    folders = Counter(BY_HF_MODEL_TYPE[str(one["model_type"])].name for one in CASES.values())
+    files = Counter(BY_HF_MODEL_TYPE[family].name for family, _ in LLAMACPP_CASES.values())
+    yield from ("", "## Referees", "")
+    yield "`make parity` compares tiny models: folders with transformers, hidden states of"
+    yield "all layers and logits in float64, within float64 roundings; GGUF files with llama.cpp,"
+    yield "log probabilities of all tokens, within float32 roundings. Numbers are how many models."
+    yield "`make test` compares what runs with the same reference, within computed bounds, and its"
+    yield "bits over batches, threads and instruction sets ([testing](testing.md#parity))."
+    yield from ("", "| family | with transformers | with llama.cpp |", "|---|---|---|")
+    for one in FAMILIES:
+        yield f"| {one.name} | {folders[one.name]} | {files[one.name] or 'none'} |"
+
+
+def _state() -> Iterator[str]:
+    """Yield the lines of what a token of a sequence takes."""
+    heads, dim = 8, 128
+    sizes = (
+        f"{heads * kv_head_bytes(dim, dim, one.name) // PAGE_TOKENS:,} as `{one.name}`"
+        for one in PAGE_FORMATS
+    )
+    yield from ("", "## State", "")
+    yield "Attention keeps keys and values of tokens, and nothing else per sequence. A layer of"
+    yield f"{heads} key heads of {dim} takes {' and '.join(sizes)} bytes per token. Sizes go"
+    yield f"by heads and their elements, in pages of {PAGE_TOKENS} tokens. A layer with a window"
+    yield "keeps its last pages alone. `tonnage plan MODEL` tells a model's bytes."
 
 
 def _bits(fmt: BlockFormat) -> float:
@@ -121,6 +169,8 @@ def _traits(family: Family) -> Iterator[str]:
     factors = {
         key for key in family.hf_defaults if key.endswith(("_multiplier", "_scaling", "_scale"))
     }
+    if family.beside_rope:
+        yield "queries grow with their position"
     if factors:
         yield f"factors ({', '.join(sorted(factors))})"
 

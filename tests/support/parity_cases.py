@@ -1,4 +1,4 @@
-"""Models that must give what transformers gives: odd sizes of every family, and its settings.
+"""Models that must give what transformers gives, and llama.cpp: odd sizes, and settings.
 
 A new family gets the odd sizes by its entry in support/tiny_families.py. What else its config.json
 may say goes into VARIANTS.
@@ -241,4 +241,27 @@ CASES = {
     f"{family}: {name}": _config(family, changes)
     for family in FAMILIES
     for name, changes in {**ODD_SIZES, **VARIANTS.get(family, {})}.items()
+}
+
+# What llama.cpp takes for granted in a family, whatever the file says.
+LLAMACPP_TAKES: dict[str, Config] = {
+    "mistral": {"sliding_window": None},
+    "gemma2": {"query_pre_attn_scalar": 64},
+    "gemma3_text": {"query_pre_attn_scalar": 64, "num_hidden_layers": 7},
+    "phi3": {"head_dim": None, "hidden_size": 128, "sliding_window": None},
+    "exaone4": {"num_hidden_layers": 64},  # Fewer have no window.
+}
+LLAMACPP_CASES: dict[str, tuple[str, Config]] = {
+    **{family: (family, LLAMACPP_TAKES.get(family, {})) for family in FAMILIES},
+    "stablelm in parallel": ("stablelm", {"use_parallel_residual": True}),
+    "starcoder2, seven layers": ("starcoder2", {"num_hidden_layers": 7}),
+    "granite, tied, biases": (
+        "granite",
+        {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+    ),
+    "glm4, a quarter of heads": ("glm4", {"head_dim": 64, "partial_rotary_factor": 0.25}),
+    "exaone4, no window": (
+        "exaone4",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 5},
+    ),
 }

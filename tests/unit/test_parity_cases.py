@@ -1,6 +1,6 @@
 """No family of the product goes without a comparison with transformers."""
 
-from support.parity_cases import CASES, ODD_SIZES, VARIANTS
+from support.parity_cases import CASES, LLAMACPP_CASES, ODD_SIZES, VARIANTS
 from support.tiny_families import FAMILIES
 from tonnage.models.registry import BY_HF_MODEL_TYPE
 from tonnage.models.registry import FAMILIES as REGISTERED
@@ -9,6 +9,11 @@ from tonnage.models.registry import FAMILIES as REGISTERED
 def test_every_registered_family_has_cases() -> None:
     compared = {BY_HF_MODEL_TYPE[str(config["model_type"])].name for config in CASES.values()}
     assert compared == {family.name for family in REGISTERED}
+
+
+def test_every_family_with_files_of_its_own_is_compared_with_llamacpp() -> None:
+    compared = {family for family, _ in LLAMACPP_CASES.values()}
+    assert compared == set(FAMILIES)
 
 
 def test_every_family_has_every_odd_size() -> None:

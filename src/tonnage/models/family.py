@@ -28,7 +28,8 @@ class Family:
     hf_wrapper_type: the `model_type` whose config holds this one's as `text_config`.
     gguf_defaults, hf_defaults: settings the family knows beyond those of all families, with the
     value an absent one has; a setting in neither place is refused. hf_names, gguf_names: names of
-    tensors that are not the usual ones.
+    tensors that are not the usual ones. not_there: what some models of it have and is left out or
+    refused, for documents.
 
     norm: of the residual stream. eps_setting: what config.json calls its epsilon. norm_offset: what
     Hugging Face weights leave out of the norms. pre_norms, post_norms: whether what goes into
@@ -77,6 +78,7 @@ class Family:
     hf_defaults: Mapping[str, object] = field(default_factory=dict)
     hf_names: Mapping[str, str] = field(default_factory=dict)
     gguf_names: Mapping[str, str] = field(default_factory=dict)
+    not_there: str = ""
 
 
 @record

@@ -16,6 +16,7 @@ COHERE = Family(
     rope_style="interleaved",
     gguf_rope_style="interleaved",
     gguf_defaults={"logit_scale": 1.0},
+    not_there="norms of queries and keys (Command R+)",
     hf_defaults={
         "hidden_act": "silu",
         "attention_bias": False,

@@ -1,4 +1,4 @@
-"""Command R7B, Command A and Aya of 2025 (Cohere): Command R with windows in 3 of 4 layers.
+"""Command R7B and Command A (Cohere 2024, 2025): Command R with windows in 3 of 4 layers.
 
 Layers without a window rotate nothing.
 """

@@ -26,6 +26,7 @@ GEMMA3 = Family(
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
     },
+    not_there="the vision tower: images",
     hf_defaults={
         "hidden_act": None,  # Not read: hidden_activation is what counts.
         "hidden_activation": "gelu_pytorch_tanh",

@@ -14,6 +14,7 @@ MINISTRAL3 = Family(
     gguf_rope_style="interleaved",
     beside_rope=("llama_4_scaling_beta", "max_position_embeddings"),
     gguf_defaults={"attention.temperature_scale": 0.0},
+    not_there="the vision tower: images",
     hf_defaults={
         "hidden_act": "silu",
         "num_key_value_heads": 8,

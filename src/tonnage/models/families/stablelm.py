@@ -13,6 +13,7 @@ STABLELM = Family(
     eps_setting="layer_norm_eps",
     bias_settings={"use_qkv_bias": "qkv"},
     gguf_defaults={"use_parallel_residual": False},
+    not_there="norms of each head of queries and keys (12B)",
     hf_defaults={
         "hidden_act": "silu",
         "num_key_value_heads": 32,
