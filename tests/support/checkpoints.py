@@ -320,6 +320,10 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
         writer.add_sliding_window(model["sliding_window"])
     if "query_pre_attn_scalar" in config:
         writer.add_attention_scale(model["query_pre_attn_scalar"] ** -0.5)
+    if "scale_depth" in config:
+        writer.add_embedding_scale(config["scale_emb"])
+        writer.add_residual_scale(config["scale_depth"] / model["num_hidden_layers"] ** 0.5)
+        writer.add_logit_scale(model["hidden_size"] / config["dim_model_base"])
     for key, add in SCALES.items():
         if key in config:
             getattr(writer, add)(config[key])

@@ -224,6 +224,17 @@ VARIANTS: dict[str, dict[str, Config]] = {
             "tie_word_embeddings": True,
         },
     },
+    "minicpm": {
+        "tied": {"tie_word_embeddings": True, "scale_emb": 12, "scale_depth": 1.4},
+        "biases": {"attention_bias": True, "dim_model_base": 256},
+        "longrope": {
+            "rope_scaling": {
+                key: value[:16] if isinstance(value, list) else value
+                for key, value in LONGROPE.items()
+            },
+            "hidden_size": 128, "original_max_position_embeddings": 16,
+        },
+    },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},
         "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},

@@ -255,6 +255,19 @@ TINY_FAMILIES = {
         bias_settings={"use_qkv_bias": tuple("qkv")},
         own_head_dim=False,
     ),
+    # Four layers, and widths of 96 or 128 over 64, have factors that are exact in float32.
+    "minicpm": TinyFamily(
+        {
+            **SILU,
+            "num_hidden_layers": 4,
+            "scale_emb": 3.25,
+            "scale_depth": 1.5,
+            "dim_model_base": 64,
+        },
+        "minicpm",
+        pairs_rows=True,
+        own_head_dim=False,
+    ),
 }
 FAMILIES = tuple(TINY_FAMILIES)
 # Heads of 32 in place of 24, which follow from COMMON where a family does not say their size.

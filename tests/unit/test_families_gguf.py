@@ -356,6 +356,19 @@ def test_factors_of_files_that_are_off(opened: dict[str, tuple[dict, Catalog]]) 
     assert (spec.embed_scale, spec.layers[0].branches[1].scale, spec.logit_scale) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("key", ["embedding_scale", "residual_scale", "logit_scale"])
+def test_files_of_minicpm_must_have_their_factors(
+    opened: dict[str, tuple[dict, Catalog]], key: str
+) -> None:
+    metadata, catalog = opened["minicpm"]
+    spec = spec_from_gguf(metadata, catalog)
+    assert (spec.embed_scale, spec.layers[0].branches[0].scale) == (3.25, 0.75)
+    assert spec.logit_scale == 64 / 96
+    bare = {name: value for name, value in metadata.items() if name != f"minicpm.{key}"}
+    with pytest.raises(UnsupportedModelError, match=rf"minicpm\.{key} is missing.*convert"):
+        spec_from_gguf(bare, catalog)
+
+
 def test_stablelm_without_a_second_norm_is_parallel(
     opened: dict[str, tuple[dict, Catalog]],
 ) -> None:

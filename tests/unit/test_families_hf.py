@@ -42,9 +42,8 @@ def test_every_family_is_described(opened: Opened, family: str) -> None:
     assert len(spec.layers) == config["num_hidden_layers"]
     assert (attention.num_heads, attention.num_kv_heads) == (4, 2)
     assert spec.tied_head == config["tie_word_embeddings"]
-    assert spec.embed_scale == (
-        math.sqrt(96) if is_gemma else config.get("embedding_multiplier", 1)
-    )
+    stated = config.get("embedding_multiplier", config.get("scale_emb", 1))
+    assert spec.embed_scale == (math.sqrt(96) if is_gemma else stated)
     assert spec.norm_offset == traits.adds_one
     assert has_pre_norms(spec.layers[0]) == ("input" in traits.norms)
     assert has_post_norms(spec.layers[0]) == bool(

@@ -135,7 +135,12 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         attention_softcap=_cap(settings, "attn_logit_softcapping"),
         final_softcap=_cap(settings, "final_logit_softcapping"),
         parallel=family.parallel or _lacks_mlp_norm(family, catalog),
-        scales=scales_of_gguf(settings, context_length, logits_divided=family.logits_divided),
+        scales=scales_of_gguf(
+            settings,
+            context_length,
+            required=[key for key, value in family.gguf_defaults.items() if value is None],
+            logits_divided=family.logits_divided,
+        ),
     )
 
 

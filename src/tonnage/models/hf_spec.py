@@ -113,7 +113,9 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         attention_softcap=settings.number("attn_logit_softcapping", 0.0),
         final_softcap=settings.number("final_logit_softcapping", 0.0),
         parallel=family.parallel or settings.flag("use_parallel_residual"),
-        scales=scales_of_hf(settings, settings.table("rope_parameters"), context_length),
+        scales=scales_of_hf(
+            settings, settings.table("rope_parameters"), context_length, num_layers
+        ),
     )
 
 
