@@ -20,7 +20,7 @@ PYTHONS_TESTS ?= tests/unit tests/kernels
 RELEASE := build/dist
 RELEASE_VENV := build/release-venv
 PARITY_TESTS := tests/unit/test_parity_cases.py tests/unit/test_text_bpe_files.py tests/system/test_parity_transformers.py \
-    tests/system/test_parity_llamacpp.py
+    tests/system/test_parity_llamacpp.py tests/system/test_gpt2.py
 
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src native -type f ! -name '*.pyc')
 

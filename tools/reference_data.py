@@ -70,7 +70,7 @@ def models() -> Iterator[str]:
     yield "| family | models | in GGUF files | in folders | what is special | what is not there |"
     yield "|---|---|---|---|---|---|"
     for one in FAMILIES:
-        types = ", ".join(f"`{name}`" for name in one.hf_model_types)
+        types = ", ".join(f"`{name}`" for name in one.hf_model_types) or "-"
         gguf = f"`{one.gguf_architecture}`" if one.gguf_architecture else "as another"
         special = ", ".join(_traits(one)) or "nothing"
         cells = (one.name, _models_of(one), gguf, types, special, one.not_there or "-")
@@ -103,9 +103,11 @@ def _referees() -> Iterator[str]:
     """Yield the lines of what each family was compared with, from the cases of the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from support.parity_cases import CASES, LLAMACPP_CASES  # Needs the packages of the tests.
+    from support.tiny_gpt2 import SIZES
 
     folders = Counter(BY_HF_MODEL_TYPE[str(one["model_type"])].name for one in CASES.values())
     files = Counter(BY_HF_MODEL_TYPE[family].name for family, _ in LLAMACPP_CASES.values())
+    folders["gpt2"], files["gpt2"] = len(SIZES), 1  # Written from a file's weights.
     yield from ("", "## Referees", "")
     yield "`make parity` compares tiny models: folders with transformers, hidden states of"
     yield "all layers and logits in float64, within float64 roundings; GGUF files with llama.cpp,"
@@ -160,6 +162,8 @@ def _traits(family: Family) -> Iterator[str]:
         yield f"{family.norm.replace('layer', 'LayerNorm')}"
     if not family.gated:
         yield "a plain MLP"
+    if family.learned_positions:
+        yield "learned positions"
     if family.parallel:
         yield "attention and MLP in parallel"
     if family.rotates_in_windows:

@@ -89,7 +89,8 @@ class Model:
 
     norm_offset: added to every norm weight. has_rope_factors: the tensor `rope_factors` divides the
     frequencies of rope 0. tied_head: the output head is the embedding. norm: of what goes into
-    layers and head. logit_scale: of the logits.
+    layers and head. logit_scale: of the logits. has_positions: the tensor `positions` has a vector
+    per position, which is added to the embedding.
     """
 
     d_model: int
@@ -103,6 +104,7 @@ class Model:
     has_rope_factors: bool = False
     norm: Literal["rms", "layer", "biased layer"] = "rms"
     logit_scale: float = 1.0
+    has_positions: bool = False
 
 
 def as_they_are(x: Array) -> Array:
@@ -128,6 +130,8 @@ def hidden_states(
 ) -> list[Array]:
     """Return the residual stream (T, d_model): the embedding, then after each layer."""
     states = [tensor("embed")[list(token_ids)] * model.embed_scale]
+    if model.has_positions:
+        states[0] = states[0] + tensor("positions")[: len(token_ids)]
     for index, layer in enumerate(model.layers):
         states.append(_layer(model, layer, _within_layer(tensor, index), states[-1], store))
     return states

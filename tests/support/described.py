@@ -28,6 +28,7 @@ def described(spec: ModelSpec, context: int = 0) -> transformer.Model:
         has_rope_factors="rope_factors" in spec.weights,
         norm=spec.norm,
         logit_scale=spec.logit_scale,
+        has_positions="positions" in spec.weights,
     )
 
 

@@ -18,6 +18,7 @@ from support.containers import read_gguf, weights_of
 from support.described import described
 from support.parity_cases import LLAMACPP_CASES
 from support.tiny_families import WIDE
+from support.tiny_gpt2 import tiny_gpt2, write_gpt2
 from tonnage.models.registry import spec_from_gguf
 
 pytest.importorskip("xllamacpp", reason="xllamacpp is not installed: llama.cpp not compared")
@@ -37,20 +38,32 @@ def theirs(path: Path, tokens: list[int]) -> dict[int, float]:
     return {int(token): value for token, value in json.loads(lines[0][7:]).items()}
 
 
+def test_gpt2(tmp_path: Path) -> None:
+    model = tiny_gpt2()
+    path = write_gpt2(tmp_path / "m.gguf", model)
+    sizes = (3, model.config["n_embd"], model.config["n_inner"])
+    assert_same_as_llamacpp(path, *sizes)
+
+
 @pytest.mark.parametrize("case", LLAMACPP_CASES)
 def test_the_reference_equals_llamacpp(case: str, tmp_path: Path) -> None:
     family, changes = LLAMACPP_CASES[case]
     model = tiny_model(tiny_config(family, **{**WIDE.get(family, {}), **changes}))
     path = write_gguf(tmp_path / "m.gguf", model)
-    tokens = np.random.default_rng(1).integers(0, model["vocab_size"], NUM_TOKENS).tolist()
+    sizes = (model["num_hidden_layers"], model["hidden_size"], model["intermediate_size"])
+    assert_same_as_llamacpp(path, *sizes)
+
+
+def assert_same_as_llamacpp(path: Path, layers: int, width: int, hidden: int) -> None:
+    """Assert that the reference says of what follows random tokens what llama.cpp says."""
     spec = spec_from_gguf(*read_gguf(path))
+    tokens = np.random.default_rng(1).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
     ours = forward(described(spec), weights_of(spec), tokens)[-1]
     ours = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())
     found = theirs(path, tokens)
-    assert len(found) == model["vocab_size"]
+    assert len(found) == spec.vocab_size
     worst = max(abs(ours[token] - value) for token, value in found.items())
-    layers, width = model["num_hidden_layers"], model["hidden_size"]
-    additions = layers * (6 * width + 2 * model["intermediate_size"] + NUM_TOKENS)
+    additions = layers * (6 * width + 2 * hidden + NUM_TOKENS)
     tolerance = np.finfo(np.float32).eps * 4 * math.sqrt(additions) * np.abs(ours).max()
     if described(spec).layers[0].activation.startswith("gelu"):
         # GELU comes from a table of float16.

@@ -10,8 +10,6 @@ import pytest
 
 from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
-from oracles.rounding import allowed_share, rms, rounded_forward, scatter
-from oracles.transformer import forward
 from support import eight_bits
 from support.checkpoints import (
     FAMILIES,
@@ -24,8 +22,8 @@ from support.checkpoints import (
     write_hf,
 )
 from support.containers import read_gguf, read_hf, weights_of
-from support.described import FLOAT_FORMATS, coded_matrices, described
-from support.driver import chunked_logits, open_runtime
+from support.described import FLOAT_FORMATS
+from support.runtime_parity import assert_parity
 from support.tiny_families import WIDE
 from tonnage._native import Executor, best_isa
 from tonnage.backends.cpu.layout.plan import make_plan
@@ -34,7 +32,6 @@ from tonnage.core.checkpoint import TensorEntry
 from tonnage.core.errors import LogitsError, UnsupportedModelError
 from tonnage.core.mix import TARGETS
 from tonnage.core.model_spec import ModelSpec
-from tonnage.core.plan import KvFormat
 from tonnage.core.workload import Workload
 from tonnage.engine.engine import Engine
 from tonnage.formats.codec import random_blocks
@@ -42,36 +39,10 @@ from tonnage.formats.safetensors import open_safetensors
 from tonnage.models.registry import spec_from_gguf, spec_from_hf
 from tonnage.planner.quality.precision import precision_formats
 
-NUM_TOKENS = 150
-CHUNKS = (1, 40, 22, 3, 1, 48)
-
 
 def config_of(family: str, **changes: object) -> dict[str, object]:
     """Return a config.json of `family` whose sizes have kernels."""
     return tiny_config(family, **{**WIDE.get(family, {}), **changes})
-
-
-def assert_parity(
-    spec: ModelSpec, tensor: object = None, kv_format: KvFormat = "f16",
-    formats: tuple[tuple[str, str], ...] = (),
-) -> None:  # fmt: skip
-    """Assert that the runtime differs from the rounded reference by float32 arithmetic alone."""
-    tokens = np.random.default_rng(5).integers(0, spec.vocab_size, NUM_TOKENS).tolist()
-    runtime = open_runtime(spec, best_isa(), 2, kv_format=kv_format, formats=formats)
-    held = {matrix.name: matrix.format for matrix in runtime.plan.matrices}
-    tensor = tensor or weights_of(spec)
-    ours = chunked_logits(runtime, tokens, CHUNKS)
-    runtime.close()
-    model, coded = described(spec), coded_matrices(spec, held)
-    rounded = rounded_forward(model, tensor, coded, tokens, kv_format)
-    exact = forward(model, tensor, tokens)
-    has_codes = kv_format == "int8" or bool(coded)
-    deliberate = rms(rounded - exact)
-    allowed = allowed_share(model, NUM_TOKENS, has_codes)
-    share = rms(ours - rounded) / deliberate
-    assert share < allowed, f"{share:.3g} of the deliberate roundings, allowed are {allowed:.3g}"
-    # Neither may the runtime lose more than those roundings cost.
-    assert rms(ours - exact) < (1 + scatter(NUM_TOKENS)) * deliberate
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])

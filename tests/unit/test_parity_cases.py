@@ -8,7 +8,8 @@ from tonnage.models.registry import FAMILIES as REGISTERED
 
 def test_every_registered_family_has_cases() -> None:
     compared = {BY_HF_MODEL_TYPE[str(config["model_type"])].name for config in CASES.values()}
-    assert compared == {family.name for family in REGISTERED}
+    # GPT-2 has no folders, and tests of its own: tests/system/test_gpt2.py.
+    assert compared | {"gpt2"} == {family.name for family in REGISTERED}
 
 
 def test_every_family_with_files_of_its_own_is_compared_with_llamacpp() -> None:

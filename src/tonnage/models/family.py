@@ -37,13 +37,13 @@ class Family:
     attention reads. bias_settings: those of config.json that give q, k, v, o a bias, and
     mlp_bias_setting the MLP. logits_divided: `logit_scale` of GGUF files divides.
 
-    window_period: every so many layers one sees everything, 0 when all layers have the window.
-    local_rope_base: base of the second rope, used by layers with a window. no_rope_period: every so
-    many layers one rotates nothing, 0 for none. rotates_in_windows: layers without a window rotate
-    nothing, unless no layer has one. rope_style, gguf_rope_style: which elements of a head are
-    pairs. beside_rope: settings of other things in `rope_parameters`. wide_scale_layers: a GGUF
-    with that many layers scales attention by d_model / num_heads in place of the head size (the 27B
-    Gemmas).
+    learned_positions: a table has a vector per position, and nothing rotates. window_period: every
+    so many layers one sees everything, 0 when all layers have the window. local_rope_base: base of
+    the second rope, used by layers with a window. no_rope_period: every so many layers one rotates
+    nothing, 0 for none. rotates_in_windows: layers without a window rotate nothing, unless no layer
+    has one. rope_style, gguf_rope_style: which elements of a head are pairs. beside_rope: settings
+    of other things in `rope_parameters`. wide_scale_layers: a GGUF with that many layers scales
+    attention by d_model / num_heads in place of the head size (the 27B Gemmas).
     """
 
     name: str
@@ -72,6 +72,7 @@ class Family:
     beside_rope: tuple[str, ...] = ()
     rope_style: RopeStyle = "half"
     gguf_rope_style: RopeStyle = "half"
+    learned_positions: bool = False
     logits_divided: bool = False
     wide_scale_layers: int | None = None
     gguf_defaults: Mapping[str, object] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Matrices that a checkpoint keeps in one tensor, one below the other, seen as their own tensors.
+"""Matrices or biases that a checkpoint keeps in one tensor, one below the other, seen apart.
 
 Rows follow one another in every block format, so a part is a range of the tensor's bytes.
 """
@@ -9,7 +9,11 @@ from dataclasses import replace
 from tonnage.core.block import Shape
 from tonnage.core.checkpoint import Catalog, TensorEntry
 
-FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
+FUSED = {
+    "qkv": ("q", "k", "v"),
+    "qkv_bias": ("q_bias", "k_bias", "v_bias"),
+    "gate_up": ("gate", "up"),
+}
 
 
 def split_fused(
@@ -30,8 +34,11 @@ def split_fused(
             if role != parts[0]:
                 continue
             entry = tensors.get(name_of(f"{prefix}.{whole}"))
-            shapes = [expected[f"{prefix}.{part}"] for part in parts]
-            if entry is None or entry.shape != (sum(rows for rows, _ in shapes), shapes[0][1]):
+            shapes = [expected.get(f"{prefix}.{part}", ()) for part in parts]
+            if not all(shapes):
+                continue
+            rows = sum(shape[0] for shape in shapes)
+            if entry is None or entry.shape != (rows, *shapes[0][1:]):
                 continue
             del tensors[entry.name]
             own_names = (names[f"{prefix}.{part}"] for part in parts)

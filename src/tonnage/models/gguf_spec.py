@@ -82,10 +82,12 @@ def spec_of_gguf(family: Family, metadata: Mapping[str, object], catalog: Catalo
     expected = expected_shapes(rows, hyper.d_model, layers, family.norm)
     if gguf_name("head") in catalog.tensors:
         expected["head"] = expected["embed"]
-    divisors = divisor_tensors(hyper.ropes[0])
-    for name in divisors:
-        if gguf_name(name) in catalog.tensors:
-            expected[name] = (hyper.ropes[0].dim // 2,)
+    if family.learned_positions:
+        expected["positions"] = (hyper.context_length, hyper.d_model)
+    for rope in hyper.ropes[:1]:
+        for name in divisor_tensors(rope):
+            if gguf_name(name) in catalog.tensors:
+                expected[name] = (rope.dim // 2,)
     name_of = partial(gguf_name, own=family.gguf_names)
     names = {canonical: name_of(canonical) for canonical in expected}
     catalog = split_fused(catalog, expected, names, name_of)
@@ -113,7 +115,9 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     context_length = settings.count("context_length")
     windows = _windows(family, settings, num_layers)
     rotates = periodic_rotation(family.no_rope_period, num_layers)
-    if family.rotates_in_windows and any(windows):
+    if family.learned_positions:
+        rotates = (False,) * num_layers
+    elif family.rotates_in_windows and any(windows):
         rotates = tuple(window > 0 for window in windows)
     return Hyperparameters(
         d_model=d_model,
@@ -129,7 +133,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         scale=settings.number("attention.scale", float(width) ** -0.5),
         windows=windows,
         rotates=rotates,
-        ropes=ropes_of_gguf(family, settings, k_dim, catalog),
+        ropes=() if family.learned_positions else ropes_of_gguf(family, settings, k_dim, catalog),
         biases=tuple(_biases(family, catalog, index) for index in range(num_layers)),
         mlp_bias=gguf_name("layers.0.up_bias") in catalog.tensors,
         attention_softcap=_cap(settings, "attn_logit_softcapping"),

@@ -11,6 +11,7 @@ from tonnage.models.families.exaone4 import EXAONE4
 from tonnage.models.families.gemma2 import GEMMA2
 from tonnage.models.families.gemma3 import GEMMA3
 from tonnage.models.families.glm4 import GLM4
+from tonnage.models.families.gpt2 import GPT2
 from tonnage.models.families.granite import GRANITE
 from tonnage.models.families.llama import LLAMA
 from tonnage.models.families.minicpm import MINICPM
@@ -31,7 +32,7 @@ from tonnage.models.family import Family
 FAMILIES = (
     LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE,
     OLMO3, SEED_OSS, EXAONE4, GLM4, MINISTRAL3, COHERE, COHERE2, STARCODER2, NEMOTRON, STABLELM,
-    MINICPM,
+    MINICPM, GPT2,
 )  # fmt: skip
 BY_GGUF_ARCHITECTURE = {
     f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture and not f.gguf_marker

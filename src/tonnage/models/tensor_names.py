@@ -19,6 +19,7 @@ from tonnage.core.operands import NormKind
 GGUF_NAMES = {
     "embed": "token_embd.weight",
     "head": "output.weight",
+    "positions": "position_embd.weight",
     "final_norm": "output_norm.weight",
     "final_norm_bias": "output_norm.bias",
     "rope_factors": "rope_freqs.weight",
@@ -27,6 +28,7 @@ GGUF_NAMES = {
     "attn_norm": "attn_norm.weight",
     "attn_norm_bias": "attn_norm.bias",
     "qkv": "attn_qkv.weight",
+    "qkv_bias": "attn_qkv.bias",
     "q": "attn_q.weight",
     "k": "attn_k.weight",
     "v": "attn_v.weight",
@@ -56,6 +58,7 @@ HF_NAMES = {
     "attn_norm": "input_layernorm.weight",
     "attn_norm_bias": "input_layernorm.bias",
     "qkv": "self_attn.qkv_proj.weight",
+    "qkv_bias": "self_attn.qkv_proj.bias",
     "q": "self_attn.q_proj.weight",
     "k": "self_attn.k_proj.weight",
     "v": "self_attn.v_proj.weight",

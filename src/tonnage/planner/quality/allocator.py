@@ -7,6 +7,7 @@ from the convex hulls of its units (Everett 1963, generalized Lagrange multiplie
 
 from collections.abc import Iterator, Mapping
 
+from tonnage.blocks.head import SENSITIVITY
 from tonnage.core.layout import Layout
 from tonnage.core.mix import Formats, lower_formats
 from tonnage.core.model_spec import ModelSpec
@@ -89,7 +90,7 @@ def _units(spec: ModelSpec, layout: Layout) -> Iterator[list[_UnitFormats]]:
 
 
 def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
-    yield from ((name,) for name in ("embed", "head") if name in spec.weights)
+    yield from ((name,) for name in SENSITIVITY if name in spec.weights)
     for prefix, branch in spec.branches:
         for roles in branch.block.units:
             yield tuple(prefix + role for role in roles)

@@ -61,7 +61,7 @@ def sensitivity(spec: ModelSpec, name: str) -> float:
     Its block states that of all layers together; a table that is embedding and head counts twice.
     """
     if not name.startswith("layers."):
-        return SENSITIVITY[name] * (2.0 if spec.tied_head else 1.0)
+        return SENSITIVITY[name] * (2.0 if name == "embed" and spec.tied_head else 1.0)
     _, index, role = name.split(".")
     return spec.layers[int(index)].sensitivity(role) / len(spec.layers)
 

@@ -1,5 +1,6 @@
 """Formats of weights that are stated, and names of mixes."""
 
+from tonnage.blocks.head import SENSITIVITY
 from tonnage.core.block_format import FLOAT_FORMATS
 from tonnage.core.digest import short_digest
 from tonnage.core.errors import RequestError
@@ -20,9 +21,9 @@ def precision_formats(spec: ModelSpec, precision: str | None) -> Formats:
         raise RequestError(
             f"The precision {precision!r} is unknown; use 8bit or 4bit, or leave it out."
         )
-    # Embedding and head are the most sensitive to 4 bits.
+    # Tables and head are the most sensitive to 4 bits.
     return tuple(
-        (name, "Q8_0" if name in ("embed", "head") else PRECISIONS[precision])
+        (name, "Q8_0" if name in SENSITIVITY else PRECISIONS[precision])
         for name, entry in sorted(spec.weights.items())
         if len(entry.shape) > 1 and entry.format.name in FLOAT_FORMATS
     )
