@@ -72,7 +72,7 @@ def test_an_engine_plans_embeds_and_ends_with_its_positions(tmp_path: Path) -> N
         cold = engine.generate(prompt, greedy).complete().tokens
         again = engine.generate(prompt, greedy)
         assert again.complete().tokens == cold
-        assert again.num_cached_tokens == 64
+        assert again.num_cached_tokens >= 64
     with pytest.raises(RequestError, match="192"):
         Engine.open(path, context=193)
 
