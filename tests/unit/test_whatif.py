@@ -163,8 +163,11 @@ def test_attention_of_a_whole_context_by_hand(name):
     attends = [step for step in plan.steps if isinstance(step, Attend)]
     for step, layer in zip(attends, plan.kv.layers, strict=True):
         seen = min(plan.context_tokens, step.window or plan.context_tokens)
-        elements = layer.k_dim + layer.v_dim
-        per_head = elements + 4 if plan.kv.format == "int8" else 2 * elements
+        is_int8 = plan.kv.format == "int8"
+        # Values lie by sixteens, and keys where they are codes.
+        keys = -(-layer.k_dim // 16) * 16 if is_int8 else layer.k_dim
+        elements = keys + -(-layer.v_dim // 16) * 16
+        per_head = elements + 4 if is_int8 else 2 * elements
         expected_bytes += layer.num_heads * per_head * seen
         expected_macs += step.num_heads * (layer.k_dim + layer.v_dim) * seen
     demand = demand_of(plan)
