@@ -6,7 +6,7 @@ containers hold the very same model.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def tiny_config(family: str, **changes: object) -> dict[str, object]:
         heads = changes.get("num_attention_heads", COMMON["num_attention_heads"])
         changes["hidden_size"] = changes.pop("head_dim") * heads
     config = {"model_type": family, **COMMON, **traits.settings, **changes}
+    config = {key: value(config) if callable(value) else value for key, value in config.items()}
     return {traits.eps if key == "rms_norm_eps" else key: config[key] for key in config}
 
 
@@ -141,6 +142,8 @@ def _layer_shapes(config: Mapping[str, object], v_dim: int) -> dict[str, Shape]:
         shapes[f"{norm}_layernorm.weight"] = (d,)
         if family.norm_biases:
             shapes[f"{norm}_layernorm.bias"] = (d,)
+    for usual, name in family.renamed.items():
+        shapes[f"{name}.weight"] = shapes.pop(f"{usual}.weight")
     return shapes
 
 
@@ -219,7 +222,7 @@ def write_gguf(
     _add_metadata(writer, model)
     if model["vocab_size"] > NUM_BYTES:
         add_tokenizer(writer, model["vocab_size"])
-    for name, values in model.weights.items():
+    for name, values in _apart(model):
         new_name = gguf_tensor_name(model, name)
         kind = gguf.GGMLQuantizationType[choose(new_name, values.shape)]
         values = _as_gguf(model, name, values)
@@ -235,6 +238,19 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _apart(model: TinyModel) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the weights by their usual names, gate and up apart where files have them so."""
+    usual = {name: usual for usual, name in model.traits.renamed.items()}
+    for name, values in model.weights.items():
+        layer, found = next(((name.split(one)[0], one) for one in usual if one in name), ("", ""))
+        if found and usual[found] == "mlp.gate_up_proj":
+            gate, up = np.split(values, 2)
+            yield f"{layer}mlp.gate_proj.weight", gate
+            yield f"{layer}mlp.up_proj.weight", up
+        else:
+            yield (name.replace(found, usual[found]) if found else name), values
 
 
 def gguf_tensor_name(model: TinyModel, name: str) -> str:
@@ -320,6 +336,8 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyModel) -> None:
         writer.add_sliding_window(model["sliding_window"])
     if "query_pre_attn_scalar" in config:
         writer.add_attention_scale(model["query_pre_attn_scalar"] ** -0.5)
+    if config.get("position_embedding_type", "rope") != "rope":
+        writer.add_rope_scaling_finetuned(False)
     if "scale_depth" in config:
         writer.add_embedding_scale(config["scale_emb"])
         writer.add_residual_scale(config["scale_depth"] / model["num_hidden_layers"] ** 0.5)

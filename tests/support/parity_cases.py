@@ -235,6 +235,11 @@ VARIANTS: dict[str, dict[str, Config]] = {
             "hidden_size": 128, "original_max_position_embeddings": 16,
         },
     },
+    "granitemoehybrid": {
+        "nothing rotates, tied": {"position_embedding_type": None, "tie_word_embeddings": True},
+        "another word for that": {"position_embedding_type": "nope", "attention_bias": True},
+        "old word for attention": {"layer_types": ["attention"] * 3},
+    },
     "olmo2": {
         "heads of what the width leaves them": {"hidden_size": 128, "num_attention_heads": 8},
         "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},
@@ -270,6 +275,7 @@ LLAMACPP_CASES: dict[str, tuple[str, Config]] = {
         "granite",
         {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
     ),
+    "granite 4 where nothing rotates": ("granitemoehybrid", {"position_embedding_type": "nope"}),
     "glm4, a quarter of heads": ("glm4", {"head_dim": 64, "partial_rotary_factor": 0.25}),
     "exaone4, no window": (
         "exaone4",

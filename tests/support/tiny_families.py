@@ -28,15 +28,17 @@ SILU: dict[str, object] = {"hidden_act": "silu", "tie_word_embeddings": False}
 class TinyFamily:
     """A family's settings beside COMMON, and what its tensors are called.
 
-    settings: of config.json. norms: the norms of a layer without `_layernorm`, Hugging Face name ->
-    GGUF name. qk_norm: norms of Q and K over each head, or over all heads together. biases: which
-    of q, k, v, o have one. gguf_architecture: `general.architecture`. pairs_rows: its GGUF files
-    hold the rows of Q and K so that pairs to rotate are neighbours. adds_one: norms leave out 1 in
-    Hugging Face files. fused: which of `qkv` and `gate_up` are one tensor. norm_biases: norms have
-    biases. eps: what settings call the epsilon of norms. mlp: the matrices of the MLP, Hugging Face
-    name -> GGUF name. bias_settings: settings that give projections a bias, of which `mlp` stands
-    for the MLP. own_head_dim: config.json may state the size of heads, which else follows from the
-    width. interleaved: pairs to rotate are neighbours in Hugging Face files too.
+    settings: of config.json; a function gives one from the others. norms: the norms of a layer
+    without `_layernorm`, Hugging Face name -> GGUF name. qk_norm: norms of Q and K over each head,
+    or over all heads together. biases: which of q, k, v, o have one. gguf_architecture:
+    `general.architecture`. pairs_rows: its GGUF files hold the rows of Q and K so that pairs to
+    rotate are neighbours. adds_one: norms leave out 1 in Hugging Face files. fused: which of `qkv`
+    and `gate_up` are one tensor. norm_biases: norms have biases. eps: what settings call the
+    epsilon of norms. mlp: the matrices of the MLP, Hugging Face name -> GGUF name. bias_settings:
+    settings that give projections a bias, of which `mlp` stands for the MLP. own_head_dim:
+    config.json may state the size of heads, which else follows from the width. renamed: Hugging
+    Face names that are not the usual ones; gate and up that are one tensor there are two in GGUF
+    files. interleaved: pairs to rotate are neighbours in folders too.
     """
 
     settings: Mapping[str, object]
@@ -60,6 +62,7 @@ class TinyFamily:
         default_factory=lambda: {"attention_bias": tuple("qkvo"), "mlp_bias": ("mlp",)}
     )
     own_head_dim: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
     interleaved: bool = False
 
     def biased(self, config: Mapping[str, object]) -> set[str]:
@@ -145,6 +148,28 @@ TINY_FAMILIES = {
         },
         "granite",
         pairs_rows=True,
+    ),
+    "granitemoehybrid": TinyFamily(
+        {
+            **SILU,
+            "head_dim": 32,
+            "embedding_multiplier": 3.25,
+            "residual_multiplier": 0.21875,
+            "attention_multiplier": 0.15625,
+            "logits_scaling": 0.8125,
+            "num_local_experts": 0,
+            "mamba_n_heads": 1,
+            "position_embedding_type": "rope",
+            "layer_types": lambda config: ["full_attention"] * config["num_hidden_layers"],
+            "shared_intermediate_size": lambda config: config["intermediate_size"],
+        },
+        "granite",
+        pairs_rows=True,
+        fused=("gate_up",),
+        renamed={
+            "mlp.gate_up_proj": "shared_mlp.input_linear",
+            "mlp.down_proj": "shared_mlp.output_linear",
+        },
     ),
     # The fourth layer is the first one that sees all. No token is for padding.
     "olmo3": TinyFamily(

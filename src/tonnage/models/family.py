@@ -35,7 +35,8 @@ class Family:
     Hugging Face weights leave out of the norms. pre_norms, post_norms: whether what goes into
     blocks is normed, and what comes out. gated: whether MLPs are. parallel: the MLP reads what
     attention reads. bias_settings: those of config.json that give q, k, v, o a bias, and
-    mlp_bias_setting the MLP. logits_divided: `logit_scale` of GGUF files divides.
+    mlp_bias_setting the MLP, whose inner elements are hidden_setting. logits_divided: `logit_scale`
+    of GGUF files divides.
 
     learned_positions: a table has a vector per position, and nothing rotates. window_period: every
     so many layers one sees everything, 0 when all layers have the window. local_rope_base: base of
@@ -59,6 +60,7 @@ class Family:
     qkv_bias: bool = False
     bias_settings: Mapping[str, str] = field(default_factory=lambda: {"attention_bias": "qkvo"})
     mlp_bias_setting: str = "mlp_bias"
+    hidden_setting: str = "intermediate_size"
     qk_norm: QkNormKind = "none"
     pre_norms: bool = True
     post_norms: bool = False

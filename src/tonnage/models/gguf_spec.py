@@ -115,7 +115,9 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
     context_length = settings.count("context_length")
     windows = _windows(family, settings, num_layers)
     rotates = periodic_rotation(family.no_rope_period, num_layers)
-    if family.learned_positions:
+    switch = "rope.scaling.finetuned"
+    switched_off = switch in family.gguf_defaults and not settings.flag(switch)
+    if family.learned_positions or switched_off:
         rotates = (False,) * num_layers
     elif family.rotates_in_windows and any(windows):
         rotates = tuple(window > 0 for window in windows)

@@ -99,7 +99,7 @@ def _hyperparameters(family: Family, settings: Settings, catalog: Catalog) -> Hy
         context_length=stretched_context(ropes, context_length),
         norm_eps=settings.number(family.eps_setting, 1e-6),
         activation=_activation(settings, family),
-        hidden=(settings.count("intermediate_size"),) * num_layers,
+        hidden=(settings.count(family.hidden_setting),) * num_layers,
         num_heads=(heads,) * num_layers,
         num_kv_heads=(kv_heads,) * num_layers,
         k_dim=dim,
@@ -143,6 +143,8 @@ def _activation(settings: Settings, family: Family) -> Activation:
 
 def _rotates(settings: Settings, family: Family, num_layers: int) -> tuple[bool, ...]:
     """Return which layers have a rotary embedding: `no_rope_layers` has 1 for those that do."""
+    if "position_embedding_type" in family.hf_defaults:
+        return (settings.get("position_embedding_type") == "rope",) * num_layers
     if settings.get("no_rope_layers") is None:
         period = settings.count("no_rope_layer_interval", family.no_rope_period, least=0)
         return periodic_rotation(period, num_layers)
@@ -157,6 +159,7 @@ def _windows(family: Family, settings: Settings, rotates: tuple[bool, ...]) -> t
     known, num_layers = family.hf_defaults, len(rotates)
     switched_off = "use_sliding_window" in known and not settings.flag("use_sliding_window")
     kinds = settings.items("layer_types", num_layers) if "layer_types" in known else []
+    kinds = [GLOBAL if kind == "attention" else kind for kind in kinds]
     if any(kinds):
         if not all(kind in (GLOBAL, LOCAL) for kind in kinds):
             settings.refuse("layer_types", f"a list of {GLOBAL} and {LOCAL}")

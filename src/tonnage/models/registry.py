@@ -13,6 +13,7 @@ from tonnage.models.families.gemma3 import GEMMA3
 from tonnage.models.families.glm4 import GLM4
 from tonnage.models.families.gpt2 import GPT2
 from tonnage.models.families.granite import GRANITE
+from tonnage.models.families.granite4 import GRANITE4
 from tonnage.models.families.llama import LLAMA
 from tonnage.models.families.minicpm import MINICPM
 from tonnage.models.families.ministral3 import MINISTRAL3
@@ -30,7 +31,7 @@ from tonnage.models.families.starcoder2 import STARCODER2
 from tonnage.models.family import Family
 
 FAMILIES = (
-    LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE,
+    LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE, GRANITE4,
     OLMO3, SEED_OSS, EXAONE4, GLM4, MINISTRAL3, COHERE, COHERE2, STARCODER2, NEMOTRON, STABLELM,
     MINICPM, GPT2,
 )  # fmt: skip

@@ -15,6 +15,7 @@ GRANITE = Family(
         "embedding_scale": 1.0,
         "residual_scale": 1.0,
         "logit_scale": 1.0,
+        "rope.scaling.finetuned": True,  # False: nothing rotates, in some of Granite 4.
     },
     hf_defaults={
         "hidden_act": "silu",
