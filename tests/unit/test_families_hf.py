@@ -18,6 +18,7 @@ from tonnage.models.registry import spec_from_hf
 # Layers with a window rotate by a rope of their own.
 TWO_ROPES = ("gemma3_text", "olmo3")
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}
+LLLG = [*["sliding_attention"] * 3, "full_attention", "sliding_attention"]
 Opened = dict[str, tuple[dict, Catalog]]
 
 
@@ -175,6 +176,39 @@ def test_ministral3_with_a_vision_tower_is_read_without_it(opened: Opened) -> No
     assert spec == spec_from_hf(config, catalog)
     assert attention_of(spec.layers[0]).temperature == 0.125
     assert attention_of(spec.layers[0]).temperature_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("family", "stray"),
+    [
+        (
+            "cohere2",
+            {
+                "cache_implementation": "hybrid", "head_dim": 24, "layer_switch": 4,
+                "order_of_interleaved_layers": "local_attn_first", "rotary_pct": 1.0,
+                "position_embedding_type": "rope_gptj", "use_embedding_sharing": True,
+                "use_gated_activation": True, "use_parallel_block": True,
+                "use_parallel_embedding": False,
+            },
+        ),
+        ("starcoder2", {"mlp_type": "default", "norm_type": "layer_norm"}),
+        ("nemotron", {"rope_percent": 0.5}),
+        (
+            "granitemoehybrid",
+            {
+                "init_method": "mup", "normalization_function": "rmsnorm", "mamba_d_conv": 4,
+                "num_experts_per_tok": 0, "router_aux_loss_coef": 0.01, "mamba_d_head": 64,
+            },
+        ),
+        ("seed_oss", {"residual_dropout": 0.1, "rope_scaling": {"rope_type": "default"}}),
+        ("exaone4", {"sliding_window_pattern": "LLLG", "layer_types": LLLG}),
+    ],
+)  # fmt: skip
+def test_what_published_files_say_beside_changes_nothing(
+    opened: Opened, family: str, stray: dict
+) -> None:
+    config, catalog = opened[family]
+    assert spec_from_hf(config | stray, catalog) == spec_from_hf(config, catalog)
 
 
 @pytest.mark.parametrize(

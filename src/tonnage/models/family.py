@@ -43,8 +43,9 @@ class Family:
     the second rope, used by layers with a window. no_rope_period: every so many layers one rotates
     nothing, 0 for none. rotates_in_windows: layers without a window rotate nothing, unless no layer
     has one. rope_style, gguf_rope_style: which elements of a head are pairs. beside_rope: settings
-    of other things in `rope_parameters`. wide_scale_layers: a GGUF with that many layers scales
-    attention by d_model / num_heads in place of the head size (the 27B Gemmas).
+    of other things in `rope_parameters`. rope_setting: that of config.json which is `rope` where
+    layers rotate. wide_scale_layers: a GGUF with that many layers scales attention by d_model /
+    num_heads in place of the head size (the 27B Gemmas).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Family:
     no_rope_period: int = 0
     rotates_in_windows: bool = False
     beside_rope: tuple[str, ...] = ()
+    rope_setting: str | None = None
     rope_style: RopeStyle = "half"
     gguf_rope_style: RopeStyle = "half"
     learned_positions: bool = False

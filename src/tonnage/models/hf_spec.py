@@ -143,8 +143,8 @@ def _activation(settings: Settings, family: Family) -> Activation:
 
 def _rotates(settings: Settings, family: Family, num_layers: int) -> tuple[bool, ...]:
     """Return which layers have a rotary embedding: `no_rope_layers` has 1 for those that do."""
-    if "position_embedding_type" in family.hf_defaults:
-        return (settings.get("position_embedding_type") == "rope",) * num_layers
+    if family.rope_setting is not None:
+        return (settings.get(family.rope_setting) == "rope",) * num_layers
     if settings.get("no_rope_layers") is None:
         period = settings.count("no_rope_layer_interval", family.no_rope_period, least=0)
         return periodic_rotation(period, num_layers)

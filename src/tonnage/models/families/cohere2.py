@@ -31,5 +31,13 @@ COHERE2 = Family(
         "sliding_window": 4096,
         "sliding_window_pattern": 4,
         "layer_types": None,
+        # Of the program that trained it; transformers does not read them.
+        "layer_switch": None,
+        "order_of_interleaved_layers": None,
+        "position_embedding_type": None,
+        "rotary_pct": None,
+        "use_embedding_sharing": None,
+        "use_gated_activation": None,
+        "use_parallel_block": None,
     },
 )

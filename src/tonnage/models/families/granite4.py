@@ -9,6 +9,7 @@ GRANITE4 = Family(
     name="granite4",
     gguf_architecture=None,
     hf_model_types=("granitemoehybrid",),
+    rope_setting="position_embedding_type",
     hidden_setting="shared_intermediate_size",
     not_there="experts, and Mamba layers (the H models)",
     hf_defaults={

@@ -22,5 +22,6 @@ NEMOTRON = Family(
         "max_position_embeddings": 4096,
         "norm_eps": 1e-5,
         "partial_rotary_factor": 0.5,
+        "rope_percent": None,  # Not read: an old name of that.
     },
 )

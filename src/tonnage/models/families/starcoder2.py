@@ -23,6 +23,8 @@ STARCODER2 = Family(
         "sliding_window": None,
         "tie_word_embeddings": True,
         "use_bias": True,
+        "mlp_type": None,  # Not read by transformers, as what follows.
+        "norm_type": None,
     },
     hf_names={
         "up": "mlp.c_fc.weight",
