@@ -112,6 +112,7 @@ def _referees() -> Iterator[str]:
     yield "`make parity` compares tiny models: folders with transformers, hidden states of"
     yield "all layers and logits in float64, within float64 roundings; GGUF files with llama.cpp,"
     yield "log probabilities of all tokens, within float32 roundings. Numbers are how many models."
+    yield "One of each family continues a text by the same 64 tokens as transformers."
     yield "`make test` compares what runs with the same reference, within computed bounds, and its"
     yield "bits over batches, threads and instruction sets ([testing](testing.md#parity))."
     yield from ("", "| family | with transformers | with llama.cpp |", "|---|---|---|")

@@ -16,6 +16,9 @@ from support.checkpoints import FAMILIES, TinyModel, tiny_config, tiny_model, wr
 from support.containers import read_hf, weights_of
 from support.described import described
 from support.parity_cases import CASES
+from tonnage.backends.reference.backend import ReferenceBackend
+from tonnage.core.sampling import SamplingOptions
+from tonnage.engine.engine import Engine
 from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
 
 torch = pytest.importorskip("torch", reason="torch is not installed: parity not checked")
@@ -24,6 +27,7 @@ transformers = pytest.importorskip(
 )
 
 
+NUM_GREEDY = 64
 KNOWN_TO_TRANSFORMERS = tuple(family for family in FAMILIES if family != "minicpm")
 
 
@@ -44,18 +48,23 @@ def float64_for_float32() -> Iterator[None]:
 
 def reference(folder: Path, model: TinyModel, ids: list[int]) -> list[np.ndarray]:
     """Return transformers' hidden states before each layer, and its logits."""
-    config = referee_config(folder, model)
     with float64_for_float32(), torch.no_grad():
-        net = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-        state = {name: torch.from_numpy(w.astype(np.float64)) for name, w in model.weights.items()}
-        report = net.double().load_state_dict(state, strict=False)
-        assert not report.unexpected_keys
-        assert set(report.missing_keys) <= {"lm_head.weight"}
-        net.tie_weights()
-        out = net.eval()(torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+        out = loaded(folder, model)(torch.tensor([ids]), output_hidden_states=True, use_cache=False)
     # The last of its hidden states is normed already.
     states = [state[0].numpy() for state in out.hidden_states[:-1]]
     return [*states, out.logits[0].numpy()]
+
+
+def loaded(folder: Path, model: TinyModel) -> object:
+    """Return transformers' model with the weights in float64; within `float64_for_float32`."""
+    config = referee_config(folder, model)
+    net = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    state = {name: torch.from_numpy(w.astype(np.float64)) for name, w in model.weights.items()}
+    report = net.double().load_state_dict(state, strict=False)
+    assert not report.unexpected_keys
+    assert set(report.missing_keys) <= {"lm_head.weight"}
+    net.tie_weights()
+    return net.eval()
 
 
 def referee_config(folder: Path, model: TinyModel) -> object:
@@ -103,6 +112,22 @@ def test_the_reference_equals_transformers(case: str, tmp_path: Path) -> None:
         assert other.dtype == np.float64
         worst = np.abs(mine - other).max() / np.abs(other).max()
         assert worst < tolerance, f"{worst:.2e} against {tolerance:.2e}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_continuations_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model = tiny_model(tiny_config(family))
+    folder = write_hf(tmp_path, model)
+    prompt = np.random.default_rng(3).integers(0, model["vocab_size"], 20).tolist()
+    theirs = list(prompt)
+    with float64_for_float32(), torch.no_grad():
+        net = loaded(folder, model)
+        for _ in range(NUM_GREEDY):
+            theirs.append(int(net(torch.tensor([theirs]), use_cache=False).logits[0, -1].argmax()))
+    options = SamplingOptions(temperature=0, max_tokens=NUM_GREEDY, ignore_eos=True)
+    with Engine.open(str(folder), context=128, backend=ReferenceBackend()) as engine:
+        ours = engine.generate(prompt, options).complete().tokens
+    assert list(ours) == theirs[len(prompt) :]
 
 
 @pytest.mark.parametrize("family", KNOWN_TO_TRANSFORMERS)
