@@ -12,6 +12,7 @@ from support.described import described
 from support.logit_hashes import Case, digests, the_one
 from support.runtime_parity import assert_parity
 from support.tiny_gpt2 import SIZES, tiny_gpt2, write_gpt2
+from tonnage.backends.reference.backend import ReferenceBackend
 from tonnage.core.errors import RequestError, TensorMismatchError
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
@@ -99,3 +100,12 @@ def test_the_reference_equals_transformers(sizes: str, tmp_path: Path) -> None:
     roundings = model.config["n_layer"] * (9 * model.config["n_embd"] + 2 * model.config["n_inner"])
     tolerance = np.finfo(np.float64).eps * (roundings + 80)
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < tolerance
+    if sizes == "as it is":
+        text = list(tokens)
+        with torch.no_grad():
+            for _ in range(64):
+                text.append(int(net(torch.tensor([text])).logits[0, -1].argmax()))
+        options = SamplingOptions(temperature=0, max_tokens=64, ignore_eos=True)
+        with Engine.open(str(tmp_path / "m.gguf"), backend=ReferenceBackend()) as engine:
+            made = engine.generate(tokens, options).complete().tokens
+        assert [*tokens, *made] == text
