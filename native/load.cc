@@ -38,13 +38,6 @@ struct Staging {
   Requantizer requantizer;
 };
 
-// Keeps the smallest of the values told by several threads.
-void lower(std::atomic<int64_t>& least, int64_t value) {
-  int64_t seen = least.load();
-  while (value < seen && !least.compare_exchange_weak(seen, value)) {
-  }
-}
-
 }  // namespace
 
 void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const TensorScales& scales, const Weight& target) {
@@ -71,11 +64,11 @@ void Executor::load_matrix(int fd, int64_t file_offset, Layout source, const Ten
       const uint8_t* plain = rows.data();
       if (is_f8) {
         const int64_t bad = f8_to_half(plain, first, count, scales, halves.data());
-        if (bad >= 0) return lower(bad_row, bad);
+        if (bad >= 0) return lower(&bad_row, bad);
         plain = reinterpret_cast<const uint8_t*>(halves.data());
       }
       const uint8_t* packed = requantizer.convert(plain, count);
-      if (!packed) return lower(bad_row, first + requantizer.bad_row());
+      if (!packed) return lower(&bad_row, first + requantizer.bad_row());
       auto* panel = const_cast<uint8_t*>(target.data) + p * target.panel_stride;
       kernels_->pack(requantizer.converted(), packed, count, target.cols, panel);
       if (requantizer.converted() == Layout::NVFP4) scale_panel(panel, target.cols, scales.at(0, 0));

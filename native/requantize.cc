@@ -1,7 +1,10 @@
 #include "tonnage/requantize.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstring>
+
+#include "tonnage/program.h"
 
 namespace tonnage {
 
@@ -20,6 +23,12 @@ const char* target_name(Layout layout) {
     case Layout::Q3_K: return "Q3_K";
     case Layout::Q2_K: return "Q2_K";
     default: return nullptr;
+  }
+}
+
+void lower(std::atomic<int64_t>* least, int64_t value) {
+  int64_t seen = least->load();
+  while (value < seen && !least->compare_exchange_weak(seen, value)) {
   }
 }
 
@@ -53,8 +62,29 @@ const uint8_t* Requantizer::convert(const uint8_t* rows, int64_t count) {
   if (passes()) return rows;
   kernels_->pack(source_, rows, count, cols_, panel_.data());
   if (source_ == Layout::NVFP4) scale_panel(panel_.data(), cols_, scale_);
-  bad_row_ = kernels_->requantize({panel_layout(source_), target_, panel_.data(), count, cols_}, tile_.data(), blocks_.data());
+  bad_row_ = kernels_->requantize({panel_layout(source_), target_, panel_.data(), count, cols_, importance_}, tile_.data(), blocks_.data());
   return bad_row_ < 0 ? blocks_.data() : nullptr;
+}
+
+int64_t Executor::requantize(Layout source, Layout target, int64_t rows, int64_t cols, const uint8_t* data,
+                             const float* importance, uint8_t* out) {
+  const std::lock_guard<std::mutex> lock(busy_);
+  const int64_t from_bytes = source_row_bytes(source, cols), to_bytes = source_row_bytes(target, cols);
+  std::vector<Requantizer> each(team_.size(), Requantizer(*kernels_, source, target, cols));
+  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> bad_row{rows};
+  if (importance)
+    for (Requantizer& one : each) one.set_importance(importance);
+  team_.run([&](int index) {
+    for (int64_t p = next++; p * kPanelRows < rows && bad_row == rows; p = next++) {
+      const int64_t first = p * kPanelRows;
+      const int64_t count = rows - first < kPanelRows ? rows - first : kPanelRows;
+      const uint8_t* blocks = each[index].convert(data + first * from_bytes, count);
+      if (blocks) std::memcpy(out + first * to_bytes, blocks, static_cast<size_t>(count * to_bytes));
+      else lower(&bad_row, first + each[index].bad_row());
+    }
+  });
+  return bad_row < rows ? bad_row.load() : -1;
 }
 
 }  // namespace tonnage

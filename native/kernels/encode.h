@@ -52,8 +52,9 @@ template <int n> struct Levels {
   }
 };
 
-// Each writes one block of every row. Returns the first row whose scale float16 cannot hold, or -1.
-int encode32(Layout target, const Tile& tile);
-int encode256(Layout target, const Tile& tile);
+// Each writes one block of every row. Returns the first row whose scale float16 cannot hold, or -1. For W of Even
+// and Weighted.
+template <class W> int encode32(Layout target, const Tile& tile, W weights);
+template <class W> int encode256(Layout target, const Tile& tile, W weights);
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -12,7 +12,6 @@ namespace tonnage::TONNAGE_ISA {
 namespace {
 
 constexpr int kCols = 256;
-constexpr int kRounds = 2;
 
 // Format with levels per sub-block and one shared field d: value = d * level * code.
 template <int subs> struct SignedScales {
@@ -21,7 +20,8 @@ template <int subs> struct SignedScales {
 };
 
 // fn(sub, inverse_scale) gives the moments of a sub-block under a scale.
-template <int subs, class Fn> SignedScales<subs> share_scale(const F32* wanted, float lo, float hi, Fn&& moments) {
+template <int subs, class Fn>
+SignedScales<subs> share_scale(int rounds, const F32* wanted, float lo, float hi, Fn&& moments) {
   F32 largest = zero_f(), first = zero_f();
   for (int s = 0; s < subs; ++s) {
     first = select_less(largest, abs(wanted[s]), wanted[s], first);
@@ -31,7 +31,7 @@ template <int subs, class Fn> SignedScales<subs> share_scale(const F32* wanted, 
   F32 most = set(-1.0f);
   now.d = as_half(mul(first, set(1 / lo)));
   best.d = now.d;  // stays where it is infinite, so that it is found
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     const F32 per_d = inverse(now.d);
     F32 total = zero_f(), xa = zero_f(), aa = zero_f();
     for (int s = 0; s < subs; ++s) {
@@ -77,11 +77,11 @@ struct Symmetric {
   TileCodes<kCols> codes;
 };
 
-void fit_symmetric(const float* x, const Codes& range, float lo, float hi, Symmetric* out) {
+template <class W> void fit_symmetric(const float* x, W weights, const Codes& range, float lo, float hi, Symmetric* out) {
   F32 wanted[16];
-  for (int s = 0; s < 16; ++s) wanted[s] = search_symmetric<16>(x + 256 * s, range);
-  out->scales = share_scale<16>(wanted, lo, hi, [&](int s, F32 inverse_scale) {
-    return symmetric_moments<16>(x + 256 * s, inverse_scale, range);
+  for (int s = 0; s < 16; ++s) wanted[s] = search_symmetric<16>(x + 256 * s, weights.from(16 * s), range);
+  out->scales = share_scale<16>(W::kRounds, wanted, lo, hi, [&](int s, F32 inverse_scale) {
+    return symmetric_moments<16>(x + 256 * s, weights.from(16 * s), inverse_scale, range);
   });
   for (int s = 0; s < 16; ++s) {
     const F32 factor = inverse(mul(out->scales.d, out->scales.level[s]));
@@ -92,9 +92,9 @@ void fit_symmetric(const float* x, const Codes& range, float lo, float hi, Symme
   }
 }
 
-int encode_q6_k(const Tile& tile) {
+template <class W> int encode_q6_k(const Tile& tile, W weights) {
   Symmetric fit;
-  fit_symmetric(tile.x, {-32, 31, {-0.9f, 0.9f, 7}}, -128, 127, &fit);
+  fit_symmetric(tile.x, weights, {-32, 31, {-0.9f, 0.9f, 7}}, -128, 127, &fit);
   const Halves d(fit.scales.d);
   const Levels<16> levels(fit.scales.level.data());
   return write_rows(tile, fit.codes, d, d, [&](int r, const uint8_t* row, uint8_t* out) {
@@ -105,9 +105,9 @@ int encode_q6_k(const Tile& tile) {
   });
 }
 
-int encode_q3_k(const Tile& tile) {
+template <class W> int encode_q3_k(const Tile& tile, W weights) {
   Symmetric fit;
-  fit_symmetric(tile.x, {-4, 3, {-0.9f, 1.5f, 11}}, -32, 31, &fit);
+  fit_symmetric(tile.x, weights, {-4, 3, {-0.9f, 1.5f, 11}}, -32, 31, &fit);
   const Halves d(fit.scales.d);
   const Levels<16> levels(fit.scales.level.data());
   return write_rows(tile, fit.codes, d, d, [&](int r, const uint8_t* row, uint8_t* out) {
@@ -130,29 +130,32 @@ template <int subs> struct Minimums {
 // What the shared fields' least squares need: a = scale * code, b = minimum.
 struct Normal {
   F32 aa = zero_f(), ab = zero_f(), bb = zero_f(), xa = zero_f(), xb = zero_f();
-  void add_sub(F32 scale, F32 minimum, const Moments& m, F32 sum, int n) {
+  void add_sub(F32 scale, F32 minimum, const Moments& m, F32 sum, F32 count) {
     aa = fma(mul(scale, scale), m.qq, aa);
     ab = fma(mul(scale, minimum), m.q, ab);
-    bb = fma(mul(minimum, minimum), set(static_cast<float>(n)), bb);
+    bb = fma(mul(minimum, minimum), count, bb);
     xa = fma(scale, m.xq, xa);
     xb = fma(minimum, sum, xb);
   }
 };
 
-template <int subs> class MinimumFit {
+template <int subs, class W> class MinimumFit {
  public:
   static constexpr int kSub = kCols / subs;
 
-  MinimumFit(const float* x, const Codes& range, float levels) : x_(x), range_(range), levels_(set(levels)) {
+  MinimumFit(const float* x, W weights, const Codes& range, float levels)
+      : x_(x), weights_(weights), range_(range), levels_(set(levels)) {
     F32 largest = zero_f(), deepest = zero_f();
     for (int s = 0; s < subs; ++s) {
-      const Affine fit = search_affine<kSub>(x + 16 * kSub * s, range, 0);
+      const Affine fit = search_affine<kSub>(x + 16 * kSub * s, weights.from(kSub * s), range, 0);
       wanted_[s] = fit.scale;
       minimum_[s] = sub(zero_f(), fit.offset);
       largest = max(largest, fit.scale);
       deepest = max(deepest, minimum_[s]);
       sum_[s] = zero_f();
-      for (int i = kSub * s; i < kSub * (s + 1); ++i) sum_[s] = add(sum_[s], load(x + 16 * i));
+      for (int i = kSub * s; i < kSub * (s + 1); ++i) sum_[s] = add(sum_[s], weights.times(i, load(x + 16 * i)));
+      count_[s] = weights.from(kSub * s).total(kSub);
+      per_count_[s] = weights.from(kSub * s).per_total(kSub);
     }
     now_.d = as_half(div(largest, levels_));
     now_.dmin = as_half(div(deepest, levels_));
@@ -162,7 +165,7 @@ template <int subs> class MinimumFit {
 
   const Minimums<subs>& run() {
     F32 most = set(-1.0f);
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0; round < W::kRounds; ++round) {
       Normal normal;
       F32 total = zero_f();
       for (int s = 0; s < subs; ++s) total = add(total, choose(s, &normal));
@@ -198,10 +201,10 @@ template <int subs> class MinimumFit {
       const F32 level = max(min(add(center, set(step)), levels_), zero_f());
       const F32 scale = mul(now_.d, level);
       const Moments m = moments(s, floor, inverse(scale));
-      const F32 lift = mul(sub(mul(scale, m.q), sum_[s]), set(1.0f / kSub));
+      const F32 lift = mul(sub(mul(scale, m.q), sum_[s]), per_count_[s]);
       const F32 minimum = level_of(lift, per_dmin);
       const Affine fit = {scale, sub(zero_f(), mul(now_.dmin, minimum))};
-      const F32 here = gain_of(fit, m, sum_[s], kSub);
+      const F32 here = gain_of(fit, m, sum_[s], count_[s]);
       now_.scale[s] = select_less(gain, here, level, now_.scale[s]);
       now_.minimum[s] = select_less(gain, here, minimum, now_.minimum[s]);
       kept.q = select_less(gain, here, m.q, kept.q);
@@ -209,7 +212,7 @@ template <int subs> class MinimumFit {
       kept.xq = select_less(gain, here, m.xq, kept.xq);
       gain = max(gain, here);
     }
-    normal->add_sub(now_.scale[s], now_.minimum[s], kept, sum_[s], kSub);
+    normal->add_sub(now_.scale[s], now_.minimum[s], kept, sum_[s], count_[s]);
     return gain;
   }
 
@@ -220,7 +223,8 @@ template <int subs> class MinimumFit {
     Moments m;
     for (int i = kSub * s; i < kSub * (s + 1); ++i) {
       const F32 v = load(x_ + 16 * i);
-      m.add_code(v, round_within(mul(add(v, floor), factor), zero_f(), hi));
+      const F32 code = round_within(mul(add(v, floor), factor), zero_f(), hi);
+      m.add_code(v, code, weights_.times(i, code));
     }
     return m;
   }
@@ -236,9 +240,10 @@ template <int subs> class MinimumFit {
   }
 
   const float* x_;
+  W weights_;
   Codes range_;
   F32 levels_;
-  std::array<F32, subs> wanted_, minimum_, sum_;
+  std::array<F32, subs> wanted_, minimum_, sum_, count_, per_count_;
   Minimums<subs> now_, best_;
 };
 
@@ -252,9 +257,9 @@ void put_six_bits(const Levels<8>& scale, const Levels<8>& minimum, int r, uint8
   }
 }
 
-template <int bits> int encode_six_bits(const Tile& tile) {
+template <int bits, class W> int encode_six_bits(const Tile& tile, W weights) {
   constexpr float top = (1 << bits) - 1;
-  MinimumFit<8> fitting(tile.x, {0, top, {-0.3f, bits == 4 ? 2.4f : 1.8f, 8}}, 63);
+  MinimumFit<8, W> fitting(tile.x, weights, {0, top, {-0.3f, bits == 4 ? 2.4f : 1.8f, 8}}, 63);
   const Minimums<8>& fit = fitting.run();
   TileCodes<kCols> codes;
   fitting.put_codes(&codes);
@@ -269,8 +274,8 @@ template <int bits> int encode_six_bits(const Tile& tile) {
   });
 }
 
-int encode_q2_k(const Tile& tile) {
-  MinimumFit<16> fitting(tile.x, {0, 3, {-0.3f, 1.2f, 8}}, 15);
+template <class W> int encode_q2_k(const Tile& tile, W weights) {
+  MinimumFit<16, W> fitting(tile.x, weights, {0, 3, {-0.3f, 1.2f, 8}}, 15);
   const Minimums<16>& fit = fitting.run();
   TileCodes<kCols> codes;
   fitting.put_codes(&codes);
@@ -284,11 +289,11 @@ int encode_q2_k(const Tile& tile) {
   });
 }
 
-int encode_iq4_xs(const Tile& tile) {
+template <class W> int encode_iq4_xs(const Tile& tile, W weights) {
   F32 wanted[8];
-  for (int s = 0; s < 8; ++s) wanted[s] = search_iq4(tile.x + 512 * s, {105.0f, 150.0f, 6});
-  const SignedScales<8> fit = share_scale<8>(wanted, -32, 31, [&](int s, F32 inverse_scale) {
-    return iq4_moments<32>(tile.x + 512 * s, inverse_scale);
+  for (int s = 0; s < 8; ++s) wanted[s] = search_iq4(tile.x + 512 * s, weights.from(32 * s), {105.0f, 150.0f, 6});
+  const SignedScales<8> fit = share_scale<8>(W::kRounds, wanted, -32, 31, [&](int s, F32 inverse_scale) {
+    return iq4_moments<32>(tile.x + 512 * s, weights.from(32 * s), inverse_scale);
   });
   TileCodes<kCols> codes;
   for (int s = 0; s < 8; ++s) {
@@ -309,15 +314,18 @@ int encode_iq4_xs(const Tile& tile) {
 
 }  // namespace
 
-int encode256(Layout target, const Tile& tile) {
+template <class W> int encode256(Layout target, const Tile& tile, W weights) {
   switch (target) {
-    case Layout::Q2_K: return encode_q2_k(tile);
-    case Layout::Q3_K: return encode_q3_k(tile);
-    case Layout::Q4_K: return encode_six_bits<4>(tile);
-    case Layout::Q5_K: return encode_six_bits<5>(tile);
-    case Layout::IQ4_XS: return encode_iq4_xs(tile);
-    default: return encode_q6_k(tile);
+    case Layout::Q2_K: return encode_q2_k(tile, weights);
+    case Layout::Q3_K: return encode_q3_k(tile, weights);
+    case Layout::Q4_K: return encode_six_bits<4>(tile, weights);
+    case Layout::Q5_K: return encode_six_bits<5>(tile, weights);
+    case Layout::IQ4_XS: return encode_iq4_xs(tile, weights);
+    default: return encode_q6_k(tile, weights);
   }
 }
+
+template int encode256(Layout, const Tile&, Even);
+template int encode256(Layout, const Tile&, Weighted);
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -42,13 +42,13 @@ void put_five(const uint8_t* row, uint8_t* out) {
 }
 
 // Q4_0 and Q5_0: scale * (q - 2^(bits - 1)).
-template <int bits> int encode_symmetric(const Tile& tile) {
+template <int bits, class W> int encode_symmetric(const Tile& tile, W weights) {
   constexpr float half = 1 << (bits - 1);
   const Codes range = {-half, half - 1, {-0.9f, bits == 4 ? 1.6f : 1.2f, 9}};
   const F32 plain = as_half(mul(extreme<kCols>(tile.x), set(-1 / half)));
-  const F32 found = as_half(search_symmetric<kCols>(tile.x, range));
-  const F32 plain_gain = gain_of(plain, symmetric_moments<kCols>(tile.x, inverse(plain), range));
-  const F32 found_gain = gain_of(found, symmetric_moments<kCols>(tile.x, inverse(found), range));
+  const F32 found = as_half(search_symmetric<kCols>(tile.x, weights, range));
+  const F32 plain_gain = gain_of(plain, symmetric_moments<kCols>(tile.x, weights, inverse(plain), range));
+  const F32 found_gain = gain_of(found, symmetric_moments<kCols>(tile.x, weights, inverse(found), range));
   const F32 scale = select_less(plain_gain, found_gain, found, plain);
   const F32 factor = inverse(scale);
   TileCodes<kCols> codes;
@@ -67,13 +67,13 @@ F32 affine_code(F32 x, Affine fit, F32 factor, float top) {
   return round_within(mul(sub(x, fit.offset), factor), zero_f(), set(top));
 }
 
-F32 squared_error(const float* x, Affine fit, float top) {
+template <class W> F32 squared_error(const float* x, W weights, Affine fit, float top) {
   const F32 factor = inverse(fit.scale);
   F32 sum = zero_f();
   for (int i = 0; i < kCols; ++i) {
     const F32 v = load(x + 16 * i);
     const F32 miss = sub(v, fma(fit.scale, affine_code(v, fit, factor, top), fit.offset));
-    sum = fma(miss, miss, sum);
+    sum = fma(miss, weights.times(i, miss), sum);
   }
   return sum;
 }
@@ -88,13 +88,13 @@ Affine plain_range(const float* x, float top) {
 }
 
 // Q4_1 and Q5_1: scale * q + offset.
-template <int bits> int encode_affine(const Tile& tile) {
+template <int bits, class W> int encode_affine(const Tile& tile, W weights) {
   constexpr float top = (1 << bits) - 1;
   Affine fit = plain_range(tile.x, top);
-  const F32 plain_error = squared_error(tile.x, fit, top);
-  Affine found = search_affine<kCols>(tile.x, {0, top, {-0.3f, bits == 4 ? 3.0f : 2.4f, 9}}, 3e38f);
+  const F32 plain_error = squared_error(tile.x, weights, fit, top);
+  Affine found = search_affine<kCols>(tile.x, weights, {0, top, {-0.3f, bits == 4 ? 3.0f : 2.4f, 9}}, 3e38f);
   found = {as_half(found.scale), as_half(found.offset)};
-  const F32 error = squared_error(tile.x, found, top);
+  const F32 error = squared_error(tile.x, weights, found, top);
   fit.scale = select_less(error, plain_error, found.scale, fit.scale);
   fit.offset = select_less(error, plain_error, found.offset, fit.offset);
   const F32 factor = inverse(fit.scale);
@@ -108,8 +108,8 @@ template <int bits> int encode_affine(const Tile& tile) {
   });
 }
 
-int encode_iq4_nl(const Tile& tile) {
-  const Halves scale(search_iq4(tile.x, {105.0f, 150.0f, 6}));
+template <class W> int encode_iq4_nl(const Tile& tile, W weights) {
+  const Halves scale(search_iq4(tile.x, weights, {105.0f, 150.0f, 6}));
   const F32 factor = inverse(load_f16(scale.at));
   TileCodes<kCols> codes;
   for (int i = 0; i < kCols; ++i) codes.put(i, iq4_index(mul(load(tile.x + 16 * i), factor)));
@@ -121,15 +121,18 @@ int encode_iq4_nl(const Tile& tile) {
 
 }  // namespace
 
-int encode32(Layout target, const Tile& tile) {
+template <class W> int encode32(Layout target, const Tile& tile, W weights) {
   switch (target) {
-    case Layout::Q4_0: return encode_symmetric<4>(tile);
-    case Layout::Q4_1: return encode_affine<4>(tile);
-    case Layout::Q5_0: return encode_symmetric<5>(tile);
-    case Layout::Q5_1: return encode_affine<5>(tile);
-    case Layout::IQ4_NL: return encode_iq4_nl(tile);
-    default: return encode_q8_0(tile);
+    case Layout::Q4_0: return encode_symmetric<4>(tile, weights);
+    case Layout::Q4_1: return encode_affine<4>(tile, weights);
+    case Layout::Q5_0: return encode_symmetric<5>(tile, weights);
+    case Layout::Q5_1: return encode_affine<5>(tile, weights);
+    case Layout::IQ4_NL: return encode_iq4_nl(tile, weights);
+    default: return encode_q8_0(tile);  // 255 steps need no search
   }
 }
+
+template int encode32(Layout, const Tile&, Even);
+template int encode32(Layout, const Tile&, Weighted);
 
 }  // namespace tonnage::TONNAGE_ISA

@@ -22,21 +22,23 @@ inline F32 iq4_index(F32 y) {
   return index;
 }
 
-template <int n> inline Moments iq4_moments(const float* x, F32 inverse_scale) {
+template <int n, class W> inline Moments iq4_moments(const float* x, W weights, F32 inverse_scale) {
   Moments m;
   for (int i = 0; i < n; ++i) {
     const F32 v = load(x + 16 * i);
-    m.add_code(v, iq4_value(mul(v, inverse_scale)));
+    const F32 code = iq4_value(mul(v, inverse_scale));
+    m.add_code(v, code, weights.times(i, code));
   }
   return m;
 }
 
 // The largest magnitude falls on a value between the grid's ends, of either sign; then refitted once.
-inline F32 search_iq4(const float* x, const Grid& grid) {
+template <class W> inline F32 search_iq4(const float* x, W weights, const Grid& coarse) {
+  const Grid grid = coarse.finer(W::kFiner);
   const F32 per_extreme = inverse(extreme<32>(x));
   F32 best = zero_f(), scale = zero_f();
   const auto consider = [&](F32 inverse_scale) {
-    const Moments m = iq4_moments<32>(x, inverse_scale);
+    const Moments m = iq4_moments<32>(x, weights, inverse_scale);
     const F32 fitted = mul(m.xq, inverse(m.qq));
     const F32 gain = mul(fitted, m.xq);
     scale = select_less(best, gain, fitted, scale);

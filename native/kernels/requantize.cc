@@ -75,14 +75,20 @@ int fill_block(Layout target, float* x, int count) {
   return whole;
 }
 
-int encode_tile(Layout target, const Tile& tile, int count) {
+template <class W> int encode_tile(Layout target, const Tile& tile, int count, W weights) {
   const LayoutShape shape = layout_shape(target);
   for (int c = 0; c < count; c += shape.source_cols) {
     const Tile block = {tile.x + 16 * c, tile.rows, tile.out + c / shape.source_cols * shape.source_bytes, tile.stride};
-    const int bad = shape.source_cols == kTileCols ? encode256(target, block) : encode32(target, block);
+    const int bad = shape.source_cols == kTileCols ? encode256(target, block, weights.from(c)) : encode32(target, block, weights.from(c));
     if (bad >= 0) return bad;
   }
   return -1;
+}
+
+// Encodes `count` columns from `begin` on, which are whole blocks where there is importance.
+int encode(const Requantization& work, const Tile& tile, int64_t begin, int count) {
+  if (!work.importance) return encode_tile(work.target, tile, count, Even{});
+  return encode_tile(work.target, tile, count, Weighted{work.importance + begin});
 }
 
 }  // namespace
@@ -97,7 +103,7 @@ int64_t requantize(const Requantization& work, float* tile, uint8_t* out) {
       decode_tile(work.source, work.panel, g, begin, count, tile);
       uint8_t* to = out + 16 * g * stride + begin / shape.source_cols * shape.source_bytes;
       int bad = first_unheld(tile, count, rows);
-      if (bad < 0) bad = encode_tile(work.target, {tile, rows, to, stride}, fill_block(work.target, tile, count));
+      if (bad < 0) bad = encode(work, {tile, rows, to, stride}, begin, fill_block(work.target, tile, count));
       if (bad >= 0) return 16 * g + bad;
     }
   }

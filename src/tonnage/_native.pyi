@@ -150,6 +150,9 @@ class Executor:
         target: WeightArgs,
         scales: Sequence[float] = [],
     ) -> None: ...
+    def requantize(
+        self, *, source: int, target: int, cols: int, data: bytes, importance: bytes = b""
+    ) -> bytes: ...
 
 class SamplingParams:
     temperature: float

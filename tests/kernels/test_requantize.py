@@ -120,3 +120,80 @@ def test_the_plan_knows_what_loading_holds(source: BlockFormat) -> None:
     for target in (source, *(BY_NAME[name] for name in TARGETS)):
         held = load_staging_bytes(source.ggml_type, target.ggml_type, 1280)
         assert held == planned_staging_bytes(source, target, 1280)
+
+
+def importance_of(rng: np.random.Generator, cols: int) -> np.ndarray:
+    """Return second moments as activations have them: a few columns far above the others."""
+    return np.exp(rng.normal(0, 1.5, cols)).astype(np.float32)
+
+
+def rewritten(
+    team: Executor, values: np.ndarray, name: str, importance: np.ndarray | None = None
+) -> np.ndarray:
+    """Return what is left of float32 values that were written as blocks of a format."""
+    weights = b"" if importance is None else importance.tobytes()
+    data = team.requantize(
+        source=bf.F32.ggml_type, target=BY_NAME[name].ggml_type, cols=values.shape[1],
+        data=values.tobytes(), importance=weights,
+    )  # fmt: skip
+    return dequantize(BY_NAME[name], data, values.shape)
+
+
+def weighted_error(values: np.ndarray, held: np.ndarray, importance: np.ndarray) -> float:
+    return float((importance * (held.astype(np.float64) - values) ** 2).sum())
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "Q8_0"])
+def test_importance_lowers_the_error_that_it_weighs(
+    team: Team, name: str, rng: np.random.Generator
+) -> None:
+    values = rng.standard_t(5, (64, 1024)).astype(np.float32)
+    importance = importance_of(rng, 1024)
+    even, weighted = (rewritten(team(2), values, name, w) for w in (None, importance))
+    lower = weighted_error(values, weighted, importance)
+    assert lower < 0.97 * weighted_error(values, even, importance)
+    # What all columns count alike is lost as without importance, or less: the search is longer.
+    alike = rewritten(team(1), values, name, np.full(1024, 0.25, np.float32))
+    assert error(values, alike) < 1.001 * error(values, even)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_rows_are_rewritten_as_they_are_loaded(
+    team: Team, name: str, rng: np.random.Generator
+) -> None:
+    values = rng.standard_normal((77, 512)).astype(np.float32)
+    held = wrappers.packed_rows(team(1), as_matrix(values), BY_NAME[name])
+    assert_same_bits(rewritten(team(2), values, name), held, name)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_all_instruction_sets_weigh_alike(
+    team_of: Callable[[str, int], Executor], isas: list[str], name: str, rng: np.random.Generator
+) -> None:
+    values = rng.standard_normal((40, 512)).astype(np.float32)
+    importance = importance_of(rng, 512)
+    found = [
+        rewritten(team_of(isa, 1 + i % 2), values, name, importance) for i, isa in enumerate(isas)
+    ]
+    for isa, other in zip(isas, found, strict=True):
+        assert_same_bits(other, found[0], isa)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cols": 0}, "columns is 0"),
+        ({"cols": 128}, "cannot go"),
+        ({"source": bf.NVFP4.ggml_type}, "cannot go"),
+        ({"target": bf.F16.ggml_type}, "cannot go"),
+        ({"data": bytes(5)}, "no whole rows"),
+        ({"importance": bytes(4)}, "1,?024 are needed"),
+        ({"importance": np.zeros(256, np.float32).tobytes()}, "above 0"),
+        ({"importance": np.full(256, np.nan, np.float32).tobytes()}, "above 0"),
+        ({"data": np.full(256, np.inf, np.float32).tobytes()}, "row 0 .*Q4_K"),
+    ],
+)
+def test_rows_that_cannot_be_rewritten(team: Team, changes: dict[str, object], words: str) -> None:
+    plain = {"source": bf.F32.ggml_type, "target": bf.Q4_K.ggml_type, "cols": 256, "data": b""}
+    with pytest.raises(InputError, match=words):
+        team(1).requantize(**{**plain, **changes})

@@ -91,6 +91,9 @@ TONNAGE_INLINE constexpr bool is_float(Layout layout) {
   return layout == Layout::F32 || layout == Layout::F16 || layout == Layout::BF16;
 }
 
+// Whose values mean little without scales that lie beside the tensor.
+TONNAGE_INLINE constexpr bool is_scaled(Layout layout) { return layout == Layout::F8_E4M3 || layout == Layout::NVFP4; }
+
 TONNAGE_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 TONNAGE_INLINE constexpr int64_t panel_bytes(Layout layout, int64_t cols) {

@@ -256,6 +256,7 @@ struct Requantization {
   const uint8_t* panel;
   int64_t rows;  // up to 32
   int64_t cols;
+  const float* importance = nullptr;  // of each column's squared error, above 0, for whole blocks; null: all count alike
 };
 constexpr int64_t kLogitBlock = 256;
 constexpr int64_t kRequantizeFloats = 16 * 256;

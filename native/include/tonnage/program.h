@@ -102,6 +102,11 @@ class Executor {
   // InputError for values that the target cannot hold.
   void load_matrix(int fd, int64_t file_offset, Layout source, const TensorScales& scales, const Weight& target);
 
+  // Writes `rows` rows of one format as rows of another that takes fewer bits, to `out`. importance: of the columns,
+  // null where all count alike. Returns a row that the target cannot hold, or -1.
+  int64_t requantize(Layout source, Layout target, int64_t rows, int64_t cols, const uint8_t* data, const float* importance,
+                     uint8_t* out);
+
  private:
   std::mutex busy_;
   const Kernels* kernels_;

@@ -1,6 +1,7 @@
 // Re-quantizing while loading: rows of any format become rows of one that takes fewer bits.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -15,6 +16,9 @@ class Requantizer {
 
   // What all values are multiplied with, of NVFP4: 1 unless said.
   void set_scale(float scale) { scale_ = scale; }
+  // How much the squared error of each of the columns counts, above 0, for rows of whole blocks; it has to outlive
+  // this. Searches longer.
+  void set_importance(const float* importance) { importance_ = importance; }
   bool passes() const { return panel_layout(source_) == target_; }
   // The format of the rows that convert returns.
   Layout converted() const { return passes() ? source_ : target_; }
@@ -35,6 +39,7 @@ class Requantizer {
   int64_t cols_;
   int64_t bad_row_ = -1;
   float scale_ = 1;
+  const float* importance_ = nullptr;
   std::vector<uint8_t> panel_;  // the rows as read, packed
   std::vector<float> tile_;
   std::vector<uint8_t> blocks_;
@@ -42,6 +47,9 @@ class Requantizer {
 
 // Has a panel of NVFP4 multiply all its values with `scale`.
 void scale_panel(uint8_t* panel, int64_t cols, float scale);
+
+// Keeps the smallest of the values told by several threads.
+void lower(std::atomic<int64_t>* least, int64_t value);
 
 // ggml's name of a layout that loading can quantize to, null for others.
 const char* target_name(Layout layout);
