@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 void bind_isa(nb::module_& m);
 void bind_probe(nb::module_& m);
+void bind_requantize(nb::module_& m);
 void bind_runtime(nb::module_& m);
 void bind_sampler(nb::module_& m);
 void bind_scan(nb::module_& m);
@@ -15,6 +16,7 @@ NB_MODULE(_native, m) {
   bind_isa(m);
   bind_probe(m);
   bind_runtime(m);
+  bind_requantize(m);
   bind_sampler(m);
   bind_scan(m);
   bind_text(m);

@@ -323,34 +323,6 @@ void load_matrix(Executor& executor, const Program& program, int fd, int64_t fil
   executor.load_matrix(fd, file_offset, static_cast<Layout>(source), each, w);
 }
 
-// importance: float32 as bytes, one per column, or none.
-nb::bytes requantize(Executor& executor, int32_t source, int32_t target, int64_t cols, nb::bytes data, nb::bytes importance) {
-  const auto from = static_cast<Layout>(source), to = static_cast<Layout>(target);
-  size_of("requantize: the number of columns", cols);
-  const bool blocks_end = layout_shape(to).source_cols && cols % layout_shape(to).source_cols == 0;
-  if (is_scaled(from) || !target_name(to) || !blocks_end || !Requantizer::can(from, to, cols))
-    throw InputError("requantize: rows of " + std::to_string(cols) + " columns cannot go from one format to the other");
-  const int64_t row_bytes = source_row_bytes(from, cols), size = static_cast<int64_t>(data.size());
-  if (size % row_bytes) throw InputError("requantize: " + std::to_string(size) + " bytes are no whole rows of " + std::to_string(row_bytes));
-  if (importance.size() && static_cast<int64_t>(importance.size()) != 4 * cols)
-    throw InputError("requantize: importance has " + std::to_string(importance.size()) + " bytes, " + std::to_string(4 * cols) + " are needed");
-  std::vector<float> weights(importance.size() / 4);
-  std::memcpy(weights.data(), importance.data(), importance.size());
-  for (float one : weights)
-    if (!(one > 0 && one < 1e30f)) throw InputError("requantize: an importance is " + std::to_string(one) + ", it must be above 0");
-  const int64_t rows = size / row_bytes;
-  std::vector<uint8_t> out(static_cast<size_t>(rows * source_row_bytes(to, cols)));
-  int64_t bad = -1;
-  {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
-    nb::gil_scoped_release release;
-    bad = executor.requantize(from, to, rows, cols, bytes, weights.empty() ? nullptr : weights.data(), out.data());
-  }
-  if (bad >= 0)
-    throw InputError("row " + std::to_string(bad) + " holds values that are not finite or exceed the scale of " + target_name(to));
-  return nb::bytes(out.data(), out.size());
-}
-
 int64_t load_staging_bytes(int32_t source, int32_t target, int64_t cols) {
   const auto from = static_cast<Layout>(source), to = panel_layout(static_cast<Layout>(target));
   if (cols <= 0 || cols > kMaxSize || !Requantizer::can(from, to, cols)) throw InputError("load: these formats cannot be converted");
@@ -410,9 +382,7 @@ void bind_executor(nb::module_& m) {
       .def_prop_ro("op_ns", &Executor::op_ns, "Nanoseconds per op of the last timed run.")
       .def("run", &run, nb::arg("program"), nb::arg("tokens"), nb::arg("spans"), nb::arg("logit_rows"), nb::arg("pooled") = nb::list())
       .def("load_matrix", &load_matrix, nb::kw_only(), nb::arg("program"), nb::arg("fd"), nb::arg("file_offset"), nb::arg("source"), nb::arg("target"),
-           nb::arg("scales") = std::vector<float>())
-      .def("requantize", &requantize, nb::kw_only(), nb::arg("source"), nb::arg("target"), nb::arg("cols"), nb::arg("data"),
-           nb::arg("importance") = nb::bytes("", 0), "Return rows of one format as rows of another.");
+           nb::arg("scales") = std::vector<float>());
   m.def("acts_bytes", &acts_bytes, nb::arg("rows"), nb::arg("cols"), "Bytes of quantized activations.");
   m.def("load_staging_bytes", &load_staging_bytes, nb::arg("source"), nb::arg("target"), nb::arg("cols"),
         "Bytes that each thread holds while it loads rows of so many columns.");

@@ -54,7 +54,10 @@ TABLE: dict[str, Package] = {
     "planner": Package(_names("blocks core"), never=_OUTSIDE),
     # Samplers are native objects whatever computes the logits.
     "backends": Package(_names("core _native")),
-    "backends.cpu": Package(_names("backends backends.cpu.layout core _native")),
+    # Numpy decodes what calibration watches.
+    "backends.cpu": Package(
+        _names("backends backends.cpu.layout core _native"), third_party=_names("numpy")
+    ),
     "backends.cpu.layout": Package(_names("blocks core"), never=_OUTSIDE),
     "backends.reference": Package(
         _names("backends blocks core formats _native"), third_party=_names("numpy")
@@ -73,6 +76,10 @@ TABLE: dict[str, Package] = {
     "quality": Package(
         _names("core engine models planner store text _native"), third_party=_names("numpy")
     ),
+    "packing": Package(
+        _names("core engine formats models planner quality store text _native"),
+        third_party=_names("numpy"),
+    ),
     "batch": Package(_names("core engine")),
     "benchmark": Package(_names("core engine machine planner")),
     # Reads requests into msgspec's structures; uvicorn speaks HTTP; traces are an extra. machine:
@@ -82,7 +89,10 @@ TABLE: dict[str, Package] = {
         third_party=_names("uvicorn msgspec llguidance opentelemetry"),
     ),
     "cli": Package(
-        _names("tonnage batch benchmark core engine machine models planner quality server store"),
+        _names(
+            "tonnage batch benchmark core engine machine models packing planner quality server "
+            "store"
+        ),
     ),
     # Conversations in Python mean what they mean over HTTP.
     "chat": Package(_names("core engine server"), third_party=_names("msgspec")),
@@ -92,7 +102,8 @@ TABLE: dict[str, Package] = {
 # Modules and packages that import something heavy at their top. Others import them inside
 # functions, so that `tonnage run` carries neither numpy nor a template engine before it needs one.
 LATE = _names(
-    "tonnage.backends.reference tonnage.chat.completion tonnage.chat.requests "
+    "tonnage.backends.cpu.watch tonnage.backends.reference tonnage.chat.completion "
+    "tonnage.chat.requests tonnage.packing "
     "tonnage.formats.block_decode tonnage.formats.block_encode "
     "tonnage.formats.block_random tonnage.formats.codec tonnage.formats.grid_decode "
     "tonnage.formats.low_decode tonnage.formats.super_decode "

@@ -150,9 +150,6 @@ class Executor:
         target: WeightArgs,
         scales: Sequence[float] = [],
     ) -> None: ...
-    def requantize(
-        self, *, source: int, target: int, cols: int, data: bytes, importance: bytes = b""
-    ) -> bytes: ...
 
 class SamplingParams:
     temperature: float
@@ -190,6 +187,15 @@ def sample_rows(
     rows: list[tuple[Sampler, int, int]],
     sampled: list[Sampled | str],
 ) -> None: ...
+def requantize(
+    executor: Executor,
+    *,
+    source: int,
+    target: int,
+    cols: int,
+    data: bytes,
+    importance: bytes = b"",
+) -> bytes: ...
 def acts_bytes(rows: int, cols: int) -> int: ...
 def load_staging_bytes(source: int, target: int, cols: int) -> int: ...
 def scan_strings(buffer: Buffer, offset: int, count: int) -> int: ...

@@ -9,7 +9,7 @@ from kernel_bounds import FORMATS, MARK_FORMATS, assert_same_bits, random_matrix
 
 from kernel_ops import wrappers
 from kernel_ops.arena import Matrix
-from tonnage._native import Executor, InputError, load_staging_bytes
+from tonnage._native import Executor, InputError, load_staging_bytes, requantize
 from tonnage.backends.cpu.layout.sizes import load_staging_bytes as planned_staging_bytes
 from tonnage.core import block_format as bf
 from tonnage.core.block_format import BY_NAME, BlockFormat
@@ -132,8 +132,8 @@ def rewritten(
 ) -> np.ndarray:
     """Return what is left of float32 values that were written as blocks of a format."""
     weights = b"" if importance is None else importance.tobytes()
-    data = team.requantize(
-        source=bf.F32.ggml_type, target=BY_NAME[name].ggml_type, cols=values.shape[1],
+    data = requantize(
+        team, source=bf.F32.ggml_type, target=BY_NAME[name].ggml_type, cols=values.shape[1],
         data=values.tobytes(), importance=weights,
     )  # fmt: skip
     return dequantize(BY_NAME[name], data, values.shape)
@@ -196,4 +196,4 @@ def test_all_instruction_sets_weigh_alike(
 def test_rows_that_cannot_be_rewritten(team: Team, changes: dict[str, object], words: str) -> None:
     plain = {"source": bf.F32.ggml_type, "target": bf.Q4_K.ggml_type, "cols": 256, "data": b""}
     with pytest.raises(InputError, match=words):
-        team(1).requantize(**{**plain, **changes})
+        requantize(team(1), **{**plain, **changes})

@@ -69,6 +69,19 @@ class Runtime(Protocol):
         the head is not read.
         """
 
+    def watch(
+        self,
+        tokens: list[int],
+        spans: list[Span],
+        on_product: Callable[[tuple[str, ...], bytes], None],
+    ) -> None:
+        """Run a step without logits, and hand out what products of weights read, for calibration.
+
+        on_product: receives the names of the matrices and the rows that they multiply, float32
+        [len(tokens)][columns] as bytes; the head's too. At most as many tokens as the plan has
+        logit rows.
+        """
+
     def logits(self, index: int) -> bytes:
         """Return float32 logits of the last step's `index`-th logit row, as bytes."""
 

@@ -24,6 +24,8 @@ _COMMANDS = {
     "doctor": ("doctor", "doctor"),
     "bench": ("bench", "bench"),
     "audit": ("audit", "audit"),
+    "calibrate": ("pack", "calibrate"),
+    "pack": ("pack", "pack"),
 }
 
 

@@ -143,6 +143,8 @@ _COMMANDS = {
     "doctor": ("show what this machine has, and how fast it is at best", "measures.add_doctor"),
     "bench": ("measure a model's speed beside the machine's", "measures.add_bench"),
     "audit": ("measure a model's quality, alone or beside a reference", "measures.add_audit"),
+    "calibrate": ("measure what a text asks of a model's columns", "packing.add_calibrate"),
+    "pack": ("write a smaller file of a model", "packing.add_pack"),
 }
 COMMANDS = tuple(_COMMANDS)
 _WITH_NOTES = ("audit", "batch", "bench", "plan")  # below their help

@@ -109,5 +109,9 @@ class AuditError(TonnageError):
     """A quality cannot be measured: models that do not compare, or a text that does not do."""
 
 
+class PackError(TonnageError):
+    """A model cannot be packed or calibrated: a target, calibration or disk that does not do."""
+
+
 class BatchError(TonnageError):
     """A file of requests and one of results that do not belong together, or are in use."""

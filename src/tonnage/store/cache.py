@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from tonnage.core.errors import CacheError
 from tonnage.core.record import record
@@ -95,10 +96,17 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Of several that write it at once one wins. Raises OSError; then nothing is left behind.
     """
+    with whole_file(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to what replaces `path` when the context ends well; see `write_whole`."""
     new = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.new")
     try:
         with new.open("xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         move_into_place(new, path)

@@ -1,5 +1,6 @@
 """The typed steps of a plan as a native program: names become offsets in the arena."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from tonnage._native import Arena, Program
@@ -25,12 +26,12 @@ NOWHERE = -1
 KvArgs = tuple[int, int, int, int, int, str, int]
 
 
-def build_program(plan: Plan, arena: Arena) -> Program:
-    """Return the native program of the plan's steps over `arena`."""
+def build_program(plan: Plan, arena: Arena, steps: Sequence[Step] | None = None) -> Program:
+    """Return the native program over `arena` of the plan's steps, or of some of them."""
     groups = [(group.num_pages, group.window) for group in plan.kv.groups]
     program = Program(arena, plan.vocab_size, groups, plan.max_rows)
     builder = _Builder(plan, program)
-    for step in plan.steps:
+    for step in plan.steps if steps is None else steps:
         builder.add(step)
     return program
 

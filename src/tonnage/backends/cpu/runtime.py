@@ -46,6 +46,20 @@ class CpuRuntime:
         sums = [(rows.first_row, rows.num_rows, rows.slot, rows.begins) for rows in pooled]
         self._executor.run(self._program, tokens, triples, logit_rows, sums)
 
+    def watch(
+        self,
+        tokens: list[int],
+        spans: list[Span],
+        on_product: Callable[[tuple[str, ...], bytes], None],
+    ) -> None:
+        """Run a step without logits, and hand out what products of weights read."""
+        from tonnage.backends.cpu.watch import watched  # needs numpy
+
+        assert self._executor is not None
+        assert self._arena is not None
+        for names, rows in watched(self.plan, self._arena, self._executor, tokens, spans):
+            on_product(names, rows)
+
     def pooled(self, slot: int) -> bytes:
         """Return the sum of a slot: float64 of d_model elements, as bytes.
 

@@ -10,7 +10,7 @@ from tonnage.backends.reference.operations import Operations
 from tonnage.backends.reference.pages import Pages
 from tonnage.backends.reference.weights import Array, read_weights
 from tonnage.core.plan import Plan
-from tonnage.core.steps import Step
+from tonnage.core.steps import Gated, Matmul, Step
 
 FLOAT32_BYTES = 4
 FLOAT64_BYTES = 8
@@ -51,6 +51,22 @@ class ReferenceRuntime:
         for step in self.plan.steps:
             self.run_operation(run, step)
         self._logits = run.buffers["logits"]
+
+    def watch(
+        self,
+        tokens: list[int],
+        spans: list[Span],
+        on_product: Callable[[tuple[str, ...], bytes], None],
+    ) -> None:
+        """Run a step without logits, and hand out what products of weights read."""
+        rows = list(range(len(tokens)))
+        run = Operations(self.plan, self.weights, self.pages, tokens, spans, rows, ())
+        run.sums = self._sums
+        for step in self.plan.steps:
+            if isinstance(step, Matmul | Gated):
+                read = run.buffers[step.input.names[0]]
+                on_product(step.weights, read.astype(np.float32).tobytes())
+            self.run_operation(run, step)
 
     def run_operation(self, run: Operations, step: Step) -> None:
         """Run one operation of a step."""

@@ -5,7 +5,8 @@ A matrix only ever goes down to formats that loading can quantize to. Loss is th
 from the convex hulls of its units (Everett 1963, generalized Lagrange multipliers).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from tonnage.blocks.head import SENSITIVITY
 from tonnage.core.layout import Layout
@@ -13,6 +14,9 @@ from tonnage.core.mix import Formats, lower_formats
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.record import record
 from tonnage.planner.quality.estimate import loss_of
+
+# What a matrix adds to the divergence in a format.
+Loss = Callable[[str, str], float]
 
 
 @record
@@ -49,10 +53,11 @@ class _UnitFormats:
 class Allocator:
     """Finds the formats of one model's matrices under any number of bytes."""
 
-    def __init__(self, spec: ModelSpec, layout: Layout) -> None:
-        """Work out what every unit may be."""
+    def __init__(self, spec: ModelSpec, layout: Layout, loss: Loss | None = None) -> None:
+        """Work out what every unit may be; loss: as it was measured, estimated if None."""
         self._spec = spec
-        self._hulls = [_hull(ways) for ways in _units(spec, layout)]
+        loss = loss or partial(loss_of, spec)
+        self._hulls = [_hull(ways) for ways in _units(spec, layout, loss)]
         self._other_bytes = layout.other_weight_bytes(spec)
         self._unit_bytes = layout.weights_unit
         self._steps = sorted(
@@ -78,7 +83,7 @@ class Allocator:
         return tuple(sorted((n, f) for n, f in chosen if f != weights[n].format.name))
 
 
-def _units(spec: ModelSpec, layout: Layout) -> Iterator[list[_UnitFormats]]:
+def _units(spec: ModelSpec, layout: Layout, loss: Loss) -> Iterator[list[_UnitFormats]]:
     """Yield the ways of every unit: matrices that change format together."""
     found = menus(spec, layout)
     for names in _unit_names(spec):
@@ -86,7 +91,7 @@ def _units(spec: ModelSpec, layout: Layout) -> Iterator[list[_UnitFormats]]:
         # Elements with padding, so that a format takes the same of each in all matrices.
         sizes = {n: layout.matrix_bytes("F32", spec.weights[n].shape) // 4 for n in names}
         limits = sorted({one.nbytes / sizes[n] for n in names for one in menu_of[n]})
-        yield [_unit_formats(spec, menu_of, sizes, limit) for limit in limits]
+        yield [_unit_formats(loss, menu_of, sizes, limit) for limit in limits]
 
 
 def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
@@ -97,7 +102,7 @@ def _unit_names(spec: ModelSpec) -> Iterator[tuple[str, ...]]:
 
 
 def _unit_formats(
-    spec: ModelSpec,
+    loss: Loss,
     menu_of: Mapping[str, tuple[FormatCandidate, ...]],
     sizes: Mapping[str, int],
     limit: float,
@@ -108,8 +113,8 @@ def _unit_formats(
         below = [r for r in menu if r.nbytes <= limit * sizes[name] * (1 + 1e-9)]
         picked[name] = below[0] if below else menu[-1]
     formats = tuple((name, candidate.format) for name, candidate in picked.items())
-    loss = sum(loss_of(spec, name, fmt) for name, fmt in formats)
-    return _UnitFormats(formats, sum(candidate.nbytes for candidate in picked.values()), loss)
+    lost = sum(loss(name, fmt) for name, fmt in formats)
+    return _UnitFormats(formats, sum(candidate.nbytes for candidate in picked.values()), lost)
 
 
 def _hull(ways: list[_UnitFormats]) -> list[_UnitFormats]:
