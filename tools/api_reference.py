@@ -198,8 +198,8 @@ def command_line() -> Iterator[str]:
     yield ""
     yield MADE
     yield "`tonnage COMMAND --help` prints the same. Exit codes: 0 done, 2 refused with a sentence,"
-    yield "3 done but for refused lines of a batch, 130 after Ctrl-C, 141 when the reader of stdout"
-    yield "went away, 1 a bug."
+    yield "3 done but for refused lines of a batch, 4 an audit missed its --gate, 130 after"
+    yield "Ctrl-C, 141 when the reader of stdout went away, 1 a bug."
     for name in COMMANDS:
         parser = parser_of(name)
         yield from ("", f"## tonnage {name}", "", parser.description or "")

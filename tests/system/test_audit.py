@@ -78,16 +78,21 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def reference_figures(model: Path, reference: Path, text: str) -> dict[str, float]:
     """Return the figures of an audit over whole arrays of logits."""
-    nll, kld, same = [], [], []
+    nll, kld, same, five = [], [], [], []
     for chunk in text_chunks(model, text):
         q, p = (log_softmax(all_logits(x, chunk)[FIRST:-1]) for x in (model, reference))
         nll.append(-q[np.arange(len(q)), chunk[FIRST + 1 :]])
         kld.append((np.exp(p) * (p - q)).sum(axis=1))
         same.append(p.argmax(1) == q.argmax(1))
+        best = [np.argsort(-x, axis=1)[:, :5] for x in (p, q)]
+        five += [len(set(a) & set(b)) / 5 for a, b in zip(*best, strict=True)]
     return {
         "perplexity": np.exp(np.mean(nll)),
         "mean_kld": np.mean(kld),
+        "kld_median": np.median(kld),
+        "kld_p99": np.quantile(kld, 0.99),
         "kld_p999": np.quantile(kld, 0.999),
+        "top5_agreement": np.mean(five),
         "top1_agreement": np.mean(same),
         "num_scored": np.size(nll),
     }
@@ -106,6 +111,9 @@ def test_figures_are_those_of_whole_arrays(folder):
     assert found.mean_kld.value == pytest.approx(exact["mean_kld"], rel=bound)
     assert found.kld_p999 == pytest.approx(exact["kld_p999"], rel=bound)
     assert found.top1_agreement == exact["top1_agreement"]
+    assert found.top5_agreement == pytest.approx(exact["top5_agreement"])
+    assert found.kld_median == pytest.approx(exact["kld_median"], rel=bound)
+    assert found.kld_p99 == pytest.approx(exact["kld_p99"], rel=bound)
     assert 0 < found.mean_kld.value < found.kld_p999
     assert 0 < found.top1_agreement < 1
 
@@ -175,7 +183,7 @@ def test_json_and_the_cache(folder, tmp_path):
     assert first["perplexity"].keys() == {"value", "low", "high"}
     assert first["comparison"].keys() == {
         "reference", "reference_precision", "reference_kv_format", "perplexity", "mean_kld",
-        "kld_p999", "top1_agreement",
+        "kld_median", "kld_p99", "kld_p999", "top1_agreement", "top5_agreement",
     }  # fmt: skip
     assert audit(tmp_path, *args) == {**first, "cached": True}
     # The same file by another name shows that name.
@@ -197,8 +205,8 @@ def test_lines_for_a_reader_on_the_text_of_python(folder, tmp_path):
     assert "on the reference of Python 3." in head
     assert head.endswith("510 tokens in 2 chunks")
     assert [line[:20].strip() for line in rest] == [
-        "perplexity", "of the reference", "mean KL divergence", "99.9 % of tokens",
-        "top-1 agreement",
+        "perplexity", "of the reference", "mean KL divergence", "half of tokens",
+        "99 % of tokens", "99.9 % of tokens", "top-1 agreement", "top-5 agreement",
     ]  # fmt: skip
     assert max(map(len, (head, *rest))) < 250
     alone = tonnage(tmp_path, "audit", folder / "q4.gguf", "--chunks", 1)
@@ -320,3 +328,24 @@ def test_a_terminal_shows_the_chunks_and_ctrl_c_ends_it(folder, tmp_path):
         assert process.stdout.read() == b""
         assert b"Traceback" not in screen.read(4096)
     assert not (tmp_path / "cache" / "tonnage" / "audits").exists()
+
+
+def test_gates_are_an_exit_code(folder, tmp_path):
+    args = ("audit", folder / "q4.gguf", "--reference", folder / "f32.gguf", "--chunks", 1)
+    held = tonnage(tmp_path, *args, "--gate", "mean_kld<=1000", "--gate", "top1_agreement >= 0")
+    assert (held.returncode, held.stderr) == (0, "")
+    missed = tonnage(tmp_path, *args, "--gate", "mean_kld<=0.0", "--gate", "top5_agreement>=2")
+    assert missed.returncode == 4
+    assert missed.stdout == held.stdout
+    first, second = missed.stderr.splitlines()
+    assert first.startswith("tonnage: The gate mean_kld<=0 is missed: mean_kld is ")
+    assert second.startswith("tonnage: The gate top5_agreement>=2 is missed: top5_agreement is ")
+    for words, sentence in (
+        ("kld<=1", "one of perplexity, mean_kld"),
+        ("mean_kld<=x", "no number"),
+        ("mean_kld<1", "not understood"),
+        ("mean_kld<=nan", "no number"),
+    ):
+        assert sentence in refused(tonnage(tmp_path, *args, "--gate", words))
+    alone = tonnage(tmp_path, "audit", folder / "q4.gguf", "--gate", "mean_kld<=1")
+    assert "needs a --reference" in refused(alone)

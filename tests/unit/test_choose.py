@@ -277,7 +277,9 @@ def test_the_front_keeps_what_nothing_beats() -> None:
 
 def audit(precision: str | None, kv_format: str, reference: str, kld: float) -> AuditResult:
     figure = Estimate(20.0, None, None)
-    against = Comparison(reference, None, figure, Estimate(kld, None, None), 1.0, 0.9)
+    against = Comparison(
+        reference, None, figure, Estimate(kld, None, None), 0.1, 0.5, 1.0, 0.9, 0.9
+    )  # fmt: skip
     return AuditResult(
         "m", precision, "text", "0", 1, 256, figure, against, "avx2", 1.0, kv_format
     )  # fmt: skip

@@ -27,7 +27,7 @@ AUDIT = AuditResult(
     perplexity=Estimate(20.0, None, None), isa="avx2", seconds=1.0, kv_format="int8",
     mix=mix_id(SPEC, MIX),
     comparison=Comparison(
-        "m", None, Estimate(20.0, None, None), Estimate(0.03, None, None), 1.0, 0.9
+        "m", None, Estimate(20.0, None, None), Estimate(0.03, None, None), 0.01, 0.5, 1.0, 0.9, 0.9
     ),
 )  # fmt: skip
 

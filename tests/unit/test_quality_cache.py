@@ -20,6 +20,7 @@ RESULT = AuditResult(
     comparison=Comparison(
         reference="r", reference_precision="8bit", perplexity=Estimate(9.0, None, None),
         mean_kld=Estimate(0.0, 0.0, 0.5), kld_p999=0.25, top1_agreement=0.875,
+        kld_median=0.01, kld_p99=0.125, top5_agreement=0.75,
     ),
     kv_format="int8", mix="0123abcd", weights="4.5 bits (Q4_K)",
 )  # fmt: skip

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 2: what was asked for cannot be done, one sentence on stderr says why. 130: Ctrl-C.
     3: done, but for lines of a batch that were refused. 141: the reader of stdout went away.
+    4: done, but a figure of an audit missed its --gate.
     1: a bug.
     """
     from tonnage.cli.failure import report_failure

@@ -7,6 +7,7 @@ from tonnage.cli.render.terminal import printable
 from tonnage.core.errors import TonnageError
 
 SOME_REFUSED = 3  # of several things that were asked for at once; the others were done
+GATE_MISSED = 4  # an audit's figure is not what --gate demands
 
 
 def report_failure(error: BaseException, *, debug: bool) -> int:

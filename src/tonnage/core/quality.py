@@ -20,17 +20,21 @@ class Estimate:
 class Comparison:
     """A model against its reference on the same tokens.
 
-    mean_kld, kld_p999: mean and 99.9 % quantile over all scored tokens of the Kullback-Leibler
-    divergence of the model from the reference, in nats. top1_agreement: the share of tokens where
-    both find the same one the likeliest.
+    mean_kld, kld_median, kld_p99, kld_p999: mean, median, 99 % and 99.9 % quantile over all scored
+    tokens of the Kullback-Leibler divergence of the model from the reference, in nats.
+    top1_agreement: the share of tokens where both find the same one the likeliest. top5_agreement:
+    the share of the reference's five likeliest that are the model's, too.
     """
 
     reference: str
     reference_precision: str | None
     perplexity: Estimate
     mean_kld: Estimate
+    kld_median: float
+    kld_p99: float
     kld_p999: float
     top1_agreement: float
+    top5_agreement: float
     reference_kv_format: str = "f16"
 
 

@@ -269,13 +269,17 @@ def _mean(values: list[float]) -> float:
 def _compare(reference: Subject, scores: list[ChunkScores]) -> Comparison:
     divergences = [value for chunk in scores for value in chunk.divergences]
     agreements = [value for chunk in scores for value in chunk.agreements]
+    shared = [value for chunk in scores for value in chunk.shared]
     nlls = [_mean(chunk.reference_nlls) for chunk in scores]
     return Comparison(
         reference=reference.source.name,
         reference_precision=reference.precision,
         perplexity=exponential(mean_interval(nlls)),
         mean_kld=mean_interval([_mean(chunk.divergences) for chunk in scores]),
+        kld_median=quantile(divergences, 0.5),
+        kld_p99=quantile(divergences, 0.99),
         kld_p999=quantile(divergences, 0.999),
         top1_agreement=sum(agreements) / len(agreements),
+        top5_agreement=_mean(shared),
         reference_kv_format=reference.kv_format,
     )

@@ -28,13 +28,15 @@ class ChunkScores:
     """One chunk, a value per scored token; all but `nlls` only against a reference.
 
     nlls, reference_nlls: negative log-likelihoods in nats. divergences: of Kullback and Leibler, in
-    nats. agreements: whether both find the same token the likeliest.
+    nats. agreements: whether both find the same token the likeliest. shared: of the reference's
+    five likeliest tokens, the share that are among the model's.
     """
 
     nlls: list[float]
     reference_nlls: list[float]
     divergences: list[float]
     agreements: list[bool]
+    shared: list[float]
 
 
 def cut(tokenizer: "Tokenizer", text: str) -> list[list[int]]:
@@ -54,18 +56,19 @@ def score(engine: Engine, tokens: list[int]) -> ChunkScores:
         row.negative_log_likelihood(follower)
         for row, follower in zip(_rows(engine, tokens), tokens[FIRST_SCORED + 1 :], strict=True)
     ]
-    return ChunkScores(nlls, [], [], [])
+    return ChunkScores(nlls, [], [], [], [])
 
 
 def score_against(engine: Engine, reference: Engine, tokens: list[int]) -> ChunkScores:
     """Return the scores of one chunk against a reference of the same vocabulary."""
-    scores = ChunkScores([], [], [], [])
+    scores = ChunkScores([], [], [], [], [])
     pairs = zip(_rows(engine, tokens), _rows(reference, tokens), strict=True)
     for (ours, theirs), follower in zip(pairs, tokens[FIRST_SCORED + 1 :], strict=True):
         scores.nlls.append(ours.negative_log_likelihood(follower))
         scores.reference_nlls.append(theirs.negative_log_likelihood(follower))
         scores.divergences.append(ours.divergence_from(theirs))
         scores.agreements.append(ours.top == theirs.top)
+        scores.shared.append(len(ours.top5 & theirs.top5) / len(theirs.top5))
     return scores
 
 

@@ -6,10 +6,14 @@ from numpy.typing import NDArray
 from tonnage.core.errors import LogitsError
 from tonnage.core.record import record
 
+TOP = 5
+
 
 @record
 class Row:
     """A row's logits less their largest, its log normalizer, and the likeliest token (the first).
+
+    top5: the five likeliest.
 
     The log probability of token t is shifted[t] - log_total.
     """
@@ -17,6 +21,7 @@ class Row:
     shifted: NDArray[np.float64]
     log_total: float
     top: int
+    top5: frozenset[int]
 
     @staticmethod
     def of(logits: bytes, model: str) -> "Row":
@@ -30,7 +35,9 @@ class Row:
         top = int(values.argmax())
         shifted = values.astype(np.float64)
         shifted -= shifted[top]
-        return Row(shifted, float(np.log(np.exp(shifted).sum())), top)
+        count = min(TOP, len(values))
+        top5 = frozenset(map(int, np.argpartition(values, -count)[-count:]))
+        return Row(shifted, float(np.log(np.exp(shifted).sum())), top, top5)
 
     def negative_log_likelihood(self, token: int) -> float:
         """Return -log P(token), in nats."""

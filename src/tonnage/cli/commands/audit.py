@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 
+from tonnage.cli.failure import GATE_MISSED
 from tonnage.cli.opening import on_load, stated
 from tonnage.cli.render.terminal import PullProgress, StatusLine, printable
 from tonnage.core.errors import CacheError, RequestError
@@ -16,6 +17,7 @@ from tonnage.engine.planning import choose_here, fresh_budget
 from tonnage.planner.search.alternatives import weights_words
 from tonnage.planner.search.choose import require_fit
 from tonnage.quality.audit import Audit, AuditText, Progress, Subject, prepare
+from tonnage.quality.gate import Gate, require_figures
 from tonnage.store.audits import cached_audits, find, store
 from tonnage.store.catalog import open_catalogs
 from tonnage.store.source import ModelSource, resolve
@@ -23,12 +25,15 @@ from tonnage.store.source import ModelSource, resolve
 
 def audit(args: Namespace) -> int:
     """Measure the model of `args`, or find its audit in the cache; print lines or JSON."""
+    gates = [Gate.parse(words) for words in args.gate]
     text = AuditText.of_python() if args.text is None else AuditText.read(args.text)
     source = _resolve(args, args.model)
+    reference = _reference(args, source)
+    require_figures(gates, has_reference=reference is not None)
     status = StatusLine(sys.stderr)
     try:
         status.show("reading")
-        ready = prepare(_subject(args, source), _reference(args, source), text, args.chunks)
+        ready = prepare(_subject(args, source), reference, text, args.chunks)
         cached = None if args.fresh else find(ready.key)
         result = ready.named(cached or _measure(ready, args, status))
     finally:
@@ -37,7 +42,10 @@ def audit(args: Namespace) -> int:
         print(json.dumps({**asdict(result), "cached": cached is not None}))
     else:
         print(printable(render(result), sys.stdout))
-    return 0
+    missed = [words for gate in gates if (words := gate.missed(result)) is not None]
+    for words in missed:
+        print(f"tonnage: {words}", file=sys.stderr)
+    return GATE_MISSED if missed else 0
 
 
 def render(result: AuditResult) -> str:
@@ -56,8 +64,11 @@ def render(result: AuditResult) -> str:
         lines += [
             f"  of the reference   {_figure(against.perplexity, '.4f')}   ({reference})",
             f"mean KL divergence   {_figure(against.mean_kld, '.6f')} nats",
+            f"  half of tokens     below {against.kld_median:.6f} nats",
+            f"  99 % of tokens     below {against.kld_p99:.6f} nats",
             f"  99.9 % of tokens   below {against.kld_p999:.6f} nats",
             f"top-1 agreement      {against.top1_agreement:.2%}",
+            f"top-5 agreement      {against.top5_agreement:.2%}",
         ]
     return "\n".join(lines)
 

@@ -64,6 +64,14 @@ def add_audit(parser: ArgumentParser) -> None:
     add("--fresh", action="store_true", help="measure again what was measured before")
     add("--json", action="store_true", help="print one JSON object, nothing else")
     add(
+        "--gate",
+        metavar="FIGURE<=N",
+        action="append",
+        default=[],
+        help="end with 4 unless it holds, such as mean_kld<=0.01 or top1_agreement>=0.95; may be "
+        "repeated",
+    )
+    add(
         "--memory",
         metavar="BYTES",
         help="audit what `tonnage plan` chooses for so many bytes (the file as it is)",

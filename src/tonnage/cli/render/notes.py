@@ -23,6 +23,11 @@ The text is cut into chunks of 512 tokens, and of each the second half is predic
   perplexity       e to the mean negative log-likelihood of a token; lower is better
   KL divergence    of the model from the reference, over the whole vocabulary, in nats; 0: the same
   top-1 agreement  share of tokens where both find the same one the likeliest
+  top-5 agreement  share of the reference's five likeliest tokens that are the model's, too
+
+--gate makes a check of it: mean_kld, kld_median, kld_p99, kld_p999 and perplexity with <= and a
+number, top1_agreement and top5_agreement with >= and a share. The exit code is 4 where one is
+missed.
 
 The 95 % intervals take chunks for independent samples. The first chunks of one long text are not,
 and say less about the rest of it: of 12 runs of 20 chunks of WikiText-2, 7 intervals held the
