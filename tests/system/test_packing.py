@@ -176,6 +176,22 @@ def test_damaged_importance_matrices(folder, tmp_path):
             read_calibration(path)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "dtype", "value"),
+    [(None, "F32", 1.0), ([], "F32", 1.0), ({"kind": "x"}, "F32", 1.0),
+     ({"kind": "tonnage.calibration"}, "F16", 1.0), ({"kind": "tonnage.calibration"}, "F32", -1.0)],
+)  # fmt: skip
+def test_damaged_calibrations(tmp_path, metadata, dtype, value):
+    place = [0, 4 if dtype == "F32" else 2]
+    header = {"a": {"dtype": dtype, "shape": [1], "data_offsets": place}, "__metadata__": metadata}
+    text = json.dumps(header).encode()
+    data = struct.pack("<f", value)[: place[1]]
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    with pytest.raises(PackError):
+        read_calibration(path)
+
+
 def test_what_cannot_be_packed_is_said_and_nothing_is_written(folder, tmp_path):
     out = tmp_path / "out.gguf"
     plain = ("pack", folder / "f16.gguf", "-o", out)

@@ -124,8 +124,8 @@ def read_calibration(path: Path) -> Calibration:
 def _read_own(path: Path, data: bytes, digest: str) -> Calibration:
     entries, _ = read_safetensors_header(path)
     (length,) = struct.unpack_from("<Q", data)
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    if metadata.get("kind") != _KIND:
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__")
+    if not isinstance(metadata, dict) or metadata.get("kind") != _KIND:
         raise PackError(f"{path} is no calibration; `tonnage calibrate` makes one.")
     moments = {}
     for name, entry in entries.items():
@@ -137,9 +137,9 @@ def _read_own(path: Path, data: bytes, digest: str) -> Calibration:
     return Calibration(
         moments=moments,
         sha256=digest,
-        model_sha256=metadata.get("model_sha256"),
-        text_sha256=metadata.get("text_sha256"),
-        num_tokens=int(count) if count.isdecimal() else None,
+        model_sha256=str(metadata.get("model_sha256", "")),
+        text_sha256=str(metadata.get("text_sha256", "")),
+        num_tokens=int(count) if count.isascii() and count.isdecimal() else None,
     )
 
 
