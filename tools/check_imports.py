@@ -77,7 +77,7 @@ TABLE: dict[str, Package] = {
         _names("core engine models planner store text _native"), third_party=_names("numpy")
     ),
     "packing": Package(
-        _names("core engine formats models planner quality store text _native"),
+        _names("blocks core engine formats models planner quality store text _native"),
         third_party=_names("numpy"),
     ),
     "batch": Package(_names("core engine")),

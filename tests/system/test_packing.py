@@ -128,6 +128,23 @@ def test_more_bytes_lose_less_and_a_bound_is_kept(folder, tmp_path):
     assert bounded["file_bytes"] < size
 
 
+def test_what_a_large_step_frees_is_used(tmp_path):
+    """Half of the bytes are one table, whose hull may skip formats that fit."""
+    config = tiny_config("llama", hidden_size=96, vocab_size=4096, num_hidden_layers=1)
+    write_gguf(tmp_path / "m.gguf", tiny_model(config), matrices("Q8_0"))
+    size = (tmp_path / "m.gguf").stat().st_size
+    found = [
+        pack(tmp_path, tmp_path / "out.gguf", "--target", size * share // 100, model="m.gguf")
+        for share in (70, 75, 80, 90)
+    ]
+    lost = [one["estimated_kld"] for one in found]
+    assert lost == sorted(lost, reverse=True)
+    table = gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    held = {one.name: one.tensor_type.name for one in table}
+    assert held["token_embd.weight"] in ("Q5_1", "Q8_0")
+    assert found[2]["file_bytes"] > 0.95 * size * 80 / 100
+
+
 def test_a_source_that_fits_keeps_its_weights(folder, tmp_path):
     report = pack(folder, tmp_path / "out.gguf", "--target", "1GiB", model="q8.gguf")
     assert report["estimated_kld"] == 0

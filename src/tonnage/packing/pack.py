@@ -28,6 +28,7 @@ from tonnage.formats.gguf_write import NewTensor, header_of, raw_values, text_va
 from tonnage.models.registry import spec_from_gguf
 from tonnage.packing.calibration import Calibration
 from tonnage.packing.file_layout import FileLayout
+from tonnage.packing.fill import filled
 from tonnage.packing.losses import Importance, Losses, measure_losses, rewritten
 from tonnage.packing.source_hash import sha256_of
 from tonnage.planner.quality.allocator import Allocator, menus
@@ -171,7 +172,7 @@ def _choose(spec: ModelSpec, layout: FileLayout, losses: Losses, target: Target)
                 f"{format_bytes(target.num_bytes)} are less than the smallest file possible: "
                 f"{least:,} bytes ({format_bytes(least)}). Raise --target, or take a smaller model."
             )
-        return formats
+        return filled(spec, layout, losses, formats, target.num_bytes)
     assert target.max_kld is not None
     low, high, best = least, layout.file_bytes({}, spec), Formats()
     while low <= high:
