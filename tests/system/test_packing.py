@@ -182,6 +182,28 @@ def test_importance_matrices_of_llama_cpp_say_the_same(folder, tmp_path):
     pack(folder, tmp_path / "out.gguf", "--target", "700KiB", "--calibration", tmp_path / "m.dat")
 
 
+def test_fused_tensors_change_as_one(folder, tmp_path):
+    model = tiny_model(tiny_config("phi3", **CONFIG))
+    path = write_gguf(tmp_path / "m.gguf", model, matrices("F16"))
+    tensors = gguf.GGUFReader(path).tensors
+    means = {
+        one.name: np.linspace(0.5, 4, int(one.shape[0]))
+        for one in tensors
+        if len(one.shape) == 2 and one.name.startswith("blk.")
+    }
+    assert "blk.0.attn_qkv.weight" in means
+    (tmp_path / "m.dat").write_bytes(imatrix_dat(means))
+    size = path.stat().st_size
+    args = ("--target", size // 3, "--calibration", tmp_path / "m.dat")
+    report = pack(tmp_path, tmp_path / "out.gguf", *args, model="m.gguf")
+    assert size // 4 < report["file_bytes"] <= size // 3
+    held = {
+        one.name: one.tensor_type.name for one in gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    }
+    assert held["blk.0.attn_qkv.weight"] not in ("F16", "F32")
+    assert tonnage(tmp_path, "show", tmp_path / "out.gguf").returncode == 0
+
+
 def test_damaged_importance_matrices(folder, tmp_path):
     whole = imatrix_dat({"blk.0.attn_q.weight": np.ones(256)})
     path = tmp_path / "m.dat"

@@ -6,7 +6,7 @@ was measured with as metadata. Files of llama.cpp's `llama-imatrix` are read too
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tonnage.core.model_spec import ModelSpec
 from tonnage.core.record import record
 from tonnage.core.version import VERSION
 from tonnage.formats.safetensors import read_safetensors_header
+from tonnage.models.fused import FUSED
 from tonnage.models.tensor_names import gguf_name
 from tonnage.packing.imatrix import GGUF_MAGIC, read_dat, read_gguf
 from tonnage.store.cache import write_whole
@@ -51,7 +52,7 @@ class Calibration:
         Raises PackError for another number of columns.
         """
         entry = spec.weights[name]
-        found = self.moments.get(gguf_name(name), self.moments.get(entry.name))
+        found = next((self.moments[n] for n in _names(name) if n in self.moments), None)
         if found is None:
             return None
         if found.size != entry.shape[-1]:
@@ -78,6 +79,15 @@ class Calibration:
                 f"The calibration lacks {len(missing):,} of {len(matrices):,} matrices of this "
                 f"model, {spec.weights[missing[0]].name} first. Calibrate this one."
             )
+
+
+def _names(name: str) -> Iterator[str]:
+    """Yield what a matrix is called in GGUF files, alone and as a part of a fused tensor."""
+    yield gguf_name(name)
+    prefix, _, role = name.rpartition(".")
+    for whole, parts in FUSED.items():
+        if role in parts:
+            yield gguf_name(f"{prefix}.{whole}")
 
 
 def write_calibration(
