@@ -65,6 +65,7 @@ TABLE: dict[str, Package] = {
     # The identity of pages contains the digest of the native code.
     "kvcache": Package(_names("core _native")),
     "scheduler": Package(_names("core kvcache"), never=_CLOCK),
+    "speculation": Package(_names("core"), never=_OUTSIDE),
     "text": Package(_names("core _native"), third_party=_names("jinja2")),
     "engine": Package(
         _names(

@@ -1,0 +1,1 @@
+"""Where drafts come from: guesses of how a sequence goes on; pure."""
