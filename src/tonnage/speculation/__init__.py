@@ -1,1 +1,1 @@
-"""Where drafts come from: guesses of how a sequence goes on; pure."""
+"""Guesses of how a sequence goes on, and how many of them pay; pure."""
