@@ -70,7 +70,7 @@ TABLE: dict[str, Package] = {
     "engine": Package(
         _names(
             "backends backends.cpu backends.cpu.layout core formats kvcache machine models planner "
-            "scheduler store text _native"
+            "scheduler speculation store text _native"
         )
     ),
     # Numpy goes over rows of logits: a pair of 262k takes 2.4 ms, in plain Python 33 ms.

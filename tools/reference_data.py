@@ -15,7 +15,7 @@ from tonnage.core import errors
 from tonnage.core.block_format import ALL_FORMATS, F8_E4M3, BlockFormat
 from tonnage.core.kv_format import PAGE_FORMATS, PAGE_TOKENS
 from tonnage.models.family import Family
-from tonnage.models.registry import BY_HF_MODEL_TYPE, FAMILIES
+from tonnage.models.registry import BY_HF_MODEL_TYPE, families
 from tonnage.server.http.failures import failure_of
 from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
 from tonnage.store.catalog import SHIPPED, load_catalog
@@ -69,7 +69,7 @@ def models() -> Iterator[str]:
     yield from ("", "## Families", "")
     yield "| family | models | in GGUF files | in folders | what is special | what is not there |"
     yield "|---|---|---|---|---|---|"
-    for one in FAMILIES:
+    for one in families():
         types = ", ".join(f"`{name}`" for name in one.hf_model_types) or "-"
         gguf = f"`{one.gguf_architecture}`" if one.gguf_architecture else "as another"
         special = ", ".join(_traits(one)) or "nothing"
@@ -105,8 +105,8 @@ def _referees() -> Iterator[str]:
     from support.parity_cases import CASES, LLAMACPP_CASES  # Needs the packages of the tests.
     from support.tiny_gpt2 import SIZES
 
-    folders = Counter(BY_HF_MODEL_TYPE[str(one["model_type"])].name for one in CASES.values())
-    files = Counter(BY_HF_MODEL_TYPE[family].name for family, _ in LLAMACPP_CASES.values())
+    folders = Counter(BY_HF_MODEL_TYPE[str(one["model_type"])] for one in CASES.values())
+    files = Counter(BY_HF_MODEL_TYPE[family] for family, _ in LLAMACPP_CASES.values())
     folders["gpt2"], files["gpt2"] = len(SIZES), 1  # Written from a file's weights.
     yield from ("", "## Referees", "")
     yield "`make parity` compares tiny models: folders with transformers, hidden states of"
@@ -116,7 +116,7 @@ def _referees() -> Iterator[str]:
     yield "`make test` compares what runs with the same reference, within computed bounds, and its"
     yield "bits over batches, threads and instruction sets ([testing](testing.md#parity))."
     yield from ("", "| family | with transformers | with llama.cpp |", "|---|---|---|")
-    for one in FAMILIES:
+    for one in families():
         yield f"| {one.name} | {folders[one.name]} | {files[one.name] or 'none'} |"
 
 

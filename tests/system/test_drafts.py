@@ -4,7 +4,7 @@ The drafts of these tests go on rightly for a random number of tokens and are no
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 
 from support.checkpoints import matrices, tiny_config, tiny_model, write_gguf
 from system.test_serving import CONTEXT, SIZES, requests, result
+from tonnage.core.drafts import Growing
 from tonnage.core.plan import KV_FORMATS
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.engine import Engine
@@ -46,7 +47,14 @@ class Guesses:
         self._rng = rng
         self._vocab_size = vocab_size
 
-    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
+    def propose(self, requests: Sequence[Growing], *, beside_prompts: bool) -> dict[int, list[int]]:
+        return {one.request_id: self._guess(one.tokens, one.most) for one in requests}
+
+    def observe(self, elapsed_ns: int, rows: Iterable[tuple[int, int]]) -> None:
+        assert elapsed_ns > 0
+        assert all(0 <= right <= drafts for drafts, right in rows)
+
+    def _guess(self, tokens: Sequence[int], most: int) -> list[int]:
         begin = len(tokens)
         known = next((one for one in self._whole if one[:begin] == list(tokens)), [])
         right = known[begin:][: self._rng.randrange(most + 1)]

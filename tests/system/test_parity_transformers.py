@@ -19,7 +19,7 @@ from support.parity_cases import CASES
 from tonnage.backends.reference.backend import ReferenceBackend
 from tonnage.core.sampling import SamplingOptions
 from tonnage.engine.engine import Engine
-from tonnage.models.registry import BY_HF_MODEL_TYPE, spec_from_hf
+from tonnage.models.registry import BY_HF_MODEL_TYPE, family_of, spec_from_hf
 
 torch = pytest.importorskip("torch", reason="torch is not installed: parity not checked")
 transformers = pytest.importorskip(
@@ -142,7 +142,7 @@ def test_a_config_that_transformers_saved_means_the_same(family: str, tmp_path: 
 @pytest.mark.parametrize("family", KNOWN_TO_TRANSFORMERS)
 def test_absent_settings_are_what_transformers_takes_them_for(family: str) -> None:
     config = transformers.AutoConfig.for_model(family).to_dict()
-    ours = BY_HF_MODEL_TYPE[family].hf_defaults
+    ours = family_of(BY_HF_MODEL_TYPE[family]).hf_defaults
     # None here: derived from other settings. use_sliding_window False empties sliding_window.
     keys = {key for key in ours if ours[key] is not None and key in config}
     keys -= {"sliding_window"} if "use_sliding_window" in ours else set()

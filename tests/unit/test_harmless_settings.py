@@ -9,7 +9,7 @@ from support.containers import read_hf
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.models.hf_settings import IGNORED, READ
-from tonnage.models.registry import FAMILIES, spec_from_hf
+from tonnage.models.registry import families, spec_from_hf
 
 HARMLESS: Mapping[str, object] = {
     "max_length": 4096,
@@ -76,5 +76,5 @@ def test_what_may_matter_is_refused_by_name(opened: tuple[dict, Catalog], key: s
 
 
 def test_no_setting_that_a_family_reads_is_ignored() -> None:
-    read = READ.union(*(family.hf_defaults for family in FAMILIES))
+    read = READ.union(*(family.hf_defaults for family in families()))
     assert not read & IGNORED

@@ -25,6 +25,7 @@ SAID = {
     "context": ("64", 64), "max_batch_tokens": ("32", 32), "concurrency": ("3", 3),
     "quality": ("high", "high"), "threads": ("2", 2), "precision": ("8bit", "8bit"),
     "kv_format": ("int8", "int8"), "prefix_cache": ("1GiB", "1GiB"),
+    "speculate": ("suffix", "suffix"),
 }  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_every_option_has_help_and_words_for_what_is_left_out():
         for one in described(group):
             assert one.option.help, one.name
             if one.kind in (int, float, str) and one.flag is not None:
-                assert one.option.unit, one.name
+                assert one.option.unit or one.choices, one.name
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tonnage.backends.cpu.backend import CpuBackend
 from tonnage.backends.protocol import Backend, Runtime
+from tonnage.core.drafts import DraftCounts
 from tonnage.core.errors import BudgetError, FileFormatError
 from tonnage.core.layout import Layout
 from tonnage.core.machine import Machine
@@ -113,6 +114,7 @@ class LoadedModel:
     """A model in memory, and what was chosen, measured and held on the way.
 
     start: how the process stood before. page_counts: of pages on disk, None where none are kept.
+    draft_counts: of speculation, None without it.
     """
 
     choice: PlanChoice
@@ -122,6 +124,7 @@ class LoadedModel:
     expectation: Expectation
     start: Start
     page_counts: PageCounts | None
+    draft_counts: DraftCounts | None
 
 
 def assemble(
@@ -139,6 +142,10 @@ def assemble(
     """
     plan = choice.plan
     require_within(plan.total_bytes, budget)
+    if serving.speculate != "off":
+        from tonnage.engine.speculate import require_rows
+
+        require_rows(plan)
     expectation = Expectation(plan, host.machine, host.rates)
     on_place = _with_total(on_load, plan.weight_bytes)
     runtime = host.backend.load(plan, on_place)
@@ -151,7 +158,12 @@ def assemble(
     start = replace(start, budget_bytes=budget.num_bytes, store_bytes=held)
     served = build_serving(runtime, checkpoint.tokenizer, serving, store=store)
     counts = None if store is None else store.store.counts
-    return LoadedModel(choice, checkpoint, runtime, served, expectation, start, counts)
+    drafts = None
+    if serving.speculate != "off":
+        from tonnage.engine.speculate import speculate
+
+        drafts = speculate(served.loop, plan, expectation)
+    return LoadedModel(choice, checkpoint, runtime, served, expectation, start, counts, drafts)
 
 
 def _with_total(on_load: OnLoad | None, total_bytes: int) -> Callable[[int], None] | None:

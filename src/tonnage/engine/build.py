@@ -30,6 +30,7 @@ class ServingOptions:
     an HTTP server in this process may come to. with_structured_output: completions may have to fit
     a schema or a grammar.
     share_pages: requests share what pages fit, at least a full context; else each has a full one.
+    speculate: where drafts come from, "off" for nowhere.
     log: gets a sentence each time that pages are short and evicting does not suffice; called in the
     thread that runs the steps, so it has to return at once.
     """
@@ -41,6 +42,7 @@ class ServingOptions:
     server_bytes: int = 0
     with_structured_output: bool = False
     share_pages: bool = False
+    speculate: str = "off"
     log: Callable[[str], None] | None = None
 
 

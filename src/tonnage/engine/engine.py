@@ -64,6 +64,7 @@ class Engine:
     def __init__(self, loaded: LoadedModel) -> None:
         """Take what `assemble` built."""
         self.page_counts = loaded.page_counts  # of pages on disk; None where none are kept
+        self.draft_counts = loaded.draft_counts  # None without speculation
         choice, runtime, start = loaded.choice, loaded.runtime, loaded.start
         spec, tokenizer = loaded.checkpoint.spec, loaded.checkpoint.tokenizer
         self.choice, self.plan = choice, choice.plan
@@ -107,8 +108,7 @@ class Engine:
         in place of a choice; it states model and memory where these are left out. serving: how its
         sequences are served, for servers. on_load receives the bytes placed so far, and of all.
         process: whose engines share the budget. backend: what computes, this machine's CPU if None.
-        Raises a TonnageError subclass for everything that can go wrong before the first token,
-        TypeError for an unknown option.
+        Raises a TonnageError for whatever goes wrong, TypeError for an unknown option.
         """
         stated: EngineOptions = current(EngineOptions, options)
         serving = serving_of(stated, serving)

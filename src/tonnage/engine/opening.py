@@ -22,13 +22,24 @@ def constraints_of(options: PlanOptions, serving: "ServingOptions | None" = None
     stated: dict[str, Any] = {name: value for name, value in options.items() if name in _FIELDS}
     stated["formats"] = tuple(sorted((options.get("formats") or {}).items()))
     stated["max_kld"] = quality_bound(options.get("quality"))
-    stated["max_logit_rows"] = max(options.get("max_logit_rows", 1), options.get("concurrency", 1))
+    rows = max(options.get("max_logit_rows", 1), options.get("concurrency", 1))
+    stated["max_logit_rows"] = rows
     if serving is not None:
+        stated["max_logit_rows"] = rows + draft_rows(serving.speculate)
         stated["server_bytes"] = serving.server_bytes
         stated["with_structured_output"] = serving.with_structured_output
         stated["share_pages"] = serving.share_pages
         stated["with_store"] = serving.disk is not None
     return Constraints(**stated)
+
+
+def draft_rows(speculate: str) -> int:
+    """Return how many rows of logits a plan has for drafts."""
+    if speculate == "off":
+        return 0
+    from tonnage.speculation.speculation import MOST_DRAFTS
+
+    return MOST_DRAFTS
 
 
 def serving_of(options: EngineOptions, serving: "ServingOptions | None" = None) -> "ServingOptions":
@@ -40,6 +51,7 @@ def serving_of(options: EngineOptions, serving: "ServingOptions | None" = None) 
     from tonnage.engine.disk_tier import DiskOptions
 
     serving, size = serving or ServingOptions(), options.get("prefix_cache")
+    serving = replace(serving, speculate=options.get("speculate", serving.speculate))
     if size is None:
         return serving
     return replace(serving, disk=DiskOptions(parse_bytes(size) if isinstance(size, str) else size))

@@ -6,7 +6,7 @@ the command line is built from them.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from tonnage.core.options import Option
 from tonnage.core.quality import DEFAULT_QUALITY, QUALITY_BOUNDS
@@ -112,7 +112,19 @@ class PlanOptions(TypedDict, total=False):
     ]
 
 
-class EngineOptions(PlanOptions, ModelOptions, total=False):
+class SpeculationOptions(TypedDict, total=False):
+    """How more than one token may come of a step (docs/speculation.md)."""
+
+    speculate: Annotated[
+        Literal["off", "suffix"],
+        Option(
+            help="compute guesses beside the next token: suffix takes them from the text so far",
+            default="off",
+        ),
+    ]
+
+
+class EngineOptions(PlanOptions, ModelOptions, SpeculationOptions, total=False):
     """All that `Engine.open` takes beside the model and its memory."""
 
     prefix_cache: Annotated[

@@ -2,8 +2,7 @@
 
 The caller that waits for a completion drives: it runs steps for all requests until its own has
 something. So a single completion needs no second thread. Asynchronous readers cannot drive; for
-them a thread does. Only the driver touches scheduler and runtime; others leave commands in the
-inbox.
+them a thread does. Only the driver touches scheduler and runtime; others use the inbox.
 """
 
 import threading
@@ -15,7 +14,7 @@ from tonnage._native import Sampled
 from tonnage.backends.protocol import Runtime
 from tonnage.core.errors import RequestError, TonnageError
 from tonnage.engine.activity import ThroughputMeter
-from tonnage.engine.drafts import DraftSource, propose
+from tonnage.engine.drafts import DraftSource, observe, propose
 from tonnage.engine.job import AnyJob, Job, PoolJob
 from tonnage.engine.own_process import OwnProcess
 from tonnage.engine.run_step import run_step
@@ -224,6 +223,7 @@ class StepLoop:
         now = perf_counter_ns()
         self.scheduler.commit(chunks, sampled, now - begin_ns)
         self.throughput.note(chunks, sampled, begin_ns, now)
+        observe(self.draft_source, chunks, sampled, now - begin_ns)
         for job, reason in failed:
             self._fail(job, reason)
         for request_id in sampled:

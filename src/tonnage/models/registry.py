@@ -1,44 +1,78 @@
 """All families, and the two ways from a checkpoint to a ModelSpec."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from tonnage.core.checkpoint import Catalog
 from tonnage.core.errors import UnsupportedModelError
 from tonnage.core.model_spec import ModelSpec
-from tonnage.models.families.cohere import COHERE
-from tonnage.models.families.cohere2 import COHERE2
-from tonnage.models.families.exaone4 import EXAONE4
-from tonnage.models.families.gemma2 import GEMMA2
-from tonnage.models.families.gemma3 import GEMMA3
-from tonnage.models.families.glm4 import GLM4
-from tonnage.models.families.gpt2 import GPT2
-from tonnage.models.families.granite import GRANITE
-from tonnage.models.families.granite4 import GRANITE4
-from tonnage.models.families.llama import LLAMA
-from tonnage.models.families.minicpm import MINICPM
-from tonnage.models.families.ministral3 import MINISTRAL3
-from tonnage.models.families.mistral import MISTRAL
-from tonnage.models.families.nemotron import NEMOTRON
-from tonnage.models.families.olmo2 import OLMO2
-from tonnage.models.families.olmo3 import OLMO3
-from tonnage.models.families.phi3 import PHI3
-from tonnage.models.families.qwen2 import QWEN2
-from tonnage.models.families.qwen3 import QWEN3
-from tonnage.models.families.seed_oss import SEED_OSS
-from tonnage.models.families.smollm3 import SMOLLM3
-from tonnage.models.families.stablelm import STABLELM
-from tonnage.models.families.starcoder2 import STARCODER2
 from tonnage.models.family import Family
 
-FAMILIES = (
-    LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, SMOLLM3, OLMO2, PHI3, GRANITE, GRANITE4,
-    OLMO3, SEED_OSS, EXAONE4, GLM4, MINISTRAL3, COHERE, COHERE2, STARCODER2, NEMOTRON, STABLELM,
-    MINICPM, GPT2,
-)  # fmt: skip
+# general.architecture of GGUF -> module of the family. A run imports the one that it needs.
 BY_GGUF_ARCHITECTURE = {
-    f.gguf_architecture: f for f in FAMILIES if f.gguf_architecture and not f.gguf_marker
+    "cohere2": "cohere2",
+    "command-r": "cohere",
+    "exaone4": "exaone4",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "glm4": "glm4",
+    "gpt2": "gpt2",
+    "granite": "granite",
+    "llama": "llama",
+    "minicpm": "minicpm",
+    "mistral3": "ministral3",
+    "nemotron": "nemotron",
+    "olmo2": "olmo2",
+    "phi3": "phi3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "seed_oss": "seed_oss",
+    "smollm3": "smollm3",
+    "stablelm": "stablelm",
+    "starcoder2": "starcoder2",
 }
-BY_HF_MODEL_TYPE = {name: family for family in FAMILIES for name in family.hf_model_types}
+# Families that share an architecture with another: what they are told by is their gguf_marker.
+MARKED = {"olmo2": ("olmo3",)}
+# model_type of config.json -> module of the family.
+BY_HF_MODEL_TYPE = {
+    "cohere": "cohere",
+    "cohere2": "cohere2",
+    "exaone4": "exaone4",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "gemma3_text": "gemma3",
+    "glm4": "glm4",
+    "granite": "granite",
+    "granitemoehybrid": "granite4",
+    "llama": "llama",
+    "minicpm": "minicpm",
+    "ministral3": "ministral3",
+    "mistral": "mistral",
+    "mistral3": "ministral3",
+    "nemotron": "nemotron",
+    "olmo2": "olmo2",
+    "olmo3": "olmo3",
+    "phi3": "phi3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "seed_oss": "seed_oss",
+    "smollm3": "smollm3",
+    "stablelm": "stablelm",
+    "starcoder2": "starcoder2",
+}
+
+
+def families() -> Iterator[Family]:
+    """Yield all families, by the names of their modules."""
+    marked = (name for names in MARKED.values() for name in names)
+    for name in sorted({*BY_GGUF_ARCHITECTURE.values(), *BY_HF_MODEL_TYPE.values(), *marked}):
+        yield family_of(name)
+
+
+def family_of(module: str) -> Family:
+    """Return the family of a module of `tonnage.models.families`, its name in capitals."""
+    found: Family = getattr(import_module(f"tonnage.models.families.{module}"), module.upper())
+    return found
 
 
 def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpec:
@@ -52,10 +86,9 @@ def spec_from_gguf(metadata: Mapping[str, object], catalog: Catalog) -> ModelSpe
 
     key = "general.architecture"
     family = _family(BY_GGUF_ARCHITECTURE, key, metadata.get(key))
-    for other in FAMILIES:
-        if other.gguf_marker and other.gguf_architecture == family.gguf_architecture:
-            marked = metadata.get(f"{family.gguf_architecture}.{other.gguf_marker}")
-            family = other if marked else family
+    for other in map(family_of, MARKED.get(str(family.gguf_architecture), ())):
+        if metadata.get(f"{other.gguf_architecture}.{other.gguf_marker}"):
+            family = other
     return spec_of_gguf(family, metadata, catalog)
 
 
@@ -70,10 +103,10 @@ def spec_from_hf(config: Mapping[str, object], catalog: Catalog) -> ModelSpec:
     return spec_of_hf(_family(BY_HF_MODEL_TYPE, key, config.get(key)), config, catalog)
 
 
-def _family(table: Mapping[str, Family], key: str, name: object) -> Family:
+def _family(table: Mapping[str, str], key: str, name: object) -> Family:
     if not isinstance(name, str) or name not in table:
         raise UnsupportedModelError(
             f"The model's {key} is {str(name)[:80]!r}, which is not implemented; "
             f"use a model of one of: {', '.join(sorted(table))}."
         )
-    return table[name]
+    return family_of(table[name])

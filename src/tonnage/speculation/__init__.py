@@ -1,1 +1,1 @@
-"""Guesses of how a sequence goes on, and how many of them pay; pure."""
+"""Guesses how texts go on, and decides how many of the guesses are worth a row of a step."""

@@ -1,78 +1,69 @@
-"""What followed the last tokens of a sequence where they stood before, in the same sequence."""
+"""Drafts from the text itself: what followed the last time that it ended as it does now.
+
+After prompt lookup decoding (Saxena 2023) and SuffixDecoding (Oliaro et al. 2024), without an
+index: a search of bytes takes microseconds and no memory beside the text.
+"""
 
 from array import array
-from collections.abc import Sequence
-from typing import NamedTuple
 
-# Fewer equal tokens say little about what follows.
-MIN_MATCH = 3
-# Bounds of the work of one call: earlier places that are compared, and equal tokens counted.
-MAX_PLACES = 16
-MAX_MATCH = 64
+from tonnage.core.record import record
 
-
-class Continuation(NamedTuple):
-    """What may follow, and how much speaks for it."""
-
-    tokens: Sequence[int]
-    num_equal: int  # tokens of the suffix that are equal at the place, at most MAX_MATCH
-    num_places: int  # that were compared
-    num_agreeing: int  # of these, how many go on with the same token
+# Fewer equal tokens say too little; more than the most change nothing that is decided.
+SHORTEST, LONGEST = 3, 16
+# Positions that are searched, from the end.
+WINDOW = 1 << 15
+# Hits that begin within a token before a search gives up.
+_MAX_MISALIGNED = 64
 
 
-NOTHING = Continuation((), 0, 0, 0)
+@record
+class Match:
+    """The last `length` tokens, at most LONGEST, stood before; `end` is behind that place."""
+
+    end: int
+    length: int
 
 
-class SuffixIndex:
-    """Finds the longest match of the end of one growing sequence.
+def latest_match(tokens: "array[int]") -> Match | None:
+    """Return the latest earlier place of the last tokens: the most of them, else SHORTEST.
 
-    It holds places alone; the tokens stay with their owner.
+    A place may overlap the end. Looks at WINDOW tokens.
     """
-
-    def __init__(self, max_tokens: int) -> None:
-        """max_tokens: what lies behind is not looked at, so this bounds the memory."""
-        self._max_tokens = max_tokens
-        self._last: dict[tuple[int, ...], int] = {}
-        # Of each place behind MIN_MATCH tokens: the place before with the same ones, or -1.
-        self._before = array("i")
-
-    def find(self, tokens: Sequence[int], most: int) -> Continuation:
-        """Return up to `most` tokens that followed the longest match; of equals, the latest.
-
-        tokens: those of the call before with others appended.
-        """
-        if len(tokens) > self._max_tokens:
-            return NOTHING
-        for place in range(MIN_MATCH + len(self._before), len(tokens) + 1):
-            key = tuple(tokens[place - MIN_MATCH : place])
-            self._before.append(self._last.get(key, -1))
-            self._last[key] = place
-        if most < 1 or not self._before:
-            return NOTHING
-        places = self._places()
-        if not places:
-            return NOTHING
-        best = max(places, key=lambda place: (_num_equal(tokens, place), place))
-        agreeing = sum(tokens[place] == tokens[best] for place in places)
-        return Continuation(
-            tokens[best : best + most], _num_equal(tokens, best), len(places), agreeing
-        )
-
-    def _places(self) -> list[int]:
-        """Return the latest places with the same last tokens, the end left out."""
-        places: list[int] = []
-        place = self._before[-1]
-        while place >= 0 and len(places) < MAX_PLACES:
-            places.append(place)
-            place = self._before[place - MIN_MATCH]
-        return places
+    size, first = tokens.itemsize, max(0, len(tokens) - WINDOW)
+    data = tokens[first:].tobytes()
+    for length in (LONGEST, SHORTEST):
+        pattern = data[-length * size :]
+        if len(data) <= len(pattern):
+            continue
+        at = _find(data, pattern, size)
+        if at >= 0:
+            end = first + at // size + length
+            return Match(end, _equal(tokens, end, length))
+    return None
 
 
-def _num_equal(tokens: Sequence[int], place: int) -> int:
-    """Return how many tokens before `place` equal the last ones."""
-    end = len(tokens)
-    most = min(place, MAX_MATCH)
-    for count in range(MIN_MATCH, most):
-        if tokens[place - 1 - count] != tokens[end - 1 - count]:
-            return count
-    return most
+def _find(data: bytes, pattern: bytes, size: int) -> int:
+    """Return where whole tokens equal `pattern` before the end, -1 where none do."""
+    stop = len(data) - size
+    for _ in range(_MAX_MISALIGNED):
+        at = data.rfind(pattern, 0, stop)
+        if at < 0 or at % size == 0:
+            return at
+        stop = at + len(pattern) - 1
+    return -1
+
+
+def _equal(tokens: "array[int]", end: int, known: int) -> int:
+    """Return how many tokens before `end` are those at the end, if `known` of them are."""
+    length, last = known, len(tokens)
+    while length < min(LONGEST, end) and tokens[end - length - 1] == tokens[last - length - 1]:
+        length += 1
+    return length
+
+
+def continuation(tokens: "array[int]", match: Match, count: int) -> "array[int]":
+    """Return `count` tokens as they followed the match; a text that repeats itself goes on so."""
+    found = tokens[match.end : match.end + count]
+    while len(found) < count:
+        found += found[: count - len(found)]
+    return found

@@ -18,7 +18,7 @@ from tonnage.core.hardware import Device, Hardware
 from tonnage.core.model_spec import ModelSpec
 from tonnage.core.quality import AuditResult
 from tonnage.core.record import record
-from tonnage.engine.opening import constraints_of
+from tonnage.engine.opening import constraints_of, draft_rows
 from tonnage.engine.options import PlanOptions
 from tonnage.engine.planning import choose_here, fresh_budget, question_of
 from tonnage.planner.cost.forecast import Forecast
@@ -124,11 +124,20 @@ def _devices(wanted: Sequence[str]) -> tuple[list[Device], Hardware | None]:
     return [find_device(catalog, name) for name in wanted], catalog
 
 
+def _options(args: Namespace) -> PlanOptions:
+    """Return what was stated, with the rows of logits that drafts would take."""
+    options: PlanOptions = stated(PlanOptions, args)
+    drafts = draft_rows(args.speculate or "off")
+    if drafts:
+        options["max_logit_rows"] = options.get("concurrency", 1) + drafts
+    return options
+
+
 def _here(args: Namespace, source: ModelSource, spec: ModelSpec, budget: Budget) -> PlanResult:
     from tonnage.store.audits import cached_audits
 
     audits = cached_audits(source.path)
-    choice = choose_here(spec, budget, stated(PlanOptions, args), audits)
+    choice = choose_here(spec, budget, _options(args), audits)
     measured = audit_of(spec, choice.workload, audits)
     file = None
     if args.output is not None:
@@ -155,7 +164,7 @@ def _there(
     prior = catalog.prior
     assert prior is not None
     # One thread: how many this machine has says nothing about another.
-    constraints = replace(constraints_of(stated(PlanOptions, args)), threads=args.threads or 1)
+    constraints = replace(constraints_of(_options(args)), threads=args.threads or 1)
     question = question_of(spec, constraints, lambda made: speed_on(made, device, prior))
     choice = choose(question, budget)
     return PlanResult(source.name, choice, budget, device=device)

@@ -41,7 +41,7 @@ def add_bench(parser: ArgumentParser) -> None:
     add("--rows", metavar="N,N", default="1,2,4,8,16,32", help="sequences to decode at once")
     add("--prefill", metavar="N,N", default="128,512,2048", help="lengths of prompts")
     add("--quick", action="store_true", help="fractions of a second each: a first impression")
-    add_engine(parser, ["context", "max_batch_tokens", "concurrency", "prefix_cache"])
+    add_engine(parser, ["context", "max_batch_tokens", "concurrency", "prefix_cache", "speculate"])
 
 
 def add_audit(parser: ArgumentParser) -> None:

@@ -25,4 +25,4 @@ def add_embed(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object per text, nothing else")
     add("--pooling", metavar="NAME", help="mean or last (as the model was trained, else mean)")
     add("--dimensions", type=int, metavar="N", help="the first N elements (all)")
-    add_engine(parser, ["prefix_cache"], concurrency=8)
+    add_engine(parser, ["prefix_cache", "speculate"], concurrency=8)

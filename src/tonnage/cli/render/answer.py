@@ -1,6 +1,7 @@
 """What `tonnage run` says of an answer beside its text: one JSON object, or a ledger."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tonnage.cli.render.forecast_lines import forecast_values, render_comparison, slowdown_values
@@ -35,7 +36,8 @@ def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]
     """Return the object of `--json`.
 
     tokens: ids that were generated. finish_reason: stop or length. peak_rss_bytes: of this process
-    from its start. logprobs (when asked for): one entry per token, natural logarithms.
+    from its start. drafts (with speculation): see DraftCounts. logprobs (when asked for): one entry
+    per token, natural logarithms.
     """
     values: dict[str, Any] = {
         "model": engine.source.name,
@@ -58,6 +60,8 @@ def result(engine: "Engine", made: "Generation", load_ns: int) -> dict[str, Any]
         "forecast": forecast_values(engine.expectation.forecast(_computed(made), _middle(made))),
         "slowdown": slowdown_values(engine.expectation.slowdowns),
     }
+    if engine.draft_counts is not None:
+        values["drafts"] = asdict(engine.draft_counts)
     if made.options.logprobs is not None:
         values["logprobs"] = [
             {"token": one.token_id, "logprob": one.logprob, "top": [list(pair) for pair in one.top]}

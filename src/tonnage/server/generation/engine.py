@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, Self, Unpack
 
+from tonnage.core.drafts import DraftCounts
 from tonnage.core.ledger import Entry, Ledger
 from tonnage.core.page_counts import PageCounts
 from tonnage.core.plan import Plan
@@ -87,6 +88,7 @@ class ServedEngine(AsyncEngine, Protocol):
     plan: Plan
     expectation: Expectation
     page_counts: PageCounts | None
+    draft_counts: DraftCounts | None
 
     @property
     def planned_bytes(self) -> int:

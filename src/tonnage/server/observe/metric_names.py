@@ -43,9 +43,13 @@ METRICS: dict[str, Metric] = {
         page_store_written_pages_total="KV pages written to disk.",
         page_store_unwritten_pages_total="KV pages that the disk did not take.",
         page_store_evicted_pages_total="KV page files deleted to stay within the cap.",
+        draft_steps_total="Steps with drafts of speculation since the model was loaded.",
+        drafted_tokens_total="Tokens that were drafted.",
+        accepted_draft_tokens_total="Drafted tokens that were right.",
     ),
     **_named(
         "gauge",
+        drafts_won_seconds="Time that drafts have saved; below 0 where they cost more.",
         connections="Open connections.",
         requests_in_progress="Requests of the model that are being answered.",
         requests_waiting="Sequences that wait for their turn in the scheduler.",

@@ -7,6 +7,7 @@ labelled with its name.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from tonnage.core.drafts import DraftCounts
 from tonnage.core.ledger import Ledger
 from tonnage.core.page_counts import PageCounts
 from tonnage.server.observe.metric_names import METRICS, OLD_NAMES
@@ -158,6 +159,19 @@ def emit_page_store(samples: Samples, counts: PageCounts | None, model: str) -> 
         ("evicted_pages", counts.evicted),
     ):
         samples.add(f"tonnage_page_store_{name}_total", value, model=model)
+
+
+def emit_drafts(samples: Samples, counts: DraftCounts | None, model: str) -> None:
+    """Add what speculation has cost and given; nothing for a model without it."""
+    if counts is None:
+        return
+    for name, value in (
+        ("draft_steps_total", counts.steps),
+        ("drafted_tokens_total", counts.drafted),
+        ("accepted_draft_tokens_total", counts.accepted),
+        ("drafts_won_seconds", counts.won_ns * 1e-9),
+    ):
+        samples.add(f"tonnage_{name}", value, model=model)
 
 
 def emit_memory(samples: Samples, ledger: Ledger) -> None:

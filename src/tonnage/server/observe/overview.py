@@ -10,7 +10,7 @@ from tonnage.server.models.served_model import ServedModel
 from tonnage.server.models.service import Service
 from tonnage.server.models.tenants import Tenant
 from tonnage.server.observe.activity import emit_activity, shown
-from tonnage.server.observe.metrics import KIND, Samples, emit_memory, emit_page_store
+from tonnage.server.observe.metrics import KIND, Samples, emit_drafts, emit_memory, emit_page_store
 from tonnage.server.openai.schema import ModelRequest
 
 STATES = ("unloaded", "loading", "loaded", "unloading")
@@ -73,6 +73,7 @@ async def metrics(pool: ModelPool, exchange: HttpExchange, tenant: Tenant, body:
             activity = await service.observer.snapshot()
             emit_activity(samples, activity, service.observer.speed(activity), name)
             emit_page_store(samples, service.engine.page_counts, name)
+            emit_drafts(samples, service.engine.draft_counts, name)
         emit_memory(samples, await pool.ledger())
     await exchange.whole(samples.text().encode(), KIND)
 
