@@ -92,3 +92,17 @@ def test_a_control_token_of_one_character_is_text_in_a_message(tmp_path):
         assert encoded(tokenizer, safe) == plain(tokenizer, text)
     mixed = encoded(tokenizer, escaped("a!", tokenizer) + "! b")
     assert mixed == [*plain(tokenizer, "a!"), 33, *plain(tokenizer, "b")]
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda value: [value], lambda value: (value,), lambda value: {"a": value}]
+)
+def test_values_nest_64_deep_and_no_deeper(tokenizer, wrap):
+    value = END
+    for _ in range(64):
+        value = wrap(value)
+    told = str(escaped(value, tokenizer))
+    assert "|end|>" in told
+    assert END not in told
+    with pytest.raises(RequestError, match="deeper than 64"):
+        escaped(wrap(value), tokenizer)
