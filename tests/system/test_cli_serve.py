@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from time import sleep
 import pytest
 
 from stand_ins.trace_collector import collecting
-from support.command import refused, tonnage
+from support.command import COMMAND, environment, refused, tonnage
 from support.live_server import write_chat_model
 from support.serve_process import fetched, serving
 
@@ -179,3 +180,30 @@ def test_sighup_reads_keys_and_models_anew_and_cuts_nothing(model, tmp_path):
         process.send_signal(signal.SIGHUP)
         line_with(process, "the old ones stay")
         assert ask(new, max_tokens=1)["usage"]["completion_tokens"] == 1
+
+
+def test_sighup_before_the_server_listens_is_taken_when_it_does(model, tmp_path):
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[tenant.a]\nkey = "a-key-of-many-letters"\n')
+    command = [*COMMAND, "serve", str(model), "--port", "0", "--keys", str(keys)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as process:
+        try:
+            while not blocks(process.pid, signal.SIGHUP):
+                assert process.poll() is None
+                sleep(0.005)
+            process.send_signal(signal.SIGHUP)
+            line_with(process, " at http://")
+            assert "; 1 are known." in line_with(process, "Keys were read anew")
+            assert not blocks(process.pid, signal.SIGHUP)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def blocks(pid: int, kind: signal.Signals) -> bool:
+    """Whether a signal that comes to a process now waits."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    return bool(int(mask, 16) >> (kind - 1) & 1)

@@ -1,5 +1,6 @@
 """`tonnage serve`: models behind OpenAI's and Anthropic's interfaces."""
 
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -28,6 +29,9 @@ def serve(args: Namespace) -> int:
         fill_from(args.config, args)
     if args.json and not args.plan:
         raise RequestError("--json goes with --plan: a server has nothing else to print.")
+    if not args.plan:
+        # It waits until the server listens, which takes it then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     log_bytes = _start_log(args)
     planned = _planned(args)
     models = planned.models

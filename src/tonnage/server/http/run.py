@@ -109,6 +109,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see cli/commands/serve.py
         for one in sockets or ():
             # Accepting 100 at a time is enough; more may wait for it than that.
             one.listen(_WAITING_CONNECTIONS)
