@@ -5,6 +5,7 @@ Each command is imported when it is called, so that one does not wait for what a
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # The function of each command, in a module of tonnage.cli.commands.
 _COMMANDS = {
@@ -41,11 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if argv is None else argv
     try:
-        # What is no text in the terminal's encoding is replaced, never a reason to stop.
         for stream in (sys.stdin, sys.stdout, sys.stderr):
-            reconfigure = getattr(stream, "reconfigure", None)
-            if reconfigure is not None:
-                reconfigure(errors="replace")
+            _make_lenient(stream)
         code = _run(words)
         sys.stdout.flush()
     except SystemExit as end:
@@ -53,6 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return report_failure(error, debug="--debug" in words)
     return code
+
+
+def _make_lenient(stream: Any) -> None:
+    """Let what is no text in the encoding of a stream be replaced, never a reason to stop."""
+    if not hasattr(stream, "reconfigure"):
+        return
+    errors = "replace"
+    if stream is not sys.stdin and stream.encoding.lower() not in ("utf-8", "utf8"):
+        from tonnage.cli.render.ascii_shapes import ASCII_SHAPES
+
+        errors = ASCII_SHAPES
+    stream.reconfigure(errors=errors)
 
 
 def _run(words: Sequence[str]) -> int:
