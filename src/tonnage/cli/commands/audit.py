@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from tonnage.cli.failure import GATE_MISSED
 from tonnage.cli.opening import on_load, stated
+from tonnage.cli.render.choice_words import quality_word
 from tonnage.cli.render.terminal import PullProgress, StatusLine, printable
 from tonnage.core.errors import CacheError, RequestError
 from tonnage.core.quality import AuditResult, Estimate
@@ -63,7 +64,8 @@ def render(result: AuditResult) -> str:
         )
         lines += [
             f"  of the reference   {_figure(against.perplexity, '.4f')}   ({reference})",
-            f"mean KL divergence   {_figure(against.mean_kld, '.6f')} nats",
+            f"mean KL divergence   {_figure(against.mean_kld, '.6f')} nats, "
+            f"{quality_word(against.mean_kld.value)}",
             f"  half of tokens     below {against.kld_median:.6f} nats",
             f"  99 % of tokens     below {against.kld_p99:.6f} nats",
             f"  99.9 % of tokens   below {against.kld_p999:.6f} nats",

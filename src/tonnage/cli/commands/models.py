@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tonnage.cli.render.choice_words import nats_in_words
 from tonnage.cli.render.terminal import PullProgress
 from tonnage.core.errors import TonnageError
 from tonnage.core.units import format_bytes
@@ -90,7 +91,7 @@ def _fit_lines(
     away = len(rows) - len(fits)
     if away:
         yield f"{away} more are not here; what they take is known once they are pulled."
-    yield "NATS: how far the weights would lie from the file, 0 for the file itself."
+    yield f"NATS: how far the weights would lie from the file; {nats_in_words()}."
 
 
 def remove_models(args: Namespace) -> int:

@@ -45,12 +45,21 @@ def quality_in_words(mean_kld: float) -> str:
 
     docs/results/quality.md has the audits behind the share.
     """
-    if mean_kld <= QUALITY_BOUNDS["high"]:
-        word = "almost lossless"
-    else:
-        word = "noticeable" if mean_kld <= QUALITY_BOUNDS["balanced"] else "poor"
     unchanged = max(0.0, 1 - _CHANGED_PER_ROOT_NAT * sqrt(mean_kld))
-    return f"{word}: about {100 * unchanged:.0f} of 100 next words unchanged"
+    return f"{quality_word(mean_kld)}: about {100 * unchanged:.0f} of 100 next words unchanged"
+
+
+def quality_word(mean_kld: float) -> str:
+    """Return what a divergence means in one word or two."""
+    if mean_kld <= QUALITY_BOUNDS["high"]:
+        return "almost lossless"
+    return "noticeable" if mean_kld <= QUALITY_BOUNDS["balanced"] else "poor"
+
+
+def nats_in_words() -> str:
+    """Return what figures of nats in a table mean."""
+    high, balanced = QUALITY_BOUNDS["high"], QUALITY_BOUNDS["balanced"]
+    return f"up to {high:g} almost lossless, up to {balanced:g} noticeable, more is poor"
 
 
 def quality_lines(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
 from tonnage.cli.render.bench_table import bar
+from tonnage.cli.render.choice_words import nats_in_words
 from tonnage.core.record import record
 from tonnage.core.units import format_bytes
 
@@ -54,7 +55,8 @@ def render_comparison(rows: Sequence[Compared], budget_bytes: int) -> Iterator[s
         for row, (value, words) in zip(rows, values, strict=True):
             yield f"  {_short(row.name):{_NAME}} {bar((value or 0.0) / most)} {words}"
     yield ""
-    yield "nats lost: of a model's weights to its own in 16 bits, estimated; smaller is better."
+    yield "nats lost: of a model's weights to its own in 16 bits, estimated;"
+    yield f"  {nats_in_words()}."
     yield "  Between models that were trained differently it says nothing. tokens/s: forecast."
     for row in rows:
         if not row.fits:
