@@ -91,7 +91,8 @@ def _fit_lines(
     away = len(rows) - len(fits)
     if away:
         yield f"{away} more are not here; what they take is known once they are pulled."
-    yield f"NATS: how far the weights would lie from the file; {nats_in_words()}."
+    yield "NATS: how far the weights would lie from the file;"
+    yield f"  {nats_in_words()}."
 
 
 def remove_models(args: Namespace) -> int:
