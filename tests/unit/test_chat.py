@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -209,6 +210,32 @@ def test_words_are_not_cut_at_the_edge(monkeypatch, pieces, shown):
         out.end()
     assert screen.getvalue() == shown
     assert pipe.getvalue() == "".join(pieces)
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_ctrl_c_while_a_word_is_written_neither_doubles_it_nor_widens_a_line(monkeypatch, number):
+    monkeypatch.setenv("COLUMNS", "14")
+
+    class Interrupted(Screen):
+        count = 0
+
+        def write(self, text):
+            super().write(text)
+            self.count += 1
+            if self.count == number:
+                raise KeyboardInterrupt
+
+    out = WrappedOutput(screen := Interrupted())
+    with suppress(KeyboardInterrupt):
+        for piece in ("one two three\n", "four five six ", "seven eight nine ten"):
+            out.write(piece)
+    screen.count = number
+    out.write(" (stopped)")
+    out.end()
+    words = screen.getvalue().split()
+    assert words[-1] == "(stopped)"
+    assert len(words) == len(set(words))
+    assert max(map(len, screen.getvalue().split("\n"))) <= 14
 
 
 def test_a_prompt_comes_from_a_file(tmp_path):

@@ -41,7 +41,7 @@ def overview(summaries: Mapping[str, str]) -> ArgumentParser:
         description="Large language models at the speed of the memory.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"tonnage {VERSION}")
+    parser.add_argument("-V", "--version", action="version", version=f"tonnage {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in summaries.items():
         commands.add_parser(name, help=summary)

@@ -49,8 +49,8 @@ class WrappedOutput:
                 self._in_code = not self._in_code
         if char == "\n":
             self._put_word()
-            self._stream.write(char)
             self._column, self._line, self._space, self._is_cut = 0, "", "", False
+            self._stream.write(char)
         elif self._in_code:
             self._put_word()
             self._stream.write(char)
@@ -72,12 +72,12 @@ class WrappedOutput:
         width = sum(2 if _is_wide(char) else 1 for char in self._word)
         columns, end = _columns(self._stream), self._column + len(self._space) + width
         if self._column and end > columns and not self._is_cut:
-            self._stream.write("\n" + self._word)
-            self._column = width
+            text, self._column = "\n" + self._word, width
         else:
-            self._stream.write(self._space + self._word)
-            self._column = end % columns if end > columns else end
+            text, self._column = self._space + self._word, end % columns if end > columns else end
         self._word, self._space, self._is_cut = "", "", False
+        # Last: Ctrl-C may come meanwhile, and what is written must be known to be.
+        self._stream.write(text)
 
 
 def _columns(stream: TextIO) -> int:
